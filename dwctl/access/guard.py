@@ -1,0 +1,91 @@
+"""The rule on every route: who calls, and whether they may.
+
+A blueprint is `protect`ed (a Caller is needed; `g.caller` holds it) or `open_to_all` with a reason; the architecture test refuses any other.
+Routes name their permission with `@requires`; rules by owner call `insist`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+from flask import Blueprint, Flask, current_app, g, request
+
+from dwctl.access.caller import Caller
+from dwctl.access.permissions import Operation, Resource, may_all, may_own
+from dwctl.errors import Forbidden, Unauthenticated
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Resolver = Callable[[Any], Caller | None]
+"""Flask's request to a Caller; None when no credential holds."""
+
+_RULES: dict[str, str] = {}
+
+
+def init_app(app: Flask, resolver: Resolver) -> None:
+    """Say who turns a request's credential into a Caller."""
+    app.extensions["dwctl.resolver"] = resolver
+
+
+def protect(blueprint: Blueprint) -> None:
+    """Every route of the blueprint needs a Caller."""
+    _RULES[blueprint.name] = "a caller"
+    blueprint.before_request(_identify)
+
+
+def open_to_all(blueprint: Blueprint, *, reason: str) -> None:
+    """The blueprint's routes need no Caller, or look at the credential themselves."""
+    _RULES[blueprint.name] = reason
+
+
+def rule_of(blueprint_name: str) -> str | None:
+    """The blueprint's authentication rule in words; None when it has none."""
+    return _RULES.get(blueprint_name)
+
+
+def identify() -> Caller:
+    """The Caller of the request at hand. Raises Unauthenticated."""
+    if "caller" not in g:
+        found = current_app.extensions["dwctl.resolver"](request)
+        if found is None:
+            raise Unauthenticated
+        g.caller = found
+    caller: Caller = g.caller
+    return caller
+
+
+def requires(
+    resource: Resource, operation: Operation
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The route needs this permission on every row of the resource (403 otherwise)."""
+
+    def decorate(view: Callable[P, R]) -> Callable[P, R]:
+        @wraps(view)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            insist(may_all(identify(), resource, operation), resource, operation)
+            return view(*args, **kwargs)
+
+        return guarded
+
+    return decorate
+
+
+def insist(allowed: bool, resource: Resource, operation: Operation, of: UUID | None = None) -> None:
+    """403 unless allowed; `of` names the user whose rows they are."""
+    if not allowed:
+        whose = f" for user {of}" if of else ""
+        raise Forbidden(f"Insufficient permissions to {operation} {resource}{whose}")
+
+
+def may_for(caller: Caller, resource: Resource, operation: Operation, user_id: UUID) -> bool:
+    """Whether the caller may do this to the rows of one user: their own, or anybody's with All."""
+    own = user_id == caller.user_id and may_own(caller, resource, operation)
+    return own or may_all(caller, resource, operation)
+
+
+def _identify() -> None:
+    identify()

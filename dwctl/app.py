@@ -1,0 +1,55 @@
+"""The Flask application: config, database, manners, doors - a list, no logic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flask import Flask
+from flask_migrate import Migrate
+from flask_smorest import Api
+
+import dwctl.analytics.tables
+import dwctl.billing.tables
+import dwctl.catalog.tables
+import dwctl.identity.tables
+import dwctl.queue.tables  # noqa: F401 - the migrations compare every mapped table
+from dwctl import __version__, config, urls
+from dwctl.config import Settings
+from dwctl.db import Connections, db, engine_options, sqlalchemy_url
+from dwctl.encryption import Sealer
+from dwctl.web import current, errors, request_id, schemas
+
+NO_DATABASE = "postgresql://localhost/nowhere"
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The application for one process. Reads the environment when no settings are given (ConfigError on a bad one)."""
+    settings = settings or config.load()
+    app = Flask("dwctl", static_folder=None)
+    app.config.update(
+        SQLALCHEMY_DATABASE_URI=sqlalchemy_url(settings.database.url or NO_DATABASE),
+        SQLALCHEMY_ENGINE_OPTIONS=engine_options(settings),
+        API_TITLE="Admin API",
+        API_VERSION=__version__,
+        OPENAPI_VERSION="3.1.0",
+        MAX_CONTENT_LENGTH=settings.limits.requests.max_body_size or None,
+    )
+    app.url_map.strict_slashes = False
+    db.init_app(app)
+    Migrate(app, db, directory=str(migrations_folder()))
+    with app.app_context():
+        connections = Connections(db.engine)
+    secrets = [settings.secret_key] if settings.secret_key else []
+    sealer = Sealer([*secrets, *settings.secret_key_previous])
+    current.install(app, current.Parts(settings, connections, sealer))
+    api = Api(app)
+    request_id.init_app(app)
+    schemas.init_app(app, api)
+    errors.init_app(app)
+    urls.register(app, api)
+    return app
+
+
+def migrations_folder() -> Path:
+    """The Alembic folder at the top of the checkout."""
+    return Path(__file__).resolve().parent.parent / "migrations"

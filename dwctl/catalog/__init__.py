@@ -1,0 +1,7 @@
+"""Which models exist, where they run and who may use them.
+
+Tables: inference_endpoints, deployed_models, deployment_groups, model_traffic_rules.
+Entry points: `snapshot` (the in-process routing value that every call reads), `routing` (alias and caller to Target, pure), `discovery`
+(asks an endpoint what it serves), `routes` (admin API).
+Invariants: an alias is unique among the living models; access goes group by group, never by role; the snapshot is replaced whole.
+"""

@@ -1,0 +1,150 @@
+"""Mapped classes of endpoints, models, grants and traffic rules."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    Numeric,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from dwctl.db import Base, CreatedAt, Id
+
+
+class Endpoint(Base):
+    """An upstream inference server. `api_key_sealed` is what `encryption.Sealer` made of its credential."""
+
+    __tablename__ = "inference_endpoints"
+
+    id: Mapped[Id]
+    name: Mapped[str] = mapped_column(Text, unique=True)
+    description: Mapped[str | None] = mapped_column(Text)
+    url: Mapped[str] = mapped_column(Text)
+    api_key_sealed: Mapped[str | None] = mapped_column(Text)
+    model_filter: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    auth_header_name: Mapped[str] = mapped_column(Text, server_default="Authorization")
+    auth_header_prefix: Mapped[str] = mapped_column(Text, server_default="Bearer ")
+    created_by: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
+
+
+class DeployedModel(Base):
+    """A model under its public name (`alias`): standard, on one endpoint, or composite, over several standard ones."""
+
+    __tablename__ = "deployed_models"
+
+    id: Mapped[Id]
+    model_name: Mapped[str] = mapped_column(Text)
+    alias: Mapped[str] = mapped_column(Text)
+    display_name: Mapped[str | None] = mapped_column(Text)
+    description: Mapped[str | None] = mapped_column(Text)
+    type: Mapped[str | None] = mapped_column(Text)
+    capabilities: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    created_by: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    hosted_on: Mapped[UUID | None] = mapped_column(
+        ForeignKey("inference_endpoints.id", ondelete="CASCADE")
+    )
+    status: Mapped[str] = mapped_column(Text, server_default="active")
+    last_sync: Mapped[datetime | None]
+    deleted: Mapped[bool] = mapped_column(server_default="false")
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
+    requests_per_second: Mapped[float | None]
+    burst_size: Mapped[int | None]
+    capacity: Mapped[int | None]
+    batch_capacity: Mapped[int | None]
+    throughput: Mapped[float | None]
+    downstream_pricing_mode: Mapped[str | None] = mapped_column(Text)
+    downstream_input_price_per_token: Mapped[Decimal | None] = mapped_column(Numeric(24, 15))
+    downstream_output_price_per_token: Mapped[Decimal | None] = mapped_column(Numeric(24, 15))
+    downstream_hourly_rate: Mapped[Decimal | None] = mapped_column(Numeric(10, 2))
+    downstream_input_token_cost_ratio: Mapped[Decimal | None] = mapped_column(Numeric(3, 2))
+    is_composite: Mapped[bool] = mapped_column(server_default="false")
+    lb_strategy: Mapped[str] = mapped_column(Text, server_default="weighted_random")
+    fallback_enabled: Mapped[bool] = mapped_column(server_default="true")
+    fallback_on_rate_limit: Mapped[bool] = mapped_column(server_default="true")
+    fallback_on_status: Mapped[list[int]] = mapped_column(
+        ARRAY(Integer), server_default="{429,500,502,503,504}"
+    )
+    fallback_with_replacement: Mapped[bool] = mapped_column(server_default="false")
+    fallback_max_attempts: Mapped[int | None]
+    sanitize_responses: Mapped[bool] = mapped_column(server_default="false")
+    trusted: Mapped[bool] = mapped_column(server_default="false")
+    open_responses_adapter: Mapped[bool | None] = mapped_column(server_default=text("true"))
+    forward_service_tier: Mapped[bool] = mapped_column(server_default="false")
+    allowed_batch_completion_windows: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    # "metadata" is taken by SQLAlchemy's declarative classes.
+    info: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, server_default="{}")
+
+    endpoint: Mapped[Endpoint | None] = relationship(lazy="raise_on_sql")
+
+    __table_args__ = (
+        CheckConstraint("(hosted_on IS NULL) = is_composite", name="hosted_on"),
+        CheckConstraint("status IN ('active', 'inactive')", name="status"),
+        CheckConstraint("type IN ('CHAT', 'EMBEDDINGS', 'RERANKER')", name="type"),
+        CheckConstraint(
+            "downstream_input_token_cost_ratio BETWEEN 0 AND 1", name="input_token_cost_ratio"
+        ),
+        Index(
+            "deployed_models_alias_unique",
+            "alias",
+            unique=True,
+            postgresql_where=text("NOT deleted"),
+        ),
+        Index("deployed_models_hosted_on_idx", "hosted_on"),
+    )
+
+
+class ModelAccess(Base):
+    """A model granted to a group."""
+
+    __tablename__ = "deployment_groups"
+
+    id: Mapped[Id]
+    deployment_id: Mapped[UUID] = mapped_column(
+        ForeignKey("deployed_models.id", ondelete="CASCADE")
+    )
+    group_id: Mapped[UUID] = mapped_column(ForeignKey("groups.id", ondelete="CASCADE"))
+    granted_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
+    granted_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        UniqueConstraint("deployment_id", "group_id"),
+        Index("deployment_groups_group_id_idx", "group_id"),
+    )
+
+
+class TrafficRule(Base):
+    """What happens to calls on a model by keys of one purpose: refused, or served by another model."""
+
+    __tablename__ = "model_traffic_rules"
+
+    id: Mapped[Id]
+    deployed_model_id: Mapped[UUID] = mapped_column(
+        ForeignKey("deployed_models.id", ondelete="CASCADE")
+    )
+    redirect_target_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("deployed_models.id", ondelete="CASCADE")
+    )
+    api_key_purpose: Mapped[str] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        UniqueConstraint("deployed_model_id", "api_key_purpose"),
+        CheckConstraint("action IN ('deny', 'redirect')", name="action"),
+        CheckConstraint("(action = 'redirect') = (redirect_target_id IS NOT NULL)", name="target"),
+    )

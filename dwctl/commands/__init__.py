@@ -1,0 +1,1 @@
+"""Administrative commands of the Flask CLI; one noun a module."""

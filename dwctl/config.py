@@ -1,0 +1,547 @@
+"""Settings: their names, defaults, units and checks. The only reader of the environment and of the YAML file.
+
+Sources, later wins: the defaults below, the YAML file (`DWCTL_CONFIG`, else `config.yaml`; it need not exist), `DWCTL_*` variables
+(`__` nests: `DWCTL_AUTH__NATIVE__ENABLED=false`; `..._FILE` reads the value from a file), `DATABASE_URL`.
+Values from the environment stay text until the type of their setting is known, so an all-digit secret stays a secret.
+An unknown or bad setting stops the start with its name (ConfigError). Settings of the Rust product that mean nothing here are
+accepted with a warning that says why (`OBSOLETE`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import yaml
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
+
+log = logging.getLogger(__name__)
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
+
+
+class ConfigError(Exception):
+    """A setting is unknown or has a bad value; the text names it."""
+
+
+def seconds_of(text: str) -> float:
+    """Seconds of a human duration: `24h`, `1h 30m`, `250ms`, or a bare number of seconds. ValueError otherwise."""
+    text = text.strip()
+    try:
+        return float(text)
+    except ValueError:
+        parts = _PART.findall(text)
+        if not parts or _PART.sub("", text):
+            raise ValueError(f"not a duration: {text!r}") from None
+        return sum(float(n) * _UNITS[unit] for n, unit in parts)
+
+
+class _DurationField(fields.Field[float]):
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
+        try:
+            seconds = seconds_of(str(value))
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
+        if seconds < 0:
+            raise ValidationError("must not be negative")
+        return seconds
+
+
+class _ListField(fields.Field[tuple[str, ...]]):
+    """A YAML list, or in the environment a comma-separated text."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Any, **kwargs: Any
+    ) -> tuple[str, ...]:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",")]
+        if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+            raise ValidationError("must be a list of texts")
+        return tuple(part for part in value if part)
+
+
+class _IntListField(_ListField):
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, list):
+            value = [str(part) for part in value]
+        try:
+            return tuple(int(part) for part in super()._deserialize(value, attr, data))
+        except ValueError as error:
+            raise ValidationError("must be a list of whole numbers") from error
+
+
+Duration = Annotated[float, _DurationField]
+"""Seconds; written as `30s`, `24h` or a number of seconds."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where PostgreSQL is, and how many connections one process may hold."""
+
+    url: str | None = None
+    direct_url: str | None = None
+    pool_size: int = 3
+    pool_overflow: int = 2
+    pool_timeout: Duration = 10.0
+    statement_timeout: Duration = 60.0
+    connect_timeout: Duration = 5.0
+    prepared_statements: bool = True
+
+
+@dataclass(frozen=True)
+class Password:
+    min_length: int = 8
+    max_length: int = 64
+    argon2_memory_kib: int = 19456
+    argon2_iterations: int = 2
+    argon2_parallelism: int = 1
+
+
+@dataclass(frozen=True)
+class Session:
+    timeout: Duration = 86400.0
+    cookie_name: str = "dwctl_session"
+    cookie_secure: bool = True
+    cookie_same_site: str = "strict"
+    cookie_domain: str | None = None
+
+
+@dataclass(frozen=True)
+class Throttle:
+    """How often one address (an account: failures only) may try within a minute."""
+
+    sign_ins_per_minute: int = 30
+    registrations_per_minute: int = 20
+    failures_per_account_per_minute: int = 10
+
+
+@dataclass(frozen=True)
+class NativeAuth:
+    enabled: bool = True
+    allow_registration: bool = False
+    password: Password = field(default_factory=Password)
+    session: Session = field(default_factory=Session)
+    throttle: Throttle = field(default_factory=Throttle)
+
+
+@dataclass(frozen=True)
+class ProxyHeaderAuth:
+    enabled: bool = False
+    header_name: str = "x-doubleword-user"
+    email_header_name: str = "x-doubleword-email"
+    groups_field_name: str = "x-doubleword-user-groups"
+    provider_field_name: str = "x-doubleword-sso-provider"
+    import_idp_groups: bool = False
+    blacklisted_sso_groups: tuple[str, ...] = ()
+    auto_create_users: bool = True
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+
+
+@dataclass(frozen=True)
+class Cors:
+    allowed_origins: tuple[str, ...] = ()
+    allow_credentials: bool = True
+    max_age: int = 3600
+
+
+@dataclass(frozen=True)
+class Security:
+    cors: Cors = field(default_factory=Cors)
+
+
+@dataclass(frozen=True)
+class Auth:
+    native: NativeAuth = field(default_factory=NativeAuth)
+    proxy_header: ProxyHeaderAuth = field(default_factory=ProxyHeaderAuth)
+    security: Security = field(default_factory=Security)
+    default_user_roles: tuple[str, ...] = ("StandardUser",)
+
+
+@dataclass(frozen=True)
+class RequestLimits:
+    """`max_body_size` in bytes; 0 switches the limit off."""
+
+    max_body_size: int = 10 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    requests: RequestLimits = field(default_factory=RequestLimits)
+
+
+@dataclass(frozen=True)
+class Onwards:
+    strict_mode: bool = False
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """Time-outs of calls to inference servers, and the largest answer held in memory (bytes)."""
+
+    connect_timeout: Duration = 10.0
+    first_byte_timeout: Duration = 600.0
+    idle_timeout: Duration = 300.0
+    max_answer_size: int = 64 * 1024 * 1024
+    max_idle_per_origin: int = 100
+    on_disconnect: str = "cancel"
+
+
+@dataclass(frozen=True)
+class Recorder:
+    """How calls are written down.
+
+    open_after: a blocking call that lasts longer gets its tracking row before it is answered.
+    database_wait: how long a caller waits for its record before the record goes to the spool.
+    """
+
+    open_after: Duration = 1.0
+    database_wait: Duration = 1.0
+    queue_size: int = 10_000
+    group_size: int = 256
+    spool_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Days; 0 keeps for ever."""
+
+    responses_days: int = 30
+    log_days: int = 90
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Held and background calls. `keepalive` comes before routers in front cut a silent connection (30 s on Heroku)."""
+
+    keepalive: Duration = 20.0
+    held_timeout: Duration = 3600.0
+    held_max_per_owner: int = 1000
+    sweep_interval: Duration = 1.0
+
+
+@dataclass(frozen=True)
+class Daemons:
+    """Life signs of processes: how often, and how long without one until a process counts as dead."""
+
+    heartbeat: Duration = 5.0
+    dead_after: Duration = 30.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The in-process copy of keys, access and models."""
+
+    debounce: Duration = 0.05
+    full_reload_interval: Duration = 60.0
+
+
+@dataclass(frozen=True)
+class AsyncRequests:
+    enabled: bool = True
+    completion_window: str = "1h"
+
+
+@dataclass(frozen=True)
+class Batches:
+    enabled: bool = True
+    allowed_completion_windows: tuple[str, ...] = ("24h", "1h")
+    async_requests: AsyncRequests = field(default_factory=AsyncRequests)
+
+
+@dataclass(frozen=True)
+class BatchDaemon:
+    """The worker. `_ms` names and defaults are those of the Rust product."""
+
+    claim_batch_size: int = 100
+    claim_interval_ms: int = 1000
+    default_model_concurrency: int = 10
+    max_retries: int | None = 1000
+    stop_before_deadline_ms: int | None = 0
+    backoff_ms: int = 1000
+    backoff_factor: float = 2.0
+    max_backoff_ms: int = 10_000
+    first_chunk_timeout_ms: int = 86_400_000
+    chunk_timeout_ms: int = 86_400_000
+    body_timeout_ms: int = 86_400_000
+    streamable_endpoints: tuple[str, ...] = ()
+    max_in_flight: int = 1000
+
+
+@dataclass(frozen=True)
+class BackgroundServices:
+    batch_daemon: BatchDaemon = field(default_factory=BatchDaemon)
+
+
+@dataclass(frozen=True)
+class Credits:
+    initial_credits_for_standard_users: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    title: str = "dwctl"
+    region: str | None = None
+    organization: str | None = None
+    docs_url: str = ""
+
+
+@dataclass(frozen=True)
+class Shutdown:
+    """`grace`: from SIGTERM until everything must have been drained (Heroku kills after 30 s)."""
+
+    grace: Duration = 25.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one process; made once, passed down."""
+
+    admin_email: str = "admin@example.com"
+    admin_password: str | None = None
+    secret_key: str | None = None
+    secret_key_previous: tuple[str, ...] = ()
+    dashboard_url: str = "http://localhost:3001"
+    enable_metrics: bool = True
+    log_level: str = "info"
+    log_format: str = "text"
+    database: Database = field(default_factory=Database)
+    auth: Auth = field(default_factory=Auth)
+    limits: Limits = field(default_factory=Limits)
+    onwards: Onwards = field(default_factory=Onwards)
+    upstream: Upstream = field(default_factory=Upstream)
+    recorder: Recorder = field(default_factory=Recorder)
+    retention: Retention = field(default_factory=Retention)
+    responses: Responses = field(default_factory=Responses)
+    daemons: Daemons = field(default_factory=Daemons)
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    batches: Batches = field(default_factory=Batches)
+    background_services: BackgroundServices = field(default_factory=BackgroundServices)
+    credits: Credits = field(default_factory=Credits)
+    metadata: Metadata = field(default_factory=Metadata)
+    shutdown: Shutdown = field(default_factory=Shutdown)
+
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "auth.native.session.cookie_same_site": ("strict", "lax", "none"),
+    "upstream.on_disconnect": ("cancel", "drain"),
+    "log_level": ("debug", "info", "warning", "error"),
+    "log_format": ("text", "json"),
+}
+
+_LOOPBACK = "the worker runs requests in its own process, there is no loopback over HTTP"
+_NO_LEADER = "there is no leader: duties are claimed row by row, any worker may run any of them"
+
+OBSOLETE: Mapping[str, str] = {
+    "host": "gunicorn binds to $PORT",
+    "port": "gunicorn binds to $PORT",
+    "background_services.leader_election": _NO_LEADER,
+    "background_services.task_workers": "jobs are duties of the worker process",
+    "background_services.sync_workers": "jobs are duties of the worker process",
+    "background_services.onwards_sync": "see snapshot.*",
+    "background_services.pool_metrics": "pools are measured when the metrics page is read",
+    "background_services.batch_daemon.enabled": "start as many worker processes as are wanted",
+    "background_services.batch_daemon.claim_timeout_ms": "claims are leases that their owner renews",
+    "background_services.batch_daemon.processing_timeout_ms": "claims are leases that their owner renews",
+    "background_services.batch_daemon.batch_metadata_fields": _LOOPBACK,
+    "background_services.batch_daemon.status_log_interval_ms": "see the worker's metrics page",
+    "background_services.batch_daemon.timeout_ms": "deprecated in the Rust product, too",
+    "database.type": "no DATABASE_URL means an embedded PostgreSQL (dwctl up)",
+    "database.pool": "see database.pool_size and database.pool_overflow",
+    "database.fusillade": "one database holds every schema",
+    "database.outlet": "one database holds every schema",
+    "database.underway_pool": "jobs are duties of the worker process",
+    "auth.security.jwt_expiry": "login sessions are rows: see auth.native.session.timeout",
+    "enable_request_logging": "every call is recorded once; see retention.*",
+    "enable_analytics": "every call is recorded once; see retention.*",
+    "analytics": "see recorder.*",
+}
+
+
+def load(environ: Mapping[str, str] | None = None, file: Path | None = None) -> Settings:
+    """Read, check and freeze the settings. Raises ConfigError with the name of what is wrong."""
+    environ = os.environ if environ is None else environ
+    explicit = file or (Path(environ["DWCTL_CONFIG"]) if environ.get("DWCTL_CONFIG") else None)
+    tree = _from_file(explicit or Path("config.yaml"), must_exist=explicit is not None)
+    _merge(tree, _from_environment(environ))
+    if environ.get("DATABASE_URL"):
+        tree.setdefault("database", {})["url"] = environ["DATABASE_URL"]
+    _drop_obsolete(tree)
+    try:
+        settings = cast(Settings, _schema(Settings, "").load(tree))
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(error.messages_dict))) from error
+    _check(settings)
+    return settings
+
+
+def require_secret_key(settings: Settings) -> str:
+    """The secret key, which web and worker cannot do without (ConfigError says how to make one)."""
+    key = settings.secret_key or ""
+    if len(key.encode()) < 16:
+        fault = "is missing" if not key else "is weak (under 16 bytes)"
+        raise ConfigError(
+            f"secret_key {fault}. Make one with `openssl rand -base64 32` and set it as DWCTL_SECRET_KEY, "
+            "the same for every web and worker process."
+        )
+    return key
+
+
+def names(cls: type = Settings, prefix: str = "") -> list[str]:
+    """Every setting's dotted name, for the documentation and its test."""
+    found: list[str] = []
+    for name, kind in _hints(cls).items():
+        if dataclasses.is_dataclass(kind):
+            found += names(cast(type, kind), f"{prefix}{name}.")
+        else:
+            found.append(prefix + name)
+    return found
+
+
+def _from_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        if must_exist:
+            raise ConfigError(f"{path}: there is no such file") from error
+        return {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if tree is not None and not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a mapping of settings is wanted")
+    return tree or {}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, value in sorted(environ.items()):
+        if not name.upper().startswith("DWCTL_") or name.upper() == "DWCTL_CONFIG":
+            continue
+        path = name[len("DWCTL_") :].lower()
+        if path.endswith("_file"):
+            path, value = path.removesuffix("_file"), Path(value).read_text("utf-8").strip()
+        branch = tree
+        *parents, leaf = path.split("__")
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[leaf] = value
+    return tree
+
+
+def _merge(tree: dict[str, Any], over: Mapping[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            _merge(tree[key], value)
+        else:
+            tree[key] = value
+
+
+def _drop_obsolete(tree: dict[str, Any]) -> None:
+    for path, reason in OBSOLETE.items():
+        *parents, leaf = path.split(".")
+        branch: Any = tree
+        for parent in parents:
+            branch = branch.get(parent, {}) if isinstance(branch, dict) else {}
+        if isinstance(branch, dict) and leaf in branch:
+            del branch[leaf]
+            log.warning("setting has no meaning here", extra={"setting": path, "reason": reason})
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+@cache
+def _schema(cls: type, prefix: str) -> Schema:
+    members: dict[str, Any] = {}
+    for item in dataclasses.fields(cls):
+        members[item.name] = _field(_hints(cls)[item.name], f"{prefix}{item.name}")
+    base = Schema.from_dict(members, name=cls.__name__)
+
+    class Built(base):  # type: ignore[valid-type,misc]
+        class Meta:
+            unknown = RAISE
+            register = False
+
+        def load(self, data: Any, **kwargs: Any) -> Any:
+            return cls(**super().load(data, **kwargs))
+
+    return Built()
+
+
+def _field(kind: Any, path: str) -> fields.Field[Any]:
+    optional = False
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        optional = type(None) in typing.get_args(kind)
+        kind = next(part for part in typing.get_args(kind) if part is not type(None))
+    if dataclasses.is_dataclass(kind):
+        return _Nested(cast(type, kind), f"{path}.")
+    checks = validate.OneOf(_CHOICES[path]) if path in _CHOICES else None
+    simple: dict[Any, type[fields.Field[Any]]] = {
+        str: fields.String,
+        int: fields.Integer,
+        float: fields.Float,
+        bool: fields.Boolean,
+        Decimal: fields.Decimal,
+        Duration: _DurationField,
+        tuple[str, ...]: _ListField,
+        tuple[int, ...]: _IntListField,
+    }
+    return simple[kind](allow_none=optional, validate=checks)
+
+
+class _Nested(fields.Field[Any]):
+    def __init__(self, cls: type, prefix: str) -> None:
+        super().__init__()
+        self._cls, self._prefix = cls, prefix
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValidationError("a mapping of settings is wanted")
+        return _schema(self._cls, self._prefix).load(value)
+
+
+def _explain(messages: Mapping[str, Any], prefix: str = "") -> list[str]:
+    lines: list[str] = []
+    for name, problem in messages.items():
+        if isinstance(problem, dict):
+            lines += _explain(problem, f"{prefix}{name}.")
+        else:
+            text = ", ".join(map(str, problem)) if isinstance(problem, list) else str(problem)
+            lines.append(
+                f"{prefix}{name}: {'unknown setting' if text == 'Unknown field.' else text}"
+            )
+    return lines
+
+
+def _check(settings: Settings) -> None:
+    password = settings.auth.native.password
+    rules = {
+        "auth.native.password.min_length: must be at least 1 and not above max_length": 1
+        <= password.min_length
+        <= password.max_length,
+        "auth: native and proxy_header are both off, so nobody could sign in": settings.auth.native.enabled
+        or settings.auth.proxy_header.enabled,
+        "auth.security.cors.allowed_origins: * cannot go with credentials": not (
+            "*" in settings.auth.security.cors.allowed_origins
+            and settings.auth.security.cors.allow_credentials
+        ),
+        "recorder.queue_size: must be at least 1": settings.recorder.queue_size >= 1,
+        "recorder.group_size: must be at least 1": settings.recorder.group_size >= 1,
+        "daemons.dead_after: must be at least twice daemons.heartbeat": settings.daemons.dead_after
+        >= 2 * settings.daemons.heartbeat,
+    }
+    broken = [text for text, holds in rules.items() if not holds]
+    if broken:
+        raise ConfigError("; ".join(broken))

@@ -1,0 +1,150 @@
+"""The database: SQLAlchemy for the control plane, plain psycopg for paths that every call takes.
+
+Two ways in, on one pool: `db.session` (ORM, inside a request) and `Connections` (named statements from a `queries.sql`).
+Connections that belong to one purpose for the life of a process (recorder, LISTEN) are opened with `connect`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from uuid import UUID
+
+import psycopg
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import DateTime, Engine, MetaData, Numeric, text
+from sqlalchemy.orm import DeclarativeBase, mapped_column, registry
+from sqlalchemy.types import Uuid
+
+from dwctl.config import ConfigError, Settings
+from dwctl.errors import Unavailable
+
+NAMING = {
+    "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+    "uq": "%(table_name)s_%(column_0_N_name)s_unique",
+    "ck": "%(table_name)s_%(constraint_name)s_check",
+    "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+    "pk": "%(table_name)s_pkey",
+}
+
+
+class Base(DeclarativeBase):
+    """Every mapped class; times are aware, ids are UUIDs."""
+
+    registry = registry(
+        metadata=MetaData(naming_convention=NAMING),
+        type_annotation_map={
+            datetime: DateTime(timezone=True),
+            UUID: Uuid(),
+            Decimal: Numeric(24, 15),
+        },
+    )
+
+
+db = SQLAlchemy(model_class=Base)
+
+Id = Annotated[UUID, mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))]
+CreatedAt = Annotated[datetime, mapped_column(server_default=text("now()"))]
+
+
+class DatabaseAway(Unavailable):
+    """The database cannot be reached right now. Try again shortly."""
+
+    code = "database_unavailable"
+
+
+def psycopg_url(url: str) -> str:
+    """The URL as psycopg wants it (`postgres://` and SQLAlchemy's driver suffix are rewritten)."""
+    scheme, _, rest = url.partition("://")
+    if scheme.split("+")[0] not in ("postgres", "postgresql"):
+        raise ConfigError("DATABASE_URL must begin with postgresql://")
+    return f"postgresql://{rest}"
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The URL as SQLAlchemy wants it, with psycopg 3 as its driver."""
+    return "postgresql+psycopg://" + psycopg_url(url).partition("://")[2]
+
+
+def engine_options(settings: Settings) -> dict[str, Any]:
+    """What Flask-SQLAlchemy passes to create_engine."""
+    database = settings.database
+    return {
+        "pool_size": database.pool_size,
+        "max_overflow": database.pool_overflow,
+        "pool_timeout": database.pool_timeout,
+        "pool_pre_ping": True,
+        "pool_recycle": 1800,
+        "connect_args": _connect_arguments(settings),
+    }
+
+
+def connect(settings: Settings, *, direct: bool = False, **options: str) -> psycopg.Connection[Any]:
+    """A connection of its own in autocommit mode; `direct` prefers database.direct_url (LISTEN cannot pass a transaction pooler).
+
+    `options` are server settings of the session, such as plan_cache_mode. Raises psycopg.OperationalError.
+    """
+    database = settings.database
+    url = (database.direct_url if direct else None) or database.url
+    if not url:
+        raise ConfigError("DATABASE_URL is not set")
+    arguments = _connect_arguments(settings)
+    arguments["options"] += "".join(f" -c {name}={value}" for name, value in options.items())
+    return psycopg.connect(psycopg_url(url), autocommit=True, **arguments)
+
+
+def _connect_arguments(settings: Settings) -> dict[str, Any]:
+    database = settings.database
+    return {
+        "connect_timeout": max(1, round(database.connect_timeout)),
+        "application_name": "dwctl",
+        "prepare_threshold": 5 if database.prepared_statements else None,
+        "options": f"-c statement_timeout={round(database.statement_timeout * 1000)}"
+        " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC -c jit=off",
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+    }
+
+
+class Connections:
+    """Borrowed psycopg connections from the engine's pool."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection[Any]]:
+        """One transaction: committed at the end, rolled back on an error. Raises DatabaseAway when there is no connection to be had."""
+        try:
+            borrowed = self._engine.raw_connection()
+        except Exception as error:
+            raise DatabaseAway from error
+        connection = borrowed.driver_connection
+        assert isinstance(connection, psycopg.Connection)
+        try:
+            yield connection
+            connection.commit()
+        except psycopg.OperationalError as error:
+            borrowed.invalidate()
+            raise DatabaseAway from error
+        except BaseException:
+            if not connection.closed:
+                connection.rollback()
+            raise
+        finally:
+            borrowed.close()
+
+
+def identity_of(url: str) -> str:
+    """What tells two databases apart in a URL (host, port, name), without any secret."""
+    parts = urlsplit(psycopg_url(url))
+    query = urlencode(
+        [(k, v) for k, v in parse_qsl(parts.query) if k in ("host", "port", "dbname")]
+    )
+    return urlunsplit(("", f"{parts.hostname or ''}:{parts.port or ''}", parts.path, query, ""))

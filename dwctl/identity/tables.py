@@ -1,0 +1,227 @@
+"""Mapped classes of people and what lets them in."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import (
+    CheckConstraint,
+    Enum,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from dwctl.db import Base, CreatedAt, Id
+
+NIL = UUID(int=0)
+"""The system user, and the Everyone group."""
+
+
+class RoleName(StrEnum):
+    """Roles as stored; the wire shows them in PascalCase (`access.permissions`)."""
+
+    PLATFORMMANAGER = "PLATFORMMANAGER"
+    STANDARDUSER = "STANDARDUSER"
+    REQUESTVIEWER = "REQUESTVIEWER"
+    BILLINGMANAGER = "BILLINGMANAGER"
+    BATCHAPIUSER = "BATCHAPIUSER"
+    CONNECTIONSUSER = "CONNECTIONSUSER"
+
+
+class User(Base):
+    """A person, or an organisation (`user_type`)."""
+
+    __tablename__ = "users"
+
+    id: Mapped[Id]
+    username: Mapped[str] = mapped_column(Text)
+    email: Mapped[str] = mapped_column(Text)
+    display_name: Mapped[str | None] = mapped_column(Text)
+    avatar_url: Mapped[str | None] = mapped_column(Text)
+    auth_source: Mapped[str] = mapped_column(Text, server_default="vouch")
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
+    last_login: Mapped[datetime | None]
+    is_admin: Mapped[bool] = mapped_column(server_default="false")
+    password_hash: Mapped[str | None] = mapped_column(Text)
+    external_user_id: Mapped[str | None] = mapped_column(Text)
+    payment_provider_id: Mapped[str | None] = mapped_column(Text)
+    is_deleted: Mapped[bool] = mapped_column(server_default="false")
+    is_internal: Mapped[bool] = mapped_column(server_default="false")
+    batch_notifications_enabled: Mapped[bool] = mapped_column(server_default="false")
+    first_batch_email_sent: Mapped[bool] = mapped_column(server_default="false")
+    low_balance_notification_sent: Mapped[bool] = mapped_column(server_default="false")
+    low_balance_threshold: Mapped[float | None]
+    user_type: Mapped[str] = mapped_column(Text, server_default="individual")
+    auto_topup_amount: Mapped[float | None]
+    auto_topup_threshold: Mapped[float | None]
+    auto_topup_monthly_limit: Mapped[float | None]
+    auto_topup_limit_notification_sent: Mapped[bool] = mapped_column(server_default="false")
+
+    roles: Mapped[list[UserRole]] = relationship(
+        order_by="UserRole.position", cascade="all, delete-orphan", lazy="selectin"
+    )
+
+    __table_args__ = (
+        CheckConstraint("user_type IN ('individual', 'organization')", name="user_type"),
+        Index("users_username_unique", "username", unique=True),
+        Index(
+            "users_email_unique",
+            "email",
+            "auth_source",
+            "external_user_id",
+            unique=True,
+            postgresql_nulls_not_distinct=True,
+            postgresql_where=text("user_type = 'individual'"),
+        ),
+        Index(
+            "users_external_user_id_unique",
+            "external_user_id",
+            unique=True,
+            postgresql_where=text("external_user_id IS NOT NULL"),
+        ),
+        Index("users_email_lower_idx", text("lower(email)")),
+        Index("users_created_at_id_idx", text("created_at DESC"), text("id DESC")),
+    )
+
+
+class UserRole(Base):
+    """One role of one user; `position` keeps the order in which roles were given."""
+
+    __tablename__ = "user_roles"
+
+    id: Mapped[Id]
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    role: Mapped[RoleName] = mapped_column(Enum(RoleName, name="user_role"))
+    position: Mapped[int] = mapped_column(server_default="0")
+
+    __table_args__ = (UniqueConstraint("user_id", "role"),)
+
+
+class Group(Base):
+    """A set of users to which models are granted."""
+
+    __tablename__ = "groups"
+
+    id: Mapped[Id]
+    name: Mapped[str] = mapped_column(Text, unique=True)
+    description: Mapped[str | None] = mapped_column(Text)
+    created_by: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
+    source: Mapped[str] = mapped_column(Text, server_default="native")
+
+
+class GroupMembership(Base):
+    """A user in a group; the Everyone group has no rows here."""
+
+    __tablename__ = "user_groups"
+
+    id: Mapped[Id]
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    group_id: Mapped[UUID] = mapped_column(ForeignKey("groups.id", ondelete="CASCADE"))
+    joined_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        UniqueConstraint("user_id", "group_id"),
+        Index("user_groups_group_id_idx", "group_id"),
+    )
+
+
+class OrganizationMembership(Base):
+    """A user in an organisation, or an invitation to one (`user_id` null, `status` pending)."""
+
+    __tablename__ = "user_organizations"
+
+    id: Mapped[Id]
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    role: Mapped[str] = mapped_column(Text, server_default="member")
+    created_at: Mapped[CreatedAt]
+    status: Mapped[str] = mapped_column(Text, server_default="active")
+    invite_token_hash: Mapped[str | None] = mapped_column(Text)
+    invite_email: Mapped[str | None] = mapped_column(Text)
+    invited_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id"))
+    expires_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("role IN ('owner', 'admin', 'member')", name="role"),
+        CheckConstraint("status IN ('active', 'pending')", name="status"),
+        UniqueConstraint("user_id", "organization_id"),
+        Index("user_organizations_organization_id_idx", "organization_id"),
+        Index(
+            "user_organizations_invite_unique",
+            "invite_email",
+            "organization_id",
+            unique=True,
+            postgresql_where=text("status = 'pending'"),
+        ),
+    )
+
+
+class ApiKey(Base):
+    """A key to the API: SHA-256 of its secret and a short prefix for show. Hidden keys have no usable secret."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[Id]
+    name: Mapped[str] = mapped_column(Text)
+    description: Mapped[str | None] = mapped_column(Text)
+    secret_hash: Mapped[bytes | None] = mapped_column(LargeBinary, unique=True)
+    secret_prefix: Mapped[str | None] = mapped_column(Text)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    created_by: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[CreatedAt]
+    last_used: Mapped[datetime | None]
+    requests_per_second: Mapped[float | None]
+    burst_size: Mapped[int | None]
+    purpose: Mapped[str] = mapped_column(Text, server_default="realtime")
+    hidden: Mapped[bool] = mapped_column(server_default="false")
+    is_deleted: Mapped[bool] = mapped_column(server_default="false")
+
+    __table_args__ = (
+        CheckConstraint(
+            "purpose IN ('platform', 'realtime', 'batch', 'playground')", name="purpose"
+        ),
+        CheckConstraint("hidden OR secret_hash IS NOT NULL", name="secret"),
+        Index(
+            "api_keys_name_unique",
+            "user_id",
+            "created_by",
+            "name",
+            unique=True,
+            postgresql_where=text("NOT is_deleted"),
+        ),
+        Index(
+            "api_keys_hidden_unique",
+            "user_id",
+            "created_by",
+            "purpose",
+            unique=True,
+            postgresql_where=text("hidden AND NOT is_deleted"),
+        ),
+    )
+
+
+class LoginSession(Base):
+    """One signed-in browser; the cookie holds a token, this row its SHA-256."""
+
+    __tablename__ = "login_sessions"
+
+    id: Mapped[Id]
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    created_at: Mapped[CreatedAt]
+    expires_at: Mapped[datetime]
+
+    __table_args__ = (
+        Index("login_sessions_user_id_idx", "user_id"),
+        Index("login_sessions_expires_at_idx", "expires_at"),
+    )

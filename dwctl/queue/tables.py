@@ -1,0 +1,332 @@
+"""Mapped classes of the queue. Rows are written by named statements only (`queries.sql`); these serve the migrations and reads.
+
+No foreign keys on the path of a call, and no index on `requests` that mentions a column which changes: updates stay HOT
+(docs/decisions/0003-queue-in-postgres.md).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, SmallInteger, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from dwctl.db import Base, CreatedAt, Id
+
+SCHEMA = "fusillade"
+
+
+class State(StrEnum):
+    """What a request row is doing."""
+
+    PENDING = "pending"
+    CLAIMED = "claimed"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class File(Base):
+    """A container of request templates. Single requests share one row for each owner and day."""
+
+    __tablename__ = "files"
+
+    id: Mapped[Id]
+    name: Mapped[str] = mapped_column(Text)
+    description: Mapped[str | None] = mapped_column(Text)
+    size_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    size_finalized: Mapped[bool] = mapped_column(server_default="false")
+    status: Mapped[str] = mapped_column(Text, server_default="processed")
+    error_message: Mapped[str | None] = mapped_column(Text)
+    purpose: Mapped[str | None] = mapped_column(Text)
+    expires_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    uploaded_by: Mapped[str | None] = mapped_column(Text)
+    api_key_id: Mapped[UUID | None]
+    source_connection_id: Mapped[UUID | None]
+    source_external_key: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        CheckConstraint("size_bytes >= 0", name="size_bytes"),
+        CheckConstraint("status IN ('processed', 'error', 'deleted', 'expired')", name="status"),
+        CheckConstraint("purpose IN ('batch', 'batch_output', 'batch_error')", name="purpose"),
+        Index("files_uploaded_by_idx", "uploaded_by"),
+        {"schema": SCHEMA},
+    )
+
+
+class RequestTemplate(Base):
+    """What is to be sent. `endpoint` is written for readers only: the worker uses `path`."""
+
+    __tablename__ = "request_templates"
+
+    id: Mapped[Id]
+    file_id: Mapped[UUID | None]
+    custom_id: Mapped[str | None] = mapped_column(Text)
+    endpoint: Mapped[str] = mapped_column(Text)
+    method: Mapped[str] = mapped_column(Text)
+    path: Mapped[str] = mapped_column(Text)
+    body: Mapped[str] = mapped_column(Text, server_default="")
+    model: Mapped[str] = mapped_column(Text)
+    api_key: Mapped[str] = mapped_column(Text, server_default="")
+    line_number: Mapped[int] = mapped_column(server_default="0")
+    body_byte_size: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata", JSONB)
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
+
+    __table_args__ = ({"schema": SCHEMA},)
+
+
+class Batch(Base):
+    """One execution of a file's templates, or of a single request."""
+
+    __tablename__ = "batches"
+
+    id: Mapped[Id]
+    file_id: Mapped[UUID | None]
+    endpoint: Mapped[str] = mapped_column(Text, server_default="/v1/chat/completions")
+    completion_window: Mapped[str] = mapped_column(Text, server_default="24h")
+    metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata", JSONB, server_default="{}")
+    output_file_id: Mapped[UUID | None]
+    error_file_id: Mapped[UUID | None]
+    created_by: Mapped[str] = mapped_column(Text, server_default="")
+    api_key_id: Mapped[UUID | None]
+    api_key: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[CreatedAt]
+    expires_at: Mapped[datetime]
+    total_requests: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    requests_started_at: Mapped[datetime | None]
+    cancelling_at: Mapped[datetime | None]
+    cancelled_at: Mapped[datetime | None]
+    finalizing_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    notification_sent_at: Mapped[datetime | None]
+    errors: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+
+    __table_args__ = (
+        Index(
+            "batches_output_file_id_unique",
+            "output_file_id",
+            unique=True,
+            postgresql_where=text("output_file_id IS NOT NULL"),
+        ),
+        Index(
+            "batches_error_file_id_unique",
+            "error_file_id",
+            unique=True,
+            postgresql_where=text("error_file_id IS NOT NULL"),
+        ),
+        {"schema": SCHEMA},
+    )
+
+
+class Request(Base):
+    """One request; the public response id is `resp_<id>`. For a single request the template and the batch have the same id."""
+
+    __tablename__ = "requests"
+
+    id: Mapped[Id]
+    batch_id: Mapped[UUID | None]
+    template_id: Mapped[UUID | None]
+    model: Mapped[str] = mapped_column(Text)
+    custom_id: Mapped[str | None] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(Text, server_default="pending")
+    service_tier: Mapped[str | None] = mapped_column(Text)
+    retry_attempt: Mapped[int] = mapped_column(Integer, server_default="0")
+    not_before: Mapped[datetime | None]
+    daemon_id: Mapped[UUID | None]
+    claimed_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    response_status: Mapped[int | None] = mapped_column(SmallInteger)
+    response_body: Mapped[str | None] = mapped_column(Text)
+    response_size: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    routed_model: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(Text)
+    completed_at: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
+    canceled_at: Mapped[datetime | None]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('pending', 'claimed', 'processing', 'completed', 'failed', 'canceled')",
+            name="state",
+        ),
+        CheckConstraint(
+            "service_tier IN ('auto', 'default', 'flex', 'priority')", name="service_tier"
+        ),
+        CheckConstraint(
+            "state <> 'pending' OR (daemon_id IS NULL AND claimed_at IS NULL AND started_at IS NULL)",
+            name="pending_fields",
+        ),
+        CheckConstraint(
+            "state <> 'claimed' OR (daemon_id IS NOT NULL AND claimed_at IS NOT NULL AND started_at IS NULL)",
+            name="claimed_fields",
+        ),
+        CheckConstraint(
+            "state <> 'processing' OR (daemon_id IS NOT NULL AND claimed_at IS NOT NULL AND started_at IS NOT NULL)",
+            name="processing_fields",
+        ),
+        CheckConstraint(
+            "state <> 'completed' OR (response_status IS NOT NULL AND response_body IS NOT NULL AND completed_at IS NOT NULL)",
+            name="completed_fields",
+        ),
+        CheckConstraint(
+            "state <> 'failed' OR (error IS NOT NULL AND failed_at IS NOT NULL)",
+            name="failed_fields",
+        ),
+        CheckConstraint("state <> 'canceled' OR canceled_at IS NOT NULL", name="canceled_fields"),
+        Index("requests_batch_id_idx", "batch_id"),
+        {"schema": SCHEMA, "postgresql_with": {"fillfactor": "90"}},
+    )
+
+
+class Daemon(Base):
+    """A web or worker process and its signs of life."""
+
+    __tablename__ = "daemons"
+
+    id: Mapped[Id]
+    status: Mapped[str] = mapped_column(Text)
+    hostname: Mapped[str] = mapped_column(Text)
+    pid: Mapped[int]
+    version: Mapped[str] = mapped_column(Text)
+    config_snapshot: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    started_at: Mapped[datetime]
+    last_heartbeat: Mapped[datetime | None]
+    stopped_at: Mapped[datetime | None]
+    requests_processed: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    requests_failed: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    requests_in_flight: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        CheckConstraint("status IN ('initializing', 'running', 'dead')", name="status"),
+        CheckConstraint("status <> 'running' OR last_heartbeat IS NOT NULL", name="running_fields"),
+        CheckConstraint("status <> 'dead' OR stopped_at IS NOT NULL", name="dead_fields"),
+        {"schema": SCHEMA, "postgresql_with": {"fillfactor": "50"}},
+    )
+
+
+class Ready(Base):
+    """A pending request that is due; the row goes when it is claimed."""
+
+    __tablename__ = "ready"
+
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    created_by: Mapped[str] = mapped_column(Text, primary_key=True)
+    deadline: Mapped[datetime] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    batch_id: Mapped[UUID | None]
+
+    __table_args__ = (
+        {
+            "schema": SCHEMA,
+            "postgresql_with": {
+                "autovacuum_vacuum_threshold": "5000",
+                "autovacuum_vacuum_scale_factor": "0.01",
+            },
+        },
+    )
+
+
+class Delayed(Base):
+    """A pending request that waits for its `not_before`; a duty moves it to `ready`."""
+
+    __tablename__ = "delayed"
+
+    not_before: Mapped[datetime] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+
+    __table_args__ = ({"schema": SCHEMA},)
+
+
+class InFlight(Base):
+    """A request that a worker has claimed. Its lease is its owner's heartbeat."""
+
+    __tablename__ = "inflight"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(Text)
+    created_by: Mapped[str] = mapped_column(Text)
+    daemon_id: Mapped[UUID]
+
+    __table_args__ = (
+        Index("inflight_model_idx", "model"),
+        Index("inflight_daemon_id_idx", "daemon_id"),
+        {
+            "schema": SCHEMA,
+            "postgresql_with": {
+                "autovacuum_vacuum_threshold": "1000",
+                "autovacuum_vacuum_scale_factor": "0",
+            },
+        },
+    )
+
+
+class Queue(Base):
+    """One account's line at one model: `vtime` counts what it was served, `head_deadline` is its most urgent."""
+
+    __tablename__ = "queues"
+
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    created_by: Mapped[str] = mapped_column(Text, primary_key=True)
+    vtime: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    head_deadline: Mapped[datetime]
+
+    __table_args__ = (
+        Index("queues_model_vtime_idx", "model", "vtime"),
+        Index("queues_model_head_deadline_idx", "model", "head_deadline"),
+        {
+            "schema": SCHEMA,
+            "postgresql_with": {
+                "autovacuum_vacuum_threshold": "500",
+                "autovacuum_vacuum_scale_factor": "0",
+            },
+        },
+    )
+
+
+class ModelSlot(Base):
+    """The row that a claim locks for a model, so that the count of what is in flight is exact."""
+
+    __tablename__ = "model_slots"
+
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    served: Mapped[int] = mapped_column(BigInteger, server_default="0")
+
+    __table_args__ = (
+        {
+            "schema": SCHEMA,
+            "postgresql_with": {
+                "fillfactor": "20",
+                "autovacuum_vacuum_threshold": "200",
+                "autovacuum_vacuum_scale_factor": "0",
+            },
+        },
+    )
+
+
+class Duty(Base):
+    """A chore that runs now and then in one worker at a time: the row is its lock and its memory."""
+
+    __tablename__ = "duties"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    due_at: Mapped[CreatedAt]
+    observed_since: Mapped[CreatedAt]
+    last_ran_at: Mapped[datetime | None]
+
+    __table_args__ = ({"schema": SCHEMA, "postgresql_with": {"fillfactor": "50"}},)

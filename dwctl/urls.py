@@ -1,0 +1,13 @@
+"""Every blueprint and its prefix on one page: the map from URL to room."""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask_smorest import Api
+
+ADMIN = "/admin/api/v1"
+AI = "/ai/v1"
+
+
+def register(app: Flask, api: Api) -> None:
+    """Mount every room."""

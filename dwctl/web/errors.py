@@ -1,0 +1,153 @@
+"""Errors as JSON, always: OpenAI's envelope under `/ai` and in the playground tunnel, the admin form elsewhere.
+
+/ai      {"error": {"message", "type", "param", "code"}}
+others   {"code", "message", "request_id", "details"?, ...members of the error}
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from flask import Flask, Response, current_app, request
+from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from dwctl.db import DatabaseAway
+from dwctl.errors import Conflict, DwctlError, Invalid, NotFound
+from dwctl.web import request_id
+
+log = logging.getLogger(__name__)
+
+_OPENAI_SURFACES = ("/ai/", "/admin/api/v1/ai/")
+
+_TYPES_BY_CODE = {
+    "model_access_denied": "permission_error",
+    "insufficient_credits": "insufficient_quota",
+}
+_TYPES_BY_STATUS = {429: "rate_limit_error", 403: "permission_error"}
+
+_CODES = {400: "bad_request", 401: "unauthenticated", 403: "forbidden", 404: "not_found",
+          405: "method_not_allowed", 413: "payload_too_large", 415: "unsupported_media_type",
+          422: "unprocessable_request", 429: "rate_limit", 503: "service_unavailable"}  # fmt: skip
+
+UNIQUE_MESSAGES: dict[str, tuple[str, str]] = {
+    "users_username_unique": ("This username is already taken", "user"),
+    "users_email_unique": ("An account with this email address already exists", "user"),
+    "users_external_user_id_unique": ("An account with this email address already exists", "user"),
+    "deployed_models_alias_unique": (
+        "The specified alias is already in use. Please choose a different alias.",
+        "deployment",
+    ),
+    "inference_endpoints_name_unique": ("An endpoint with this name already exists", "endpoint"),
+}
+"""Message and resource of a 409, by the constraint that was hit."""
+
+
+def openai_error(message: str, code: str, status: int, param: str | None = None) -> bytes:
+    """OpenAI's envelope with all four members; the type follows from code and status."""
+    kind = _TYPES_BY_CODE.get(code) or _TYPES_BY_STATUS.get(status)
+    if kind is None:
+        kind = "invalid_request_error" if status < 500 else "internal_error"
+    error = {"message": message, "type": kind, "param": param, "code": code}
+    return orjson.dumps({"error": error})
+
+
+def headers_of(error: DwctlError) -> dict[str, str]:
+    """Headers that go with an error, whatever its body's form."""
+    return {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+
+
+def init_app(app: Flask) -> None:
+    """Register the handlers; the most general one logs what it does not know and never shows its text."""
+    app.register_error_handler(DwctlError, _answer)
+    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(IntegrityError, lambda error: _answer(integrity_error(error)))
+    app.register_error_handler(DBAPIError, _database_error)
+    app.register_error_handler(TimeoutError, lambda _error: _answer(DatabaseAway()))
+    app.register_error_handler(Exception, _unknown)
+
+
+def integrity_error(error: IntegrityError) -> DwctlError:
+    """The refusal that a broken database constraint stands for."""
+    cause = error.orig
+    sqlstate = getattr(cause, "sqlstate", None)
+    constraint = getattr(getattr(cause, "diag", None), "constraint_name", None) or ""
+    if sqlstate == "23505":
+        message, resource = UNIQUE_MESSAGES.get(constraint, ("Resource already exists", "unknown"))
+        return Conflict(message, members={"resource": resource})
+    if sqlstate == "23503":
+        return Invalid("Invalid reference to related resource", code="invalid_reference")
+    return Invalid("Invalid data provided", code="invalid_data")
+
+
+def _answer(error: DwctlError, details: Any = None, headers: Mapping[str, str] = {}) -> Response:
+    if request.path.startswith(_OPENAI_SURFACES):
+        body = openai_error(error.message, error.code, error.status, error.param)
+    else:
+        members: dict[str, Any] = {
+            "code": error.code,
+            "message": error.message,
+            "request_id": str(request_id.current()),
+            **error.members,
+        }
+        if error.retry_after_s is not None:
+            members["retry_after_seconds"] = error.retry_after_s
+        if details is not None:
+            members["details"] = details
+        body = orjson.dumps(members)
+    response = Response(body, error.status, mimetype="application/json")
+    response.headers.update({**headers_of(error), **headers})
+    return response
+
+
+def _http_exception(error: HTTPException) -> Response:
+    status = error.code or 500
+    if error.response is not None:
+        return error.response  # type: ignore[return-value]
+    if status < 400:
+        return error.get_response()  # type: ignore[return-value]
+    data = getattr(error, "data", None) or {}
+    details = data.get("messages")
+    message = _first_problem(details) or error.description or error.name
+    code = _CODES.get(status, f"http_{status}")
+    kind = NotFound(message) if status == 404 else DwctlError(message, code=code, status=status)
+    headers = (
+        {"Allow": ", ".join(sorted(error.valid_methods))}
+        if isinstance(error, MethodNotAllowed) and error.valid_methods
+        else {}
+    )
+    return _answer(kind, details, headers)
+
+
+def _first_problem(messages: Any, path: str = "") -> str | None:
+    """`field: what is wrong` of the first entry in marshmallow's nested messages (their outermost key is the location)."""
+    if isinstance(messages, dict):
+        for key, value in messages.items():
+            inner = "" if not path and key in ("json", "query", "path") else f"{path}{key}."
+            found = _first_problem(value, inner or " ")
+            if found:
+                return found
+    elif isinstance(messages, list) and messages:
+        name = path.strip().rstrip(".").removesuffix("._schema")
+        return f"{name}: {messages[0]}" if name and name != "_schema" else str(messages[0])
+    return None
+
+
+def _database_error(error: DBAPIError) -> Response:
+    sqlstate = getattr(error.orig, "sqlstate", None) or ""
+    if error.connection_invalidated or not sqlstate or sqlstate[:2] in ("08", "57", "53"):
+        log.warning("database away", extra={"request_id": str(request_id.current())})
+        return _answer(DatabaseAway())
+    if sqlstate[:2] in ("22", "23"):
+        return _answer(Invalid("Invalid data provided", code="invalid_data"))
+    return _unknown(error)
+
+
+def _unknown(error: Exception) -> Response:
+    if current_app.config.get("PROPAGATE_EXCEPTIONS"):
+        raise error
+    log.exception("unexpected error", extra={"request_id": str(request_id.current())})
+    return _answer(DwctlError("Internal server error"))

@@ -1,0 +1,140 @@
+"""The stage of every test: one embedded PostgreSQL, a migrated template cloned for each module, one cast of users.
+
+A module that needs processes asks for `service` (tests/processes.py); one that needs only routes asks for `app` and `client`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from dwctl import config
+from dwctl.app import create_app
+from dwctl.db import psycopg_url
+from dwctl.local.postgres import EmbeddedPostgres
+from tests.cast import Cast
+from tests.fake_upstream import FakeUpstream
+from tests.processes import Service
+
+SECRET = "a-secret-key-for-tests-only"
+# What the tests kill and restart on purpose needs fsync; the others need speed.
+FAST = {"fsync": "off", "full_page_writes": "off", "max_connections": "300"}
+
+
+def with_database(url: str, name: str) -> str:
+    """The same server, another database."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"/{name}"))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[str]:
+    """A server for the whole session; its URL names an administrative database."""
+    given = os.environ.get("DWCTL_TEST_DATABASE_URL")
+    if given:
+        yield psycopg_url(given)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="dwctl-test-"))
+    folder.chmod(0o755)
+    server = EmbeddedPostgres(folder / "pg", settings=FAST)
+    yield server.start()
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(cluster: str) -> Iterator[str]:
+    """A migrated database that others are cloned from."""
+    name = f"template_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(cluster, autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}"')
+    app = create_app(config.load({"DATABASE_URL": with_database(cluster, name)}))
+    runner = app.test_cli_runner()
+    result = runner.invoke(args=["db", "upgrade"])
+    assert result.exit_code == 0, result.output
+    with app.app_context():
+        app.extensions["sqlalchemy"].engine.dispose()
+    yield name
+    with psycopg.connect(cluster, autocommit=True) as server:
+        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="module")
+def database_url(cluster: str, template: str) -> Iterator[str]:
+    """A database of the module's own, already migrated."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(cluster, autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    yield with_database(cluster, name)
+    with psycopg.connect(cluster, autocommit=True) as server:
+        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def sql(database_url: str) -> Iterator[psycopg.Connection]:
+    """A connection to the module's database, each statement committed at once."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def environ(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a process of this module runs with; a module overrides it to change settings."""
+    return {
+        "DATABASE_URL": database_url,
+        "DWCTL_SECRET_KEY": SECRET,
+        "DWCTL_AUTH__NATIVE__ALLOW_REGISTRATION": "true",
+        "DWCTL_AUTH__NATIVE__SESSION__COOKIE_SECURE": "false",
+        "DWCTL_AUTH__NATIVE__PASSWORD__ARGON2_MEMORY_KIB": "1024",
+        "DWCTL_AUTH__NATIVE__PASSWORD__ARGON2_ITERATIONS": "1",
+        "DWCTL_AUTH__NATIVE__THROTTLE__SIGN_INS_PER_MINUTE": "100000",
+        "DWCTL_AUTH__NATIVE__THROTTLE__REGISTRATIONS_PER_MINUTE": "100000",
+        "DWCTL_AUTH__PROXY_HEADER__ENABLED": "true",
+        "DWCTL_RECORDER__SPOOL_DIR": str(tmp_path_factory.mktemp("spool")),
+    }
+
+
+@pytest.fixture(scope="module")
+def app(environ: dict[str, str]) -> Iterator[Flask]:
+    """The application in this process, for the control plane's routes."""
+    made = create_app(config.load(environ))
+    yield made
+    with made.app_context():
+        made.extensions["sqlalchemy"].engine.dispose()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A browser without cookies."""
+    return app.test_client()
+
+
+@pytest.fixture(scope="module")
+def cast(database_url: str) -> Cast:
+    """The users that every test knows: see tests/cast.py."""
+    return Cast.create(database_url)
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[FakeUpstream]:
+    """A real HTTP upstream; the model's name says how it behaves (tests/fake_upstream.py)."""
+    with FakeUpstream() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def service(environ: dict[str, str], cast: Cast, upstream: FakeUpstream) -> Iterator[Service]:
+    """One real web process on the module's database."""
+    with Service(environ) as running:
+        running.start_web()
+        yield running

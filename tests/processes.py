@@ -1,0 +1,145 @@
+"""Real processes for tests: gunicorn web and worker, started as the Procfile does, watched, killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+
+ROOT = Path(__file__).resolve().parent.parent
+GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(check: Callable[[], Any], timeout_s: float = 15, every_s: float = 0.02) -> Any:
+    """The first true value of `check`; fails with its last value."""
+    until = time.monotonic() + timeout_s
+    while not (value := check()):
+        assert time.monotonic() < until, f"still {value!r} after {timeout_s} s"
+        time.sleep(every_s)
+    return value
+
+
+class Process:
+    """One gunicorn with its workers, in a process group of its own."""
+
+    def __init__(self, command: list[str], environ: dict[str, str], port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = Path(tempfile.mkstemp(prefix="dwctl-", suffix=".log")[1])
+        inherited = {
+            k: v for k, v in os.environ.items() if not k.startswith(("DWCTL_", "DATABASE"))
+        }
+        self._popen = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=inherited | environ | {"PORT": str(port)},
+            stdout=self.log.open("w"),
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def wait_ready(self, path: str = "/healthz", timeout_s: float = 30) -> None:
+        """Until it answers."""
+
+        def answers() -> bool:
+            assert self._popen.poll() is None, f"it ended:\n{self.output()}"
+            try:
+                return requests.get(self.url + path, timeout=5).ok
+            except requests.ConnectionError:
+                return False
+
+        eventually(answers, timeout_s, 0.05)
+
+    @property
+    def pid(self) -> int:
+        """The gunicorn master's."""
+        return self._popen.pid
+
+    def worker_pids(self) -> list[int]:
+        """The processes that serve."""
+        found = subprocess.run(
+            ["pgrep", "-P", str(self.pid)], capture_output=True, text=True, check=False
+        )
+        return [int(pid) for pid in found.stdout.split()]
+
+    def kill(self) -> None:
+        """SIGKILL for master and workers at once: nothing of it can say goodbye."""
+        if self._popen.poll() is None:
+            os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait(10)
+
+    def terminate(self) -> None:
+        """SIGTERM to the master, which passes it on; does not wait."""
+        self._popen.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout_s: float = 40) -> int:
+        """Its exit code."""
+        return self._popen.wait(timeout_s)
+
+    def stop(self) -> None:
+        """Graceful, then not."""
+        if self._popen.poll() is None:
+            self.terminate()
+            try:
+                self._popen.wait(30)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self.log.unlink(missing_ok=True)
+
+    def output(self) -> str:
+        """What it has printed so far."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+class Service:
+    """Web and worker processes on one database."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        self.environ = environ
+        self.webs: list[Process] = []
+        self.workers: list[Process] = []
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        for process in (*self.webs, *self.workers):
+            process.stop()
+
+    @property
+    def url(self) -> str:
+        """The first web process."""
+        return self.webs[0].url
+
+    def start_web(self, **more: str) -> Process:
+        """One more web process; ready when this returns."""
+        command = [GUNICORN, "-c", "gunicorn.conf.py", "wsgi:app"]
+        process = Process(command, {"WEB_CONCURRENCY": "1"} | self.environ | more, free_port())
+        self.webs.append(process)
+        process.wait_ready("/readyz")
+        return process
+
+    def start_worker(self, **more: str) -> Process:
+        """One more worker process; ready when this returns."""
+        command = [GUNICORN, "-c", "dwctl/worker/gunicorn.conf.py", "--workers", "1", "dwctl.worker.app:app"]  # fmt: skip
+        process = Process(command, {"WEB_CONCURRENCY": "1"} | self.environ | more, free_port())
+        self.workers.append(process)
+        process.wait_ready("/healthz")
+        return process
