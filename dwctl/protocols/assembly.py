@@ -1,0 +1,272 @@
+"""A complete answer put together from a stream's chunks, and a stream made of a complete answer.
+
+Both know chat/completions and completions. What an upstream sends beyond the standard is kept where it can be (reasoning,
+annotations, audio, citations, a provider's own members); what has an unexpected type is left out, never raised for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from dwctl.protocols.chat import Endpoint
+
+_TEXT_MEMBERS = frozenset(["content", "refusal", "reasoning", "reasoning_content"])
+_JOINED_STRINGS = frozenset(["arguments", "input", "data", "transcript", "text"])
+_HEAD = ("id", "created", "model", "system_fingerprint", "service_tier")
+
+
+class Assembler:
+    """Collects one stream's chunks."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._first: Mapping[str, Any] = {}
+        self._last: Mapping[str, Any] = {}
+        self._choices: dict[int, _Choice] = {}
+        self.text_chars = 0  # of all that the model wrote: text, reasoning, refusals, arguments
+
+    @property
+    def finished(self) -> bool:
+        """Every choice that began has said why it ended."""
+        choices = self._choices.values()
+        return bool(choices) and all(choice.finish_reason is not None for choice in choices)
+
+    def add(self, chunk: Mapping[str, Any]) -> None:
+        self._last = chunk
+        if not self._first:
+            self._first = chunk
+        choices = chunk.get("choices")
+        if not isinstance(choices, list):
+            return
+        for position, part in enumerate(choices):
+            if isinstance(part, dict):
+                self.text_chars += self._choice(part.get("index"), position).add(part)
+
+    def answer(self, **overrides: Any) -> dict[str, Any]:
+        """The complete object; `overrides` replace its top-level members."""
+        chat = self._endpoint is Endpoint.CHAT
+        head = {name: self._head(name) for name in _HEAD}
+        return {
+            "id": head["id"] or "",
+            "object": "chat.completion" if chat else "text_completion",
+            "created": head["created"] or 0,
+            "model": head["model"] or "",
+            "choices": [
+                choice.message_choice(index) if chat else choice.text_choice(index)
+                for index, choice in sorted(self._choices.items())
+            ],
+            **{n: head[n] for n in ("system_fingerprint", "service_tier") if head[n] is not None},
+            **overrides,
+        }
+
+    def _head(self, name: str) -> Any:
+        value = self._first.get(name)
+        return self._last.get(name) if value is None else value
+
+    def _choice(self, index: object, position: int) -> _Choice:
+        key = index if isinstance(index, int) else position
+        found = self._choices.get(key)
+        if found is None:
+            found = self._choices[key] = _Choice()
+        return found
+
+
+class _Choice:
+    """One choice so far."""
+
+    __slots__ = ("_calls", "_logprobs", "_members", "_others", "_texts", "finish_reason")
+
+    def __init__(self) -> None:
+        self.finish_reason: Any = None
+        self._texts: dict[str, list[str]] = {}
+        self._members: dict[str, Any] = {}  # of the message, in order of appearance
+        self._calls = ToolCalls()
+        self._logprobs: Any = None
+        self._others: dict[str, Any] = {}
+
+    def add(self, part: dict[str, Any]) -> int:
+        """Take in one chunk's part of this choice; return how many characters the model wrote in it."""
+        written = 0
+        for name, value in part.items():
+            if value is None or name == "index":
+                continue
+            if name == "delta":
+                if isinstance(value, dict):
+                    written += self._add_delta(value)
+            elif name == "text":
+                written += self._add_text("text", value)
+            elif name == "finish_reason":
+                self.finish_reason = value
+            elif name == "logprobs":
+                self._logprobs = _merged(self._logprobs, value)
+            else:
+                self._others[name] = value
+        return written
+
+    def _add_delta(self, delta: dict[str, Any]) -> int:
+        written = 0
+        for name, value in delta.items():
+            if name in _TEXT_MEMBERS:
+                written += self._add_text(name, value)
+            elif name == "tool_calls":
+                written += self._calls.add(value)
+                self._members.setdefault(name, None)
+            elif name == "role":
+                self._members[name] = self._members.get(name) or value
+            else:
+                self._members[name] = _merged(self._members.get(name), value)
+        return written
+
+    def _add_text(self, name: str, value: object) -> int:
+        texts = self._texts.get(name)
+        if texts is None:
+            texts = self._texts[name] = []
+            self._members.setdefault(name, None)
+        if value is None:
+            return 0
+        text = value if isinstance(value, str) else text_of(value)
+        texts.append(text)
+        return len(text)
+
+    def message_choice(self, index: int) -> dict[str, Any]:
+        message = {"role": "assistant", "content": None} | self._members
+        message["role"] = message["role"] or "assistant"
+        for name, texts in self._texts.items():
+            message[name] = "".join(texts) if texts else None
+        if "tool_calls" in message:
+            message["tool_calls"] = self._calls.complete()
+        if message.get("tool_calls") and not message["content"]:
+            message["content"] = None
+        return {"index": index, "message": message, **self._ending()}
+
+    def text_choice(self, index: int) -> dict[str, Any]:
+        return {"index": index, "text": "".join(self._texts.get("text", [])), **self._ending()}
+
+    def _ending(self) -> dict[str, Any]:
+        logprobs = {} if self._logprobs is None else {"logprobs": self._logprobs}
+        return {**logprobs, "finish_reason": self.finish_reason, **self._others}
+
+
+class ToolCalls:
+    """The tool calls of one choice, merged by their index."""
+
+    __slots__ = ("_calls", "_latest")
+
+    def __init__(self) -> None:
+        self._calls: dict[int, dict[str, Any]] = {}
+        self._latest = 0
+
+    def add(self, parts: object) -> int:
+        if not isinstance(parts, list):
+            return 0
+        return sum([self._add_part(part) for part in parts if isinstance(part, dict)])
+
+    def complete(self) -> list[dict[str, Any]]:
+        return [call for _, call in sorted(self._calls.items())]
+
+    def _add_part(self, part: dict[str, Any]) -> int:
+        call = self._calls.setdefault(self.key_of(part), {})
+        written = 0
+        for name, value in part.items():
+            if name in ("function", "custom"):
+                if isinstance(value, dict):
+                    written += _add_function(call.setdefault(name, {}), value)
+            elif name != "index" and value is not None:
+                call[name] = call.get(name) or value
+        return written
+
+    def key_of(self, part: Mapping[str, Any]) -> int:
+        """Which call a part belongs to. Some servers send no index: then a new id begins a new call."""
+        index = part.get("index")
+        if not isinstance(index, int):
+            known = self._calls.get(self._latest, {}).get("id")
+            starts = bool(known and part.get("id") and part["id"] != known)
+            index = self._latest + starts
+        self._latest = index
+        return index
+
+
+def _add_function(function: dict[str, Any], part: dict[str, Any]) -> int:
+    written = 0
+    for name, value in part.items():
+        known = function.get(name)
+        if name in _JOINED_STRINGS and isinstance(value, str):
+            function[name] = known + value if isinstance(known, str) else value
+            written += len(value)
+        elif value is not None:
+            function[name] = known or value
+    return written
+
+
+def text_of(content: object) -> str:
+    """The text of a message's content, be it a string or a list of parts."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    texts = [part.get("text") for part in content if isinstance(part, dict)]
+    return "".join([text for text in texts if isinstance(text, str)])
+
+
+def _merged(so_far: Any, value: Any) -> Any:
+    """A member that comes in several chunks: lists grow, objects are merged, the texts in them joined."""
+    if value is None:
+        return so_far
+    if isinstance(so_far, list) and isinstance(value, list):
+        return [*so_far, *value]
+    if not (isinstance(so_far, dict) and isinstance(value, dict)):
+        return value
+    merged = dict(so_far)
+    for name, member in value.items():
+        known = merged.get(name)
+        if name in _JOINED_STRINGS and isinstance(known, str) and isinstance(member, str):
+            merged[name] = known + member
+        else:
+            merged[name] = _merged(known, member)
+    return merged
+
+
+# --- a stream made of a complete answer
+
+
+def replay(answer: Mapping[str, Any], endpoint: Endpoint, *, usage_wanted: bool) -> bytes:
+    """A complete answer as the frames of a stream, `[DONE]` included."""
+    frames = [
+        b"data: " + orjson.dumps(chunk) for chunk in chunks_of(answer, endpoint, usage_wanted)
+    ]
+    return b"\n\n".join([*frames, b"data: [DONE]\n\n"])
+
+
+def chunks_of(
+    answer: Mapping[str, Any], endpoint: Endpoint, usage_wanted: bool
+) -> Iterator[dict[str, Any]]:
+    chat = endpoint is Endpoint.CHAT
+    name = "chat.completion.chunk" if chat else "text_completion"
+    head = {n: v for n, v in answer.items() if n not in ("choices", "usage")} | {"object": name}
+    choices = answer.get("choices")
+    for position, choice in enumerate(choices if isinstance(choices, list) else []):
+        if isinstance(choice, dict):
+            parts = _chat_parts(choice) if chat else iter([choice])
+            for part in parts:
+                yield {**head, "choices": [{"index": position, **part}]}
+    if usage_wanted and answer.get("usage"):
+        yield {**head, "choices": [], "usage": answer["usage"]}
+
+
+def _chat_parts(choice: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    message = choice.get("message")
+    members = dict(message) if isinstance(message, dict) else {}
+    index = {"index": choice["index"]} if "index" in choice else {}
+    role = members.pop("role", None) or "assistant"
+    yield {**index, "delta": {"role": role, "content": ""}, "finish_reason": None}
+    delta = {name: value for name, value in members.items() if value}
+    if isinstance(delta.get("tool_calls"), list):
+        calls = [call for call in delta["tool_calls"] if isinstance(call, dict)]
+        delta["tool_calls"] = [{"index": i, **call} for i, call in enumerate(calls)]
+    if delta:
+        logprobs = {"logprobs": choice["logprobs"]} if choice.get("logprobs") else {}
+        yield {**index, "delta": delta, **logprobs, "finish_reason": None}
+    yield {**index, "delta": {}, "finish_reason": choice.get("finish_reason") or "stop"}
