@@ -6,17 +6,18 @@ shape 422, a bad query string 400.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import flask_smorest
 from flask import Flask, Response, g
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing
 from webargs.flaskparser import FlaskParser, abort
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
 IGNORED_FIELDS_HEADER = "x-ignored-fields"
@@ -38,15 +39,36 @@ class Instant(fields.DateTime):
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
         return None if value is None else rfc3339(value)
 
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        instant = super()._deserialize(value, attr, data, **kwargs)
+        if instant.tzinfo is None:
+            return instant.replace(tzinfo=UTC)
+        try:
+            return instant.astimezone(UTC)
+        except OverflowError:
+            raise ValidationError("Not a valid time.") from None
+
+
+class ExactFloat(float):
+    """A JSON number with a fraction or an exponent that remembers its digits: money never passes through binary."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> ExactFloat:
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
+
 
 class Money(fields.Field[Decimal]):
-    """Money and prices: out as plain text with their stored scale, in as text, integer or float."""
+    """Money and prices: out as plain text with their stored scale, in as text, integer or float, digit by digit."""
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
         return None if value is None else format(value, "f")
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Decimal:
-        text = str(value).strip()
+        text = value.text if isinstance(value, ExactFloat) else str(value).strip()
         plain = text.replace("-", "", 1).replace(".", "", 1).isdecimal()
         if isinstance(value, bool) or not (plain or isinstance(value, float)):
             raise ValidationError("Not a plain decimal number.")
@@ -75,17 +97,31 @@ def rfc3339(value: datetime) -> str:
     return value.isoformat().replace("+00:00", "Z")
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
 class _Parser(FlaskParser):
     def load_json(self, req: Any, schema: Schema) -> Any:
         if not req.is_json:
-            abort(415, description="Expected request with `Content-Type: application/json`")
+            raise UnsupportedMediaType("Expected request with `Content-Type: application/json`")
         data = super().load_json(req, schema)
         if data is missing:
-            abort(400, description="The request has no body, JSON is expected.")
+            raise BadRequest("The request has no body, JSON is expected.")
         if isinstance(data, Mapping):
             known = {item.data_key or name for name, item in schema.load_fields.items()}
             g.ignored_fields = sorted(set(map(str, data)) - known)
         return data
+
+    def _raw_load_json(self, req: Any) -> Any:
+        body = req.get_data(cache=True)
+        if not body:
+            return missing
+        try:
+            return json.loads(body, parse_float=ExactFloat, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            # Besides broken JSON: numbers of thousands of digits, endless nesting, bytes that are no text.
+            raise BadRequest("The request body is not valid JSON.") from None
 
     def handle_error(self, error: ValidationError, req: Any, schema: Schema, *, error_status_code: int | None, error_headers: Mapping[str, str] | None) -> Any:  # fmt: skip
         location = error.messages if isinstance(error.messages, dict) else {}
