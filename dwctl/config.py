@@ -145,6 +145,7 @@ class ProxyHeaderAuth:
     import_idp_groups: bool = False
     blacklisted_sso_groups: tuple[str, ...] = ()
     auto_create_users: bool = True
+    auto_create_organizations: bool = True
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
 
 
@@ -256,6 +257,12 @@ class AsyncRequests:
 class Batches:
     enabled: bool = True
     allowed_completion_windows: tuple[str, ...] = ("24h", "1h")
+    allowed_url_paths: tuple[str, ...] = (
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/embeddings",
+        "/v1/responses",
+    )
     async_requests: AsyncRequests = field(default_factory=AsyncRequests)
 
 
@@ -294,6 +301,8 @@ class Metadata:
     region: str | None = None
     organization: str | None = None
     docs_url: str = ""
+    docs_jsonl_url: str = ""
+    ai_api_base_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -312,6 +321,7 @@ class Settings:
     secret_key: str | None = None
     secret_key_previous: tuple[str, ...] = ()
     dashboard_url: str = "http://localhost:3001"
+    onboarding_url: str | None = None
     enable_metrics: bool = True
     log_level: str = "info"
     log_format: str = "text"

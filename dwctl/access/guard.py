@@ -1,7 +1,7 @@
 """The rule on every route: who calls, and whether they may.
 
 A blueprint is `protect`ed (a Caller is needed; `g.caller` holds it) or `open_to_all` with a reason; the architecture test refuses any other.
-Routes name their permission with `@requires`; rules by owner call `insist`.
+Routes name their permission with `@requires`; rules by owner stand in a function that `@checks` names, or call `insist`.
 """
 
 from __future__ import annotations
@@ -67,6 +67,20 @@ def requires(
         @wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
             insist(may_all(identify(), resource, operation), resource, operation)
+            return view(*args, **kwargs)
+
+        return guarded
+
+    return decorate
+
+
+def checks(rule: Callable[..., None]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The route runs `rule(caller, **path arguments)` before query and body are read; the rule raises what it refuses."""
+
+    def decorate(view: Callable[P, R]) -> Callable[P, R]:
+        @wraps(view)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            rule(identify(), **kwargs)
             return view(*args, **kwargs)
 
         return guarded

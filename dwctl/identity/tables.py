@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from dwctl.access.permissions import ROLES
 from dwctl.db import Base, CreatedAt, Id
 
 NIL = UUID(int=0)
@@ -33,6 +34,14 @@ class RoleName(StrEnum):
     BILLINGMANAGER = "BILLINGMANAGER"
     BATCHAPIUSER = "BATCHAPIUSER"
     CONNECTIONSUSER = "CONNECTIONSUSER"
+
+
+_WIRE_NAMES = {RoleName(name.upper()): name for name in ROLES}
+
+
+def role_name(role: RoleName) -> str:
+    """The role as the wire shows it."""
+    return _WIRE_NAMES[role]
 
 
 class User(Base):
@@ -65,8 +74,18 @@ class User(Base):
     auto_topup_monthly_limit: Mapped[float | None]
     auto_topup_limit_notification_sent: Mapped[bool] = mapped_column(server_default="false")
 
+    @property
+    def role_names(self) -> list[str]:
+        """The roles as the wire shows them, in the order in which they were given."""
+        return [role_name(row.role) for row in self.roles]
+
+    @property
+    def has_payment_provider_id(self) -> bool:
+        """Whether a payment provider knows this account."""
+        return self.payment_provider_id is not None
+
     roles: Mapped[list[UserRole]] = relationship(
-        order_by="UserRole.position", cascade="all, delete-orphan", lazy="selectin"
+        order_by="UserRole.position, UserRole.role", cascade="all, delete-orphan", lazy="selectin"
     )
 
     __table_args__ = (
@@ -225,3 +244,16 @@ class LoginSession(Base):
         Index("login_sessions_user_id_idx", "user_id"),
         Index("login_sessions_expires_at_idx", "expires_at"),
     )
+
+
+class SignInAttempt(Base):
+    """How often one address or account tried to sign in or to register in the running minute (`throttle`)."""
+
+    __tablename__ = "sign_in_attempts"
+
+    key: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    began_at: Mapped[CreatedAt]
+    attempts: Mapped[int] = mapped_column(server_default="1")
+
+    # What a crash of the server may lose; forgiving a minute's attempts is no harm.
+    __table_args__ = ({"prefixes": ["UNLOGGED"]},)

@@ -76,12 +76,16 @@ class Money(fields.Field[Decimal]):
 
 
 class Text(fields.String):
-    """A text without NUL, which PostgreSQL cannot store."""
+    """A text that PostgreSQL can store: no NUL, no half of a surrogate pair (JSON can spell both)."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs)
         if "\x00" in text:
             raise ValidationError("Must not contain a NUL character.")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValidationError("Must not contain an unpaired surrogate.") from None
         return text
 
 

@@ -652,6 +652,19 @@ def upgrade():
     op.create_index("login_sessions_expires_at_idx", "login_sessions", ["expires_at"], unique=False)
     op.create_index("login_sessions_user_id_idx", "login_sessions", ["user_id"], unique=False)
     op.create_table(
+        "sign_in_attempts",
+        sa.Column("key", sa.LargeBinary(), nullable=False),
+        sa.Column(
+            "began_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.Column("attempts", sa.Integer(), server_default="1", nullable=False),
+        sa.PrimaryKeyConstraint("key", name=op.f("sign_in_attempts_pkey")),
+        prefixes=["UNLOGGED"],
+    )
+    op.create_table(
         "user_organizations",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=True),
@@ -1032,6 +1045,7 @@ def downgrade():
         postgresql_where=sa.text("status = 'pending'"),
     )
     op.drop_table("user_organizations")
+    op.drop_table("sign_in_attempts")
     op.drop_index("login_sessions_user_id_idx", table_name="login_sessions")
     op.drop_index("login_sessions_expires_at_idx", table_name="login_sessions")
     op.drop_table("login_sessions")
