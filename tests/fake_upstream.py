@@ -41,7 +41,7 @@ answers normally. Where there is no body (`GET /models`) or the name is taken, t
 Requests are recorded. GET /seen: those so far, with method, path, headers, body (parsed), raw, at (UNIX time),
 connection (its number) and outcome: `open`, `answered`, `left` (the caller hung up before the end) or `broken`
 (ended badly, as told). GET /active: {active, peak, total, connections}. POST /reset forgets all that, POST /release
-lets go of those that are held now. These four count nowhere.
+lets go of those that have begun and are or would be held. These four count nowhere.
 """
 
 from __future__ import annotations
@@ -205,6 +205,7 @@ class Call:
     number: int = 0
     body: Any = None
     traits: Traits = field(default_factory=Traits)
+    gate: Any = field(default_factory=lambda: LEDGER.gate)
 
     @property
     def streams(self) -> bool:
@@ -277,7 +278,7 @@ class Connection:
                 left = None if until is None else max(0.0, until - time.monotonic())
                 self.sock.settimeout(left)
                 self._receive()
-        except (TimeoutError, BlockingIOError):
+        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
             pass
         except OSError:
             raise CallerLeft from None
@@ -727,7 +728,7 @@ def deliver(connection: Connection, call: Call) -> None:
             return connection.send(head(call, answer) + answer.pieces[0])
         return send_pieces(connection, call, answer)
 
-    before_head(connection, traits)
+    before_head(connection, call)
     answer = compose(call)
     compress(answer, traits)
     if "until-close" in traits:
@@ -741,11 +742,12 @@ def deliver(connection: Connection, call: Call) -> None:
 HALF_WAY = {"cut", "cut-reset", "hang-stream", "hold-stream", "gap"}
 
 
-def before_head(connection: Connection, traits: Traits) -> None:
+def before_head(connection: Connection, call: Call) -> None:
+    traits = call.traits
     if "slow" in traits:
         connection.pause(traits.number("slow") / 1000)
     if "hold" in traits:
-        held(connection)
+        held(connection, call)
     if "hang" in traits:
         connection.pause(None)
     if "reset" in traits or "drop" in traits:
@@ -760,9 +762,8 @@ def before_head(connection: Connection, traits: Traits) -> None:
         connection.send(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n")
 
 
-def held(connection: Connection) -> None:
-    gate = LEDGER.gate
-    while not gate.is_set():
+def held(connection: Connection, call: Call) -> None:
+    while not call.gate.is_set():
         connection.pause(0.005)
 
 
@@ -778,15 +779,16 @@ def send_pieces(connection: Connection, call: Call, answer: Answer) -> None:
         if at:
             connection.pause(gap)
         if at == middle:
-            half_way(connection, traits)
+            half_way(connection, call)
         connection.send(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
     if chunked:
         connection.send(b"0\r\n\r\n")
 
 
-def half_way(connection: Connection, traits: Traits) -> None:
+def half_way(connection: Connection, call: Call) -> None:
+    traits = call.traits
     if "hold-stream" in traits:
-        held(connection)
+        held(connection, call)
     if "hang-stream" in traits:
         connection.pause(None)
     if "cut" in traits or "cut-reset" in traits:
@@ -795,7 +797,7 @@ def half_way(connection: Connection, traits: Traits) -> None:
 
 # -- the server ------------------------------------------------------------------------------------
 
-LEDGER = Ledger()
+LEDGER: Ledger = Ledger()
 
 
 def control(call: Call) -> Any:
@@ -1002,7 +1004,7 @@ class FakeUpstream:
         self._ask("POST", "/reset")
 
     def release(self) -> None:
-        """Let go of the calls that are held now (`hold`, `hold-stream`)."""
+        """Let go of the calls (`hold`, `hold-stream`) that have begun by now, held yet or not."""
         self._ask("POST", "/release")
 
     def wait_active(self, count: int, *, timeout_s: float = 10) -> Json:

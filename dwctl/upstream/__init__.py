@@ -1,0 +1,18 @@
+"""Talking to one inference server over HTTP/1.1: no database, no Flask, no choice of server.
+
+Entry points: `client.UpstreamClient.send` takes a `target.Target` (where, as whom, how long) and bytes, and gives
+an answer whose body is read whole or piece by piece; `headers` says which headers pass in either direction;
+`sse` turns a body's pieces into events; `errors` is all that can go wrong. Choosing a target, falling back to
+the next one and retrying are the caller's business (`catalog`, `ai`).
+
+Promises:
+- A request is sent once. The one exception: a kept-alive connection that turns out to have been closed by the
+  other side before it said anything gets the same request once more, on a new connection.
+- Redirects are not followed, proxies from the environment are not used, TLS certificates are always verified.
+- Bodies come out plain (decoded), as they arrive, and a body that was cut short is never taken for a whole one.
+- Every wait has a limit and names its phase. A greenlet may be killed in any wait: its connection is then closed,
+  never kept half-read.
+- Everything belongs to the thread (the gevent hub) that made it, patched or not.
+
+Rooms: `http1` and `coding` are pure (bytes in, bytes out), `connections` has the sockets, `client` joins them.
+"""
