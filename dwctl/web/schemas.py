@@ -7,10 +7,10 @@ shape 422, a bad query string 400.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from uuid import UUID
 
 import flask_smorest
@@ -19,6 +19,8 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing
 from webargs.flaskparser import FlaskParser, abort
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
+
+V = TypeVar("V", bound=Callable[..., Any])
 
 IGNORED_FIELDS_HEADER = "x-ignored-fields"
 
@@ -137,6 +139,18 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
     """A flask-smorest blueprint with our way of reading arguments."""
 
     ARGUMENTS_PARSER = _Parser()
+
+    if TYPE_CHECKING:
+        # flask-smorest has no types. What a decorator does to the arguments of a view is beyond them anyway.
+        def route(
+            self, rule: str, *, methods: Sequence[str], **options: Any
+        ) -> Callable[[V], V]: ...
+        def arguments(
+            self, schema: type[Schema] | Schema, *, location: str = "json", **options: Any
+        ) -> Callable[[V], V]: ...
+        def response(
+            self, status_code: int, schema: type[Schema] | Schema | None = None, **options: Any
+        ) -> Callable[[V], V]: ...
 
 
 class IdConverter(BaseConverter):
