@@ -5,9 +5,12 @@ from __future__ import annotations
 from flask import Flask
 from flask_smorest import Api
 
+from dwctl.billing import routes as billing
+
 ADMIN = "/admin/api/v1"
 AI = "/ai/v1"
 
 
 def register(app: Flask, api: Api) -> None:
     """Mount every room."""
+    api.register_blueprint(billing.blueprint, url_prefix=ADMIN)

@@ -1,0 +1,72 @@
+"""Transactions on the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import fields, post_dump, validate
+
+from dwctl.billing.money import amount_text
+from dwctl.web.pagination import PageQuery
+from dwctl.web.schemas import ApiSchema, Instant, Money, Text, TrueOrFalse
+
+_OMITTED_WHEN_UNKNOWN = ("request_origin", "batch_sla", "batch_request_count")
+
+
+class TransactionSchema(ApiSchema):
+    """A ledger entry, or the folded usage of a batch. `batch_id` is null unless folded."""
+
+    id = fields.UUID()
+    user_id = fields.UUID()
+    transaction_type = fields.String()
+    batch_id = fields.UUID(dump_default=None, allow_none=True)
+    amount = Money(metadata={"description": "Always positive; the type gives the sign."})
+    source_id = fields.String()
+    description = fields.String(allow_none=True)
+    created_at = Instant()
+    request_origin = fields.String()
+    batch_sla = fields.String()
+    batch_request_count = fields.Integer()
+
+    @post_dump
+    def drop_unknown(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
+        """Members about a call or a batch appear only where they are known."""
+        return {k: v for k, v in data.items() if v is not None or k not in _OMITTED_WHEN_UNKNOWN}
+
+
+class TransactionCreate(ApiSchema):
+    """A grant or a removal. `source_id` is the caller's own; each can be used once."""
+
+    user_id = fields.UUID(required=True)
+    transaction_type = fields.String(
+        required=True, validate=validate.OneOf(("admin_grant", "admin_removal"))
+    )
+    amount = Money(required=True)
+    source_id = Text(required=True, validate=validate.Length(max=500))
+    description = Text(load_default=None, allow_none=True)
+
+
+class TransactionQuery(PageQuery):
+    """Whose entries (by default one's own), which of them, and whether batches are folded."""
+
+    user_id = fields.UUID(load_default=None)
+    all = TrueOrFalse(load_default=False)
+    group_batches = TrueOrFalse(load_default=False)
+    search = Text(load_default=None)
+    transaction_types = fields.String(
+        load_default=None, metadata={"description": "Comma-separated; unknown names are ignored."}
+    )
+    start_date = Instant(load_default=None)
+    end_date = Instant(load_default=None)
+
+
+class TransactionPage(ApiSchema):
+    """A page of entries. `page_start_balance` is the balance right after its newest entry."""
+
+    data = fields.List(fields.Nested(TransactionSchema))
+    total_count = fields.Integer()
+    skip = fields.Integer()
+    limit = fields.Integer()
+    page_start_balance = fields.Function(
+        lambda page: amount_text(page["page_start_balance"]), metadata={"type": "string"}
+    )
