@@ -13,18 +13,32 @@ import dwctl.billing.tables
 import dwctl.catalog.tables
 import dwctl.identity.tables
 import dwctl.queue.tables  # noqa: F401 - the migrations compare every mapped table
-from dwctl import __version__, config, urls
+from dwctl import __version__, config, logs, urls
+from dwctl.access import guard
+from dwctl.ai.front import Front
+from dwctl.ai.gateway import Gateway
 from dwctl.config import Settings
 from dwctl.db import Connections, db, engine_options, sqlalchemy_url
 from dwctl.encryption import Sealer
+from dwctl.identity import authentication
 from dwctl.web import current, errors, request_id, schemas
 
 NO_DATABASE = "postgresql://localhost/nowhere"
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The application for one process. Reads the environment when no settings are given (ConfigError on a bad one)."""
-    settings = settings or config.load()
+    """The web application. Reads the environment when no settings are given (ConfigError on a bad one)."""
+    app, api = base_app(settings or config.load())
+    gateway = Gateway(current.parts(app), {"type": "onwards"})
+    app.extensions["dwctl.gateway"] = gateway
+    guard.init_app(app, authentication.resolve)
+    urls.register(app, api)
+    app.wsgi_app = Front(gateway, app.wsgi_app)  # type: ignore[method-assign]
+    return app
+
+
+def base_app(settings: Settings) -> tuple[Flask, Api]:
+    """Database and manners without doors: what web and worker processes share."""
     app = Flask("dwctl", static_folder=None)
     app.config.update(
         SQLALCHEMY_DATABASE_URI=sqlalchemy_url(settings.database.url or NO_DATABASE),
@@ -43,11 +57,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     sealer = Sealer([*secrets, *settings.secret_key_previous])
     current.install(app, current.Parts(settings, connections, sealer))
     api = Api(app)
+    logs.init(settings)
     request_id.init_app(app)
     schemas.init_app(app, api)
     errors.init_app(app)
-    urls.register(app, api)
-    return app
+    return app, api
 
 
 def migrations_folder() -> Path:

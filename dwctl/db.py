@@ -6,7 +6,7 @@ Connections that belong to one purpose for the life of a process (recorder, LIST
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -83,7 +83,9 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def connect(settings: Settings, *, direct: bool = False, **options: str) -> psycopg.Connection[Any]:
+def connect(
+    settings: Settings, *, direct: bool = False, options: Mapping[str, str] = {}
+) -> psycopg.Connection[Any]:
     """A connection of its own in autocommit mode; `direct` prefers database.direct_url (LISTEN cannot pass a transaction pooler).
 
     `options` are server settings of the session, such as plan_cache_mode. Raises psycopg.OperationalError.

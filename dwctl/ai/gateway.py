@@ -1,0 +1,76 @@
+"""The running parts of one process behind the AI surface: made with the app, started when the process serves, drained at its end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from dwctl.ai.in_progress import InProgress
+from dwctl.ai.outcomes import Outcome
+from dwctl.analytics.recorder import Recorder
+from dwctl.catalog.snapshot import Snapshot
+from dwctl.config import Settings
+from dwctl.queue.processes import Registration
+from dwctl.upstream.client import UpstreamClient
+from dwctl.wakeups import Wakeups
+from dwctl.web.current import Parts
+
+log = logging.getLogger(__name__)
+
+
+class Gateway:
+    """Snapshot, recorder, upstream client, wake-ups, and this process's row in `daemons`."""
+
+    def __init__(self, parts: Parts, kind: dict[str, Any]) -> None:
+        """`kind` is shown as this process's configuration in the registry of processes."""
+        settings = parts.settings
+        self.settings: Settings = settings
+        self.connections = parts.connections
+        self.client = UpstreamClient(max_idle_per_origin=settings.upstream.max_idle_per_origin)
+        self.snapshot = Snapshot(settings, parts.connections, parts.sealer)
+        self.recorder = Recorder(settings, self.snapshot.mark_unfunded)
+        self.in_progress = InProgress(settings.recorder.open_after)
+        self.wakeups = Wakeups(settings)
+        self.registration = Registration(
+            parts.connections,
+            kind,
+            settings.daemons.heartbeat,
+            lambda: len(self.in_progress.flights),
+        )
+        self.started = False
+        self.draining = False
+
+    def start(self) -> None:
+        """Start every part, once. Call it in the process that serves, after forking."""
+        if self.started:
+            return
+        self.started = True
+        self.recorder.start()
+        self.snapshot.start(self.wakeups)
+        self.in_progress.start()
+        self.registration.start()
+        self.wakeups.start()
+
+    def drain(self) -> None:
+        """No new work: whoever waits for a worker is told so, and connections are not kept alive."""
+        self.draining = True
+
+    def stop(self, within_s: float) -> None:
+        """Write down what is left, and say goodbye."""
+        if not self.started:
+            return
+        self.drain()
+        deadline = time.monotonic() + within_s
+        self.snapshot.stop()
+        self.recorder.stop(deadline)
+        self.registration.stop()
+        self.wakeups.stop()
+        self.in_progress.stop()
+        self.client.close()
+
+    def count(self, outcome: Outcome) -> None:
+        """Keep the process's own tally."""
+        self.registration.processed += 1
+        if not outcome.succeeded:
+            self.registration.failed += 1

@@ -1,0 +1,98 @@
+"""The AI surface in Flask: the inference routes (also reached through `front`), models, stored responses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+import orjson
+from flask import Blueprint, Response, current_app, request
+
+from dwctl.access import guard
+from dwctl.ai import admission, front, stored
+from dwctl.ai.gateway import Gateway
+from dwctl.catalog.routing import Model
+from dwctl.errors import DwctlError, NotFound
+from dwctl.identity import authentication
+from dwctl.protocols.chat import Endpoint
+
+blueprint = Blueprint("ai", __name__)
+guard.open_to_all(blueprint, reason="inference takes API keys, and looks at them itself")
+
+
+def gateway() -> Gateway:
+    """The gateway of this process."""
+    found: Gateway = current_app.extensions["dwctl.gateway"]
+    if not found.started:
+        found.start()
+    return found
+
+
+def _declare(endpoint: Endpoint) -> Callable[[], Response]:
+    def infer() -> Response:
+        answer = front.respond(gateway(), request.environ, endpoint)
+        return Response(answer.body, answer.status, answer.headers)
+
+    infer.__name__ = f"create_{endpoint.name.lower()}"
+    infer.__doc__ = f"POST /{endpoint.value}: see `lifecycle.answer`."
+    return infer
+
+
+for _endpoint in Endpoint:
+    _view = _declare(_endpoint)
+    blueprint.add_url_rule(f"/{_endpoint.value}", view_func=_view, methods=["POST"])
+
+
+@blueprint.get("/models")
+def list_models() -> Response:
+    """The models that the key may call, by alias."""
+    here = gateway()
+    key = admission.authenticate(here.snapshot, request.headers.get("Authorization"))
+    models = here.snapshot.routing.visible_to(key.owner_id)
+    return _json({"object": "list", "data": [_model(model) for model in models]})
+
+
+@blueprint.get("/models/<path:alias>")
+def get_model(alias: str) -> Response:
+    """One model; 404 also for one that the key may not call."""
+    here = gateway()
+    key = admission.authenticate(here.snapshot, request.headers.get("Authorization"))
+    routing = here.snapshot.routing
+    model = routing.models.get(alias)
+    if model is None or not routing.may_use(key.owner_id, model):
+        raise NotFound(
+            f"The model `{alias}` does not exist or you do not have access to it.",
+            code="model_not_found",
+        )
+    return _json(_model(model))
+
+
+@blueprint.get("/responses/<response_id>")
+def get_response(response_id: str) -> Response:
+    """A stored response of the caller's account, by any of its keys, its session or the trusted header."""
+    owners = _owners()
+    return _json(stored.fetch(gateway().connections, response_id, owners))
+
+
+@blueprint.route("/<path:anything>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+def unknown(anything: str) -> Response:
+    """Nothing else is served here."""
+    raise DwctlError("Unknown endpoint", code="not_found", status=404)
+
+
+def _owners() -> frozenset[UUID]:
+    authorization = request.headers.get("Authorization")
+    if admission.bearer(authorization) is None:
+        caller = authentication.caller_of_session(request)
+        if caller is not None:
+            return frozenset({caller.user_id, caller.owner_id})
+    return frozenset({admission.authenticate(gateway().snapshot, authorization).owner_id})
+
+
+def _model(model: Model) -> dict[str, object]:
+    created = int(model.created_at.timestamp())
+    return {"id": model.alias, "object": "model", "created": created, "owned_by": "None"}
+
+
+def _json(content: object) -> Response:
+    return Response(orjson.dumps(content), mimetype="application/json")

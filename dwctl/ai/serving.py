@@ -1,0 +1,39 @@
+"""A gateway's life inside a gunicorn worker: started after the fork, told of SIGTERM at once, stopped before one deadline."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import gevent
+
+from dwctl.ai.gateway import Gateway
+
+_LOOK_EVERY_S = 0.1
+_AFTER_REQUESTS_S = 5.0
+
+
+def start(worker: Any) -> None:
+    """Called by gunicorn when the worker has loaded the application."""
+    gateway: Gateway = worker.wsgi.extensions["dwctl.gateway"]
+    gateway.start()
+    gevent.spawn(_watch, worker, gateway)
+
+
+def stop(worker: Any) -> None:
+    """Called by gunicorn when the worker's requests have ended, or their grace has."""
+    app = getattr(worker, "wsgi", None)
+    gateway: Gateway | None = app.extensions.get("dwctl.gateway") if app is not None else None
+    if gateway is None or not gateway.started:
+        return
+    began = getattr(worker, "dwctl_terminated_at", time.monotonic())
+    grace = gateway.settings.shutdown.grace
+    gateway.stop(max(1.0, min(_AFTER_REQUESTS_S, began + grace - time.monotonic())))
+
+
+def _watch(worker: Any, gateway: Gateway) -> None:
+    """Gunicorn only stops accepting; those who wait inside must be told, so that they can answer before the grace is over."""
+    while worker.alive:
+        gevent.sleep(_LOOK_EVERY_S)
+    worker.dwctl_terminated_at = time.monotonic()
+    gateway.drain()

@@ -1,0 +1,55 @@
+-- What the routing snapshot is made of. Every statement takes ids (null: all of them), so that a reload reads only what changed.
+
+-- name: snapshot_keys  API keys that let somebody in: not deleted, nor their owner or creator
+SELECT k.id, k.secret_hash, k.user_id, k.created_by, k.purpose, k.requests_per_second, k.burst_size
+  FROM api_keys k
+  JOIN users o ON o.id = k.user_id AND NOT o.is_deleted
+  JOIN users c ON c.id = k.created_by AND NOT c.is_deleted
+ WHERE NOT k.is_deleted AND k.secret_hash IS NOT NULL
+   AND (%(ids)s::uuid[] IS NULL OR k.id = ANY (%(ids)s));
+
+-- name: snapshot_key_ids_of_users  the keys that a change of these users may open or close
+SELECT id FROM api_keys WHERE user_id = ANY (%(ids)s) OR created_by = ANY (%(ids)s);
+
+-- name: snapshot_key_by_hash  one key that the snapshot does not know (yet)
+SELECT k.id, k.secret_hash, k.user_id, k.created_by, k.purpose, k.requests_per_second, k.burst_size
+  FROM api_keys k
+  JOIN users o ON o.id = k.user_id AND NOT o.is_deleted
+  JOIN users c ON c.id = k.created_by AND NOT c.is_deleted
+ WHERE NOT k.is_deleted AND k.secret_hash = %(hash)s;
+
+-- name: snapshot_groups  the groups of each account, without Everyone (which has no rows)
+SELECT user_id, array_agg(group_id) AS groups
+  FROM user_groups
+ WHERE %(ids)s::uuid[] IS NULL OR user_id = ANY (%(ids)s)
+ GROUP BY user_id;
+
+-- name: snapshot_funded  accounts with money on them
+SELECT user_id FROM user_balance_checkpoints
+ WHERE balance > 0 AND (%(ids)s::uuid[] IS NULL OR user_id = ANY (%(ids)s));
+
+-- name: snapshot_models  living, active models with their endpoint, grants, tariffs and rules
+SELECT m.id, m.alias, m.model_name, m.type, m.created_at, m.is_composite, m.trusted, m.sanitize_responses,
+       coalesce(m.open_responses_adapter, true) AS adapter, m.forward_service_tier,
+       m.requests_per_second, m.burst_size, m.capacity, m.batch_capacity,
+       e.id AS endpoint_id, e.name AS endpoint_name, e.url, e.api_key_sealed, e.auth_header_name, e.auth_header_prefix,
+       (SELECT array_agg(g.group_id) FROM deployment_groups g WHERE g.deployment_id = m.id) AS groups,
+       (SELECT json_agg(json_build_object(
+                   'input', t.input_price_per_token::text, 'output', t.output_price_per_token::text,
+                   'purpose', t.api_key_purpose, 'window', t.completion_window,
+                   'valid_from', t.valid_from, 'valid_until', t.valid_until) ORDER BY t.valid_from)
+          FROM model_tariffs t
+         WHERE t.deployed_model_id = m.id AND (t.valid_until IS NULL OR t.valid_until > now() - interval '2 days')) AS tariffs,
+       (SELECT json_object_agg(r.api_key_purpose, json_build_object('action', r.action, 'target', x.alias))
+          FROM model_traffic_rules r LEFT JOIN deployed_models x ON x.id = r.redirect_target_id AND NOT x.deleted
+         WHERE r.deployed_model_id = m.id) AS rules
+  FROM deployed_models m
+  LEFT JOIN inference_endpoints e ON e.id = m.hosted_on
+ WHERE NOT m.deleted AND m.status = 'active'
+   AND (%(ids)s::uuid[] IS NULL OR m.id = ANY (%(ids)s));
+
+-- name: snapshot_models_of_endpoints  the models that a change of these endpoints concerns
+SELECT id FROM deployed_models WHERE hosted_on = ANY (%(ids)s);
+
+-- name: snapshot_models_redirecting  the models whose rules lead to these
+SELECT deployed_model_id AS id FROM model_traffic_rules WHERE redirect_target_id = ANY (%(ids)s);

@@ -1,0 +1,83 @@
+"""The routing value: keys, access, models and prices as one immutable whole, and the pure questions put to it.
+
+Access goes key -> owner -> groups and alias -> groups, never alias x keys. An empty set of groups lets nobody in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from dwctl.billing.tariffs import CurrentTariff
+from dwctl.upstream.target import Target
+
+EVERYONE = UUID(int=0)
+SYSTEM = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Who a credential stands for on the AI surface. `owner_id` pays and has the groups; `id` is None for a queued row without a key."""
+
+    id: UUID | None
+    owner_id: UUID
+    created_by: UUID
+    purpose: str
+    requests_per_second: float | None = None
+    burst_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A traffic rule: `target` is None for a refusal, else the alias that serves instead."""
+
+    target: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One public model. `target` is None where its endpoint cannot be called (no endpoint, a bad URL, an unreadable credential)."""
+
+    id: UUID
+    alias: str
+    target: Target | None
+    type: str | None
+    created_at: datetime
+    trusted: bool
+    sanitise: bool
+    adapter: bool
+    forward_service_tier: bool
+    groups: frozenset[UUID]
+    tariffs: tuple[CurrentTariff, ...]
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    capacity: int | None = None
+    batch_capacity: int | None = None
+    endpoint_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Everything that routing knows at one moment."""
+
+    keys: Mapping[bytes, Key] = field(default_factory=dict)
+    hashes: Mapping[UUID, bytes] = field(default_factory=dict)
+    groups: Mapping[UUID, frozenset[UUID]] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
+    funded: frozenset[UUID] = frozenset()
+
+    def may_use(self, owner_id: UUID, model: Model) -> bool:
+        """Whether an account may call a model: by one of its groups, by Everyone, or as the system itself."""
+        if EVERYONE in model.groups or owner_id == SYSTEM:
+            return True
+        return not model.groups.isdisjoint(self.groups.get(owner_id, frozenset()))
+
+    def has_funds(self, owner_id: UUID) -> bool:
+        """Whether the account's balance is above zero (as of the last notification)."""
+        return owner_id == SYSTEM or owner_id in self.funded
+
+    def visible_to(self, owner_id: UUID) -> list[Model]:
+        """The models that an account may call, by alias."""
+        models = (self.models[alias] for alias in sorted(self.models))
+        return [model for model in models if self.may_use(owner_id, model)]

@@ -1,0 +1,32 @@
+"""Gunicorn's settings for web processes. Imports nothing of ours at the top: gevent patches first, in each worker."""
+
+import os
+
+bind = f"0.0.0.0:{os.environ.get('PORT', '3001')}"
+worker_class = "gevent"
+workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+# Above the number of held flex calls that one process may have.
+worker_connections = 10_000
+backlog = 2048
+keepalive = 75
+# Held calls last up to an hour: in the gevent class this is about the loop, not about requests.
+timeout = 60
+# One deadline for everything: requests drain in this time, the recorder in what is left of 30 s.
+graceful_timeout = 20
+preload_app = False
+control_socket_disable = True
+accesslog = None
+loglevel = "warning"
+forwarded_allow_ips = "*"
+
+
+def post_worker_init(worker):
+    from dwctl.ai import serving
+
+    serving.start(worker)
+
+
+def worker_exit(server, worker):
+    from dwctl.ai import serving
+
+    serving.stop(worker)
