@@ -188,11 +188,16 @@ class Onwards:
 
 @dataclass(frozen=True)
 class Upstream:
-    """Time-outs of calls to inference servers, and the largest answer held in memory (bytes)."""
+    """Time-outs of calls to inference servers, and the largest answer held in memory (bytes).
+
+    models_timeout, validate_timeout: for reading an endpoint's list of models, and for trying an endpoint out.
+    """
 
     connect_timeout: Duration = 10.0
     first_byte_timeout: Duration = 600.0
     idle_timeout: Duration = 300.0
+    models_timeout: Duration = 30.0
+    validate_timeout: Duration = 10.0
     max_answer_size: int = 64 * 1024 * 1024
     max_idle_per_origin: int = 100
     on_disconnect: str = "cancel"
