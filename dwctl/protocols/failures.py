@@ -1,0 +1,97 @@
+"""Why a stored request failed, as people and programs can read it.
+
+Stored failures are tagged JSON objects, `{"type": T, "details": {...}}`, or plain sentences; what is neither is shown as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from dwctl.protocols.usage import count
+
+_HTTP = ("RetriableHttpStatus", "NonRetriableHttpStatus")
+_TAGS = {
+    "NetworkError": ("network_error", "The upstream provider could not be reached."),
+    "Timeout": ("timeout", "The upstream provider took too long to answer."),
+    "TaskTerminated": ("interrupted", "The request was interrupted before it was done."),
+    "RequestBuilderError": ("request_error", "The request could not be sent to the upstream provider."),
+    "BatchTerminated": ("batch_terminated", "The batch ended before the request was run."),
+}  # fmt: skip
+_SENTENCE = re.compile(r"Upstream returned (\d{3})(?:: (.*))?\Z", re.DOTALL)
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "insufficient_credits",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    499: "client_disconnected",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failure. `status` is the upstream's (or ours), where there was one."""
+
+    code: str
+    message: str
+    type: str = "server_error"
+    status: int | None = None
+
+
+def read_failure(text: str | None) -> Failure:
+    """What a stored error text says. Never raises."""
+    if not text or not text.strip():
+        return Failure("server_error", "The request failed.")
+    record = _parsed(text)
+    if isinstance(record, dict) and isinstance(record.get("type"), str):
+        details = record.get("details")
+        found = _tagged(record["type"], details if isinstance(details, dict) else {})
+        if found:
+            return found
+    sentence = _SENTENCE.match(text)
+    if sentence:
+        return http_failure(int(sentence[1]), sentence[2])
+    return Failure("server_error", _message_in(record) or text)
+
+
+def http_failure(status: int, body: object) -> Failure:
+    """An answer with an error status; its body may be JSON, a text, or nothing."""
+    message = _message_in(_parsed(body)) or (body.strip() if isinstance(body, str) else "")
+    if not message or message[0] in "{[<":
+        message = f"The upstream provider answered with status {status}."
+    return Failure(f"http_{status}", message, _TYPES.get(status, "server_error"), status)
+
+
+def _tagged(tag: str, details: Mapping[str, Any]) -> Failure | None:
+    if tag in _HTTP:
+        status = count(details.get("status")) or 0
+        return http_failure(status if 100 <= status <= 999 else 500, details.get("body"))
+    return Failure(*_TAGS[tag]) if tag in _TAGS else None
+
+
+def _parsed(text: object) -> Any:
+    if not isinstance(text, str):
+        return text
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return None
+
+
+def _message_in(body: Any) -> str | None:
+    """The message in the shapes that inference servers use for errors."""
+    if not isinstance(body, dict):
+        return None
+    for name in ("error", "message", "detail"):
+        value = body.get(name)
+        if isinstance(value, dict):
+            value = value.get("message")
+        if isinstance(value, str) and value.strip():
+            return value
+    return None
