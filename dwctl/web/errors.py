@@ -97,7 +97,8 @@ def _answer(error: DwctlError, details: Any = None, headers: Mapping[str, str] =
             members["retry_after_seconds"] = error.retry_after_s
         if details is not None:
             members["details"] = details
-        body = orjson.dumps(members)
+        # marshmallow names the items of a list by their number.
+        body = orjson.dumps(members, option=orjson.OPT_NON_STR_KEYS)
     response = Response(body, error.status, mimetype="application/json")
     response.headers.update({**headers_of(error), **headers})
     return response

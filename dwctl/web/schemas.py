@@ -186,3 +186,11 @@ def init_app(app: Flask, api: flask_smorest.Api) -> None:
             )
             response.headers[IGNORED_FIELDS_HEADER] = shown[:1000]
         return response
+
+    @app.after_request
+    def empty_no_content(response: Response) -> Response:
+        """A view that gives nothing out has been dumped as null by now."""
+        if response.status_code == 204:
+            response.data = b""
+            del response.headers["Content-Type"]
+        return response
