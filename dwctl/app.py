@@ -11,10 +11,10 @@ from flask_smorest import Api
 import dwctl.analytics.tables
 import dwctl.billing.tables
 import dwctl.catalog.tables
+import dwctl.identity.bootstrap
 import dwctl.identity.tables
-import dwctl.queue.tables  # noqa: F401 - the migrations compare every mapped table
+import dwctl.queue.tables  # noqa: F401 - the migrations compare every mapped table, and end with the bootstrap
 from dwctl import __version__, config, logs, urls
-from dwctl.access import guard
 from dwctl.ai.front import Front
 from dwctl.ai.gateway import Gateway
 from dwctl.config import Settings
@@ -31,7 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app, api = base_app(settings or config.load())
     gateway = Gateway(current.parts(app), {"type": "onwards"})
     app.extensions["dwctl.gateway"] = gateway
-    guard.init_app(app, authentication.resolve)
+    authentication.init_app(app)
     urls.register(app, api)
     app.wsgi_app = Front(gateway, app.wsgi_app)  # type: ignore[method-assign]
     return app

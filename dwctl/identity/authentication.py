@@ -1,0 +1,219 @@
+"""From a request's credential to a Caller: API key, else session cookie, else trusted headers - the first that holds.
+
+A credential that does not hold is not the end of the search; what was wrong with the first one is said when nothing else holds (401).
+A database that is away is 503, never 401.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from flask import Flask, Request
+from sqlalchemy.orm import Session, aliased
+
+from dwctl import clock
+from dwctl.access import guard
+from dwctl.access.caller import Caller, Membership
+from dwctl.config import Settings
+from dwctl.db import db
+from dwctl.errors import Forbidden, Invalid, Unauthenticated
+from dwctl.identity import api_keys, organizations, sessions, trusted_headers, users
+from dwctl.identity.tables import ApiKey, User
+from dwctl.web import current
+
+ORGANIZATION_HEADER = "X-Organization-Id"
+
+NOTED_EVERY = timedelta(minutes=5)
+"""How exact `users.last_login` and `api_keys.last_used` are."""
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """A credential that holds."""
+
+    user: User
+    source: str
+    api_key: ApiKey | None = None
+
+
+_Way = Callable[[Session, Request, Settings], SignIn | None]
+"""None where this kind of credential is not there; Unauthenticated where it does not hold."""
+
+
+def init_app(app: Flask) -> None:
+    """Make the guard ask here. ConfigError for settings that could let the wrong ones in."""
+    settings = current.parts(app).settings
+    trusted_headers.trusted_networks(settings.auth.proxy_header)
+    users.check_default_roles(settings)
+    guard.init_app(app, resolve)
+
+
+def resolve(request: Request) -> Caller | None:
+    """Who calls, by any credential; None where there is none. Raises Unauthenticated with the reason where none holds.
+
+    Notes the sign-in and ends the transaction, so that nobody holds a connection because of it.
+    """
+    return _first(request, (_by_api_key, _by_cookie, _by_trusted_headers))
+
+
+def caller_of_session(request: Request | dict[str, Any]) -> Caller | None:
+    """The same for session cookie and trusted headers alone; takes a WSGI environment, too. Needs an application context."""
+    asked = Request(request) if isinstance(request, dict) else request
+    return _first(asked, (_by_cookie, _by_trusted_headers))
+
+
+def _first(request: Request, ways: Iterable[_Way]) -> Caller | None:
+    session, settings = db.session(), current.settings()
+    refusals: list[Unauthenticated] = []
+    for way in ways:
+        try:
+            found = way(session, request, settings)
+        except Unauthenticated as refusal:
+            refusals.append(refusal)
+            continue
+        if found is not None:
+            _note(found)
+            caller = _caller(session, request, found)
+            session.commit()
+            return caller
+    session.rollback()
+    if refusals:
+        raise refusals[0]
+    return None
+
+
+def _by_api_key(session: Session, request: Request, settings: Settings) -> SignIn | None:
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    secret = secret.strip()
+    if scheme.lower() != "bearer" or not secret.startswith(api_keys.PREFIX):
+        return None
+    owner = aliased(User)
+    key_and_creator = (
+        users.people()
+        .join(ApiKey, ApiKey.created_by == User.id)
+        .join(owner, owner.id == ApiKey.user_id)
+        .where(ApiKey.secret_hash == api_keys.fingerprint(secret))
+        .where(ApiKey.is_deleted.is_(False), owner.is_deleted.is_(False))
+        .add_columns(ApiKey)
+    )
+    found = session.execute(key_and_creator).one_or_none()
+    if found is None:
+        raise Unauthenticated
+    user, key = found
+    _check_purpose(key.purpose, request.path)
+    return SignIn(user, "api_key", key)
+
+
+def _check_purpose(purpose: str, path: str) -> None:
+    if path.startswith("/admin/api/"):
+        allowed: tuple[str, ...] = ("platform",)
+    elif path.startswith("/ai/"):
+        allowed = ("realtime", "batch", "playground")
+    else:
+        return
+    if purpose not in allowed:
+        raise Unauthenticated(
+            f"Authentication required: this API key has the purpose '{purpose}', here it must be '{allowed[0]}'",
+            code="wrong_key_purpose",
+        )
+
+
+def _by_cookie(session: Session, request: Request, settings: Settings) -> SignIn | None:
+    rule = settings.auth.native.session
+    token = request.cookies.get(rule.cookie_name)
+    if not settings.auth.native.enabled or not token:
+        return None
+    login = sessions.find(session, token)
+    if login is None:
+        raise Unauthenticated
+    if login.expires_at <= clock.now():
+        raise Unauthenticated(code="session_expired")
+    user = session.scalar(users.people().where(User.id == login.user_id))
+    if user is None:
+        raise Unauthenticated
+    _refuse_foreign_page(request, settings)
+    sessions.extend(login, rule)
+    return SignIn(user, "session")
+
+
+def _by_trusted_headers(session: Session, request: Request, settings: Settings) -> SignIn | None:
+    claim = trusted_headers.claim_of(request, settings.auth.proxy_header)
+    if claim is None:
+        return None
+    # The proxy's own cookie is as ambient as ours.
+    _refuse_foreign_page(request, settings)
+    user = trusted_headers.sign_in(session, claim, settings)
+    return None if user is None else SignIn(user, "proxy_header")
+
+
+def _refuse_foreign_page(request: Request, settings: Settings) -> None:
+    """A browser adds cookies to what any page sends; changes are taken from our own pages only, where the browser says which it is."""
+    origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+    if request.method in _SAFE_METHODS or (origin is None and site is None):
+        return
+    if site in ("same-origin", "none"):
+        return
+    if origin is None or urlsplit(origin).netloc not in _own_hosts(request, settings):
+        raise Forbidden("Changes by cookie are not taken from other sites", code="foreign_origin")
+
+
+def _own_hosts(request: Request, settings: Settings) -> set[str]:
+    origins = (settings.dashboard_url, *settings.auth.security.cors.allowed_origins)
+    forwarded = request.headers.get("X-Forwarded-Host", "")
+    return {request.host, forwarded, *(urlsplit(url).netloc for url in origins)} - {""}
+
+
+def _note(found: SignIn) -> None:
+    now = clock.now()
+    user, key = found.user, found.api_key
+    if user.last_login is None or now - user.last_login > NOTED_EVERY:
+        user.last_login = now
+    if key is not None and (key.last_used is None or now - key.last_used > NOTED_EVERY):
+        key.last_used = now
+
+
+def _caller(session: Session, request: Request, found: SignIn) -> Caller:
+    user = found.user
+    memberships = organizations.memberships_of(session, user.id)
+    return Caller(
+        user_id=user.id,
+        username=user.username,
+        email=user.email,
+        roles=frozenset(user.role_names),
+        is_admin=user.is_admin,
+        source=found.source,
+        memberships=memberships,
+        active_organization_id=_active_organization(request, found.api_key, memberships),
+        api_key_id=found.api_key.id if found.api_key else None,
+    )
+
+
+def _active_organization(
+    request: Request, key: ApiKey | None, memberships: tuple[Membership, ...]
+) -> UUID | None:
+    """The header's, which must be one's own; else the key's; else the cookie's."""
+    own = {membership.organization_id for membership in memberships}
+    named = request.headers.get(ORGANIZATION_HEADER, "").strip()
+    if named:
+        wanted = _uuid(named)
+        if wanted is None:
+            raise Invalid(f"{ORGANIZATION_HEADER} must be a UUID")
+        if wanted not in own:
+            raise Forbidden(f"Insufficient permissions to Read Organization {wanted}")
+        return wanted
+    wanted = key.user_id if key else _uuid(request.cookies.get(sessions.ORGANIZATION_COOKIE, ""))
+    return wanted if wanted in own else None
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

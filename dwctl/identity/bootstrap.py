@@ -1,0 +1,77 @@
+"""The first administrator. The Everyone group and the system user come with the migrations.
+
+Importing this module makes `flask db upgrade` end with it, so that a release leaves behind a database that somebody can sign in to.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+from flask_migrate.cli import db as migration_commands
+from sqlalchemy.orm import Session
+
+from dwctl.config import Settings
+from dwctl.db import db
+from dwctl.identity import passwords, users
+from dwctl.identity.tables import User
+from dwctl.web import current
+
+log = logging.getLogger(__name__)
+
+ADMINISTRATOR_ROLES = ("PlatformManager", "StandardUser")
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """What was done. `password` is there only when it was invented here; nobody can show it again."""
+
+    created: bool
+    email: str
+    password: str | None
+
+
+def bootstrap(settings: Settings, *, invent_password: bool = False) -> Bootstrap:
+    """Make sure that the first administrator exists; commits. Needs an application context, no secret key.
+
+    A password is set only where there is none: `admin_password`, else an invented one if asked for, else none (`dwctl users set-password`).
+    """
+    session = db.session()
+    users.lock(session, "first administrator")
+    found = users.with_email(session, settings.admin_email)
+    admin = found[0] if found else _create(session, settings)
+    password = invented = None
+    # Somebody who merely has this e-mail is not handed a password to an account of theirs.
+    if admin.is_admin and admin.password_hash is None:
+        invented = secrets.token_urlsafe(12) if invent_password else None
+        password = settings.admin_password or invented
+    if password:
+        admin.password_hash = passwords.hash_password(password, settings.auth.native.password)
+    session.commit()
+    shown = invented if password == invented else None
+    return Bootstrap(created=not found, email=settings.admin_email, password=shown)
+
+
+def _create(session: Session, settings: Settings) -> User:
+    admin = users.create(
+        session,
+        username=settings.admin_email,
+        email=settings.admin_email,
+        roles=ADMINISTRATOR_ROLES,
+        auth_source="system",
+    )
+    admin.is_admin = True
+    return admin
+
+
+@migration_commands.result_callback()  # type: ignore[untyped-decorator]
+@with_appcontext
+def _after_command(_result: Any, **_options: Any) -> None:
+    if click.get_current_context().invoked_subcommand == "upgrade":
+        done = bootstrap(current.settings())
+        if done.created:
+            log.info("first administrator made", extra={"email": done.email})

@@ -1,0 +1,178 @@
+"""Groups and who is in them. Everybody is in Everyone, which has no membership rows."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from uuid import UUID
+
+from sqlalchemy import Select, delete, or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from dwctl import clock
+from dwctl.config import Settings
+from dwctl.errors import Forbidden, NotFound
+from dwctl.identity import users
+from dwctl.identity.tables import NIL, Group, GroupMembership, User
+from dwctl.web import pagination
+
+EVERYONE = NIL
+NATIVE = "native"
+
+
+def get(session: Session, group_id: UUID) -> Group:
+    """The group. Raises NotFound."""
+    found = session.get(Group, group_id)
+    if found is None:
+        raise NotFound(f"Group with ID {group_id} not found")
+    return found
+
+
+def by_name(search: str | None) -> Select[Group]:
+    """Groups whose name or description contains the text."""
+    query = select(Group).order_by(Group.name, Group.id)
+    pattern = pagination.substring(search)
+    if pattern:
+        columns = (Group.name, Group.description)
+        query = query.where(or_(*(column.ilike(pattern, escape="\\") for column in columns)))
+    return query
+
+
+def create(session: Session, *, name: str, description: str | None, created_by: UUID) -> Group:
+    """A group of our own (not an identity provider's)."""
+    group = Group(name=name, description=description, created_by=created_by, source=NATIVE)
+    session.add(group)
+    session.flush()
+    return group
+
+
+def change(group: Group, *, name: str | None, description: str | None) -> None:
+    """Rename or describe; None leaves as is. Everyone stays as it is."""
+    if group.id == EVERYONE:
+        raise Forbidden("Cannot UpdateAll Group: Cannot update the Everyone group")
+    group.name = group.name if name is None else name
+    group.description = group.description if description is None else description
+    group.updated_at = clock.now()
+
+
+def remove(session: Session, group: Group) -> None:
+    """Delete the group with its memberships and grants."""
+    if group.id == EVERYONE:
+        raise Forbidden("Cannot DeleteAll Group: Cannot delete the Everyone group")
+    session.delete(group)
+    session.flush()
+
+
+def of_accounts(session: Session, ids: Iterable[UUID]) -> dict[UUID, list[Group]]:
+    """The groups of each account by name, Everyone last."""
+    wanted = list(ids)
+    everyone = session.get_one(Group, EVERYONE)
+    found: dict[UUID, list[Group]] = {account_id: [] for account_id in wanted}
+    rows = session.execute(
+        select(GroupMembership.user_id, Group)
+        .join(Group, Group.id == GroupMembership.group_id)
+        .where(GroupMembership.user_id.in_(wanted), Group.id != EVERYONE)
+        .order_by(Group.name, Group.id)
+    )
+    for account_id, group in rows:
+        found[account_id].append(group)
+    return {account_id: [*groups, everyone] for account_id, groups in found.items()}
+
+
+def members_of(session: Session, ids: Iterable[UUID]) -> dict[UUID, list[User]]:
+    """The members of each group in the order in which they joined; none for Everyone, which has no rows."""
+    found: defaultdict[UUID, list[User]] = defaultdict(list)
+    members = users.accounts().join(GroupMembership, GroupMembership.user_id == User.id)
+    rows = session.execute(
+        members.add_columns(GroupMembership.group_id)
+        .where(GroupMembership.group_id.in_(list(ids)))
+        .order_by(GroupMembership.joined_at, GroupMembership.id)
+    )
+    for user, group_id in rows:
+        found[group_id].append(user)
+    return found
+
+
+def member_ids(session: Session, group: Group) -> list[UUID]:
+    """Ids of a group's members, oldest membership first; of every account for Everyone."""
+    if group.id == EVERYONE:
+        everybody = users.accounts().with_only_columns(User.id)
+        return list(session.scalars(everybody.order_by(User.created_at, User.id)))
+    return [user.id for user in members_of(session, [group.id])[group.id]]
+
+
+def add(session: Session, group_id: UUID, account_id: UUID, settings: Settings) -> None:
+    """Make the account a member; nothing happens where it is one already."""
+    group = _editable(session, group_id, settings)
+    try:
+        users.get(session, account_id)
+    except NotFound:
+        raise NotFound from None
+    if group.id != EVERYONE:
+        _insert(session, group.id, account_id)
+
+
+def drop(session: Session, group_id: UUID, account_id: UUID, settings: Settings) -> None:
+    """Take the account out of the group. Raises NotFound where it is not in it."""
+    group = _editable(session, group_id, settings)
+    if group.id == EVERYONE:
+        raise Forbidden("Cannot UpdateAll Group: Nobody can leave the Everyone group")
+    gone = session.execute(
+        delete(GroupMembership)
+        .where(GroupMembership.group_id == group_id, GroupMembership.user_id == account_id)
+        .returning(GroupMembership.id)
+    )
+    if gone.first() is None:
+        raise NotFound
+
+
+def follow_provider(session: Session, user: User, provider: str, names: Iterable[str]) -> None:
+    """Make the user's memberships in the groups of an identity provider be exactly these names.
+
+    Missing groups are made. A name that belongs to a group from elsewhere is left alone. Other people's memberships are not touched.
+    """
+    wanted = set(names)
+    held = {
+        group.name: group
+        for group in of_accounts(session, [user.id])[user.id]
+        if group.source == provider and group.id != EVERYONE
+    }
+    leaving = [group.id for name, group in held.items() if name not in wanted]
+    if leaving:
+        session.execute(
+            delete(GroupMembership).where(
+                GroupMembership.user_id == user.id, GroupMembership.group_id.in_(leaving)
+            )
+        )
+    for name in sorted(wanted - held.keys()):
+        _join_provided(session, user, provider, name)
+
+
+def _join_provided(session: Session, user: User, provider: str, name: str) -> None:
+    made = insert(Group).values(
+        name=name,
+        description=f"Group of the identity provider {provider}",
+        created_by=NIL,
+        source=provider,
+    )
+    session.execute(made.on_conflict_do_nothing(index_elements=["name"]))
+    group = session.scalars(select(Group).where(Group.name == name)).one()
+    if group.source == provider:
+        _insert(session, group.id, user.id)
+
+
+def _insert(session: Session, group_id: UUID, account_id: UUID) -> None:
+    row = insert(GroupMembership).values(group_id=group_id, user_id=account_id)
+    session.execute(row.on_conflict_do_nothing())
+
+
+def _editable(session: Session, group_id: UUID, settings: Settings) -> Group:
+    group = session.get(Group, group_id)
+    if group is None:
+        raise NotFound
+    if settings.auth.proxy_header.import_idp_groups and group.source != NATIVE:
+        raise Forbidden(
+            f"Cannot UpdateAll Group: Its members come from the identity provider {group.source}"
+        )
+    return group

@@ -1,0 +1,20 @@
+"""Display names for people who come without one: `Quiet Lantern 4821`."""
+
+from __future__ import annotations
+
+import secrets
+
+_ADJECTIVES = (
+    "Amber Bold Brisk Bright Calm Candid Clear Clever Curious Daring Early Gentle Golden Keen Kind Lively Lucid Mellow Merry "
+    "Nimble Patient Polite Prompt Quick Quiet Rapid Ready Robust Silver Smart Steady Sunny Swift Tidy Upbeat Vivid Warm Witty"
+)
+_NOUNS = (
+    "Anchor Aurora Beacon Bridge Canyon Cedar Comet Compass Delta Ember Falcon Fjord Forest Garden Glacier Harbor Heron Island "
+    "Kestrel Lantern Maple Meadow Meteor Orchard Otter Pebble Pioneer Prairie Quartz Raven River Saddle Sparrow Summit Thicket Willow"
+)
+
+
+def random_display_name() -> str:
+    """An adjective, a noun, four digits."""
+    number = 1000 + secrets.randbelow(9000)
+    return f"{secrets.choice(_ADJECTIVES.split())} {secrets.choice(_NOUNS.split())} {number}"

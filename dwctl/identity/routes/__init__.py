@@ -1,0 +1,1 @@
+"""HTTP routes of people: sign-in under `/authentication`, the rest under the admin API; `all.BLUEPRINTS` lists them."""

@@ -1,0 +1,127 @@
+"""API keys of a user or an organisation: create, list, show, delete."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from dwctl.access import guard
+from dwctl.access.caller import Caller
+from dwctl.access.permissions import Operation, Resource, may_all
+from dwctl.db import db
+from dwctl.errors import Forbidden, Invalid
+from dwctl.identity import api_keys, organizations, users
+from dwctl.identity.routes.users import target_of
+from dwctl.identity.schemas import (
+    ApiKeyCreate,
+    ApiKeyPage,
+    ApiKeySchema,
+    ApiKeyWithSecret,
+    Extended,
+)
+from dwctl.identity.tables import ApiKey, User
+from dwctl.web import pagination
+from dwctl.web.pagination import PageQuery
+from dwctl.web.schemas import Blueprint
+
+blueprint = Blueprint("api_keys", __name__, description="API keys")
+guard.protect(blueprint)
+
+
+def _may(operation: Operation) -> Any:
+    """Everybody's with All, one's own with Own, an organisation's as its member."""
+
+    def rule(caller: Caller, user_id: UUID | str, **_path: Any) -> None:
+        target = target_of(caller, user_id)
+        allowed = guard.may_for(caller, Resource.API_KEYS, operation, target)
+        is_member = caller.role_in(target) is not None
+        guard.insist(allowed or is_member, Resource.API_KEYS, operation, target)
+
+    return rule
+
+
+@blueprint.route("/users/<user:user_id>/api-keys", methods=["POST"])
+@guard.checks(_may(Operation.CREATE))
+@blueprint.arguments(ApiKeyCreate)
+@blueprint.response(201, ApiKeyWithSecret)
+def create_api_key(wanted: dict[str, Any], user_id: UUID | str) -> Extended:
+    """Create a key; its secret is shown this once"""
+    _check(wanted)
+    session, caller = db.session(), guard.identify()
+    owner = users.get(session, target_of(caller, user_id))
+    creator_id = _creator(caller, owner, wanted.pop("member_id"))
+    key, secret = api_keys.create(session, owner_id=owner.id, creator_id=creator_id, **wanted)
+    session.commit()
+    return Extended(key, key=secret, model_access=api_keys.models_of(session, owner.id))
+
+
+@blueprint.route("/users/<user:user_id>/api-keys", methods=["GET"])
+@guard.checks(_may(Operation.READ))
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.response(200, ApiKeyPage)
+def list_api_keys(query: dict[str, int], user_id: UUID | str) -> dict[str, Any]:
+    """List keys, newest first"""
+    session, caller = db.session(), guard.identify()
+    owner_id = target_of(caller, user_id)
+    wanted = api_keys.visible(owner_id, created_by=_only_of(caller, Operation.READ))
+    found, total = pagination.page(session, wanted, **query)
+    models = api_keys.models_of(session, owner_id)
+    shown = [Extended(key, model_access=models) for key in found]
+    return pagination.envelope(shown, total, **query)
+
+
+@blueprint.route("/users/<user:user_id>/api-keys/<id:key_id>", methods=["GET"])
+@guard.checks(_may(Operation.READ))
+@blueprint.response(200, ApiKeySchema)
+def get_api_key(user_id: UUID | str, key_id: UUID) -> Extended:
+    """Show one key"""
+    key = _load(user_id, key_id, Operation.READ)
+    return Extended(key, model_access=api_keys.models_of(db.session(), key.user_id))
+
+
+@blueprint.route("/users/<user:user_id>/api-keys/<id:key_id>", methods=["DELETE"])
+@guard.checks(_may(Operation.DELETE))
+@blueprint.response(204)
+def delete_api_key(user_id: UUID | str, key_id: UUID) -> None:
+    """Delete a key; what it was used for stays attributed to it"""
+    _load(user_id, key_id, Operation.DELETE).is_deleted = True
+    db.session.commit()
+
+
+def _load(user_id: UUID | str, key_id: UUID, operation: Operation) -> ApiKey:
+    caller = guard.identify()
+    only_of = _only_of(caller, operation)
+    return api_keys.get(db.session(), key_id, target_of(caller, user_id), created_by=only_of)
+
+
+def _only_of(caller: Caller, operation: Operation) -> UUID | None:
+    """Whose keys the caller is kept to; None for nobody's."""
+    return None if may_all(caller, Resource.API_KEYS, operation) else caller.user_id
+
+
+def _check(wanted: dict[str, Any]) -> None:
+    if not wanted["name"].strip():
+        raise Invalid("API key name cannot be empty", param="name")
+    if wanted["purpose"] in api_keys.RESERVED_PURPOSES:
+        raise Invalid(
+            "Cannot manually create API keys with 'batch' or 'playground' purpose. "
+            "These are reserved for internal system use.",
+            param="purpose",
+        )
+
+
+def _creator(caller: Caller, owner: User, member_id: UUID | None) -> UUID:
+    """The person whose key it is: the named member or the caller for an organisation, else the owner."""
+    if member_id is not None:
+        _check_member(caller, owner, member_id)
+        return member_id
+    return owner.id if owner.user_type == "individual" else caller.user_id
+
+
+def _check_member(caller: Caller, owner: User, member_id: UUID) -> None:
+    if not may_all(caller, Resource.API_KEYS, Operation.CREATE):
+        raise Forbidden("Insufficient permissions to Create API keys for other members")
+    if owner.user_type != "organization":
+        raise Invalid("member_id is for keys of an organization", param="member_id")
+    if not organizations.is_member(db.session(), member_id, owner.id):
+        raise Invalid("This user is not a member of the organization", param="member_id")

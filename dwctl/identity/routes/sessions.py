@@ -1,0 +1,141 @@
+"""Sign-in by password: register, log in, log out, change the password."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, after_this_request, redirect, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from dwctl.access import guard
+from dwctl.db import db
+from dwctl.identity import native, sessions, throttle
+from dwctl.identity.schemas import (
+    Availability,
+    Credentials,
+    Message,
+    PasswordChange,
+    Registration,
+    SignedIn,
+)
+from dwctl.identity.tables import User
+from dwctl.web import current
+from dwctl.web.schemas import Blueprint
+
+blueprint = Blueprint("authentication", __name__, description="Sign-in by password")
+guard.open_to_all(blueprint, reason="the way in, and out")
+
+account = Blueprint("account", __name__, description="One's own account")
+guard.protect(account)
+
+
+@blueprint.route("/register", methods=["GET"])
+@blueprint.response(200, Availability)
+def registration_status() -> dict[str, Any]:
+    """Say whether people may register"""
+    rule = current.settings().auth.native
+    return _availability("Registration", rule.enabled and rule.allow_registration)
+
+
+@blueprint.route("/register", methods=["POST"])
+@blueprint.arguments(Registration)
+@blueprint.response(201, SignedIn)
+def register(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Register and sign in"""
+    settings, session = current.settings(), db.session()
+    native.insist_on_registration(settings)
+    limit = settings.auth.native.throttle.registrations_per_minute
+    throttle.admit(session, "register", throttle.address_of(request), limit)
+    user = native.register(session, settings=settings, **wanted)
+    return _sign_in(user, "Registration successful")
+
+
+@blueprint.route("/login", methods=["GET"])
+@blueprint.response(200, Availability)
+def login_status() -> dict[str, Any]:
+    """Say whether people may sign in by password"""
+    return _availability("Native login", current.settings().auth.native.enabled)
+
+
+@blueprint.route("/login", methods=["POST"])
+@blueprint.arguments(Credentials)
+@blueprint.response(200, SignedIn)
+def login(given: dict[str, str]) -> dict[str, Any]:
+    """Sign in"""
+    settings, session = current.settings(), db.session()
+    native.insist_on_enabled(settings)
+    limit = settings.auth.native.throttle.sign_ins_per_minute
+    throttle.admit(session, "sign in", throttle.address_of(request), limit)
+    user = native.log_in(session, given["email"], given["password"], settings)
+    return _sign_in(user, "Login successful")
+
+
+@blueprint.route("/logout", methods=["POST"])
+@blueprint.response(200, Message)
+def logout() -> dict[str, str]:
+    """Sign out here"""
+    _end_session()
+    after_this_request(_forget)
+    return {"message": "Logout successful"}
+
+
+@blueprint.route("/logout", methods=["GET"])
+@blueprint.response(302, description="To the dashboard")
+def leave() -> AnyResponse:
+    """Sign out here, as a link does it"""
+    _end_session()
+    response = redirect("/")
+    _forget(response)  # type: ignore[arg-type]
+    return response
+
+
+@account.route("/password-change", methods=["POST"])
+@account.arguments(PasswordChange)
+@account.response(200, Message)
+def change_password(given: dict[str, str]) -> dict[str, str]:
+    """Change one's password; other sessions end"""
+    settings, session = current.settings(), db.session()
+    native.insist_on_enabled(settings)
+    native.change_password(
+        session,
+        guard.identify().user_id,
+        given["current_password"],
+        given["new_password"],
+        settings,
+        keep=_token(),
+    )
+    session.commit()
+    return {"message": "Password changed successfully"}
+
+
+def _availability(what: str, enabled: bool) -> dict[str, Any]:
+    return {"enabled": enabled, "message": f"{what} is {'enabled' if enabled else 'disabled'}"}
+
+
+def _sign_in(user: User, message: str) -> dict[str, Any]:
+    rule = current.settings().auth.native.session
+    token = sessions.start(db.session(), user.id, rule)
+    db.session.commit()
+
+    @after_this_request
+    def hand_out(response: Response) -> Response:
+        sessions.set_cookie(response, token, rule)
+        return response
+
+    return {"user": user, "message": message}
+
+
+def _token() -> str | None:
+    return request.cookies.get(current.settings().auth.native.session.cookie_name)
+
+
+def _end_session() -> None:
+    token = _token()
+    if token:
+        sessions.end(db.session(), token)
+        db.session.commit()
+
+
+def _forget(response: Response) -> Response:
+    sessions.clear_cookies(response, current.settings().auth.native.session)
+    return response

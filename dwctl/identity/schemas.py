@@ -1,0 +1,314 @@
+"""What the routes of this room take in and give out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import fields, post_dump, validate
+
+from dwctl.access.permissions import ROLES
+from dwctl.identity.api_keys import PURPOSES
+from dwctl.web.pagination import PageQuery
+from dwctl.web.schemas import ApiSchema, Instant, Text, TrueOrFalse
+
+LARGEST_INT = 2**31 - 1
+
+_not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
+_name_length = validate.Length(max=255)
+_is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
+_positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
+
+
+class Extended:
+    """An object with some more attributes, for a schema to read; they go before its own."""
+
+    def __init__(self, base: Any, **more: Any) -> None:
+        self.__dict__.update(more, _base=base)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_base"], name)
+
+
+class Trimmed(Text):
+    """A text without the white space around it."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        return super()._deserialize(value, attr, data, **kwargs).strip()
+
+
+def _username() -> fields.Field[str]:
+    return Trimmed(required=True, validate=[_not_blank, _name_length])
+
+
+def _email() -> fields.Field[str]:
+    return Trimmed(required=True, validate=[_is_email, _name_length])
+
+
+def _optional_text() -> fields.Field[str]:
+    return Text(load_default=None, allow_none=True)
+
+
+def _role_list(**options: Any) -> fields.Field[Any]:
+    role = fields.String(validate=validate.OneOf(ROLES))
+    return fields.List(role, **options)
+
+
+class GroupSchema(ApiSchema):
+    """A group. `created_by` is left out where it is masked, `users` and `models` where not asked for or empty."""
+
+    id = fields.UUID()
+    name = fields.String()
+    description = fields.String()
+    created_by = fields.UUID()
+    created_at = Instant()
+    updated_at = Instant()
+    users = fields.List(fields.Nested(lambda: UserSchema()))
+    models = fields.List(fields.Dict())
+    source = fields.String()
+
+    @post_dump
+    def leave_out(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
+        """Members without a value that clients know as absent."""
+        absent: dict[str, Any] = {"created_by": None, "users": [], "models": []}
+        return {k: v for k, v in data.items() if k not in absent or v != absent[k]}
+
+
+class MembershipSchema(ApiSchema):
+    """An organisation and one's role in it."""
+
+    id = fields.UUID(attribute="organization_id")
+    name = fields.String()
+    role = fields.String()
+
+
+class UserSchema(ApiSchema):
+    """An account. The members from `groups` on are there only when asked for."""
+
+    id = fields.UUID()
+    username = fields.String()
+    email = fields.String()
+    display_name = fields.String()
+    avatar_url = fields.String()
+    is_admin = fields.Boolean()
+    roles = fields.List(fields.String(), attribute="role_names")
+    created_at = Instant()
+    updated_at = Instant()
+    last_login = Instant()
+    auth_source = fields.String()
+    external_user_id = fields.String()
+    has_payment_provider_id = fields.Boolean()
+    batch_notifications_enabled = fields.Boolean()
+    low_balance_threshold = fields.Float()
+    auto_topup_amount = fields.Float()
+    auto_topup_threshold = fields.Float()
+    has_auto_topup_payment_method = fields.Boolean(
+        attribute="has_payment_provider_id", dump_only=True
+    )
+    auto_topup_monthly_limit = fields.Float()
+    user_type = fields.String()
+    groups = fields.List(fields.Nested(GroupSchema))
+    credit_balance = fields.Float()
+    organizations = fields.List(fields.Nested(MembershipSchema))
+    active_organization_id = fields.UUID()
+    onboarding_redirect_url = fields.String()
+
+
+class UserPage(ApiSchema):
+    """A page of users."""
+
+    data = fields.List(fields.Nested(UserSchema))
+    total_count = fields.Integer()
+    skip = fields.Integer()
+    limit = fields.Integer()
+
+
+class UserCreate(ApiSchema):
+    """A person to be made by an administrator."""
+
+    username = _username()
+    email = _email()
+    roles = _role_list(required=True)
+    display_name = _optional_text()
+    avatar_url = _optional_text()
+
+
+class UserUpdate(ApiSchema):
+    """Changes of an account. The four limits are cleared by null; elsewhere null means unchanged."""
+
+    display_name = Text(allow_none=True)
+    avatar_url = Text(allow_none=True)
+    batch_notifications_enabled = TrueOrFalse(allow_none=True)
+    roles = _role_list(allow_none=True)
+    low_balance_threshold = fields.Float(allow_none=True)
+    auto_topup_amount = fields.Float(allow_none=True)
+    auto_topup_threshold = fields.Float(allow_none=True)
+    auto_topup_monthly_limit = fields.Float(allow_none=True)
+
+
+class UsersQuery(PageQuery):
+    """Which users, and what to show with each."""
+
+    search = Text(load_default=None)
+    include = fields.String(load_default=None)
+
+
+class IncludeQuery(ApiSchema):
+    """What to show with it."""
+
+    include = fields.String(load_default=None)
+
+
+class GroupPage(ApiSchema):
+    """A page of groups."""
+
+    data = fields.List(fields.Nested(GroupSchema))
+    total_count = fields.Integer()
+    skip = fields.Integer()
+    limit = fields.Integer()
+
+
+class GroupCreate(ApiSchema):
+    """A group to be made."""
+
+    name = Trimmed(required=True, validate=[_not_blank, _name_length])
+    description = _optional_text()
+
+
+class GroupUpdate(ApiSchema):
+    """Changes of a group; null means unchanged."""
+
+    name = Trimmed(load_default=None, allow_none=True, validate=[_not_blank, _name_length])
+    description = _optional_text()
+
+
+class ApiKeySchema(ApiSchema):
+    """A key without its secret."""
+
+    id = fields.UUID()
+    name = fields.String()
+    description = fields.String()
+    key_prefix = fields.String(attribute="secret_prefix")
+    purpose = fields.String()
+    user_id = fields.UUID()
+    created_by = fields.UUID()
+    created_at = Instant()
+    last_used = Instant()
+    model_access = fields.List(fields.UUID())
+    requests_per_second = fields.Float()
+    burst_size = fields.Integer()
+
+
+class ApiKeyWithSecret(ApiKeySchema):
+    """A new key with its secret, which is shown this once."""
+
+    key = fields.String()
+
+
+class ApiKeyPage(ApiSchema):
+    """A page of keys."""
+
+    data = fields.List(fields.Nested(ApiKeySchema))
+    total_count = fields.Integer()
+    skip = fields.Integer()
+    limit = fields.Integer()
+
+
+class ApiKeyCreate(ApiSchema):
+    """A key to be made. `member_id` says for whom in an organisation."""
+
+    name = Text(required=True, validate=_name_length)
+    description = _optional_text()
+    purpose = fields.String(load_default="realtime", validate=validate.OneOf(PURPOSES))
+    requests_per_second = fields.Float(load_default=None, allow_none=True, validate=_positive)
+    burst_size = fields.Integer(
+        load_default=None,
+        allow_none=True,
+        strict=True,
+        validate=validate.Range(min=1, max=LARGEST_INT),
+    )
+    member_id = fields.UUID(load_default=None, allow_none=True)
+
+
+class Registration(ApiSchema):
+    """A person who registers."""
+
+    username = _username()
+    email = _email()
+    password = Text(required=True)
+    display_name = _optional_text()
+
+
+class Credentials(ApiSchema):
+    """A person who signs in."""
+
+    email = Trimmed(required=True)
+    password = Text(required=True)
+
+
+class PasswordChange(ApiSchema):
+    """The password as it is, and as it shall be."""
+
+    current_password = Text(required=True)
+    new_password = Text(required=True)
+
+
+class Availability(ApiSchema):
+    """Whether a way in is open."""
+
+    enabled = fields.Boolean()
+    message = fields.String()
+
+
+class Message(ApiSchema):
+    """A sentence."""
+
+    message = fields.String()
+
+
+class SignedIn(ApiSchema):
+    """The person who has come in."""
+
+    user = fields.Nested(UserSchema)
+    message = fields.String()
+
+
+class ActiveOrganization(ApiSchema):
+    """In whose name to act; null for one's own."""
+
+    organization_id = fields.UUID(load_default=None, allow_none=True, load_only=True)
+    active_organization_id = fields.UUID(dump_only=True)
+
+
+class AsyncRequestsSchema(ApiSchema):
+    """Single requests that wait for a worker."""
+
+    enabled = fields.Boolean()
+    completion_window = fields.String()
+
+
+class BatchesSchema(ApiSchema):
+    """What batches may be."""
+
+    enabled = fields.Boolean()
+    allowed_completion_windows = fields.List(fields.String())
+    allowed_url_paths = fields.List(fields.String())
+    async_requests = fields.Nested(AsyncRequestsSchema)
+
+
+class OnwardsSchema(ApiSchema):
+    """How strict the gateway is."""
+
+    strict_mode = fields.Boolean()
+
+
+class ConfigSchema(ApiSchema):
+    """The settings that a dashboard needs. `batches` and `ai_api_base_url` are left out where there are none."""
+
+    region = fields.String()
+    organization = fields.String()
+    payment_enabled = fields.Boolean()
+    docs_url = fields.String()
+    docs_jsonl_url = fields.String()
+    batches = fields.Nested(BatchesSchema)
+    onwards = fields.Nested(OnwardsSchema)
+    ai_api_base_url = fields.String()

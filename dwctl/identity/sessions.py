@@ -1,0 +1,103 @@
+"""Login sessions: a random token in a cookie, its SHA-256 in a row. The row is the authority: ending it ends the session.
+
+A session in use is extended on the server, at most once a minute; the cookie is set once, when signing in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import timedelta
+from typing import Any, Literal, cast
+from uuid import UUID
+
+from flask import Response
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from dwctl import clock, config
+from dwctl.identity.tables import LoginSession
+
+ORGANIZATION_COOKIE = "dw_active_org"
+ORGANIZATION_COOKIE_AGE_S = 30 * 86400
+
+EXTEND_AFTER_S = 60
+
+
+def start(session: Session, user_id: UUID, rule: config.Session) -> str:
+    """A new session's token. Old ones of the user stay, those that have run out are cleared away."""
+    token = secrets.token_urlsafe(32)
+    now = clock.now()
+    session.execute(
+        delete(LoginSession).where(LoginSession.user_id == user_id, LoginSession.expires_at <= now)
+    )
+    expires_at = now + timedelta(seconds=rule.timeout)
+    session.add(LoginSession(user_id=user_id, token_hash=_hash(token), expires_at=expires_at))
+    return token
+
+
+def find(session: Session, token: str) -> LoginSession | None:
+    """The session of a token, also one that has run out."""
+    return session.scalar(select(LoginSession).where(LoginSession.token_hash == _hash(token)))
+
+
+def extend(login: LoginSession, rule: config.Session) -> None:
+    """Give the session its full time again, unless that was done a moment ago."""
+    full = clock.now() + timedelta(seconds=rule.timeout)
+    if full - login.expires_at >= timedelta(seconds=min(EXTEND_AFTER_S, rule.timeout / 4)):
+        login.expires_at = full
+
+
+def end(session: Session, token: str) -> None:
+    """Sign out where this token was used."""
+    session.execute(delete(LoginSession).where(LoginSession.token_hash == _hash(token)))
+
+
+def end_all(session: Session, user_id: UUID, *, but: str | None = None) -> None:
+    """Sign the user out everywhere, except where the token `but` is used."""
+    others = delete(LoginSession).where(LoginSession.user_id == user_id)
+    if but is not None:
+        others = others.where(LoginSession.token_hash != _hash(but))
+    session.execute(others)
+
+
+def set_cookie(response: Response, token: str, rule: config.Session) -> None:
+    """Hand the token to the browser."""
+    age_s = max(1, round(rule.timeout))
+    response.set_cookie(rule.cookie_name, token, max_age=age_s, **_attributes(rule))
+
+
+def set_organization_cookie(
+    response: Response, organization_id: UUID | None, rule: config.Session
+) -> None:
+    """Remember the organisation in whose name the browser acts, or forget it."""
+    if organization_id is None:
+        response.delete_cookie(ORGANIZATION_COOKIE, **_attributes(rule))
+    else:
+        response.set_cookie(
+            ORGANIZATION_COOKIE,
+            str(organization_id),
+            max_age=ORGANIZATION_COOKIE_AGE_S,
+            **_attributes(rule),
+        )
+
+
+def clear_cookies(response: Response, rule: config.Session) -> None:
+    """Make the browser forget the session and the active organisation."""
+    response.delete_cookie(rule.cookie_name, **_attributes(rule))
+    response.delete_cookie(ORGANIZATION_COOKIE, **_attributes(rule))
+
+
+def _attributes(rule: config.Session) -> dict[str, Any]:
+    same_site = cast(Literal["Strict", "Lax", "None"], rule.cookie_same_site.capitalize())
+    return {
+        "path": "/",
+        "domain": rule.cookie_domain or None,
+        "secure": rule.cookie_secure,
+        "httponly": True,
+        "samesite": same_site,
+    }
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,151 @@
+"""Sign-in by headers that an identity-aware proxy in front sets: who that is, made on first sight, groups kept in step.
+
+The headers count only where the socket's peer is a trusted proxy: whoever else reaches the port could name anybody.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from dataclasses import dataclass
+from functools import cache
+
+from flask import Request
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from dwctl.config import ConfigError, ProxyHeaderAuth, Settings
+from dwctl.identity import groups, names, organizations, users
+from dwctl.identity.tables import User
+
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the proxy says. `groups` is None where it says nothing about them."""
+
+    external_id: str
+    email: str | None
+    provider: str
+    groups: frozenset[str] | None
+
+    @property
+    def address(self) -> str:
+        """The e-mail, which is the id itself where only one header is sent."""
+        return self.email or self.external_id
+
+
+def claim_of(request: Request, rule: ProxyHeaderAuth) -> Claim | None:
+    """The claim that a request makes; None where there is none or its peer is not trusted."""
+    if not rule.enabled or not _is_trusted(request.remote_addr, rule):
+        return None
+    external_id = _header(request, rule.header_name)
+    if not external_id:
+        return None
+    return Claim(
+        external_id,
+        _header(request, rule.email_header_name) or None,
+        _provider(request, rule),
+        _groups(request, rule),
+    )
+
+
+def sign_in(session: Session, claim: Claim, settings: Settings) -> User | None:
+    """The person meant, made where that is allowed. None for a stranger where it is not."""
+    user = _known(session, claim) or _recognised(session, claim, settings)
+    if user is None:
+        return None
+    if claim.groups is not None:
+        groups.follow_provider(session, user, claim.provider, claim.groups)
+    return user
+
+
+def trusted_networks(rule: ProxyHeaderAuth) -> tuple[_Network, ...]:
+    """The networks of `trusted_proxies`. Raises ConfigError for a bad one."""
+    return _networks(rule.trusted_proxies)
+
+
+def _known(session: Session, claim: Claim) -> User | None:
+    same = users.people().where(User.external_user_id == claim.external_id)
+    user = session.scalar(same)
+    if user is not None and claim.email and user.email != claim.email:
+        user.email = claim.email
+    return user
+
+
+def _recognised(session: Session, claim: Claim, settings: Settings) -> User | None:
+    """Somebody who signs in this way for the first time: an account made for them by hand, or a new one."""
+    users.lock(session, f"external id {claim.external_id}")
+    user = _known(session, claim) or _prepared(session, claim)
+    if user is None and settings.auth.proxy_header.auto_create_users:
+        return _create(session, claim, settings)
+    return user
+
+
+def _prepared(session: Session, claim: Claim) -> User | None:
+    """The account with this e-mail that belongs to no external identity yet."""
+    free = (u for u in users.with_email(session, claim.address) if u.external_user_id is None)
+    user = next(free, None)
+    if user is not None and claim.email and claim.email != claim.external_id:
+        user.external_user_id = claim.external_id
+    return user
+
+
+def _create(session: Session, claim: Claim, settings: Settings) -> User:
+    name = claim.external_id
+    if session.scalar(select(exists().where(User.username == name))):
+        name = f"{name} ({secrets.token_hex(4)})"
+    user = users.create(
+        session,
+        username=name,
+        email=claim.address,
+        roles=settings.auth.default_user_roles,
+        auth_source="proxy-header",
+        display_name=names.random_display_name(),
+        external_user_id=claim.external_id,
+    )
+    users.grant_initial_credits(session, user, settings)
+    if settings.auth.proxy_header.auto_create_organizations:
+        organizations.join_by_domain(session, user, settings)
+    return user
+
+
+def _header(request: Request, name: str) -> str:
+    """A header's text. WSGI hands out bytes as latin-1; names are sent as UTF-8."""
+    value = request.headers.get(name, "").strip()
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
+def _provider(request: Request, rule: ProxyHeaderAuth) -> str:
+    named = _header(request, rule.provider_field_name)
+    # A provider of this name would reach into the groups that were made by hand.
+    return named if named and named != groups.NATIVE else "unknown"
+
+
+def _groups(request: Request, rule: ProxyHeaderAuth) -> frozenset[str] | None:
+    if not rule.import_idp_groups or rule.groups_field_name not in request.headers:
+        return None
+    named = (part.strip() for part in _header(request, rule.groups_field_name).split(","))
+    return frozenset(part for part in named if part) - set(rule.blacklisted_sso_groups)
+
+
+def _is_trusted(peer: str | None, rule: ProxyHeaderAuth) -> bool:
+    try:
+        address = ipaddress.ip_address(peer or "")
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return any(address in network for network in _networks(rule.trusted_proxies))
+
+
+@cache
+def _networks(texts: tuple[str, ...]) -> tuple[_Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
+    except ValueError as error:
+        raise ConfigError(f"auth.proxy_header.trusted_proxies: {error}") from error

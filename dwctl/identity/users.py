@@ -1,0 +1,171 @@
+"""People: find, create, give roles, delete. The system user is never among them; organisations are where it says "accounts"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+from sqlalchemy import Select, delete, func, or_, select, text, update
+from sqlalchemy.orm import Session
+
+from dwctl import clock
+from dwctl.access.permissions import ROLES
+from dwctl.billing import ledger
+from dwctl.config import ConfigError, Settings
+from dwctl.errors import NotFound
+from dwctl.identity import sessions
+from dwctl.identity.tables import (
+    NIL,
+    ApiKey,
+    GroupMembership,
+    OrganizationMembership,
+    RoleName,
+    User,
+    UserRole,
+)
+from dwctl.web import pagination
+
+BASE_ROLE = "StandardUser"
+
+DeletionHook = Callable[[Session, UUID], None]
+
+_DELETION_HOOKS: list[DeletionHook] = []
+
+
+def before_deletion(hook: DeletionHook) -> DeletionHook:
+    """Have `hook(session, account_id)` run in the transaction that deletes an account: how higher rooms put away what is theirs."""
+    _DELETION_HOOKS.append(hook)
+    return hook
+
+
+def accounts() -> Select[User]:
+    """People and organisations that exist."""
+    return select(User).where(User.is_deleted.is_(False), User.id != NIL)
+
+
+def people() -> Select[User]:
+    """Individuals that exist."""
+    return accounts().where(User.user_type == "individual")
+
+
+def newest_first(query: Select[User], search: str | None) -> Select[User]:
+    """The order of lists, narrowed to names and e-mails that contain the text."""
+    pattern = pagination.substring(search)
+    if pattern:
+        columns = (User.display_name, User.username, User.email)
+        query = query.where(or_(*(column.ilike(pattern, escape="\\") for column in columns)))
+    return query.order_by(User.created_at.desc(), User.id.desc())
+
+
+def get(session: Session, account_id: UUID) -> User:
+    """The account. Raises NotFound, also for the system user and for deleted ones."""
+    found = session.scalar(accounts().where(User.id == account_id))
+    if found is None:
+        raise NotFound(f"User with ID {account_id} not found")
+    return found
+
+
+def with_email(session: Session, email: str) -> list[User]:
+    """Individuals with this e-mail in any spelling of its case: the exact one first, then the oldest."""
+    same = people().where(func.lower(User.email) == email.lower())
+    return list(session.scalars(same.order_by(User.email != email, User.created_at, User.id)))
+
+
+def lock(session: Session, what: str) -> None:
+    """Let one transaction at a time do this."""
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": what})  # fmt: skip
+
+
+def create(
+    session: Session,
+    *,
+    username: str,
+    email: str,
+    roles: Iterable[str],
+    auth_source: str,
+    display_name: str | None = None,
+    avatar_url: str | None = None,
+    external_user_id: str | None = None,
+    password_hash: str | None = None,
+    user_type: str = "individual",
+) -> User:
+    """A new account with its roles. A name or e-mail that is taken breaks a constraint, which the edge turns into a 409."""
+    user = User(
+        username=username,
+        email=email,
+        auth_source=auth_source,
+        display_name=display_name,
+        avatar_url=avatar_url,
+        external_user_id=external_user_id,
+        password_hash=password_hash,
+        user_type=user_type,
+    )
+    set_roles(user, roles)
+    session.add(user)
+    session.flush()
+    return user
+
+
+def grant_initial_credits(session: Session, user: User, settings: Settings) -> None:
+    """What a person who comes by registration or by trusted header starts with."""
+    amount = settings.credits.initial_credits_for_standard_users
+    if amount > 0:
+        ledger.grant(
+            session,
+            user_id=user.id,
+            amount=amount,
+            source_id=ledger.internal_source(NIL),
+            description="Initial credits",
+            granted_by=NIL,
+        )
+
+
+def set_roles(user: User, names: Iterable[str]) -> None:
+    """Replace the roles. Their order is kept; StandardUser is always among them, last where it was not named."""
+    wanted = list(dict.fromkeys([*names, BASE_ROLE]))
+    present = {row.role: row for row in user.roles}
+    rows = [present.get(role) or UserRole(role=role) for role in map(_stored, wanted)]
+    for position, row in enumerate(rows):
+        row.position = position
+    user.roles = rows
+
+
+def check_default_roles(settings: Settings) -> None:
+    """ConfigError where the roles of new users are no roles."""
+    unknown = set(settings.auth.default_user_roles) - set(ROLES)
+    if unknown:
+        raise ConfigError(
+            f"auth.default_user_roles: {', '.join(sorted(unknown))} is none of {', '.join(ROLES)}"
+        )
+
+
+def delete_account(session: Session, user: User) -> None:
+    """Scrub a person or an organisation and take away every way in; the row stays, for what it is mentioned in."""
+    for hook in _DELETION_HOOKS:
+        hook(session, user.id)
+    user.email = f"deleted-{user.id}@deleted.local"
+    user.username = f"deleted-{user.id}"
+    user.display_name = user.avatar_url = None
+    user.is_deleted = True
+    user.updated_at = clock.now()
+    if user.user_type == "individual":
+        user.password_hash = user.external_user_id = user.payment_provider_id = None
+    _revoke_everything(session, user.id)
+
+
+def _revoke_everything(session: Session, account_id: UUID) -> None:
+    keys = or_(ApiKey.user_id == account_id, ApiKey.created_by == account_id)
+    session.execute(
+        update(ApiKey).where(keys, ApiKey.is_deleted.is_(False)).values(is_deleted=True)
+    )
+    sessions.end_all(session, account_id)
+    session.execute(delete(GroupMembership).where(GroupMembership.user_id == account_id))
+    memberships = or_(
+        OrganizationMembership.user_id == account_id,
+        OrganizationMembership.organization_id == account_id,
+    )
+    session.execute(delete(OrganizationMembership).where(memberships))
+
+
+def _stored(name: str) -> RoleName:
+    return RoleName(name.upper())
