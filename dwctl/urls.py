@@ -6,6 +6,7 @@ from flask import Flask
 from flask_smorest import Api
 
 from dwctl.billing import routes as billing
+from dwctl.identity.routes import all as identity
 
 ADMIN = "/admin/api/v1"
 AI = "/ai/v1"
@@ -13,4 +14,8 @@ AI = "/ai/v1"
 
 def register(app: Flask, api: Api) -> None:
     """Mount every room."""
+    for blueprint in identity.AUTHENTICATION:
+        api.register_blueprint(blueprint, url_prefix="/authentication")
+    for blueprint in identity.ADMIN:
+        api.register_blueprint(blueprint, url_prefix=ADMIN)
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
