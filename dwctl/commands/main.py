@@ -7,6 +7,7 @@ import sys
 from flask.cli import FlaskGroup
 
 from dwctl.app import create_app
+from dwctl.commands import keys, users
 from dwctl.config import ConfigError
 
 cli = FlaskGroup(
@@ -15,6 +16,8 @@ cli = FlaskGroup(
     add_version_option=False,
     help="dwctl: a control layer for LLM inference that teams host themselves.",
 )
+for group in (users.group, keys.group):
+    cli.add_command(group)
 
 
 def main() -> None:

@@ -1,0 +1,95 @@
+"""What commands print: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+import click
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from dwctl.errors import DwctlError
+from dwctl.web.errors import integrity_error
+from dwctl.web.schemas import rfc3339
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Row = Mapping[str, Any]
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+WIDE = 200
+"""Columns where the output is no terminal, so that ids are not cut."""
+
+
+def show_list(rows: Sequence[Row], *, as_json: bool) -> None:
+    """One line a row under the names of their members, or a JSON array."""
+    if as_json:
+        click.echo(json.dumps([_plain(row) for row in rows], indent=2))
+    elif rows:
+        table = Table(*rows[0], box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*map(_cell, row.values()))
+        _console().print(table)
+
+
+def show_one(row: Row, *, as_json: bool) -> None:
+    """One line a member, or a JSON object."""
+    if as_json:
+        click.echo(json.dumps(_plain(row), indent=2))
+    else:
+        # No table: it would break a key into lines on a narrow terminal.
+        width = max(map(len, row))
+        for name, value in row.items():
+            click.echo(f"{name:<{width}}  {_cell(value)}".rstrip())
+
+
+def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """What dwctl refuses is one line on stderr and exit code 1, not a traceback."""
+
+    @wraps(command)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except DwctlError as error:
+            raise click.ClickException(error.message) from error
+        except IntegrityError as error:
+            raise click.ClickException(integrity_error(error).message) from error
+        except DBAPIError as error:
+            reason = str(error.orig).strip().partition("\n")[0]
+            raise click.ClickException(f"The database does not answer: {reason}") from error
+
+    return guarded
+
+
+def _console() -> Console:
+    width = None if sys.stdout.isatty() else WIDE
+    return Console(highlight=False, markup=False, width=width)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value.strftime("%Y-%m-%d %H:%M") if isinstance(value, datetime) else str(value)
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    return {name: _json(value) for name, value in row.items()}
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    return str(value) if isinstance(value, UUID) else value

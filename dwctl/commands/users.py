@@ -1,0 +1,128 @@
+"""`dwctl users`: people, from the command line."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import click
+from flask.cli import AppGroup
+from sqlalchemy.orm import Session
+
+from dwctl.access.permissions import ROLES
+from dwctl.commands import output
+from dwctl.db import db
+from dwctl.errors import Invalid, NotFound
+from dwctl.identity import native, passwords, users
+from dwctl.identity.tables import User
+from dwctl.web import current
+
+group = AppGroup("users", help="People: create, list, set a password.")
+
+_from_stdin = click.option(
+    "--password-stdin", is_flag=True, help="Read the password from standard input."
+)
+
+
+@group.command("create")
+@click.argument("email")
+@click.option("--username", help="Default: the e-mail.")
+@click.option("--display-name")
+@click.option("--role", "roles", multiple=True, type=click.Choice(ROLES), help="May be repeated.")
+@click.option("--admin", is_flag=True, help="Passes every check; implies PlatformManager.")
+@_from_stdin
+@output.as_json
+@output.one_line_errors
+def create(
+    email: str,
+    username: str | None,
+    display_name: str | None,
+    roles: tuple[str, ...],
+    admin: bool,
+    password_stdin: bool,
+    as_json: bool,
+) -> None:
+    """Create a user.
+
+    Without a password the user signs in by trusted header, or gets one later (set-password).
+    """
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
+        raise Invalid(f"{email} is not an e-mail address")
+    password_hash = _hash(_read_password()) if password_stdin else None
+    session = db.session()
+    user = users.create(
+        session,
+        username=username or email,
+        email=email,
+        roles=("PlatformManager", *roles) if admin else roles,
+        auth_source="native" if password_hash else "proxy-header",
+        display_name=display_name,
+        password_hash=password_hash,
+    )
+    user.is_admin = admin
+    session.commit()
+    output.show_one(_row(user), as_json=as_json)
+
+
+@group.command("list")
+@click.option("--search", help="Part of a name or e-mail.")
+@click.option("--limit", default=100, show_default=True)
+@output.as_json
+@output.one_line_errors
+def list_users(search: str | None, limit: int, as_json: bool) -> None:
+    """List users, newest first."""
+    wanted = users.newest_first(users.people(), search).limit(limit)
+    found = db.session().scalars(wanted).all()
+    output.show_list([_row(user) for user in found], as_json=as_json)
+
+
+@group.command("set-password")
+@click.argument("email")
+@_from_stdin
+@output.as_json
+@output.one_line_errors
+def set_password(email: str, password_stdin: bool, as_json: bool) -> None:
+    """Give a user a new password and end their sessions."""
+    session = db.session()
+    user = find(session, email)
+    password = _read_password() if password_stdin else _ask_password()
+    passwords.check_length(password, current.settings().auth.native.password)
+    native.set_password(session, user, password, current.settings())
+    session.commit()
+    output.show_one({"email": email, "password": "changed"}, as_json=as_json)
+
+
+def find(session: Session, email: str) -> User:
+    """The person with this e-mail; of several, the one who signs in by password."""
+    found = users.with_email(session, email)
+    if not found:
+        raise NotFound(f"There is no user with the e-mail {email}")
+    return next((user for user in found if user.password_hash), found[0])
+
+
+def _ask_password() -> str:
+    answer: str = click.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
+    return answer
+
+
+def _read_password() -> str:
+    return sys.stdin.readline().rstrip("\r\n")
+
+
+def _hash(password: str) -> str:
+    rule = current.settings().auth.native.password
+    passwords.check_length(password, rule)
+    return passwords.hash_password(password, rule)
+
+
+def _row(user: User) -> dict[str, Any]:
+    return {
+        "id": user.id,
+        "email": user.email,
+        "username": user.username,
+        "roles": user.role_names,
+        "admin": user.is_admin,
+        "source": user.auth_source,
+        "last_login": user.last_login,
+    }
