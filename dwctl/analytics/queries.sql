@@ -5,7 +5,7 @@
 WITH c AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%s::json) AS c(
         id uuid, at timestamptz, file_id uuid, owner text, api_key_id uuid, path text, model text, request_body text, request_size bigint,
-        tier text, sla text, expires_at timestamptz, daemon_id uuid, state text, metadata text)
+        tier text, sla text, expires_at timestamptz, daemon_id uuid, state text, metadata text, repeatable boolean)
 ), templates AS (
     INSERT INTO fusillade.request_templates (id, file_id, endpoint, method, path, body, model, body_byte_size, created_at, updated_at)
     SELECT id, file_id, '', 'POST', path, request_body, model, request_size, at, at FROM c
@@ -24,6 +24,10 @@ WITH c AS MATERIALIZED (
       FROM c
     ON CONFLICT (id) DO NOTHING
     RETURNING id, state
+), lasting AS (
+    INSERT INTO fusillade.open_calls (id, daemon_id, repeatable)
+    SELECT id, daemon_id, coalesce(repeatable, false) FROM c JOIN opened USING (id) WHERE opened.state = 'processing'
+    ON CONFLICT (id) DO NOTHING
 ), due AS (
     SELECT c.model, c.owner, c.expires_at, c.id FROM c JOIN opened USING (id) WHERE opened.state = 'pending'
 ), ready AS (
@@ -84,6 +88,8 @@ WITH c AS MATERIALIZED (
     ON CONFLICT (id) DO UPDATE SET completed_at = EXCLUDED.completed_at, failed_at = EXCLUDED.failed_at
 ), landed AS (
     DELETE FROM fusillade.inflight i USING c WHERE c.queued AND i.id = c.id AND i.daemon_id = c.daemon_id
+), closed AS (
+    DELETE FROM fusillade.open_calls o USING c WHERE c.opened AND o.id = c.id AND o.daemon_id = c.daemon_id
 ), cancelled AS (
     -- Its result is dropped, what it used is billed.
     SELECT r.id FROM c JOIN fusillade.requests r ON r.id = c.id

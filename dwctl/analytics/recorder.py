@@ -322,8 +322,7 @@ class Recorder:
 
 def _connect(settings: Settings) -> psycopg.Connection[Any]:
     """A connection whose statements are planned once: the shape of these plans never depends on their parameter."""
-    options = {"plan_cache_mode": "force_generic_plan", "dwctl.queue": "own"}
-    return connect(settings, options=options)
+    return connect(settings, options={"plan_cache_mode": "force_generic_plan"})
 
 
 def _write(

@@ -11,6 +11,7 @@ Realtime rows are born final, or in `processing` when their call lasts; they are
 process dies they end `failed` ("interrupted").
 
 Tables: files, request_templates, batches, requests, daemons are a contract (operators and the acceptance tests write them by hand);
-ready, delayed, inflight, queues, model_slots are ours: what is due, what waits for its time, what runs, who is next, how many may run.
+ready, delayed, inflight, queues, model_slots, open_calls, duties are ours: what is due, what waits for its time, what a worker runs, who is
+next, how many may run, what a web process runs, which chores are due.
 A claim is a lease: it lives as long as its owner's row in `daemons` beats.
 """

@@ -330,3 +330,24 @@ class Duty(Base):
     last_ran_at: Mapped[datetime | None]
 
     __table_args__ = ({"schema": SCHEMA, "postgresql_with": {"fillfactor": "50"}},)
+
+
+class OpenCall(Base):
+    """A realtime call that lasts, and the process that works on it; `repeatable`: it may be started again when that process dies."""
+
+    __tablename__ = "open_calls"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    daemon_id: Mapped[UUID]
+    repeatable: Mapped[bool] = mapped_column(server_default="false")
+
+    __table_args__ = (
+        Index("open_calls_daemon_id_idx", "daemon_id"),
+        {
+            "schema": SCHEMA,
+            "postgresql_with": {
+                "autovacuum_vacuum_threshold": "1000",
+                "autovacuum_vacuum_scale_factor": "0",
+            },
+        },
+    )

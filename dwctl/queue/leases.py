@@ -1,0 +1,114 @@
+"""Claims as leases: taken, begun, put off, given back. Each function is one statement; every change names its owner."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import namedtuple_row
+
+from dwctl import sql
+
+_QUERIES = sql.load("dwctl.queue")
+
+READY_CHANNEL = "fusillade_ready"
+DONE_CHANNEL = "fusillade_done"
+CANCEL_CHANNEL = "fusillade_cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One claimed request.
+
+    `owner_id` is None when nobody can be found in whose name it runs. `path` and `body` are None when its template is gone.
+    """
+
+    id: UUID
+    model: str
+    batch_id: UUID | None
+    api_key_id: UUID | None
+    owner_id: UUID | None
+    owner_deleted: bool
+    tier: str | None
+    window: str
+    attempt: int
+    path: str | None
+    body: str | None
+    custom_id: str | None
+    deadline: datetime
+    created_at: datetime
+    batch_created_at: datetime | None
+
+
+def claim(
+    connection: psycopg.Connection[Any],
+    *,
+    me: UUID,
+    caps: Mapping[str, int],
+    default_cap: int,
+    most: int,
+) -> list[Job]:
+    """Take up to `most` due requests for one worker, most urgent first; they are in state "claimed" and its own.
+
+    Fair between accounts; never more in flight of a model, over all workers, than its cap. Rows that another claim holds are skipped.
+    """
+    cursor = connection.cursor(row_factory=namedtuple_row)
+    rows = cursor.execute(
+        _QUERIES["claim"],
+        {
+            "me": me,
+            "models": list(caps),
+            "caps": list(caps.values()),
+            "default_cap": default_cap,
+            "most": most,
+        },
+    ).fetchall()
+    return [_job(row) for row in rows]
+
+
+def start(connection: psycopg.Connection[Any], me: UUID, ids: Collection[UUID]) -> set[UUID]:
+    """Move claimed requests to "processing"; those that are not ours any more (cancelled meanwhile) are missing in the answer."""
+    rows = connection.execute(_QUERIES["start"], {"me": me, "ids": list(ids)}).fetchall()
+    begun = {id for (id,) in rows}
+    if gone := set(ids) - begun:
+        connection.execute(_QUERIES["let_go"], {"me": me, "ids": list(gone)})
+    return begun
+
+
+def retry_later(connection: psycopg.Connection[Any], me: UUID, id: UUID, delay_s: float) -> None:
+    """Put a request off; it is anybody's again after `delay_s`."""
+    connection.execute(_QUERIES["retry_later"], {"me": me, "id": id, "delay_s": delay_s})
+
+
+def give_back(connection: psycopg.Connection[Any], owner: UUID, ids: Collection[UUID]) -> None:
+    """Return leases: the requests are due at once, with the attempts that they had."""
+    connection.execute(_QUERIES["give_back"], {"owner": owner, "ids": list(ids)})
+
+
+def wake_delayed(connection: psycopg.Connection[Any]) -> None:
+    """Move what waited for its time to where claims find it."""
+    connection.execute(_QUERIES["wake_delayed"])
+
+
+def _job(row: Any) -> Job:
+    return Job(
+        id=row.id,
+        model=row.model,
+        batch_id=row.batch_id,
+        api_key_id=row.api_key_id,
+        owner_id=row.owner_id,
+        owner_deleted=bool(row.owner_deleted),
+        tier=row.service_tier,
+        window=row.completion_window or "24h",
+        attempt=row.retry_attempt,
+        path=row.path,
+        body=row.body,
+        custom_id=row.custom_id,
+        deadline=row.deadline,
+        created_at=row.created_at,
+        batch_created_at=row.batch_created_at,
+    )

@@ -1,0 +1,73 @@
+"""Runs the duties of every room: each in a greenlet of its own, each in one worker at a time (its row is its lock)."""
+
+from __future__ import annotations
+
+import logging
+
+import gevent
+import psycopg
+
+from dwctl import sql
+from dwctl.analytics import duties as analytics_duties
+from dwctl.config import Settings
+from dwctl.db import Connections, DatabaseAway
+from dwctl.queue import duties as queue_duties
+from dwctl.queue.duties import Duty
+
+log = logging.getLogger(__name__)
+
+_QUERIES = sql.load("dwctl.queue")
+_LOOK_AT_LEAST_EVERY_S = 30.0
+_AFTER_FAULT_S = 5.0
+
+ALL: tuple[Duty, ...] = (*queue_duties.DUTIES, *analytics_duties.DUTIES)
+
+
+class DutyRunner:
+    """The runner of this process."""
+
+    def __init__(self, connections: Connections, settings: Settings) -> None:
+        self._connections = connections
+        self._settings = settings
+        self._greenlets: list[gevent.Greenlet] = []
+        self.runs: dict[str, int] = {duty.name: 0 for duty in ALL}
+        self.faults: dict[str, int] = {duty.name: 0 for duty in ALL}
+
+    def start(self) -> None:
+        """Begin."""
+        self._greenlets = [gevent.spawn(self._run, duty) for duty in ALL]
+
+    def stop(self) -> None:
+        """End; a duty in the middle is rolled back, and another worker does it."""
+        gevent.killall(self._greenlets)
+
+    def _run(self, duty: Duty) -> None:
+        planned = False
+        while True:
+            try:
+                if not planned:
+                    self._plan(duty)
+                    planned = True
+                rest_s = self._once(duty)
+            except (DatabaseAway, psycopg.OperationalError):
+                rest_s = _AFTER_FAULT_S
+            except Exception:
+                self.faults[duty.name] += 1
+                log.exception("duty failed", extra={"duty": duty.name})
+                rest_s = _AFTER_FAULT_S
+            # Whoever finds the row due next does it, so no worker sleeps through another's death.
+            gevent.sleep(min(rest_s, _LOOK_AT_LEAST_EVERY_S))
+
+    def _plan(self, duty: Duty) -> None:
+        with self._connections.transaction() as connection:
+            connection.execute(_QUERIES["plan_duty"], {"name": duty.name})
+
+    def _once(self, duty: Duty) -> float:
+        """Do the duty if it is due; seconds until looking again."""
+        with self._connections.transaction() as connection:
+            if not connection.execute(_QUERIES["take_duty"], {"name": duty.name}).fetchone():
+                return 1.0
+            rest_s = duty.run(connection, self._settings)
+            connection.execute(_QUERIES["put_duty_back"], {"name": duty.name, "rest_s": rest_s})
+        self.runs[duty.name] += 1
+        return rest_s
