@@ -1,0 +1,365 @@
+"""The one Response object: complete from the start, and the same for the caller, the stream, the database and GET.
+
+`skeleton` echoes the request, with the standard's defaults; everything else fills in how the response ended. None of these
+functions changes what it is given, and none raises for what an upstream or an old row holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dwctl.protocols.assembly import text_of
+from dwctl.protocols.openresponses import items
+from dwctl.protocols.openresponses.items import Item, item_id
+from dwctl.protocols.usage import count, read_usage
+
+Response = dict[str, Any]
+
+# Every member that the published schema requires of a Response.
+REQUIRED = frozenset(
+    {
+        "background", "completed_at", "created_at", "error", "frequency_penalty", "id", "incomplete_details", "instructions",
+        "max_output_tokens", "max_tool_calls", "metadata", "model", "object", "output", "parallel_tool_calls",
+        "presence_penalty", "previous_response_id", "prompt_cache_key", "reasoning", "safety_identifier", "service_tier",
+        "status", "store", "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "usage",
+    }
+)  # fmt: skip
+_TERMINAL = frozenset(["completed", "failed", "incomplete", "cancelled"])
+_INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
+_CHOICES = frozenset(["auto", "none", "required"])
+
+
+def skeleton(
+    request: Mapping[str, Any],
+    *,
+    response_id: str,
+    created_at: int,
+    model: str,
+    status: str,
+    service_tier: str,
+    background: bool,
+) -> Response:
+    """The object before anything is known of its outcome.
+
+    request: the request's body. Members of a wrong type (of a row written by hand) count as absent.
+    model: the alias that was asked for. service_tier: the tier in which the request runs.
+    """
+    given = _Given(_as_responses_request(request))
+    return {
+        "id": response_id,
+        "object": "response",
+        "created_at": created_at,
+        "completed_at": None,
+        "status": status,
+        "incomplete_details": None,
+        "model": model,
+        "previous_response_id": given.text("previous_response_id"),
+        "instructions": given.text("instructions"),
+        "output": [],
+        "error": None,
+        "tools": _tools(given.body.get("tools")),
+        "tool_choice": _tool_choice(given.body.get("tool_choice")),
+        "truncation": given.text("truncation") or "disabled",
+        "parallel_tool_calls": given.flag("parallel_tool_calls", True),
+        "text": _text(given.body.get("text")),
+        "top_p": given.number("top_p", 1.0),
+        "presence_penalty": given.number("presence_penalty", 0.0),
+        "frequency_penalty": given.number("frequency_penalty", 0.0),
+        "top_logprobs": given.whole("top_logprobs") or 0,
+        "temperature": given.number("temperature", 1.0),
+        "reasoning": _reasoning(given.body.get("reasoning")),
+        "usage": None,
+        "max_output_tokens": given.whole("max_output_tokens"),
+        "max_tool_calls": given.whole("max_tool_calls"),
+        "store": given.flag("store", True),
+        "background": background,
+        "service_tier": service_tier,
+        "metadata": given.body.get("metadata"),
+        "safety_identifier": given.text("safety_identifier"),
+        "prompt_cache_key": given.text("prompt_cache_key"),
+        **({"user": given.body["user"]} if given.text("user") else {}),
+    }
+
+
+def is_complete(body: Mapping[str, Any]) -> bool:
+    """Whether a stored body is a Response object with every member that the standard requires."""
+    return body.get("object") == "response" and body.keys() >= REQUIRED
+
+
+# --- how it ends
+
+
+def from_chat(
+    response: Response, completion: Mapping[str, Any], *, completed_at: int, first_index: int = 0
+) -> Response:
+    """The object that a complete chat completion (or text completion) makes of the skeleton.
+
+    first_index: how many output items there are already (of earlier rounds of a tool loop).
+    """
+    listed = completion.get("choices")
+    choices = [c for c in listed if isinstance(c, dict)] if isinstance(listed, list) else []
+    output: list[Item] = list(response["output"])[:first_index]
+    for choice in choices:
+        output += _output_of(choice, str(response["id"]), len(output))
+    reason = choices[0].get("finish_reason") if choices else None
+    if not choices:
+        ended = failed(response, code="server_error", message="The model gave no answer.")
+        return ended | {"usage": usage(completion.get("usage"))}
+    return concluded(
+        response,
+        output=output,
+        finish_reason=reason,
+        usage=usage(completion.get("usage")),
+        completed_at=completed_at,
+    )
+
+
+def concluded(
+    response: Response,
+    *,
+    output: list[Item],
+    finish_reason: object,
+    usage: dict[str, Any] | None,
+    completed_at: int,
+) -> Response:
+    """The object once the model has ended by itself, for the reason of its first choice."""
+    reason = _INCOMPLETE.get(finish_reason) if isinstance(finish_reason, str) else None
+    return {
+        **response,
+        "completed_at": None if reason else completed_at,
+        "status": "incomplete" if reason else "completed",
+        "incomplete_details": {"reason": reason} if reason else None,
+        "output": output,
+        "usage": usage,
+    }
+
+
+def failed(response: Response, *, code: str, message: str, type: str = "server_error") -> Response:
+    """The object of a failure. What the model had said by then stays in it."""
+    error = {"code": code, "message": message, "type": type}
+    return {**response, "completed_at": None, "status": "failed", "error": error}
+
+
+def cancelled(response: Response) -> Response:
+    return {**response, "completed_at": None, "status": "cancelled"}
+
+
+def in_progress(response: Response, status: str = "in_progress") -> Response:
+    """The object as it was while nothing was known of its outcome (for the first events of a stream)."""
+    return {
+        **response,
+        "completed_at": None,
+        "status": status,
+        "incomplete_details": None,
+        "output": [],
+        "error": None,
+        "usage": None,
+    }
+
+
+def is_terminal(response: Mapping[str, Any]) -> bool:
+    status = response.get("status")
+    return isinstance(status, str) and status in _TERMINAL
+
+
+# --- what came out
+
+
+def item_status(finish_reason: object) -> str:
+    """The status of the item that the model was at when it ended."""
+    ended_early = isinstance(finish_reason, str) and finish_reason in _INCOMPLETE
+    return "incomplete" if ended_early else "completed"
+
+
+def reasoning_text(message: Mapping[str, Any]) -> str:
+    """The reasoning in a message or a delta, in whatever member it is; what is there twice counts once."""
+    texts: list[str] = []
+    for name in ("reasoning_content", "reasoning"):
+        text = message.get(name)
+        if isinstance(text, str) and text and text not in texts:
+            texts.append(text)
+    details = message.get("reasoning_details")
+    for detail in details if isinstance(details, list) else ():
+        text = detail.get("text") if isinstance(detail, dict) else None
+        if isinstance(text, str) and text and text not in texts:
+            texts.append(text)
+    return "\n".join(texts)
+
+
+def usage(given: object) -> dict[str, Any] | None:
+    """A chat completion's or a Response's usage as a Response's; None where no count is known."""
+    known = read_usage(given)
+    if known is None:
+        return None
+    assert isinstance(given, Mapping)
+    details = given.get("input_tokens_details") or given.get("prompt_tokens_details")
+    written = details.get("cache_write_tokens") if isinstance(details, dict) else None
+    return {
+        "input_tokens": known.prompt_tokens,
+        "input_tokens_details": {
+            "cached_tokens": known.cached_tokens,
+            "cache_write_tokens": count(written) or 0,
+        },
+        "output_tokens": known.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": known.reasoning_tokens},
+        "total_tokens": known.total_tokens,
+    }
+
+
+def _output_of(choice: Mapping[str, Any], response_id: str, index: int) -> list[Item]:
+    message = choice.get("message")
+    message = message if isinstance(message, dict) else {"content": choice.get("text")}
+    output: list[Item] = []
+
+    def next_id(kind: str) -> str:
+        return item_id(response_id, kind, index + len(output))
+
+    if thought := reasoning_text(message):
+        output.append(items.reasoning(next_id("reasoning"), thought))
+    if parts := _parts(message, choice):
+        output.append(items.message(next_id("message"), parts))
+    for call in _calls(message):
+        output.append(_function_call(call, next_id("function_call")))
+    if output:
+        output[-1]["status"] = item_status(choice.get("finish_reason"))
+    return output
+
+
+def _parts(message: Mapping[str, Any], choice: Mapping[str, Any]) -> list[Item]:
+    parts = []
+    if text := text_of(message.get("content")) or text_of(message.get("text")):
+        cited = items.citations(message.get("annotations"))
+        parts.append(items.output_text(text, cited, items.logprobs(choice.get("logprobs"))))
+    refused = message.get("refusal")
+    if isinstance(refused, str) and refused:
+        parts.append(items.refusal(refused))
+    return parts
+
+
+def _calls(message: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    calls = message.get("tool_calls")
+    return [c for c in calls if isinstance(c, dict)] if isinstance(calls, list) else []
+
+
+def _function_call(call: Mapping[str, Any], id: str) -> Item:
+    function = call.get("function") or call.get("custom")
+    function = function if isinstance(function, dict) else {}
+    arguments = function.get("arguments", function.get("input"))
+    return items.function_call(
+        id,
+        call_id=str(call.get("id") or id.replace("fc_", "call_", 1)),
+        name=str(function.get("name") or ""),
+        arguments=arguments if isinstance(arguments, str) else "",
+    )
+
+
+# --- echoes of the request
+
+
+class _Given:
+    """A request's members, where they are of the right type."""
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        self.body = body
+
+    def text(self, name: str) -> str | None:
+        value = self.body.get(name)
+        return value if isinstance(value, str) else None
+
+    def flag(self, name: str, default: bool) -> bool:
+        value = self.body.get(name)
+        return value if isinstance(value, bool) else default
+
+    def number(self, name: str, default: float) -> float:
+        value = self.body.get(name)
+        right = isinstance(value, int | float) and not isinstance(value, bool)
+        return value if right and value is not None else default
+
+    def whole(self, name: str) -> int | None:
+        value = self.body.get(name)
+        right = isinstance(value, int | float) and not isinstance(value, bool)
+        return int(value) if right and value is not None else None
+
+
+def _as_responses_request(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A chat request's members by the names that they have in a Responses request."""
+    if "messages" not in body:
+        return body
+    most = body.get("max_completion_tokens", body.get("max_tokens"))
+    effort = body.get("reasoning_effort")
+    format = body.get("response_format")
+    more = {
+        "max_output_tokens": most,
+        "reasoning": {"effort": effort} if isinstance(effort, str) else None,
+        "text": {"format": _flat(format, "json_schema")} if isinstance(format, dict) else None,
+    }
+    tools = body.get("tools")
+    if isinstance(tools, list):
+        more["tools"] = [_flat(tool, "function") for tool in tools if isinstance(tool, dict)]
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict):
+        more["tool_choice"] = _flat(choice, "function")
+    return {**body, **more}
+
+
+def _flat(value: dict[str, Any], inner: str) -> dict[str, Any]:
+    """`{type, inner: {...}}` as `{type, ...}`."""
+    body = value.get(inner)
+    return {"type": value.get("type"), **(body if isinstance(body, dict) else {})}
+
+
+def _tools(tools: object) -> list[Item]:
+    if not isinstance(tools, list):
+        return []
+    return [
+        {
+            "type": "function",
+            "name": tool["name"],
+            "description": tool.get("description"),
+            "parameters": tool.get("parameters"),
+            "strict": tool.get("strict"),
+        }
+        for tool in tools
+        if isinstance(tool, dict)
+        and tool.get("type") == "function"
+        and isinstance(tool.get("name"), str)
+    ]
+
+
+def _tool_choice(choice: object) -> Any:
+    if isinstance(choice, dict):
+        if choice.get("type") == "function" and isinstance(choice.get("name"), str):
+            return {"type": "function", "name": choice["name"]}
+        if choice.get("type") == "allowed_tools" and isinstance(choice.get("tools"), list):
+            mode = choice.get("mode") or "auto"
+            return {"type": "allowed_tools", "mode": mode, "tools": choice["tools"]}
+    return choice if isinstance(choice, str) and choice in _CHOICES else "auto"
+
+
+def _text(text: object) -> dict[str, Any]:
+    given = text if isinstance(text, dict) else {}
+    verbosity = given.get("verbosity")
+    more = {"verbosity": verbosity} if isinstance(verbosity, str) else {}
+    return {"format": _format(given.get("format")), **more}
+
+
+def _format(format: object) -> dict[str, Any]:
+    given = format if isinstance(format, dict) else {}
+    if given.get("type") == "json_object":
+        return {"type": "json_object"}
+    if given.get("type") == "json_schema" and isinstance(given.get("name"), str):
+        return {
+            "type": "json_schema",
+            "name": given["name"],
+            "description": given.get("description"),
+            "schema": given.get("schema"),
+            "strict": given.get("strict") is True,
+        }
+    return {"type": "text"}
+
+
+def _reasoning(reasoning: object) -> dict[str, Any] | None:
+    if not isinstance(reasoning, dict):
+        return None
+    return {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")}

@@ -1,0 +1,180 @@
+"""What `GET /responses/{id}` answers from a stored row, whoever wrote it and whatever it holds. Never raises.
+
+A complete Response object is given out as it was stored. Chat completions, text completions, embeddings, streams and objects
+that were written by hand are turned into one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from dwctl.protocols.assembly import Assembler, text_of
+from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.failures import http_failure, read_failure
+from dwctl.protocols.openresponses import items, resource
+from dwctl.protocols.openresponses.items import Item, item_id
+from dwctl.protocols.openresponses.resource import Response
+from dwctl.upstream.sse import EventTooLarge, SseParser
+
+_STATUS = {
+    "pending": "queued",
+    "claimed": "in_progress",
+    "processing": "in_progress",
+    "completed": "completed",
+    "failed": "failed",
+    "canceled": "cancelled",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResponse:
+    """One row of `fusillade.requests` with its template, as plain values. Times are seconds since 1970."""
+
+    response_id: str
+    state: str
+    model: str
+    created_at: int
+    completed_at: int | None = None
+    service_tier: str | None = None
+    request_body: str | None = None
+    response_status: int | None = None
+    response_body: str | None = None
+    error: str | None = None
+
+
+def stored(row: StoredResponse) -> Response:
+    """The Response object of a row."""
+    body = _object(row.response_body)
+    status = _STATUS.get(row.state, "failed")
+    if body is not None and resource.is_complete(body) and _may_be(body, status):
+        return {**body, "id": row.response_id}
+    response = _skeleton(row, status)
+    if status == "completed" and (row.response_status or 200) >= 400:
+        return _failed_with_status(response, row)
+    if status == "completed":
+        return _completed(response, row, body)
+    response["output"] = _output(body, row.response_id)
+    if status == "failed":
+        failure = read_failure(row.error)
+        return resource.failed(
+            response, code=failure.code, message=failure.message, type=failure.type
+        )
+    return response
+
+
+def _may_be(body: Mapping[str, Any], status: str) -> bool:
+    """A row is completed for every end that has a body of its own; otherwise the two must say the same."""
+    if status == "completed":
+        return resource.is_terminal(body)
+    return body.get("status") == status
+
+
+def _skeleton(row: StoredResponse, status: str) -> Response:
+    request = _object(row.request_body) or {}
+    return resource.skeleton(
+        request,
+        response_id=row.response_id,
+        created_at=row.created_at,
+        model=row.model,
+        status=status,
+        service_tier=row.service_tier or "default",
+        background=request.get("background") is True,
+    )
+
+
+def _failed_with_status(response: Response, row: StoredResponse) -> Response:
+    failure = http_failure(row.response_status or 500, row.response_body)
+    return resource.failed(response, code=failure.code, message=failure.message, type=failure.type)
+
+
+def _completed(response: Response, row: StoredResponse, body: dict[str, Any] | None) -> Response:
+    completed_at = row.created_at if row.completed_at is None else row.completed_at
+    if body is None:
+        body = _from_stream(row.response_body or "")
+    if isinstance(body.get("response"), dict):  # the last event of a stream of Responses
+        body = body["response"]
+    choices = body.get("choices")
+    if isinstance(choices, list) and choices and "output" not in body:
+        return resource.from_chat(response, body, completed_at=completed_at)
+    return {
+        **response,
+        "completed_at": completed_at,
+        **_ending(body),
+        "output": _output(body, row.response_id),
+        "usage": resource.usage(body.get("usage")),
+    }
+
+
+def _ending(body: Mapping[str, Any]) -> dict[str, Any]:
+    """How an object that is not complete says it ended."""
+    ending = {}
+    if resource.is_terminal(body):
+        ending["status"] = body["status"]
+    error = body.get("error")
+    if isinstance(error, dict):
+        code, message = str(error.get("code") or "server_error"), str(error.get("message") or "")
+        ending["error"] = {**error, "code": code, "message": message}
+    details = body.get("incomplete_details")
+    if isinstance(details, dict) and isinstance(details.get("reason"), str):
+        ending["incomplete_details"] = details
+    return ending
+
+
+def _output(body: Mapping[str, Any] | None, response_id: str) -> list[Item]:
+    """A stored object's output, with what its items need and do not have."""
+    listed = body.get("output") if body else None
+    if not isinstance(listed, list):
+        return []
+    found = [item for item in listed if isinstance(item, dict)]
+    return [_item(item, index, response_id) for index, item in enumerate(found)]
+
+
+def _item(item: Item, index: int, response_id: str) -> Item:
+    kind = item.get("type") or "message"
+    filled = {"type": kind, "id": item_id(response_id, str(kind), index), "status": "completed"}
+    if kind == "message":
+        filled["role"] = "assistant"
+        if not isinstance(item.get("content"), list):
+            item = {**item, "content": [items.output_text(text_of(item.get("content")))]}
+    return filled | {name: value for name, value in item.items() if value is not None}
+
+
+def _from_stream(text: str) -> dict[str, Any]:
+    """What a stored stream amounts to: the last Response in it, or the chat completion that it makes up."""
+    assembler = Assembler(Endpoint.CHAT)
+    found: dict[str, Any] = {}
+    usage = None
+    for chunk in _chunks(text):
+        if isinstance(chunk.get("response"), dict):
+            found = chunk["response"]
+        elif not isinstance(chunk.get("type"), str):
+            assembler.add(chunk)
+            usage = chunk.get("usage") or usage
+    answer = assembler.answer(usage=usage)
+    return answer if not found and answer["choices"] else found
+
+
+def _chunks(text: str) -> list[dict[str, Any]]:
+    if not text.lstrip("\ufeff \r\n").startswith(("data:", "event:", ":", "id:", "retry:")):
+        return []
+    parser = SseParser()
+    try:
+        events = parser.feed(text.encode(errors="replace")) + parser.close()
+    except EventTooLarge:
+        return []
+    found = [_object(event.data) for event in events if event.data is not None]
+    return [chunk for chunk in found if chunk is not None]
+
+
+def _object(text: str | bytes | None) -> dict[str, Any] | None:
+    if not text:
+        return None
+    try:
+        body = orjson.loads(text)
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
