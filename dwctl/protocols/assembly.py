@@ -153,11 +153,11 @@ class _Choice:
 class ToolCalls:
     """The tool calls of one choice, merged by their index."""
 
-    __slots__ = ("_calls", "_latest")
+    __slots__ = ("_calls", "_keys")
 
     def __init__(self) -> None:
         self._calls: dict[int, dict[str, Any]] = {}
-        self._latest = 0
+        self._keys = CallKeys()
 
     def add(self, parts: object) -> int:
         if not isinstance(parts, list):
@@ -168,7 +168,7 @@ class ToolCalls:
         return [call for _, call in sorted(self._calls.items())]
 
     def _add_part(self, part: dict[str, Any]) -> int:
-        call = self._calls.setdefault(self.key_of(part), {})
+        call = self._calls.setdefault(self._keys.of(part), {})
         written = 0
         for name, value in part.items():
             if name in ("function", "custom"):
@@ -178,14 +178,23 @@ class ToolCalls:
                 call[name] = call.get(name) or value
         return written
 
-    def key_of(self, part: Mapping[str, Any]) -> int:
-        """Which call a part belongs to. Some servers send no index: then a new id begins a new call."""
-        index = part.get("index")
+
+class CallKeys:
+    """Which call a part belongs to: its index says so. Some servers send none: then a new id begins a new call."""
+
+    __slots__ = ("_id", "_latest")
+
+    def __init__(self) -> None:
+        self._latest = 0
+        self._id: object = None
+
+    def of(self, part: Mapping[str, Any]) -> int:
+        index, id = part.get("index"), part.get("id")
         if not isinstance(index, int):
-            known = self._calls.get(self._latest, {}).get("id")
-            starts = bool(known and part.get("id") and part["id"] != known)
-            index = self._latest + starts
-        self._latest = index
+            index = self._latest + bool(self._id and id and id != self._id)
+        if index != self._latest:
+            self._latest, self._id = index, None
+        self._id = self._id or id
         return index
 
 

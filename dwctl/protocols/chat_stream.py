@@ -41,7 +41,7 @@ CHARS_PER_TOKEN = 4  # the usual rule of thumb, for streams whose usage never ca
 _OBJECT = {Endpoint.CHAT: "chat.completion.chunk", Endpoint.COMPLETIONS: "text_completion"}
 _BEGINNING = re.compile(rb'\{"id": ?"[^"\\]*"')
 _NOTHING_YET = b"\n"  # no event's data begins with it
-_LOGGED_BYTES = 65_536
+LOGGED_BYTES = 65_536
 
 
 class ChatStream:
@@ -188,7 +188,7 @@ class ChatStream:
         found = _BEGINNING.match(data)
         if found:
             self._beginning = found[0], b'data: {"id":' + named
-        return _frame(event, replace_members(data, {"id": named}, parsed=chunk))
+        return frame(event, replace_members(data, {"id": named}, parsed=chunk))
 
     def _checked(self, event: SseEvent, chunk: dict[str, Any]) -> bytes:
         """A chunk in strict or sanitised treatment. The members that are there keep their order."""
@@ -210,7 +210,7 @@ class ChatStream:
         for index, choice in enumerate(choices or ()):
             if choice.get("index") is None:
                 choice["index"] = index
-        return _frame(event, orjson.dumps(chunk))
+        return frame(event, orjson.dumps(chunk))
 
     def _unreadable(self, event: SseEvent) -> bytes:
         if not self._strict:
@@ -220,8 +220,8 @@ class ChatStream:
 
     def _with_error(self, event: SseEvent, error: object) -> bytes:
         """An error inside the stream: an untrusted upstream's is replaced."""
-        self.upstream_error = (event.data or b"")[:_LOGGED_BYTES]
-        status = _status_of(error)
+        self.upstream_error = (event.data or b"")[:LOGGED_BYTES]
+        status = status_of(error)
         if self._sanitise:
             self.error = errors.sanitised_plain(status)
         elif self._strict and not self._trusted:
@@ -229,7 +229,7 @@ class ChatStream:
         else:
             self.error = error if isinstance(error, dict) else {"message": str(error)}
             return event.raw
-        return _frame(event, errors.wrap(self.error))
+        return frame(event, errors.wrap(self.error))
 
     def _break_off(self, message: str) -> None:
         self.done = True
@@ -241,7 +241,7 @@ class ChatStream:
         return b"data: " + errors.wrap(self._own_error) + b"\n\n" + DONE
 
 
-def _frame(event: SseEvent, data: bytes) -> bytes:
+def frame(event: SseEvent, data: bytes) -> bytes:
     """An event with other data; its name and comments are kept."""
     if b"\n" in data:
         data = data.replace(b"\n", b"\ndata: ")
@@ -263,6 +263,6 @@ def _are_objects(choices: object) -> bool:
     return isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices)
 
 
-def _status_of(error: object) -> int:
+def status_of(error: object) -> int:
     code = count(error.get("code")) if isinstance(error, dict) else None
     return code if code and 400 <= code <= 599 else 500

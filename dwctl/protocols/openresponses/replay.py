@@ -1,0 +1,94 @@
+"""A finished Response as the stream that it would have been: for queued calls and for upstream servers that do not stream.
+
+Each text comes in one delta. Items of kinds that have no events of their own are added and done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dwctl.protocols.openresponses import items
+from dwctl.protocols.openresponses.events import (
+    ARGUMENTS_DELTA,
+    REFUSAL_DELTA,
+    SUMMARY_DELTA,
+    TEXT_DELTA,
+    Events,
+    Place,
+    delta_prefix,
+)
+from dwctl.protocols.openresponses.items import Item
+from dwctl.protocols.openresponses.resource import Response
+
+
+def replay(response: Response, *, sequence_number: int = 0, created: bool = True) -> bytes:
+    """All frames of a finished Response, `[DONE]` included.
+
+    sequence_number, created: where the stream has begun already (with `created` and `queued`), the number of the next event,
+        and False to begin with `in_progress`.
+    """
+    events = Events(sequence_number)
+    begun = events.created(response) if created else b""
+    frames = [begun, events.in_progress(response)]
+    for index, item in enumerate(response["output"]):
+        frames += _item(events, index, item)
+    return b"".join([*frames, events.ended(response)])
+
+
+def _item(events: Events, index: int, item: Item) -> Iterator[bytes]:
+    kind = item.get("type")
+    place = {"item_id": item.get("id"), "output_index": index}
+    if kind == "message":
+        yield events.item_added(index, {**item, "status": "in_progress", "content": []})
+        for content_index, part in enumerate(item.get("content") or ()):
+            yield from _part(events, {**place, "content_index": content_index}, part)
+    elif kind == "reasoning":
+        yield events.item_added(
+            index, {**_without(item, "content"), "status": "in_progress", "summary": []}
+        )
+        for summary_index, part in enumerate(item.get("summary") or ()):
+            yield from _summary(events, {**place, "summary_index": summary_index}, part)
+    elif kind == "function_call":
+        yield events.item_added(index, {**item, "status": "in_progress", "arguments": ""})
+        arguments = str(item.get("arguments") or "")
+        if arguments:
+            yield events.delta(delta_prefix(ARGUMENTS_DELTA, place), arguments)
+        yield events.arguments_done(place, arguments)
+    else:
+        yield events.item_added(index, item)
+    yield events.item_done(index, item)
+
+
+def _part(events: Events, place: Place, part: Item) -> Iterator[bytes]:
+    kind = part.get("type")
+    if kind == "output_text":
+        yield events.part_added(place, items.output_text(""))
+        given = {**items.output_text(""), **part}
+        if given["text"]:
+            yield events.text_delta(
+                delta_prefix(TEXT_DELTA, place), given["text"], given["logprobs"]
+            )
+        for number, annotation in enumerate(given["annotations"]):
+            yield events.annotation_added(place, number, annotation)
+        yield events.text_done(place, given)
+    elif kind == "refusal":
+        text = str(part.get("refusal") or "")
+        yield events.part_added(place, items.refusal(""))
+        if text:
+            yield events.delta(delta_prefix(REFUSAL_DELTA, place), text)
+        yield events.refusal_done(place, text)
+    else:
+        yield events.part_added(place, part)
+    yield events.part_done(place, part)
+
+
+def _summary(events: Events, place: Place, part: Item) -> Iterator[bytes]:
+    text = str(part.get("text") or "")
+    yield events.summary_added(place)
+    if text:
+        yield events.delta(delta_prefix(SUMMARY_DELTA, place), text)
+    yield events.summary_done(place, text)
+
+
+def _without(item: Item, *names: str) -> Item:
+    return {name: value for name, value in item.items() if name not in names}

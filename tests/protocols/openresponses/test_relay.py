@@ -1,0 +1,152 @@
+import json
+
+import orjson
+import pytest
+
+from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.openresponses import resource
+from dwctl.protocols.openresponses.relay import ResponsesRelay, finish_body
+from dwctl.protocols.openresponses.stream import ResponsesStream
+from dwctl.protocols.usage import TokenUsage
+from tests.protocols.openresponses.samples import COMPLETIONS, ID, RESPONSE_USAGE, skeleton
+from tests.protocols.openresponses.schema import check_response, events_of
+from tests.protocols.streams import data_of, drive, hello, portions, sse
+
+THEIRS = {**skeleton(), "id": "resp_theirs", "model": "up", "created_at": 5}
+ANSWER = {**resource.from_chat(THEIRS, COMPLETIONS["text"], completed_at=6), "region": "secret"}
+
+
+def upstream(chunks=None, done=True) -> bytes:
+    """A stream of an upstream that speaks the protocol."""
+    stream = ResponsesStream(THEIRS, now=lambda: 6)
+    out = stream.feed(sse(hello() if chunks is None else chunks, done=done))
+    return out + stream.finish() if done else out
+
+
+def make(**options):
+    return ResponsesRelay(skeleton(), **{"now": lambda: 107, **options})
+
+
+def test_a_strict_body_gets_our_identifier_alias_and_times():
+    finished = finish_body(orjson.dumps(ANSWER), skeleton=skeleton(), strict=True, completed_at=107)
+    assert finished.content == resource.from_chat(skeleton(), COMPLETIONS["text"], completed_at=107) | {"output": ANSWER["output"]}  # fmt: skip
+    assert orjson.loads(finished.body) == finished.content
+    assert finished.usage == TokenUsage(9, 3, 12, 1, 4)
+
+
+def test_a_strict_body_is_completed():
+    finished = finish_body(b'{"output":[],"created_at":5}', skeleton=skeleton(), strict=True, completed_at=107)  # fmt: skip
+    check_response(finished.content)
+    assert (finished.content["status"], finished.content["completed_at"]) == ("completed", 107)
+
+
+@pytest.mark.parametrize("raw", [b"", b"oops", b"[]", b"{}", b'{"output":5}', b'{"error":{}}'])
+def test_a_strict_body_that_is_no_response_is_refused(raw):
+    with pytest.raises(BadUpstreamBody):
+        finish_body(raw, skeleton=skeleton(), strict=True, completed_at=107)
+
+
+@pytest.mark.parametrize("raw", [b"", b"oops", b"[]", b'{"output":5}'])
+def test_without_strict_mode_anything_passes(raw):
+    finished = finish_body(raw, skeleton=skeleton(), strict=False, completed_at=107)
+    assert finished.body == raw
+
+
+def test_without_strict_mode_only_the_identifier_changes():
+    raw = orjson.dumps(ANSWER)
+    finished = finish_body(raw, skeleton=skeleton(), strict=False, completed_at=107)
+    assert finished.body == raw.replace(b"resp_theirs", ID.encode())
+    assert finished.usage == TokenUsage(9, 3, 12, 1, 4)
+
+
+def test_a_strict_stream_gets_our_identifier_alias_and_times():
+    relay, out = drive(make, upstream())
+    events = events_of(out)
+    for event in events:
+        if "response" in event:
+            check_response(event["response"])
+            assert (event["response"]["id"], event["response"]["model"]) == (ID, "m")
+            assert event["response"]["created_at"] == 100
+    assert events[-1]["response"] == relay.final
+    assert relay.final["completed_at"] == 107
+    assert relay.usage == TokenUsage(9, 3, 12)
+    assert [e["type"] for e in events] == [e["type"] for e in data_of(upstream())[:-1]]
+
+
+def test_without_strict_mode_only_the_identifier_of_a_stream_changes():
+    _, out = drive(lambda: make(strict=False), upstream())
+    assert data_of(out) == data_of(upstream().replace(b"resp_theirs", ID.encode()))
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "plain"])
+@pytest.mark.parametrize(
+    "stream",
+    [upstream(), upstream(hello()[:3], done=False), upstream() [:-400], b"", b": hi\n\n" + upstream(), upstream().replace(b"\n", b"\r\n")],
+    ids=["whole", "cut", "cut in the end", "nothing", "comment", "CRLF"],
+)  # fmt: skip
+def test_portions_do_not_matter(stream, strict):
+    whole, expected = drive(lambda: make(strict=strict), stream)
+    for parts in portions(stream, 10):
+        relay, out = drive(lambda: make(strict=strict), parts)
+        assert out.replace(b"\r\n", b"\n") == expected.replace(b"\r\n", b"\n")
+        assert relay.final == whole.final
+
+
+def test_a_stream_that_just_ends_fails_and_keeps_the_items_that_were_done():
+    chunks = [*hello(usage=False)]
+    theirs = upstream(chunks, done=False)
+    assert b"output_item.done" in theirs
+    relay, out = drive(make, theirs)
+    events = events_of(out)
+    assert events[-1]["type"] == "response.failed"
+    assert relay.final["output"][0]["content"][0]["text"] == "Hello there friend"
+    assert relay.final["error"] == relay.error
+    assert relay.estimated_completion_tokens == 5
+
+
+def test_an_upstreams_failure_is_not_shown_unless_it_is_trusted():
+    stream = ResponsesStream(THEIRS, now=lambda: 6)
+    theirs = stream.feed(sse(hello()[:2], done=False)) + stream.fail("server_error", "secret")
+    relay, out = drive(make, theirs)
+    assert b"secret" not in out
+    assert json.loads(relay.upstream_error)["message"] == "secret"
+    assert relay.final["status"] == "failed"
+    relay, out = drive(lambda: make(trusted=True), theirs)
+    assert relay.error["message"] == "secret"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"type": "error", "sequence_number": 5, "code": "x", "message": "secret", "param": None},
+        {"type": "error", "sequence_number": 5, "error": {"type": "t", "code": None, "message": "secret", "param": None}},
+        {"error": {"message": "secret", "code": 503}},
+    ],
+)  # fmt: skip
+def test_an_error_event_ends_in_a_failed_response(error):
+    theirs = upstream(hello()[:2], done=False) + sse([error], done=False)
+    relay, out = drive(make, theirs)
+    assert b"secret" not in out
+    assert data_of(out)[-2]["type"] == "response.failed"
+    assert relay.final["status"] == "failed"
+    assert b"secret" in drive(lambda: make(trusted=True), theirs)[1]
+
+
+def test_a_call_can_be_failed_from_outside():
+    relay = make()
+    out = relay.feed(upstream(hello()[:2], done=False)) + relay.fail("server_error", "Timed out.")
+    assert events_of(out)[-1]["response"]["error"]["message"] == "Timed out."
+    assert relay.finish() == relay.fail("x", "y") == relay.feed(upstream()) == b""
+
+
+def test_an_event_that_is_too_large_fails_the_response():
+    relay, out = drive(lambda: make(max_event_bytes=100), upstream())
+    assert events_of(out)[-1]["type"] == "response.failed"
+
+
+def test_usage_counts_however_the_response_ended():
+    chunks = [*hello(usage=False)[:-1], {"choices": [{"finish_reason": "length"}]}, hello()[-1]]
+    relay, _ = drive(make, upstream(chunks))
+    assert relay.final["status"] == "incomplete"
+    assert relay.usage == TokenUsage(9, 3, 12)
+    assert RESPONSE_USAGE.keys() == relay.final["usage"].keys()
