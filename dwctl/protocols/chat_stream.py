@@ -112,6 +112,10 @@ class ChatStream:
         self._closed = self.done = True
         return self._closing()
 
+    def cancel(self) -> bytes:
+        """The last frames of a call that its owner cancelled."""
+        return self.fail("The request was cancelled.", code="cancelled")
+
     def assembled(self) -> dict[str, Any]:
         """The complete answer that the caller could put together from its stream, up to here."""
         usage = self._raw_usage

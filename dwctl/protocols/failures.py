@@ -1,6 +1,7 @@
 """Why a stored request failed, as people and programs can read it.
 
 Stored failures are tagged JSON objects, `{"type": T, "details": {...}}`, or plain sentences; what is neither is shown as it is.
+A tag that is not in the table becomes a code (`StreamBroken`: `stream_broken`), with the message that its details have.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ _TAGS = {
     "Timeout": ("timeout", "The upstream provider took too long to answer."),
     "TaskTerminated": ("interrupted", "The request was interrupted before it was done."),
     "RequestBuilderError": ("request_error", "The request could not be sent to the upstream provider."),
+    "Cancelled": ("cancelled", "The request was cancelled."),
+    "ClientDisconnected": ("client_disconnected", "The client left before the answer was complete."),
     "BatchTerminated": ("batch_terminated", "The batch ended before the request was run."),
 }  # fmt: skip
+_BEFORE_A_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SENTENCE = re.compile(r"Upstream returned (\d{3})(?:: (.*))?\Z", re.DOTALL)
 _TYPES = {
     400: "invalid_request_error",
@@ -51,9 +55,7 @@ def read_failure(text: str | None) -> Failure:
     record = _parsed(text)
     if isinstance(record, dict) and isinstance(record.get("type"), str):
         details = record.get("details")
-        found = _tagged(record["type"], details if isinstance(details, dict) else {})
-        if found:
-            return found
+        return _tagged(record["type"], details if isinstance(details, dict) else {})
     sentence = _SENTENCE.match(text)
     if sentence:
         return http_failure(int(sentence[1]), sentence[2])
@@ -68,11 +70,14 @@ def http_failure(status: int, body: object) -> Failure:
     return Failure(f"http_{status}", message, _TYPES.get(status, "server_error"), status)
 
 
-def _tagged(tag: str, details: Mapping[str, Any]) -> Failure | None:
+def _tagged(tag: str, details: Mapping[str, Any]) -> Failure:
     if tag in _HTTP:
         status = count(details.get("status")) or 0
         return http_failure(status if 100 <= status <= 999 else 500, details.get("body"))
-    return Failure(*_TAGS[tag]) if tag in _TAGS else None
+    if tag in _TAGS:
+        return Failure(*_TAGS[tag])
+    code = _BEFORE_A_CAPITAL.sub("_", tag).lower()
+    return Failure(code, _message_in(details) or "The request failed.")
 
 
 def _parsed(text: object) -> Any:

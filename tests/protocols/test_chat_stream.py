@@ -283,6 +283,11 @@ def test_a_broken_connection_ends_in_our_error_frame():
     assert stream.finish() == stream.fail("again") == stream.feed(b"data: {}\n\n") == b""
 
 
+def test_a_cancelled_call_says_so():
+    stream = chat_stream()
+    assert data_of(stream.cancel())[0]["error"]["code"] == "cancelled"
+
+
 def test_nothing_after_done_matters():
     stream = chat_stream()
     stream.feed(sse(hello()))

@@ -114,6 +114,22 @@ class ResponsesRelay:
         self._fail(code, message, type)
         return self._closing()
 
+    def cancel(self) -> bytes:
+        """The last events of a response that its owner cancelled."""
+        if self._closed:
+            return b""
+        if self._last_frame:  # too late: it has ended already
+            return self._closing()
+        self.final = resource.cancelled(self.assembled())
+        self._closed = self.done = True
+        return self._events.ended(self.final)
+
+    def assembled(self) -> Response:
+        """The object up to here: `final` once the stream is closed, before that with the items that are done."""
+        if self._closed or self._last_frame:
+            return self.final
+        return {**self._skeleton, **self.final, "output": self._items}
+
     @property
     def estimated_completion_tokens(self) -> int:
         return -(-self._chars // CHARS_PER_TOKEN)
@@ -187,12 +203,11 @@ class ResponsesRelay:
         self.error = {"code": code, "message": message, "type": type}
 
     def _closing(self) -> bytes:
+        if not self._last_frame:
+            self.final = resource.failed(self.assembled(), **(self.error or {}))
         self._closed = self.done = True
         if self._last_frame:
             return self._last_frame + DONE
-        error = self.error or {}
-        so_far = {**self._skeleton, **self.final, "output": self._items}
-        self.final = resource.failed(so_far, **error)
         return self._events.ended(self.final)
 
 

@@ -174,6 +174,10 @@ class ResponsesStream:
         frames = self._close_items("incomplete")
         return b"".join([begun, *frames, self._end(resource.cancelled(self._so_far()))])
 
+    def assembled(self) -> Response:
+        """The object up to here: `final` once the stream is closed, before that with the items as far as they are."""
+        return self.final if self._closed else self._so_far()
+
     @property
     def estimated_completion_tokens(self) -> int:
         """How many tokens the text delivered so far is likely to be."""
@@ -235,7 +239,7 @@ class ResponsesStream:
         return [frame for c in self._choices.values() for frame in c.close(last_status)]
 
     def _items(self) -> list[Item]:
-        return [item.item for item in self._output]
+        return [item.so_far() for item in self._output]
 
     def _so_far(self) -> Response:
         usage = resource.usage(self._raw_usage)
@@ -340,7 +344,8 @@ class _OpenItem:
 
     def __init__(self, events: Events) -> None:
         self.chars = 0
-        self.item: Item = {}  # as it will be in the object
+        self.item: Item = {}  # as in the last event about it
+        self._ended = False
         self._events = events
         self._index = -1
         self._place: Place = {}
@@ -359,8 +364,13 @@ class _OpenItem:
 
     def close(self, status: str, out: list[bytes]) -> None:
         self._end(out)
+        self._ended = True
         self.item = self._made(self._place["item_id"], status)
         out.append(self._events.item_done(self._index, self.item))
+
+    def so_far(self) -> Item:
+        """The item as it would be if it ended now; once it has ended, as it is."""
+        return self.item if self._ended else self._made(self._place["item_id"], "incomplete")
 
     def _made(self, id: str, status: str) -> Item:
         raise NotImplementedError

@@ -139,6 +139,16 @@ def test_a_call_can_be_failed_from_outside():
     assert relay.finish() == relay.fail("x", "y") == relay.feed(upstream()) == b""
 
 
+def test_a_call_can_be_cancelled():
+    relay = make()
+    out = relay.feed(upstream(hello(usage=False), done=False))
+    assert relay.assembled()["output"][0]["content"][0]["text"] == "Hello there friend"
+    assert events_of(out + relay.cancel())[-1]["type"] == "response.failed"
+    assert (relay.final["status"], len(relay.final["output"])) == ("cancelled", 1)
+    assert relay.assembled() == relay.final
+    assert relay.cancel() == b""
+
+
 def test_an_event_that_is_too_large_fails_the_response():
     relay, out = drive(lambda: make(max_event_bytes=100), upstream())
     assert events_of(out)[-1]["type"] == "response.failed"

@@ -344,6 +344,18 @@ def test_a_call_can_be_cancelled():
     assert stream.final["output"][0]["content"][0]["text"] == "Hello"
 
 
+def test_what_was_said_so_far_can_be_asked_for():
+    stream = make()
+    stream.feed(sse([chunk({"reasoning": "Hm"}), chunk({"content": "Ye"})], done=False))
+    so_far = stream.assembled()
+    check_response(so_far)
+    assert [item["status"] for item in so_far["output"]] == ["incomplete", "incomplete"]
+    assert so_far["output"][1]["content"][0]["text"] == "Ye"
+    stream.feed(sse([chunk({"content": "s"}), chunk({}, "stop")]))
+    stream.finish()
+    assert stream.assembled() == stream.final
+
+
 def test_the_end_waits_until_it_is_asked_for():
     stream = make()
     out = stream.feed(sse(hello()))
