@@ -126,10 +126,10 @@ class ResponsesStream:
         if chunk.get("error"):
             self._fail_as(chunk["error"], data)
             return
-        usage = chunk.get("usage")
-        if usage:
-            self.usage = read_usage(usage) or self.usage
-            self._raw_usage = usage
+        usage = read_usage(chunk.get("usage"))
+        if usage is not None:
+            self.usage = usage
+            self._raw_usage = chunk["usage"]
         choices = chunk.get("choices")
         if isinstance(choices, list):
             for position, part in enumerate(choices):
