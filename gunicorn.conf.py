@@ -22,11 +22,15 @@ forwarded_allow_ips = "*"
 
 def post_worker_init(worker):
     from dwctl.ai import serving
+    from dwctl.operations import metrics
 
     serving.start(worker)
+    metrics.start(worker)
 
 
 def worker_exit(server, worker):
     from dwctl.ai import serving
+    from dwctl.operations import metrics
 
     serving.stop(worker)
+    metrics.stop(worker)

@@ -21,6 +21,7 @@ from dwctl.config import Settings
 from dwctl.db import Connections, db, engine_options, sqlalchemy_url
 from dwctl.encryption import Sealer
 from dwctl.identity import authentication
+from dwctl.operations import metrics
 from dwctl.web import current, errors, request_id, schemas
 
 NO_DATABASE = "postgresql://localhost/nowhere"
@@ -34,6 +35,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     authentication.init_app(app)
     urls.register(app, api)
     app.wsgi_app = Front(gateway, app.wsgi_app)  # type: ignore[method-assign]
+    metrics.init_app(app)
     return app
 
 

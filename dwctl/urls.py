@@ -7,6 +7,8 @@ from flask_smorest import Api
 
 from dwctl.billing import routes as billing
 from dwctl.identity.routes import all as identity
+from dwctl.operations import health, metrics, pages
+from dwctl.web import current
 
 ADMIN = "/admin/api/v1"
 AI = "/ai/v1"
@@ -19,3 +21,7 @@ def register(app: Flask, api: Api) -> None:
     for blueprint in identity.ADMIN:
         api.register_blueprint(blueprint, url_prefix=ADMIN)
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
+    app.register_blueprint(health.blueprint)
+    app.register_blueprint(pages.blueprint)
+    if current.parts(app).settings.enable_metrics:
+        app.register_blueprint(metrics.blueprint)

@@ -72,6 +72,8 @@ class Wakeups:
             gevent.sleep(_RECONNECT_S)
 
     def _listen(self, connection: psycopg.Connection[Any]) -> None:
+        # What arrives while a statement runs is taken by psycopg, and given to its handlers only.
+        connection.add_notify_handler(lambda notify: self._handle(notify.channel, notify.payload))
         for channel in self._handlers:
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         self.connected = True
@@ -97,9 +99,11 @@ class Wakeups:
 
     def _dispatch(self, pgconn: psycopg.pq.abc.PGconn) -> None:
         while notify := pgconn.notifies():
-            payload = notify.extra.decode()
-            for handler in self._handlers.get(notify.relname.decode(), ()):
-                handler(payload)
+            self._handle(notify.relname.decode(), notify.extra.decode())
+
+    def _handle(self, channel: str, payload: str) -> None:
+        for handler in self._handlers.get(channel, ()):
+            handler(payload)
 
     def _heard_itself(self, payload: str) -> None:
         if payload == self._token:

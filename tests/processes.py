@@ -45,15 +45,16 @@ class Process:
         inherited = {
             k: v for k, v in os.environ.items() if not k.startswith(("DWCTL_", "DATABASE"))
         }
-        self._popen = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=inherited | environ | {"PORT": str(port)},
-            stdout=self.log.open("w"),
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with self.log.open("w") as log:
+            self._popen = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=inherited | environ | {"PORT": str(port)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
 
     def wait_ready(self, path: str = "/healthz", timeout_s: float = 30) -> None:
         """Until it answers."""
