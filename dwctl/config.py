@@ -554,8 +554,8 @@ def _check(settings: Settings) -> None:
         ),
         "recorder.queue_size: must be at least 1": settings.recorder.queue_size >= 1,
         "recorder.group_size: must be at least 1": settings.recorder.group_size >= 1,
-        "daemons.dead_after: must be at least twice daemons.heartbeat": settings.daemons.dead_after
-        >= 2 * settings.daemons.heartbeat,
+        "daemons.dead_after: must be at least four times daemons.heartbeat": settings.daemons.dead_after
+        >= 4 * settings.daemons.heartbeat,
     }
     broken = [text for text, holds in rules.items() if not holds]
     if broken:

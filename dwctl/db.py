@@ -106,7 +106,9 @@ def _connect_arguments(settings: Settings) -> dict[str, Any]:
         "application_name": "dwctl",
         "prepare_threshold": 5 if database.prepared_statements else None,
         "options": f"-c statement_timeout={round(database.statement_timeout * 1000)}"
-        " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC -c jit=off",
+        " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC -c jit=off"
+        # Our own changes of queue rows bring their entries in ready and inflight with them (migration 0002).
+        " -c dwctl.queue=own",
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
+from gevent.pool import Group
+
+from dwctl.ai.held import Held
 from dwctl.ai.in_progress import InProgress
 from dwctl.ai.outcomes import Outcome
 from dwctl.analytics.recorder import Recorder
 from dwctl.catalog.snapshot import Snapshot
 from dwctl.config import Settings
+from dwctl.queue.leases import CANCEL_CHANNEL
 from dwctl.queue.processes import Registration
 from dwctl.upstream.client import UpstreamClient
 from dwctl.wakeups import Wakeups
@@ -38,6 +44,12 @@ class Gateway:
             settings.daemons.heartbeat,
             lambda: len(self.in_progress.flights),
         )
+        self.held = Held(
+            parts.connections,
+            sweep_s=settings.responses.sweep_interval,
+            most_per_owner=settings.responses.held_max_per_owner,
+        )
+        self._detached = Group()
         self.started = False
         self.draining = False
 
@@ -49,12 +61,19 @@ class Gateway:
         self.recorder.start()
         self.snapshot.start(self.wakeups)
         self.in_progress.start()
+        self.held.start(self.wakeups)
+        self.wakeups.subscribe(CANCEL_CHANNEL, self._cancel)
         self.registration.start()
         self.wakeups.start()
+
+    def spawn(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Run something that outlives its request; `stop` waits for it."""
+        self._detached.spawn(function, *arguments)
 
     def drain(self) -> None:
         """No new work: whoever waits for a worker is told so, and connections are not kept alive."""
         self.draining = True
+        self.held.drain()
 
     def stop(self, within_s: float) -> None:
         """Write down what is left, and say goodbye."""
@@ -62,6 +81,8 @@ class Gateway:
             return
         self.drain()
         deadline = time.monotonic() + within_s
+        self._detached.join(timeout=max(0.0, within_s - 1.0))
+        self.held.stop()
         self.snapshot.stop()
         self.recorder.stop(deadline)
         self.registration.stop()
@@ -74,3 +95,9 @@ class Gateway:
         self.registration.processed += 1
         if not outcome.succeeded:
             self.registration.failed += 1
+
+    def _cancel(self, payload: str) -> None:
+        try:
+            self.in_progress.cancel(UUID(payload))
+        except ValueError:
+            log.warning("strange notification", extra={"channel": CANCEL_CHANNEL})

@@ -39,6 +39,10 @@ class Cancelled(Interrupted):
     """The owner cancelled the response."""
 
 
+class Drained(Interrupted):
+    """This process ends; a queued request is given back."""
+
+
 class Flight:
     """One call that runs here."""
 

@@ -12,16 +12,17 @@ from typing import Any
 
 import orjson
 
-from dwctl.ai import admission, relay
+from dwctl.ai import admission, background, queued, relay
 from dwctl.ai.calls import Answer, Call, Incoming, Tier
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.outcomes import Outcome, record_of
-from dwctl.ai.treatments import PassThrough, Treatment
+from dwctl.ai.treatments import made_for
 from dwctl.catalog.routing import Key
 from dwctl.errors import DwctlError
 from dwctl.protocols import chat
 from dwctl.protocols.chat import Endpoint
 from dwctl.protocols.errors import InvalidRequest
+from dwctl.protocols.openresponses import request
 from dwctl.web.errors import headers_of, openai_error
 
 log = logging.getLogger(__name__)
@@ -68,11 +69,15 @@ def _handle(gateway: Gateway, call: Call, key: Key | None) -> Answer:
     call.content = parse(call.incoming.body)
     call.alias = _alias(call)
     call.track = call.incoming.header("x-fusillade-request-id") is None
-    treatment_of = _shape(gateway, call)
+    _check_shape(gateway, call)
     _decide_mode(call)
     admitted = admission.admit(gateway.snapshot.routing, call.key, call.alias, call)
     call.model, call.serving = admitted.model, admitted.serving
-    treatment = treatment_of(call)
+    treatment = made_for(call, strict=gateway.settings.onwards.strict_mode)
+    if call.tier is Tier.FLEX:
+        return queued.answer(gateway, call, treatment)
+    if call.background:
+        return background.answer(gateway, call, treatment)
     if call.stream:
         return relay.stream(gateway, call, treatment)
     return relay.answer(gateway, call, treatment)
@@ -114,16 +119,24 @@ def _alias(call: Call) -> str:
     return alias
 
 
-def _shape(gateway: Gateway, call: Call) -> Any:
-    """Check the request's shape; gives what makes its treatment once it is admitted."""
+def _check_shape(gateway: Gateway, call: Call) -> None:
+    """Refuse a request whose members are wrong. Only strict mode looks at what is passed on as it is."""
     strict = gateway.settings.onwards.strict_mode
-    if strict:
-        chat.validate(call.endpoint, call.content)
-    return lambda call: _pass_through(call, strict)
-
-
-def _pass_through(call: Call, strict: bool) -> Treatment:
-    return PassThrough(call, strict=strict)
+    if call.endpoint is not Endpoint.RESPONSES:
+        if strict:
+            chat.validate(call.endpoint, call.content)
+        return
+    model = gateway.snapshot.routing.models.get(call.alias or "")
+    if model is None or model.adapter:
+        request.parse({**call.content, "model": call.alias})
+    elif strict:
+        request.check_relayed(call.content)
+    if call.content.get("previous_response_id") is not None:
+        raise InvalidRequest(
+            "`previous_response_id` is not supported yet: send the whole conversation as `input`.",
+            param="previous_response_id",
+            code="unsupported_parameter",
+        )
 
 
 def _decide_mode(call: Call) -> None:
@@ -131,11 +144,22 @@ def _decide_mode(call: Call) -> None:
     content = call.content
     call.stream = _flag(content, "stream") and call.endpoint is not Endpoint.EMBEDDINGS
     call.background = _flag(content, "background")
-    call.tier = _tier(call)
+    # What somebody else tracks has no row of its own that a worker could find.
+    call.tier = _tier(call) if call.track else Tier.REALTIME
     if call.background and call.endpoint is not Endpoint.RESPONSES:
         raise InvalidRequest(
             "`background` is only supported on /responses.",
             param="background",
+            code="unsupported_parameter",
+        )
+    if (
+        call.tier is Tier.FLEX
+        and call.endpoint is Endpoint.EMBEDDINGS
+        and content.get("stream") is True
+    ):
+        raise InvalidRequest(
+            "`stream` is not supported on /embeddings.",
+            param="stream",
             code="unsupported_parameter",
         )
     if call.tier is Tier.FLEX and call.endpoint not in _QUEUEABLE:

@@ -7,13 +7,13 @@ last frame. No database connection is held while the upstream works.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import orjson
 
 from dwctl.ai.calls import Answer, Call, Headers
-from dwctl.ai.in_progress import CallerLeft, Cancelled, Flight, Interrupted
+from dwctl.ai.in_progress import CallerLeft, Cancelled, Drained, Flight, Interrupted
 from dwctl.ai.outcomes import Outcome, record_of, tracking_of
 from dwctl.ai.treatments import Complete, StreamTreatment, Treatment
 from dwctl.protocols import errors as wire
@@ -178,7 +178,7 @@ def _replayed(
     outcome = _read(gateway, call, treatment, flight, response)
     if outcome.succeeded:
         outcome.stored = outcome.body
-        outcome.body = treatment.replay(Complete(outcome.body, outcome.usage))
+        outcome.body = treatment.replay(outcome.body)
         outcome.headers = list(_EVENT_STREAM)
         outcome.response_type += "_stream"
     return outcome
@@ -192,8 +192,6 @@ def _events(
 ) -> Iterator[bytes]:
     transformer = treatment.stream()
     try:
-        if opening := treatment.opening():
-            yield opening
         try:
             pieces = response.chunks()
             while piece := _next(flight, pieces):
@@ -203,13 +201,17 @@ def _events(
                     break
             last = transformer.finish()
         except UpstreamError as error:
-            last = transformer.fail(error.message, type="api_error", code=error.code)
+            last = transformer.fail(error.code, error.message)
         response.close()
         finish(gateway, call, _streamed(call, treatment, transformer))
-    except (GeneratorExit, Interrupted) as gone:
+    except Cancelled as reason:
+        response.close()
+        last = transformer.cancel()
+        finish(gateway, call, _left(treatment, transformer, reason))
+    except (GeneratorExit, CallerLeft) as gone:
         response.close()
         finish(gateway, call, _left(treatment, transformer, gone))
-        raise
+        return
     finally:
         gateway.in_progress.leave(flight)
     yield last
@@ -313,19 +315,24 @@ def _refused(gateway: Gateway, call: Call, response: UpstreamResponse, raw: byte
     )
 
 
+_INTERRUPTIONS: Mapping[type[BaseException], tuple[str, str, str]] = {
+    Cancelled: ("cancelled", "Cancelled", "The response was cancelled."),
+    Drained: ("drained", "TaskTerminated", "The process that ran the request is shutting down."),
+}
+_LEFT = (
+    "client_disconnected",
+    "ClientDisconnected",
+    "client cancelled request before upstream response",
+)
+
+
 def _interrupted(reason: BaseException) -> Outcome:
-    cancelled = isinstance(reason, Cancelled)
-    code = "cancelled" if cancelled else "client_disconnected"
-    text = (
-        "The response was cancelled."
-        if cancelled
-        else "client cancelled request before upstream response"
-    )
+    code, kind, text = _INTERRUPTIONS.get(type(reason), _LEFT)
     return Outcome(
         status=_CLIENT_CLOSED,
         body=openai_error(text, code, _CLIENT_CLOSED),
         headers=[JSON],
-        failure=_tagged("Cancelled" if cancelled else "ClientDisconnected"),
+        failure=_tagged(kind),
         error_code=code,
     )
 

@@ -74,6 +74,20 @@ def get_response(response_id: str) -> Response:
     return _json(stored.fetch(gateway().connections, response_id, owners))
 
 
+@blueprint.post("/responses/<response_id>/cancel")
+def cancel_response(response_id: str) -> Response:
+    """Stop a response that waits or runs, wherever it does; one that is over is returned unchanged."""
+    owners = _owners()
+    return _json(stored.cancel(gateway().connections, response_id, owners))
+
+
+@blueprint.delete("/responses/<response_id>")
+def delete_response(response_id: str) -> Response:
+    """Delete a stored response; its log row and its charge stay."""
+    owners = _owners()
+    return _json(stored.delete(gateway().connections, response_id, owners))
+
+
 @blueprint.route("/<path:anything>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
 def unknown(anything: str) -> Response:
     """Nothing else is served here."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import gevent
 
+from dwctl import config
 from dwctl.ai.gateway import Gateway
 
 _LOOK_EVERY_S = 0.1
@@ -16,6 +17,7 @@ _AFTER_REQUESTS_S = 5.0
 def start(worker: Any) -> None:
     """Called by gunicorn when the worker has loaded the application."""
     gateway: Gateway = worker.wsgi.extensions["dwctl.gateway"]
+    config.require_secret_key(gateway.settings)
     gateway.start()
     gevent.spawn(_watch, worker, gateway)
 

@@ -1,4 +1,4 @@
-"""Responses that were asked for before: read from the tracking rows, shown as the one Response object."""
+"""Responses that were asked for before: read from the tracking rows, cancelled, deleted; shown as the one Response object."""
 
 from __future__ import annotations
 
@@ -19,26 +19,45 @@ _QUERIES = sql.load("dwctl.queue")
 
 def fetch(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:
     """The response with this public id (`resp_` may be left out). Raises NotFound for what none of `owners` owns."""
-    row = _row(connections, response_id)
-    if row is None or row.created_by not in {str(owner) for owner in owners}:
-        raise NotFound(f"response with ID {response_id} not found", code="response_not_found")
-    return _shown(row)
+    row = row_of(connections, response_id, owners)
+    # What asked for `store: false` is kept for as long as its call needs it, and shown to nobody.
+    if row.request_body and '"store"' in row.request_body and _said_not_to_store(row.request_body):
+        raise _unknown(response_id)
+    return shown(row)
 
 
-def _row(connections: Connections, response_id: str) -> Any:
-    try:
-        id = UUID(response_id.removeprefix("resp_"))
-    except ValueError:
-        return None
+def cancel(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:
+    """Stop a response wherever it is, and show it; one that is over is shown unchanged. Raises NotFound."""
+    with connections.transaction() as connection:
+        values = {"id": _uuid(response_id), "owners": [str(owner) for owner in owners]}
+        if connection.execute(_QUERIES["cancel"], values).fetchone() is None:
+            raise _unknown(response_id)
+    return shown(row_of(connections, response_id, owners))
+
+
+def delete(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:
+    """Delete a response with what it was asked and answered; what it cost stays. Raises NotFound, also the second time."""
+    with connections.transaction() as connection:
+        values = {"id": _uuid(response_id), "owners": [str(owner) for owner in owners]}
+        row = connection.execute(_QUERIES["delete_response"], values).fetchone()
+    if row is None:
+        raise _unknown(response_id)
+    return {"id": f"resp_{row[0]}", "object": "response", "deleted": True}
+
+
+def row_of(connections: Connections, response_id: str, owners: Collection[UUID]) -> Any:
+    """The tracking row behind a response. Raises NotFound."""
+    id = _uuid(response_id)
     with connections.transaction() as connection:
         cursor = connection.cursor(row_factory=namedtuple_row)
-        return cursor.execute(_QUERIES["find_response"], {"id": id}).fetchone()
+        row: Any = cursor.execute(_QUERIES["find_response"], {"id": id}).fetchone()
+    if row is None or row.created_by not in {str(owner) for owner in owners}:
+        raise _unknown(response_id)
+    return row
 
 
-def _shown(row: Any) -> dict[str, Any]:
-    # What asked for `store: false` is kept for the log's sake, and shown to nobody.
-    if row.request_body and '"store"' in row.request_body and _said_not_to_store(row.request_body):
-        raise NotFound(f"response with ID resp_{row.id} not found", code="response_not_found")
+def shown(row: Any) -> dict[str, Any]:
+    """The Response object of a tracking row."""
     return stored(
         StoredResponse(
             response_id=f"resp_{row.id}",
@@ -53,6 +72,17 @@ def _shown(row: Any) -> dict[str, Any]:
             error=row.error,
         )
     )
+
+
+def _uuid(response_id: str) -> UUID:
+    try:
+        return UUID(response_id.removeprefix("resp_"))
+    except ValueError:
+        raise _unknown(response_id) from None
+
+
+def _unknown(response_id: str) -> NotFound:
+    return NotFound(f"response with ID {response_id[:80]} not found", code="response_not_found")
 
 
 def _said_not_to_store(request_body: str) -> bool:

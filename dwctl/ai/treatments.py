@@ -1,21 +1,28 @@
 """How an endpoint's calls are sent and their answers treated: the seam between the relay and the wire formats.
 
-A Treatment is made for one call. Chat, completions and embeddings pass through (`PassThrough`).
+A Treatment is made for one call. Chat, completions and embeddings pass through (`PassThrough`); Responses are spoken for an upstream
+that knows chat only (`Adapted`), or passed to one that speaks them itself (`Relayed`).
 """
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import orjson
 
-from dwctl.ai.calls import Call
+from dwctl.ai.calls import Call, Tier
 from dwctl.protocols import assembly, chat
-from dwctl.protocols.answers import finish_body
+from dwctl.protocols.answers import finish_body, parse_object
 from dwctl.protocols.chat import Endpoint
 from dwctl.protocols.chat_stream import ChatStream
-from dwctl.protocols.usage import TokenUsage
+from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.openresponses import relay as passed_on
+from dwctl.protocols.openresponses import request, resource
+from dwctl.protocols.openresponses.replay import replay
+from dwctl.protocols.openresponses.stream import ResponsesStream
+from dwctl.protocols.usage import TokenUsage, usage_of
 from dwctl.upstream.target import Target
 
 _RESPONSE_TYPES = {
@@ -44,7 +51,8 @@ class StreamTreatment(Protocol):
 
     def feed(self, chunk: bytes) -> bytes: ...
     def finish(self) -> bytes: ...
-    def fail(self, message: str, *, type: str = ..., code: str = ...) -> bytes: ...
+    def fail(self, code: str, message: str) -> bytes: ...
+    def cancel(self) -> bytes: ...
     def assembled(self) -> dict[str, Any]: ...
     @property
     def estimated_completion_tokens(self) -> int: ...
@@ -59,9 +67,16 @@ class Treatment(Protocol):
     def request_body(self, target: Target) -> bytes: ...
     def complete(self, raw: bytes) -> Complete: ...
     def from_stream(self, raw: bytes) -> Complete: ...
-    def opening(self) -> bytes: ...
     def stream(self) -> StreamTreatment: ...
-    def replay(self, complete: Complete) -> bytes: ...
+    def replay(self, body: bytes) -> bytes: ...
+
+
+def made_for(call: Call, *, strict: bool) -> Treatment:
+    """The treatment of an admitted call."""
+    assert call.serving is not None
+    if call.endpoint is not Endpoint.RESPONSES:
+        return PassThrough(call, strict=strict)
+    return Adapted(call, strict=strict) if call.serving.adapter else Relayed(call, strict=strict)
 
 
 class PassThrough:
@@ -113,13 +128,9 @@ class PassThrough:
         body = orjson.dumps({"error": stream.error} if stream.error else stream.assembled())
         return Complete(body, stream.usage, failure)
 
-    def opening(self) -> bytes:
-        """Nothing comes before the upstream's own first event."""
-        return b""
-
-    def stream(self) -> StreamTreatment:
+    def stream(self) -> _Chat:
         """A fresh transformer."""
-        return ChatStream(
+        return _Chat(
             endpoint=self._call.endpoint,
             response_id=self._response_id,
             alias=self._alias,
@@ -129,8 +140,129 @@ class PassThrough:
             usage_wanted=chat.wants_usage_chunk(self._call.content),
         )
 
-    def replay(self, complete: Complete) -> bytes:
+    def replay(self, body: bytes) -> bytes:
         """A complete answer as the stream that the caller asked for."""
-        answer = orjson.loads(complete.body)
+        answer = orjson.loads(body)
         wanted = chat.wants_usage_chunk(self._call.content)
         return assembly.replay(answer, self._call.endpoint, usage_wanted=wanted)
+
+
+class _Responses:
+    """What both ways of answering /responses share."""
+
+    response_type = "response"
+
+    def __init__(self, call: Call, *, strict: bool) -> None:
+        assert call.serving is not None
+        self._call = call
+        self._strict = strict
+        self._serving = call.serving
+        self.skeleton = skeleton_of(call)
+
+    def replay(self, body: bytes) -> bytes:
+        """A complete Response as the events that it would have been."""
+        return replay(orjson.loads(body))
+
+    def from_stream(self, raw: bytes) -> Complete:
+        """The Response that a stream adds up to."""
+        stream = self.stream()
+        stream.feed(raw)
+        stream.finish()
+        failure = str(stream.error.get("message")) if stream.error else None
+        return Complete(orjson.dumps(stream.assembled()), stream.usage, failure)
+
+    def stream(self) -> StreamTreatment:
+        raise NotImplementedError
+
+
+class Adapted(_Responses):
+    """The upstream speaks chat completions."""
+
+    upstream_path = "/chat/completions"
+
+    def request_body(self, target: Target) -> bytes:
+        """The request as a chat completion's."""
+        content = request.to_chat(request.parse(self._call.content), stream=self._call.stream)
+        content["model"] = target.model_name
+        if self._serving.forward_service_tier and "service_tier" in self._call.content:
+            content["service_tier"] = self._call.content["service_tier"]
+        return orjson.dumps(content)
+
+    def complete(self, raw: bytes) -> Complete:
+        """Raises BadUpstreamBody for what is no chat completion."""
+        content = parse_object(raw)
+        if content is None or not isinstance(content.get("choices"), list):
+            raise BadUpstreamBody("no object with a list of choices")
+        whole = resource.from_chat(self.skeleton, content, completed_at=_now())
+        return Complete(orjson.dumps(whole), usage_of(content))
+
+    def stream(self) -> StreamTreatment:
+        """A fresh transformer from chat chunks to Response events."""
+        return ResponsesStream(
+            self.skeleton,
+            now=_now,
+            strict=self._strict,
+            trusted=self._serving.trusted,
+            sanitise=self._serving.sanitise,
+        )
+
+
+class Relayed(_Responses):
+    """The upstream speaks the Responses API."""
+
+    upstream_path = "/responses"
+
+    def request_body(self, target: Target) -> bytes:
+        """The caller's bytes with the upstream's model name."""
+        return chat.prepare(
+            self._call.incoming.body,
+            self._call.content,
+            endpoint=Endpoint.RESPONSES,
+            model_name=target.model_name,
+            keep_service_tier=self._serving.forward_service_tier,
+        )
+
+    def complete(self, raw: bytes) -> Complete:
+        """Raises BadUpstreamBody."""
+        done = passed_on.finish_body(
+            raw, skeleton=self.skeleton, strict=self._strict, completed_at=_now()
+        )
+        return Complete(done.body, done.usage)
+
+    def stream(self) -> StreamTreatment:
+        """A fresh transformer of Response events."""
+        return passed_on.ResponsesRelay(
+            self.skeleton,
+            now=_now,
+            strict=self._strict,
+            trusted=self._serving.trusted,
+            sanitise=self._serving.sanitise,
+        )
+
+
+class _Chat(ChatStream):
+    def fail(self, code: str, message: str, **_more: str) -> bytes:  # type: ignore[override]
+        return super().fail(message, type="api_error", code=code)
+
+    def cancel(self) -> bytes:
+        return self.fail("cancelled", "The request was cancelled.")
+
+
+def skeleton_of(call: Call) -> dict[str, Any]:
+    """The Response object of a call before anything is known of its outcome."""
+    assert call.alias is not None
+    asked = call.content.get("service_tier")
+    tier = "flex" if call.tier is Tier.FLEX else "priority" if asked == "priority" else "default"
+    return resource.skeleton(
+        call.content,
+        response_id=call.response_id,
+        created_at=int(call.created_at),
+        model=call.alias,
+        status="queued" if call.tier is Tier.FLEX else "in_progress",
+        service_tier=tier,
+        background=call.background,
+    )
+
+
+def _now() -> int:
+    return int(time.time())

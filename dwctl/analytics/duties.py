@@ -41,7 +41,9 @@ def drop_partitions(connection: psycopg.Connection[Any], settings: Settings) -> 
     name = old[0]
     # A reader that holds the log must not make every call queue up behind this lock.
     connection.execute("SET LOCAL lock_timeout = '2s'")
-    connection.execute(sql.SQL("ALTER TABLE http_analytics DETACH PARTITION {}").format(sql.Identifier(name)))
+    connection.execute(
+        sql.SQL("ALTER TABLE http_analytics DETACH PARTITION {}").format(sql.Identifier(name))
+    )
     connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
     log.info("log partition dropped", extra={"partition": name})
     return 1.0
@@ -54,7 +56,9 @@ def _partitions(connection: psycopg.Connection[Any]) -> list[tuple[str, datetime
     ).fetchall()
     found = ((name, _PARTITION.match(name)) for (name,) in rows)
     return [
-        (name, datetime.strptime(match[1], "%Y%m%d").replace(tzinfo=UTC)) for name, match in found if match
+        (name, datetime.strptime(match[1], "%Y%m%d").replace(tzinfo=UTC))
+        for name, match in found
+        if match
     ]
 
 

@@ -44,7 +44,7 @@ WITH c AS MATERIALIZED (
       FROM due GROUP BY model, owner ORDER BY model, owner
     ON CONFLICT (model, created_by) DO UPDATE SET head_deadline = least(q.head_deadline, EXCLUDED.head_deadline)
 ), woken AS (
-    SELECT pg_notify('fusillade_ready', '') FROM (SELECT FROM due LIMIT 1) some
+    SELECT pg_notify('fusillade_ready', '') FROM (SELECT FROM due LIMIT 1) anything
 )
 SELECT (SELECT count(*) FROM opened), (SELECT count(*) FROM woken);
 

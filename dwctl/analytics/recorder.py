@@ -18,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 import gevent
+import orjson
 import psycopg
 from gevent.event import AsyncResult, Event
 
@@ -179,9 +180,15 @@ class Recorder:
                     continue
                 self._went_away(error)
                 return False
-            except psycopg.Error as error:
+            except (psycopg.DataError, psycopg.IntegrityError) as error:
                 self._disconnect()
                 return self._isolate(group, error)
+            except psycopg.Error as error:
+                # The statement itself is wrong here (a migration is missing, a right was taken away): no record is to blame for it.
+                log.exception("recorder cannot write")
+                self._disconnect()
+                self._went_away(error)
+                return False
 
     def _flush(self, group: list[_Item]) -> None:
         if self._connection is None:
@@ -200,13 +207,14 @@ class Recorder:
         """A record that the database refuses must not take its group with it: try one by one, set the bad one aside."""
         if len(group) > 1:
             for item in group:
-                if not self._flush_in_time([item]):
-                    self._to_spool([item])
+                self._settle([item])
             return True
         if self._make_partition(group[0], error):
             return self._flush_in_time(group)
+        if group[0].kind == ENQUEUE:
+            self._refuse(group)
+            return True
         self.counts["rejected"] += 1
-        self._files.clear()
         self.spool.reject((group[0].kind, group[0].record), type(error).__name__)
         return True
 
@@ -247,7 +255,7 @@ class Recorder:
         try:
             with gevent.Timeout(self._settings.recorder.database_wait):
                 self._connection = _connect(self._settings)
-                self._connection.execute("SELECT 1")
+                _write(self._connection, [], [], [])
         except (psycopg.Error, OSError, gevent.Timeout):
             self._disconnect()
             return
@@ -334,7 +342,9 @@ def _write(
     """All of it in one transaction (one statement needs none of its own). Returns accounts that are now empty."""
     files = list(files)
     if not files and not opening:
-        return _end(connection, ending)
+        return _end(
+            connection, ending
+        )  # also of nothing: that tells whether the database would take it
     with connection.transaction():
         if files:
             rows = [{"id": id, "owner": owner} for id, owner in files]
@@ -354,15 +364,13 @@ def _array(records: list[bytes]) -> str:
 
 
 def _file_of(record: bytes) -> tuple[str, str] | None:
-    import orjson
-
     content = orjson.loads(record)
     return (content["file_id"], content["owner"]) if content.get("file_id") else None
 
 
 def _release(group: list[_Item], committed: bool) -> None:
     for item in group:
-        if item.done is not None:
+        if item.done is not None and not item.done.ready():
             item.done.set(committed)
 
 

@@ -108,6 +108,16 @@ class Snapshot:
         if gone:
             self.routing = replace(self.routing, funded=self.routing.funded - gone)
 
+    def wait_fresher_than(self, moment: float, patience_s: float) -> bool:
+        """Reload, and wait until the value is newer than `moment` (monotonic); False when that took too long."""
+        self.reload_everything()
+        until = time.monotonic() + patience_s
+        while (self.loaded_at or 0.0) < moment:
+            if time.monotonic() > until:
+                return False
+            gevent.sleep(0.02)
+        return True
+
     def _run(self) -> None:
         while True:
             self._changed.wait(self._settings.snapshot.full_reload_interval)

@@ -1,0 +1,34 @@
+"""What gunicorn serves in a worker process: health and metrics, nothing else. The work is in `claims` and `duties`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from flask import Flask
+
+from dwctl import config
+from dwctl.ai.gateway import Gateway
+from dwctl.app import base_app
+from dwctl.config import Settings
+from dwctl.operations import health, metrics
+from dwctl.web import current
+from dwctl.worker.claims import Claims
+from dwctl.worker.duties import DutyRunner
+
+
+def create_worker_app(settings: Settings | None = None) -> Flask:
+    """The worker's application, with a gateway, claims and duties that `serving.start` sets going."""
+    app, _api = base_app(settings or config.load())
+    parts = current.parts(app)
+    daemon = dataclasses.asdict(parts.settings.background_services.batch_daemon)
+    gateway = Gateway(parts, {"type": "worker", **daemon})
+    app.extensions["dwctl.gateway"] = gateway
+    app.extensions["dwctl.claims"] = Claims(gateway)
+    app.extensions["dwctl.duties"] = DutyRunner(parts.connections, parts.settings)
+    app.register_blueprint(health.blueprint)
+    if parts.settings.enable_metrics:
+        app.register_blueprint(metrics.blueprint)
+    return app
+
+
+app = create_worker_app()

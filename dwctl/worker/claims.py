@@ -1,0 +1,251 @@
+"""The worker's loop: claim -> greenlet -> relay -> settle; drained on SIGTERM.
+
+It is woken by a notification (a flex request starts within milliseconds), by a call that ended (its slot is free), or by the clock. It
+claims only what it can run, and claims again at once after a full round. The relay is the web process's own, in this process.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from uuid import UUID
+
+import gevent
+import psycopg
+from gevent.event import Event
+from gevent.pool import Group
+
+from dwctl.ai import admission, lifecycle, relay
+from dwctl.ai.calls import Call, Incoming, Tier
+from dwctl.ai.gateway import Gateway
+from dwctl.ai.in_progress import Drained, Flight
+from dwctl.ai.outcomes import Outcome
+from dwctl.ai.treatments import Treatment, made_for
+from dwctl.catalog.routing import Key
+from dwctl.db import DatabaseAway
+from dwctl.errors import DwctlError
+from dwctl.protocols.chat import Endpoint
+from dwctl.queue import leases, retry
+from dwctl.queue.leases import Job
+from dwctl.web.errors import openai_error
+
+log = logging.getLogger(__name__)
+
+_AFTER_FAULT_S = 1.0
+_FRESH_ENOUGH_S = 2.0
+_RETRIABLE = frozenset({"RetriableHttpStatus", "NetworkError", "Timeout"})
+
+
+class Claims:
+    """The one of this worker."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._settings = gateway.settings.background_services.batch_daemon
+        self._jobs: dict[UUID, Flight] = {}
+        self._running = Group()
+        self._wake = Event()
+        self._greenlet: gevent.Greenlet | None = None
+        self._policy = _policy(gateway)
+        self.claimed = 0
+        self.retried = 0
+
+    def start(self) -> None:
+        """Begin to claim. Before the gateway's wake-ups start."""
+        self._gateway.wakeups.subscribe(
+            leases.READY_CHANNEL, lambda _payload: self._wake.set(), self._wake.set
+        )
+        self._greenlet = gevent.spawn(self._run)
+
+    def drain(self, deadline: float) -> None:
+        """Claim no more, let calls end until `deadline` (monotonic), give the others back."""
+        if self._greenlet is not None:
+            self._greenlet.kill()
+        self._running.join(timeout=max(0.0, deadline - time.monotonic()))
+        for flight in list(self._jobs.values()):
+            flight.interrupt(Drained())
+        self._running.join(timeout=2.0)
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests run here."""
+        return len(self._jobs)
+
+    # --- the loop
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(self._settings.claim_interval_ms / 1000)
+            self._wake.clear()
+            try:
+                while self._round():
+                    pass
+            except (DatabaseAway, psycopg.Error) as error:
+                log.warning("claim failed", extra={"reason": type(error).__name__})
+                gevent.sleep(_AFTER_FAULT_S)
+            except Exception:
+                log.exception("claim failed")
+                gevent.sleep(_AFTER_FAULT_S)
+
+    def _round(self) -> bool:
+        """Claim once; whether there may be more at once."""
+        most = min(self._settings.claim_batch_size, self._settings.max_in_flight - len(self._jobs))
+        if most <= 0 or self._gateway.snapshot.loaded_at is None:
+            return False
+        me = self._gateway.registration.id
+        with self._gateway.connections.transaction() as connection:
+            jobs = leases.claim(
+                connection,
+                me=me,
+                caps=self._caps(),
+                default_cap=self._settings.default_model_concurrency,
+                most=most,
+            )
+        if not jobs:
+            return False
+        with self._gateway.connections.transaction() as connection:
+            begun = leases.start(connection, me, [job.id for job in jobs])
+        self.claimed += len(begun)
+        for job in jobs:
+            if job.id in begun:
+                self._jobs[job.id] = self._gateway.in_progress.enter(job.id)
+                self._running.spawn(self._work, job)
+        return len(jobs) == most
+
+    def _caps(self) -> Mapping[str, int]:
+        models = self._gateway.snapshot.routing.models.values()
+        return {model.alias: model.batch_capacity for model in models if model.batch_capacity}
+
+    # --- one request
+
+    def _work(self, job: Job) -> None:
+        flight = self._jobs[job.id]
+        try:
+            self._settle(job, flight)
+        except (DatabaseAway, psycopg.Error) as error:
+            # The lease stays with this process: it is renewed as long as the process lives, so it must be returned by hand.
+            log.warning(
+                "request not settled",
+                extra={"request_id": str(job.id), "reason": type(error).__name__},
+            )
+            gevent.spawn(self._return_when_possible, job)
+        except Exception:
+            log.exception("request not settled", extra={"request_id": str(job.id)})
+            gevent.spawn(self._return_when_possible, job)
+        finally:
+            self._gateway.in_progress.leave(flight)
+            del self._jobs[job.id]
+            self._wake.set()
+
+    def _settle(self, job: Job, flight: Flight) -> None:
+        call = _call(job, self._gateway.registration.id)
+        try:
+            treatment = self._admit(job, call)
+        except DwctlError as error:
+            relay.finish(self._gateway, call, _refused(error))
+            return
+        outcome = relay.run(self._gateway, call, treatment, flight)
+        if outcome.error_code == "drained":
+            self._give_back(job)
+        elif (wait_s := self._wait_before_retry(job, outcome)) is not None:
+            self._retry(job, wait_s)
+        else:
+            relay.finish(self._gateway, call, outcome)
+
+    def _admit(self, job: Job, call: Call) -> Treatment:
+        """Judge access as it is now. A refusal is only believed from a snapshot that is newer than the request."""
+        if (
+            job.path is None
+            or job.body is None
+            or call.endpoint.value != job.path.removeprefix("/v1/")
+        ):
+            raise admission.Refused(
+                "What was to be sent is gone, or its path is unknown.",
+                code="request_error",
+                status=400,
+            )
+        if job.owner_id is None or job.owner_deleted:
+            raise admission.Refused(
+                "The account in whose name the request runs does not exist.",
+                code="owner_gone",
+                status=403,
+            )
+        call.content = lifecycle.parse(call.incoming.body)
+        call.background = call.content.get("background") is True
+        try:
+            self._route(call)
+        except DwctlError:
+            self._gateway.snapshot.wait_fresher_than(time.monotonic(), _FRESH_ENOUGH_S)
+            self._route(call)
+        return made_for(call, strict=self._gateway.settings.onwards.strict_mode)
+
+    def _route(self, call: Call) -> None:
+        assert call.key is not None
+        assert call.alias is not None
+        admitted = admission.admit(self._gateway.snapshot.routing, call.key, call.alias, call)
+        call.model, call.serving = admitted.model, admitted.serving
+
+    def _wait_before_retry(self, job: Job, outcome: Outcome) -> float | None:
+        if outcome.failure is None or outcome.failure["type"] not in _RETRIABLE:
+            return None
+        left_s = (job.deadline - datetime.now(UTC)).total_seconds()
+        return retry.delay(
+            self._policy, attempt=job.attempt, left_s=left_s, retry_after_s=outcome.retry_after_s
+        )
+
+    def _retry(self, job: Job, wait_s: float) -> None:
+        self.retried += 1
+        with self._gateway.connections.transaction() as connection:
+            leases.retry_later(connection, self._gateway.registration.id, job.id, wait_s)
+
+    def _give_back(self, job: Job) -> None:
+        with self._gateway.connections.transaction() as connection:
+            leases.give_back(connection, self._gateway.registration.id, [job.id])
+
+    def _return_when_possible(self, job: Job) -> None:
+        while True:
+            try:
+                self._give_back(job)
+                return
+            except (DatabaseAway, psycopg.Error):
+                gevent.sleep(_AFTER_FAULT_S)
+
+
+def _call(job: Job, me: UUID) -> Call:
+    path = (job.path or "").removeprefix("/v1/")
+    endpoint = Endpoint(path) if path in tuple(Endpoint) else Endpoint.CHAT
+    body = (job.body or "").encode()
+    owner = job.owner_id or UUID(int=0)
+    call = Call(endpoint, Incoming(endpoint, "", [], body), id=job.id)
+    call.alias = job.model
+    call.key = Key(job.api_key_id, owner, owner, "batch")
+    call.tier = Tier.FLEX if job.tier != Tier.REALTIME.value else Tier.REALTIME
+    call.opened = call.opened_in_database = call.queued = True
+    call.daemon_id = me
+    call.created_at = (job.batch_created_at or job.created_at).timestamp()
+    return call
+
+
+def _refused(error: DwctlError) -> Outcome:
+    body = openai_error(error.message, error.code, error.status, error.param)
+    details = {"status": error.status, "body": body.decode()}
+    return Outcome(
+        status=error.status,
+        body=body,
+        failure={"type": "NonRetriableHttpStatus", "details": details},
+        error_code=error.code,
+    )
+
+
+def _policy(gateway: Gateway) -> retry.Policy:
+    settings = gateway.settings.background_services.batch_daemon
+    stop_ms = settings.stop_before_deadline_ms
+    return retry.Policy(
+        max_retries=settings.max_retries,
+        backoff_s=settings.backoff_ms / 1000,
+        factor=settings.backoff_factor,
+        max_backoff_s=settings.max_backoff_ms / 1000,
+        stop_before_deadline_s=None if stop_ms is None else stop_ms / 1000,
+    )

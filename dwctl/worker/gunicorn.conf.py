@@ -1,0 +1,26 @@
+"""Gunicorn's settings for worker processes. Imports nothing of ours at the top: gevent patches first, in each worker."""
+
+import os
+
+bind = f"0.0.0.0:{os.environ.get('PORT', '3002')}"
+worker_class = "gevent"
+worker_connections = 100
+keepalive = 5
+timeout = 60
+graceful_timeout = 25
+preload_app = False
+control_socket_disable = True
+accesslog = None
+loglevel = "warning"
+
+
+def post_worker_init(worker):
+    from dwctl.worker import serving
+
+    serving.start(worker)
+
+
+def worker_exit(server, worker):
+    from dwctl.worker import serving
+
+    serving.stop(worker)
