@@ -385,12 +385,7 @@ OBSOLETE: Mapping[str, str] = {
 
 def load(environ: Mapping[str, str] | None = None, file: Path | None = None) -> Settings:
     """Read, check and freeze the settings. Raises ConfigError with the name of what is wrong."""
-    environ = os.environ if environ is None else environ
-    explicit = file or (Path(environ["DWCTL_CONFIG"]) if environ.get("DWCTL_CONFIG") else None)
-    tree = _from_file(explicit or Path("config.yaml"), must_exist=explicit is not None)
-    _merge(tree, _from_environment(environ))
-    if environ.get("DATABASE_URL"):
-        tree.setdefault("database", {})["url"] = environ["DATABASE_URL"]
+    tree = _tree(os.environ if environ is None else environ, file)
     _drop_obsolete(tree)
     try:
         settings = cast(Settings, _schema(Settings, "").load(tree))
@@ -398,6 +393,16 @@ def load(environ: Mapping[str, str] | None = None, file: Path | None = None) -> 
         raise ConfigError("; ".join(_explain(error.messages_dict))) from error
     _check(settings)
     return settings
+
+
+def is_set(name: str) -> bool:
+    """Whether somebody has set this one (by its dotted name), in the file or in the environment."""
+    branch: Any = _tree(os.environ, None)
+    for part in name.split("."):
+        if not isinstance(branch, dict) or part not in branch:
+            return False
+        branch = branch[part]
+    return True
 
 
 def require_secret_key(settings: Settings) -> str:
@@ -421,6 +426,16 @@ def names(cls: type = Settings, prefix: str = "") -> list[str]:
         else:
             found.append(prefix + name)
     return found
+
+
+def _tree(environ: Mapping[str, str], file: Path | None) -> dict[str, Any]:
+    """What is set, as it was written: file, then environment."""
+    explicit = file or (Path(environ["DWCTL_CONFIG"]) if environ.get("DWCTL_CONFIG") else None)
+    tree = _from_file(explicit or Path("config.yaml"), must_exist=explicit is not None)
+    _merge(tree, _from_environment(environ))
+    if environ.get("DATABASE_URL"):
+        tree.setdefault("database", {})["url"] = environ["DATABASE_URL"]
+    return tree
 
 
 def _from_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
