@@ -1,0 +1,277 @@
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from tests.identity.doors import ADMIN, NIL, USER_FIELDS, app_with, insert_user, unique
+
+
+def come(app: Flask, user: str, email: str | None = None, *, peer: str = "127.0.0.1", **more: str) -> TestResponse:  # fmt: skip
+    headers = {"x-doubleword-user": user, **more}
+    if email is not None:
+        headers["x-doubleword-email"] = email
+    return app.test_client(use_cookies=False).get(
+        f"{ADMIN}/users/current", headers=headers, environ_overrides={"REMOTE_ADDR": peer}
+    )
+
+
+def mail(domain: str = "people.example") -> str:
+    return f"{unique()}@{domain}"
+
+
+def test_a_stranger_is_made_on_first_sight(app: Flask) -> None:
+    external, email = unique("idp"), mail()
+    user = come(app, external, email).json
+    assert set(user) == USER_FIELDS
+    assert (user["username"], user["email"], user["external_user_id"]) == (external, email, external)  # fmt: skip
+    assert user["auth_source"] == "proxy-header"
+    assert user["display_name"]
+    assert user["last_login"]
+    assert come(app, external, email).json["id"] == user["id"]
+
+
+def test_one_header_is_enough(app: Flask) -> None:
+    email = mail()
+    user = come(app, email).json
+    assert (user["username"], user["email"], user["external_user_id"]) == (email, email, email)
+
+
+@pytest.mark.parametrize("peer", ["10.1.2.3", "8.8.8.8", "2001:db8::1", "::ffff:10.1.2.3", ""])
+def test_an_untrusted_peer_is_ignored(app: Flask, peer: str) -> None:
+    answer = come(app, mail(), peer=peer)
+    assert (answer.status_code, answer.json["message"]) == (401, "Authentication required")
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1"])
+def test_loopback_is_trusted(app: Flask, peer: str) -> None:
+    assert come(app, mail(), peer=peer).status_code == 200
+
+
+def test_what_a_client_says_about_its_peer_does_not_count(app: Flask) -> None:
+    answer = come(app, mail(), peer="8.8.8.8", **{"X-Forwarded-For": "127.0.0.1"})
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("blank", ["", "   "])
+def test_a_blank_header_is_nobody(app: Flask, blank: str) -> None:
+    assert come(app, blank, "somebody@people.example").status_code == 401
+
+
+def test_a_user_of_few_columns_is_recognised_by_email(app: Flask, sql: psycopg.Connection) -> None:
+    email = mail()
+    user_id = insert_user(sql, email=email)
+    user = come(app, email.upper()).json
+    assert user["id"] == str(user_id)
+    assert user["display_name"] is None
+    assert user["external_user_id"] is None
+
+
+def test_the_external_id_is_filled_in_where_it_says_more_than_the_email(
+    app: Flask, sql: psycopg.Connection
+) -> None:
+    email, external = mail(), unique("idp")
+    user_id = insert_user(sql, email=email)
+    user = come(app, external, email).json
+    assert (user["id"], user["external_user_id"]) == (str(user_id), external)
+
+
+def test_the_same_email_under_another_external_id_is_another_person(app: Flask) -> None:
+    email = mail()
+    first, second = (come(app, unique("idp"), email).json for _ in range(2))
+    assert first["id"] != second["id"]
+    assert first["email"] == second["email"]
+
+
+def test_a_new_email_is_taken_over(app: Flask) -> None:
+    external, email = unique("idp"), mail()
+    before = come(app, external, mail()).json
+    assert come(app, external).json["email"] == before["email"]
+    after = come(app, external, email).json
+    assert (after["id"], after["email"]) == (before["id"], email)
+
+
+def test_a_name_that_is_taken_keeps_nobody_out(app: Flask, sql: psycopg.Connection) -> None:
+    external = unique("idp")
+    insert_user(sql, username=external)
+    user = come(app, external, mail()).json
+    assert user["external_user_id"] == external
+    assert user["username"].startswith(f"{external} (")
+
+
+def test_names_in_other_scripts_arrive_whole(app: Flask) -> None:
+    name = f"zoë-{unique()}"
+    user = come(app, name.encode().decode("latin-1"), mail()).json
+    assert user["external_user_id"] == name
+
+
+def test_two_first_calls_at_once_make_one_user(app: Flask, sql: psycopg.Connection) -> None:
+    external, email = unique("idp"), mail(f"{unique()}.example")
+    ids: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: ids.append(come(app, external, email).json["id"]))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ids) == 4
+    assert len(set(ids)) == 1
+
+
+def test_new_users_get_roles_and_credits(environ: dict[str, str], sql: psycopg.Connection) -> None:
+    settings = {
+        "auth__default_user_roles": "BatchAPIUser,RequestViewer",
+        "credits__initial_credits_for_standard_users": "12.5",
+    }
+    with app_with(environ, **settings) as app:
+        email = mail()
+        user = come(app, email).json
+        assert user["roles"] == ["BatchAPIUser", "RequestViewer", "StandardUser"]
+        come(app, email)
+    grants = sql.execute(
+        "SELECT transaction_type, amount, created_by::text FROM credits_transactions WHERE user_id = %s",
+        (user["id"],),
+    ).fetchall()
+    assert [(kind, float(amount), by) for kind, amount, by in grants] == [
+        ("admin_grant", 12.5, NIL)
+    ]
+
+
+class TestOrganisationsByDomain:
+    @staticmethod
+    def roles(sql: psycopg.Connection, domain: str) -> list[tuple[str, str]]:
+        return sql.execute(
+            "SELECT m.user_id::text, m.role FROM user_organizations m JOIN users o ON o.id = m.organization_id"
+            " WHERE o.username = %s ORDER BY m.role DESC",
+            (domain,),
+        ).fetchall()
+
+    def test_the_first_of_a_company_owns_it_and_the_others_join(
+        self, app: Flask, sql: psycopg.Connection
+    ) -> None:
+        domain = f"{unique()}.example"
+        email = mail(domain)
+        first, second = come(app, email).json, come(app, mail(domain.upper())).json
+        assert self.roles(sql, domain) == [(first["id"], "owner"), (second["id"], "member")]
+        made = sql.execute(
+            "SELECT email, display_name, auth_source, user_type FROM users WHERE username = %s",
+            (domain,),
+        ).fetchone()
+        assert made == (email, None, "organization", "organization")
+
+    def test_a_personal_mailbox_is_no_company(self, app: Flask, sql: psycopg.Connection) -> None:
+        assert come(app, mail("gmail.com")).status_code == 200
+        assert self.roles(sql, "gmail.com") == []
+
+    def test_an_id_that_is_no_address_makes_none(self, app: Flask) -> None:
+        assert come(app, unique("idp")).status_code == 200
+
+    def test_a_person_named_like_the_domain_is_left_alone(
+        self, app: Flask, sql: psycopg.Connection
+    ) -> None:
+        domain = f"{unique()}.example"
+        insert_user(sql, username=domain)
+        assert come(app, mail(domain)).status_code == 200
+        assert self.roles(sql, domain) == []
+
+    def test_it_can_be_switched_off(self, environ: dict[str, str], sql: psycopg.Connection) -> None:
+        domain = f"{unique()}.example"
+        with app_with(environ, auth__proxy_header__auto_create_organizations="false") as app:
+            assert come(app, mail(domain)).status_code == 200
+        assert self.roles(sql, domain) == []
+
+
+class TestWithoutAutoCreation:
+    @pytest.fixture
+    def strict(self, environ: dict[str, str]) -> Iterator[Flask]:
+        with app_with(environ, auth__proxy_header__auto_create_users="false") as app:
+            yield app
+
+    def test_strangers_stay_outside(self, strict: Flask) -> None:
+        assert come(strict, mail()).status_code == 401
+
+    def test_an_account_made_by_an_administrator_is_found(
+        self, strict: Flask, sql: psycopg.Connection
+    ) -> None:
+        email = mail()
+        user_id = insert_user(sql, email=email)
+        assert come(strict, unique("idp"), email).json["id"] == str(user_id)
+
+
+def test_switched_off_headers_are_ignored(environ: dict[str, str]) -> None:
+    with app_with(environ, auth__proxy_header__enabled="false") as app:
+        assert come(app, mail()).status_code == 401
+
+
+@pytest.fixture(scope="module")
+def syncing(environ: dict[str, str]) -> Iterator[Flask]:
+    settings = {
+        "auth__proxy_header__import_idp_groups": "true",
+        "auth__proxy_header__blacklisted_sso_groups": "noise",
+    }
+    with app_with(environ, **settings) as app:
+        yield app
+
+
+class TestGroups:
+    @staticmethod
+    def groups(app: Flask, email: str, named: str | None, provider: str = "okta") -> list[str]:
+        headers = {"x-doubleword-sso-provider": provider}
+        if named is not None:
+            headers["x-doubleword-user-groups"] = named
+        me = come(app, email, **headers).json
+        listed = app.test_client(use_cookies=False).get(
+            f"{ADMIN}/users/{me['id']}/groups", headers={"x-doubleword-user": email}
+        )
+        return [group["name"] for group in listed.json]
+
+    def test_groups_follow_the_header(self, syncing: Flask) -> None:
+        email, a, b = mail(), unique("a"), unique("b")
+        assert self.groups(syncing, email, f"{a}, {b}, ,noise") == [a, b, "Everyone"]
+        assert self.groups(syncing, email, None) == [a, b, "Everyone"]
+        assert self.groups(syncing, email, b) == [b, "Everyone"]
+        assert self.groups(syncing, email, "") == ["Everyone"]
+
+    def test_others_keep_their_memberships(self, syncing: Flask) -> None:
+        one, other, name = mail(), mail(), unique("a")
+        self.groups(syncing, one, name)
+        assert self.groups(syncing, other, "") == ["Everyone"]
+        assert self.groups(syncing, one, None) == [name, "Everyone"]
+
+    def test_a_name_from_elsewhere_is_left_alone(
+        self, syncing: Flask, sql: psycopg.Connection
+    ) -> None:
+        email, name = mail(), unique("mine")
+        sql.execute("INSERT INTO groups (name, created_by) VALUES (%s, %s)", (name, NIL))
+        assert self.groups(syncing, email, name) == ["Everyone"]
+        assert self.groups(syncing, email, name, provider="native") == ["Everyone"]
+        assert self.groups(syncing, email, "Everyone") == ["Everyone"]
+
+    def test_groups_of_another_provider_stay(self, syncing: Flask) -> None:
+        email, a, b = mail(), unique("a"), unique("b")
+        self.groups(syncing, email, a, provider="okta")
+        assert self.groups(syncing, email, b, provider="azure") == [a, b, "Everyone"]
+
+    def test_their_members_cannot_be_changed_by_hand(
+        self, syncing: Flask, sql: psycopg.Connection
+    ) -> None:
+        email, name = mail(), unique("a")
+        self.groups(syncing, email, name)
+        row = sql.execute(
+            "SELECT group_id, user_id FROM user_groups JOIN groups g ON g.id = group_id WHERE g.name = %s",
+            (name,),
+        ).fetchone()
+        assert row
+        insert_user(sql, "PLATFORMMANAGER", email="boss@people.example")
+        for method in ("POST", "DELETE"):
+            answer = syncing.test_client().open(
+                f"{ADMIN}/groups/{row[0]}/users/{row[1]}",
+                method=method,
+                headers={"x-doubleword-user": "boss@people.example"},
+            )
+            assert answer.status_code == 403
+            assert "identity provider okta" in answer.json["message"]
