@@ -1,0 +1,263 @@
+import hashlib
+import re
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from flask import Flask
+
+from dwctl.db import db
+from dwctl.identity import api_keys
+from tests.cast import Cast
+from tests.identity.doors import (
+    NIL,
+    NOBODY,
+    Doors,
+    insert_organization,
+    insert_user,
+    unique,
+)
+
+MINE = "/users/current/api-keys"
+FIELDS = {
+    "id", "name", "description", "key_prefix", "purpose", "user_id", "created_by", "created_at", "last_used", "model_access",
+    "requests_per_second", "burst_size",
+}  # fmt: skip
+
+
+def body(**more: Any) -> dict[str, Any]:
+    return {"name": unique("key"), **more}
+
+
+class TestCreate:
+    def test_the_secret_is_shown_once_and_stored_as_its_hash(
+        self, call: Doors, cast: Cast, sql: psycopg.Connection
+    ) -> None:
+        answer = call("alice", "POST", MINE, body(description="for tests"))
+        assert answer.status_code == 201
+        made = answer.json
+        assert set(made) == FIELDS | {"key"}
+        assert re.fullmatch(r"sk-[A-Za-z0-9_-]{43}", made["key"])
+        assert made["key"].startswith(made["key_prefix"])
+        assert len(made["key_prefix"]) == 10
+        assert made["user_id"] == made["created_by"] == str(cast["alice"])
+        assert (made["purpose"], made["last_used"], made["description"]) == ("realtime", None, "for tests")  # fmt: skip
+        row = sql.execute(
+            "SELECT secret_hash FROM api_keys WHERE id = %s", (made["id"],)
+        ).fetchone()
+        assert row == (hashlib.sha256(made["key"].encode()).digest(),)
+        again = call("alice", "GET", f"{MINE}/{made['id']}").json
+        assert again == {name: value for name, value in made.items() if name != "key"}
+        assert made["key"] not in call("alice", "GET", MINE).text
+
+    def test_limits_are_kept(self, call: Doors) -> None:
+        made = call("alice", "POST", MINE, body(requests_per_second=2.5, burst_size=5)).json
+        assert (made["requests_per_second"], made["burst_size"]) == (2.5, 5)
+
+    def test_it_works_at_once(self, call: Doors, cast: Cast) -> None:
+        secret = call("alice", "POST", MINE, body(purpose="platform")).json["key"]
+        assert call.with_key(secret).json["id"] == str(cast["alice"])
+
+    def test_routing_is_told_of_it(self, call: Doors, sql: psycopg.Connection) -> None:
+        sql.execute("LISTEN auth_config_changed")
+        made = call("alice", "POST", MINE, body()).json
+        payloads = [n.payload for n in sql.notifies(timeout=1, stop_after=1)]
+        assert payloads == [f"api_keys:{made['id']}"]
+
+    def test_a_name_is_free_again_once_its_key_is_deleted(self, call: Doors) -> None:
+        wanted = body()
+        first = call("alice", "POST", MINE, wanted).json["id"]
+        taken = call("alice", "POST", MINE, wanted)
+        assert taken.status_code == 409
+        assert (taken.json["message"], taken.json["resource"]) == ("Resource already exists", "unknown")  # fmt: skip
+        call("alice", "DELETE", f"{MINE}/{first}")
+        assert call("alice", "POST", MINE, wanted).status_code == 201
+
+    @pytest.mark.parametrize(
+        ("change", "status", "message"),
+        [
+            ({"name": "  "}, 400, "API key name cannot be empty"),
+            ({"purpose": "batch"}, 400, "Cannot manually create API keys with 'batch' or 'playground' purpose. These are reserved for internal system use."),
+            ({"purpose": "playground"}, 400, "Cannot manually create API keys with 'batch' or 'playground' purpose. These are reserved for internal system use."),
+            ({"purpose": "world"}, 422, "purpose: Must be one of: platform, realtime, batch, playground."),
+            ({"name": None}, 422, "name: Field may not be null."),
+            ({"requests_per_second": 0}, 422, "requests_per_second: Must be greater than 0."),
+            ({"burst_size": 0}, 422, "burst_size: Must be greater than or equal to 1 and less than or equal to 2147483647."),
+            ({"burst_size": 1.5}, 422, "burst_size: Not a valid integer."),
+            ({"member_id": "x"}, 422, "member_id: Not a valid UUID."),
+        ],
+    )  # fmt: skip
+    def test_wrong_keys_are_refused(
+        self, call: Doors, change: dict[str, Any], status: int, message: str
+    ) -> None:
+        for who in ("alice", "admin"):
+            answer = call(who, "POST", MINE, body() | change)
+            assert (answer.status_code, answer.json["message"]) == (status, message)
+
+    def test_an_administrator_makes_one_for_somebody(self, call: Doors, cast: Cast) -> None:
+        made = call("admin", "POST", f"/users/{cast['alice']}/api-keys", body()).json
+        assert made["user_id"] == made["created_by"] == str(cast["alice"])
+        assert call("alice", "GET", f"{MINE}/{made['id']}").status_code == 200
+
+    @pytest.mark.parametrize("nobody", [NIL, NOBODY])
+    def test_nobody_gets_none(self, call: Doors, nobody: str) -> None:
+        answer = call("admin", "POST", f"/users/{nobody}/api-keys", body())
+        assert (answer.status_code, answer.json["message"]) == (404, f"User with ID {nobody} not found")  # fmt: skip
+
+
+class TestRead:
+    def test_newest_first_in_pages(self, call: Doors, sql: psycopg.Connection) -> None:
+        path = f"/users/{insert_user(sql)}/api-keys"
+        names = [call("admin", "POST", path, body()).json["name"] for _ in range(3)]
+        page = call("admin", "GET", f"{path}?limit=2").json
+        assert [key["name"] for key in page["data"]] == names[:0:-1]
+        assert (page["total_count"], page["skip"], page["limit"]) == (3, 0, 2)
+        assert all(set(key) == FIELDS for key in page["data"])
+
+    def test_hidden_and_deleted_keys_are_not_there(
+        self, call: Doors, app: Flask, sql: psycopg.Connection
+    ) -> None:
+        user = insert_user(sql)
+        path = f"/users/{user}/api-keys"
+        deleted = call("admin", "POST", path, body()).json["id"]
+        call("admin", "DELETE", f"{path}/{deleted}")
+        with app.app_context():
+            hidden = api_keys.hidden_key(db.session(), user, user, "batch").id
+            db.session.commit()
+        assert call("admin", "GET", path).json["data"] == []
+        for key in (hidden, deleted):
+            for method in ("GET", "DELETE"):
+                assert call("admin", method, f"{path}/{key}").status_code == 404
+
+    def test_a_key_of_somebody_else_is_404_under_ones_own_name(
+        self, call: Doors, cast: Cast
+    ) -> None:
+        key = call("alice", "POST", MINE, body()).json["id"]
+        for method in ("GET", "DELETE"):
+            answer = call("bob", method, f"{MINE}/{key}")
+            assert (answer.status_code, answer.json["message"]) == (404, f"API key with ID {key} not found")  # fmt: skip
+        assert call("admin", "GET", f"/users/{cast['bob']}/api-keys/{key}").status_code == 404
+        assert call("admin", "GET", f"/users/{cast['alice']}/api-keys/{key}").status_code == 200
+
+    @pytest.mark.parametrize(
+        ("method", "tail", "operation"),
+        [
+            ("GET", "", "Read"),
+            ("GET", f"/{NOBODY}", "Read"),
+            ("POST", "", "Create"),
+            ("DELETE", f"/{NOBODY}", "Delete"),
+        ],
+    )
+    def test_another_users_keys_are_refused(
+        self, call: Doors, cast: Cast, method: str, tail: str, operation: str
+    ) -> None:
+        alice = cast["alice"]
+        answer = call("bob", method, f"/users/{alice}/api-keys{tail}", {} if method == "POST" else None)  # fmt: skip
+        assert answer.status_code == 403
+        assert answer.json["message"] == f"Insufficient permissions to {operation} API keys for user {alice}"  # fmt: skip
+
+    def test_models_are_those_of_the_owners_groups_and_everyone(
+        self, call: Doors, sql: psycopg.Connection
+    ) -> None:
+        user = insert_user(sql)
+        group = call("admin", "POST", "/groups", {"name": unique("team")}).json["id"]
+        call("admin", "POST", f"/groups/{group}/users/{user}")
+        endpoint = sql.execute(
+            "INSERT INTO inference_endpoints (name, url, created_by) VALUES (%s, 'http://x', %s) RETURNING id",
+            (unique("e"), NIL),
+        ).fetchone()
+        assert endpoint
+        models = []
+        for granted_to in (group, NIL, group, None):
+            model = sql.execute(
+                "INSERT INTO deployed_models (model_name, alias, created_by, hosted_on) VALUES ('m', %s, %s, %s) RETURNING id",
+                (unique("m"), NIL, endpoint[0]),
+            ).fetchone()
+            assert model
+            models.append(str(model[0]))
+            if granted_to:
+                sql.execute(
+                    "INSERT INTO deployment_groups (deployment_id, group_id, granted_by) VALUES (%s, %s, %s)",
+                    (model[0], granted_to, NIL),
+                )
+        sql.execute("UPDATE deployed_models SET deleted = true WHERE id = %s", (models[2],))
+        path = f"/users/{user}/api-keys"
+        made = call("admin", "POST", path, body()).json
+        assert made["model_access"] == models[:2]
+        assert call("admin", "GET", path).json["data"][0]["model_access"] == models[:2]
+        assert call("admin", "GET", f"{path}/{made['id']}").json["model_access"] == models[:2]
+
+
+class TestOfAnOrganisation:
+    @pytest.fixture
+    def organization(self, sql: psycopg.Connection, cast: Cast) -> UUID:
+        return insert_organization(sql, owner=cast["alice"], member=cast["bob"])
+
+    def test_each_member_sees_the_keys_they_made(
+        self, call: Doors, cast: Cast, organization: UUID
+    ) -> None:
+        path = f"/users/{organization}/api-keys"
+        made = call("alice", "POST", path, body()).json
+        assert (made["user_id"], made["created_by"]) == (str(organization), str(cast["alice"]))
+        assert call("alice", "GET", path).json["total_count"] == 1
+        assert call("bob", "GET", path).json["total_count"] == 0
+        assert call("bob", "GET", f"{path}/{made['id']}").status_code == 404
+        assert call("bob", "DELETE", f"{path}/{made['id']}").status_code == 404
+        assert call("admin", "GET", path).json["total_count"] == 1
+        assert call("alice", "DELETE", f"{path}/{made['id']}").status_code == 204
+
+    def test_strangers_see_none(self, call: Doors, organization: UUID) -> None:
+        path = f"/users/{organization}/api-keys"
+        assert call("viewer", "GET", path).status_code == 403
+        assert call("viewer", "POST", path, body()).status_code == 403
+
+    def test_an_administrator_makes_one_for_a_member(
+        self, call: Doors, cast: Cast, organization: UUID
+    ) -> None:
+        path = f"/users/{organization}/api-keys"
+        made = call("admin", "POST", path, body(member_id=str(cast["bob"]))).json
+        assert made["created_by"] == str(cast["bob"])
+        own = call("admin", "POST", path, body()).json
+        assert own["created_by"] == str(cast["admin"])
+
+    def test_the_member_must_be_one(self, call: Doors, cast: Cast, organization: UUID) -> None:
+        path = f"/users/{organization}/api-keys"
+        stranger = call("admin", "POST", path, body(member_id=str(cast["viewer"])))
+        assert stranger.status_code == 400
+        person = call("admin", "POST", MINE, body(member_id=str(cast["bob"])))
+        assert person.status_code == 400
+        forbidden = call("alice", "POST", path, body(member_id=str(cast["bob"])))
+        assert forbidden.status_code == 403
+
+    def test_the_same_name_serves_two_members(self, call: Doors, organization: UUID) -> None:
+        path, wanted = f"/users/{organization}/api-keys", body()
+        for who in ("alice", "bob"):
+            assert call(who, "POST", path, wanted).status_code == 201
+
+
+class TestHidden:
+    def test_there_is_one_a_pair_and_purpose(
+        self, app: Flask, cast: Cast, sql: psycopg.Connection
+    ) -> None:
+        owner, creator = insert_organization(sql, owner=cast["alice"]), cast["alice"]
+        with app.app_context():
+            session = db.session()
+            batch = api_keys.hidden_key(session, owner, creator, "batch")
+            assert batch.name == f"Internal batch Key ({str(creator)[:8]})"
+            assert batch.hidden
+            assert batch.secret_hash is None
+            assert api_keys.hidden_key(session, owner, creator, "batch").id == batch.id
+            assert api_keys.hidden_key(session, owner, creator, "playground").id != batch.id
+            own = api_keys.hidden_key(session, creator, creator, "batch")
+            assert own.name == "Internal batch Key"
+
+    def test_a_name_that_is_taken_is_no_obstacle(
+        self, app: Flask, call: Doors, sql: psycopg.Connection
+    ) -> None:
+        user = insert_user(sql)
+        call("admin", "POST", f"/users/{user}/api-keys", body(name="Internal batch Key"))
+        with app.app_context():
+            key = api_keys.hidden_key(db.session(), user, user, "batch")
+            assert key.hidden
+            assert key.name.startswith("Internal batch Key ")
