@@ -1,0 +1,231 @@
+"""What is shown of models, and to whom: the members that a role may see, and what was asked to be included."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dwctl import clock
+from dwctl.access.caller import Caller
+from dwctl.access.permissions import Operation, Resource, may_all
+from dwctl.billing import price_list
+from dwctl.billing.money import price_text
+from dwctl.billing.tables import Tariff
+from dwctl.billing.tariffs import BATCH
+from dwctl.catalog import metrics, rules
+from dwctl.catalog.models import LIMITS
+from dwctl.catalog.tables import DeployedModel, Endpoint, ModelAccess
+from dwctl.identity.tables import Group
+
+NO_STATUS = {
+    "probe_id": None,
+    "active": False,
+    "interval_seconds": None,
+    "last_check": None,
+    "last_success": None,
+    "uptime_percentage": None,
+}
+"""The probe state of a model without a probe."""
+
+_NEEDED = {
+    "groups": Resource.GROUPS,
+    "metrics": Resource.ANALYTICS,
+    "endpoints": Resource.MODELS,
+    "components": Resource.MODELS,
+}
+"""Includes that not everybody may have, and the resource that one must be able to read all of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What one caller sees of models: rate limits, the author, how calls are routed, prices, deleted models; and the includes."""
+
+    limits: bool
+    author: bool
+    routing: bool
+    prices: bool
+    lifecycle: bool
+    include: frozenset[str]
+
+    @classmethod
+    def of(cls, caller: Caller, include: Collection[str] = ()) -> Self:
+        """The sight of a caller; includes that the caller may not have are dropped."""
+
+        def reads(resource: Resource) -> bool:
+            return may_all(caller, resource, Operation.READ)
+
+        return cls(
+            limits=reads(Resource.MODEL_RATE_LIMITS),
+            author=reads(Resource.USERS),
+            routing=reads(Resource.MODELS),
+            prices=reads(Resource.PRICING),
+            lifecycle=reads(Resource.SYSTEM),
+            include=frozenset(
+                name for name in include if name not in _NEEDED or reads(_NEEDED[name])
+            ),
+        )
+
+
+def describe(
+    session: Session, models: Sequence[DeployedModel], sight: Sight
+) -> list[dict[str, Any]]:
+    """The models as `ModelSchema` takes them, with the includes; provider prices are always among them for those who see prices."""
+    found = changed(session, models, sight)
+    for model, shown in zip(models, found, strict=True):
+        if sight.prices and (pricing := _provider_pricing(model)):
+            shown["provider_pricing"] = pricing
+    for name, include in _INCLUDES.items():
+        if name in sight.include:
+            include(session, models, found, sight)
+    return found
+
+
+def changed(
+    session: Session, models: Sequence[DeployedModel], sight: Sight
+) -> list[dict[str, Any]]:
+    """The models as the answer to a change shows them: without includes and provider prices."""
+    ruled = rules.of_models(session, [m.id for m in models]) if sight.routing else {}
+    return [_base(model, sight) | _rules(ruled.get(model.id)) for model in models]
+
+
+def _base(model: DeployedModel, sight: Sight) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "id": model.id,
+        "model_name": model.model_name,
+        "alias": model.alias,
+        "description": model.description,
+        "model_type": model.type,
+        "capabilities": model.capabilities,
+        "created_at": model.created_at,
+        "updated_at": model.updated_at,
+    }
+    further: dict[str, Any] = {
+        "display_name": model.display_name,
+        "hosted_on": model.hosted_on,
+        "allowed_batch_completion_windows": model.allowed_batch_completion_windows,
+        "metadata": model.info or None,
+    }
+    if sight.author:
+        further["created_by"] = model.created_by
+    if sight.limits:
+        further |= {name: getattr(model, name) for name in LIMITS}
+    if sight.routing:
+        further |= _routing(model)
+    if sight.lifecycle:
+        further |= {"activity_status": model.status, "deleted": model.deleted}
+    return shown | {name: value for name, value in further.items() if value is not None}
+
+
+def _routing(model: DeployedModel) -> dict[str, Any]:
+    return {
+        "is_composite": model.is_composite,
+        "sanitize_responses": model.sanitize_responses,
+        "trusted": model.trusted,
+        "open_responses_adapter": model.open_responses_adapter is not False,
+        "forward_service_tier": model.forward_service_tier,
+    }
+
+
+def _rules(found: Sequence[rules.Rule] | None) -> dict[str, Any]:
+    if not found:
+        return {}
+    return {
+        "traffic_routing_rules": [
+            {"api_key_purpose": rule.api_key_purpose, "action": _action(rule)} for rule in found
+        ]
+    }
+
+
+def _action(rule: rules.Rule) -> dict[str, str]:
+    if rule.target is None:
+        return {"type": "deny"}
+    return {"type": "redirect", "target": rule.target}
+
+
+def _provider_pricing(model: DeployedModel) -> Mapping[str, Any] | None:
+    rate, ratio = model.downstream_hourly_rate, model.downstream_input_token_cost_ratio
+    if model.downstream_pricing_mode == "per_token":
+        prices = {
+            "input_price_per_token": model.downstream_input_price_per_token,
+            "output_price_per_token": model.downstream_output_price_per_token,
+        }
+        texts = {name: None if v is None else price_text(v) for name, v in prices.items()}
+        return {"mode": "per_token", **texts}
+    if model.downstream_pricing_mode == "hourly" and rate is not None and ratio is not None:
+        return {"mode": "hourly", "rate": f"{rate:f}", "input_token_cost_ratio": f"{ratio:f}"}
+    return None
+
+
+Shown = list[dict[str, Any]]
+
+
+def _include_groups(
+    session: Session, models: Sequence[DeployedModel], shown: Shown, _sight: Sight
+) -> None:
+    rows = session.execute(
+        select(ModelAccess.deployment_id, Group)
+        .join(Group, Group.id == ModelAccess.group_id)
+        .where(ModelAccess.deployment_id.in_([model.id for model in models]))
+        .order_by(ModelAccess.granted_at, ModelAccess.id)
+    )
+    groups: dict[UUID, list[Group]] = {}
+    for model_id, group in rows:
+        groups.setdefault(model_id, []).append(group)
+    for one in shown:
+        one["groups"] = groups.get(one["id"], [])
+
+
+def _include_metrics(
+    session: Session, models: Sequence[DeployedModel], shown: Shown, _sight: Sight
+) -> None:
+    found = metrics.of_models(session, {model.alias for model in models}, clock.now())
+    for one in shown:
+        one["metrics"] = found[one["alias"]]
+
+
+def _include_status(
+    _session: Session, _models: Sequence[DeployedModel], shown: Shown, _sight: Sight
+) -> None:
+    for one in shown:
+        one["status"] = NO_STATUS
+
+
+def _include_pricing(
+    session: Session, models: Sequence[DeployedModel], shown: Shown, sight: Sight
+) -> None:
+    found = price_list.current(session, [model.id for model in models])
+    for model, one in zip(models, shown, strict=True):
+        tariffs = found.get(model.id, [])
+        one["tariffs"] = [t for t in tariffs if sight.prices or _offered(model, t)]
+
+
+def _offered(model: DeployedModel, tariff: Tariff) -> bool:
+    """Whether calls at this tariff are possible: not a batch in a window that the model does not have."""
+    windows = model.allowed_batch_completion_windows
+    if tariff.api_key_purpose != BATCH or windows is None:
+        return True
+    return tariff.completion_window in windows
+
+
+def _include_endpoints(
+    session: Session, models: Sequence[DeployedModel], shown: Shown, _sight: Sight
+) -> None:
+    ids = {model.hosted_on for model in models if model.hosted_on}
+    endpoints = {row.id: row for row in session.scalars(select(Endpoint).where(Endpoint.id.in_(ids)))}  # fmt: skip
+    for model, one in zip(models, shown, strict=True):
+        if model.hosted_on in endpoints:
+            one["endpoint"] = endpoints[model.hosted_on]
+
+
+_INCLUDES = {
+    "groups": _include_groups,
+    "metrics": _include_metrics,
+    "status": _include_status,
+    "pricing": _include_pricing,
+    "endpoints": _include_endpoints,
+}

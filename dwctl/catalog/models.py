@@ -1,0 +1,171 @@
+"""Models under change: made by hand on an endpoint, changed, deleted. Their prices and traffic rules go with them in one transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from dwctl import clock
+from dwctl.billing import price_list
+from dwctl.catalog import rules
+from dwctl.catalog.tables import DeployedModel, Endpoint
+from dwctl.errors import Invalid, NotFound
+
+CLEARABLE = frozenset(
+    {
+        "display_name",
+        "description",
+        "model_type",
+        "capabilities",
+        "requests_per_second",
+        "burst_size",
+        "capacity",
+        "batch_capacity",
+        "throughput",
+        "allowed_batch_completion_windows",
+        "traffic_routing_rules",
+    }
+)
+"""Fields that null clears; null leaves the others as they are."""
+
+LIMITS = ("requests_per_second", "burst_size", "capacity", "batch_capacity", "throughput")
+MAX_METADATA_BYTES = 16_384
+MAX_EXTRA_KEYS = 50
+
+_COLUMNS = {"model_type": "type", "metadata": "info"}
+"""Fields whose column has another name."""
+_ELSEWHERE = frozenset({"tariffs", "traffic_routing_rules", "provider_pricing"})
+
+
+def load(session: Session, model_id: UUID, *, lock: bool = False) -> DeployedModel:
+    """The model, deleted or not; locked until the end of the transaction on request. Raises NotFound."""
+    found = session.get(DeployedModel, model_id, with_for_update=lock or None)
+    if found is None:
+        raise NotFound(f"Deployment with ID {model_id} not found")
+    return found
+
+
+def create(
+    session: Session, fields: Mapping[str, Any], *, created_by: UUID, windows: Collection[str]
+) -> DeployedModel:
+    """Add a standard model. `windows` are the completion windows that batches may have here.
+
+    Raises: NotFound for an unknown endpoint, Invalid and Conflict for what a field's rule refuses; a taken alias breaks the unique index.
+    """
+    given = {name: value for name, value in fields.items() if value is not None}
+    given["model_name"], given["alias"] = _names(fields["model_name"], fields.get("alias"))
+    if session.get(Endpoint, given["hosted_on"]) is None:
+        raise NotFound(f"endpoint with ID {given['hosted_on']} not found")
+    _check(given, windows)
+    model = DeployedModel(created_by=created_by)
+    _set_columns(model, given)
+    session.add(model)
+    session.flush()
+    _set_others(session, model, given)
+    return model
+
+
+def update(
+    session: Session, model: DeployedModel, changes: Mapping[str, Any], *, windows: Collection[str]
+) -> None:
+    """Change the fields that are given; null clears those in CLEARABLE and leaves the others. Raises as `create` does."""
+    given = {
+        name: value for name, value in changes.items() if value is not None or name in CLEARABLE
+    }
+    if "alias" in given:
+        _, given["alias"] = _names(model.model_name, given["alias"])
+    _check(given, windows)
+    _set_columns(model, given)
+    model.updated_at = clock.now()
+    session.flush()
+    _set_others(session, model, given)
+
+
+def delete(session: Session, model_id: UUID) -> None:
+    """Delete a model softly, which frees its alias; again changes nothing. Raises NotFound for an id that never was."""
+    model = session.get(DeployedModel, model_id)
+    if model is None:
+        raise NotFound
+    if not model.deleted:
+        model.deleted = True
+        model.updated_at = clock.now()
+        session.flush()
+
+
+def _names(model_name: str, alias: str | None) -> tuple[str, str]:
+    names = model_name.strip(), (model_name if alias is None else alias).strip()
+    if not all(names):
+        raise Invalid("Model name and alias must not be empty or whitespace")
+    return names
+
+
+def _check(given: Mapping[str, Any], windows: Collection[str]) -> None:
+    for name in LIMITS:
+        value = given.get(name)
+        if value is not None and not 0 < value < 2**31:
+            raise Invalid(f"{name} must be greater than zero and below 2^31", param=name)
+    for window in given.get("allowed_batch_completion_windows") or ():
+        if window not in windows:
+            raise Invalid(
+                f"Invalid batch completion window '{window}'. Configured windows: {', '.join(windows)}"
+            )
+    _check_metadata(given.get("metadata") or {})
+
+
+def _check_metadata(metadata: Mapping[str, Any]) -> None:
+    if len(metadata.get("extra") or ()) > MAX_EXTRA_KEYS:
+        raise Invalid(f"metadata.extra has more than {MAX_EXTRA_KEYS} keys")
+    if len(json.dumps(metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
+        raise Invalid(f"metadata is larger than {MAX_METADATA_BYTES} bytes")
+
+
+def _set_columns(model: DeployedModel, given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        if name not in _ELSEWHERE:
+            setattr(model, _COLUMNS.get(name, name), value)
+    if "provider_pricing" in given:
+        _set_provider_pricing(model, given["provider_pricing"])
+
+
+def _set_others(session: Session, model: DeployedModel, given: Mapping[str, Any]) -> None:
+    if "tariffs" in given:
+        wanted = [price_list.NewTariff(**tariff) for tariff in given["tariffs"]]
+        price_list.replace(session, model.id, wanted)
+    if "traffic_routing_rules" in given:
+        wanted_rules = [
+            rules.Rule(
+                rule["api_key_purpose"], rule["action"]["type"], rule["action"].get("target")
+            )
+            for rule in given["traffic_routing_rules"] or ()
+        ]
+        rules.replace(session, model, wanted_rules)
+
+
+def _set_provider_pricing(model: DeployedModel, pricing: Mapping[str, Any]) -> None:
+    """What the operator pays. Fields that are absent stay; another mode begins empty."""
+    mode = pricing["mode"]
+    if mode == "no_change":
+        return
+    if mode != model.downstream_pricing_mode:
+        model.downstream_input_price_per_token = None
+        model.downstream_output_price_per_token = None
+        model.downstream_hourly_rate = None
+        model.downstream_input_token_cost_ratio = None
+    model.downstream_pricing_mode = mode
+    for name, value in pricing.items():
+        if name != "mode":
+            _set_provider_price(model, name, value)
+
+
+def _set_provider_price(model: DeployedModel, name: str, value: Any) -> None:
+    if value is not None and value < 0:
+        raise Invalid(f"provider_pricing.{name} must not be negative")
+    if name == "input_token_cost_ratio" and value is not None and value > 1:
+        raise Invalid("provider_pricing.input_token_cost_ratio must be between 0 and 1")
+    if value is not None or name.endswith("_per_token"):
+        column = "hourly_rate" if name == "rate" else name
+        setattr(model, f"downstream_{column}", value)

@@ -1,0 +1,189 @@
+"""`/endpoints`: upstream servers and the models on their lists."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select
+
+from dwctl.access import guard
+from dwctl.access.permissions import Operation, Resource
+from dwctl.catalog import discovery, endpoints
+from dwctl.catalog.discovery import DiscoveryFailed, ListedModel, Server
+from dwctl.catalog.endpoints import Synchronised
+from dwctl.catalog.schemas import (
+    EndpointCreate,
+    EndpointSchema,
+    EndpointUpdate,
+    EndpointValidate,
+    SynchronisedSchema,
+    ValidationSchema,
+)
+from dwctl.catalog.tables import Endpoint
+from dwctl.db import db
+from dwctl.errors import DwctlError
+from dwctl.web import current
+from dwctl.web.pagination import PageQuery
+from dwctl.web.schemas import Blueprint
+
+log = logging.getLogger(__name__)
+
+blueprint = Blueprint("endpoints", __name__, description="Upstream inference servers.")
+guard.protect(blueprint)
+
+
+@blueprint.route("/endpoints", methods=["GET"])
+@guard.requires(Resource.ENDPOINTS, Operation.READ)
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.response(200, EndpointSchema(many=True))
+def list_endpoints(query: dict[str, Any]) -> tuple[Sequence[Endpoint], int, dict[str, str]]:
+    """List endpoints, newest first. The header X-Total-Count says how many there are."""
+    total = db.session.scalar(select(func.count()).select_from(Endpoint))
+    rows = db.session.scalars(
+        select(Endpoint)
+        .order_by(Endpoint.created_at.desc(), Endpoint.id.desc())
+        .offset(query["skip"])
+        .limit(query["limit"])
+    ).all()
+    return rows, 200, {"X-Total-Count": str(total)}
+
+
+@blueprint.route("/endpoints", methods=["POST"])
+@guard.requires(Resource.ENDPOINTS, Operation.CREATE)
+@blueprint.arguments(EndpointCreate)
+@blueprint.response(201, EndpointSchema)
+def create_endpoint(new: dict[str, Any]) -> Endpoint:
+    """Add an endpoint and, unless `sync` is false, the models on its list."""
+    new["url"] = discovery.normalise_url(new["url"])
+    sync, skip_fetch = _sync_wanted(new), new.pop("skip_fetch")
+    aliases = new.pop("alias_mapping", None) or {}
+    fields = {name: value for name, value in new.items() if value is not None}
+    names: Sequence[str] = ()
+    if sync and skip_fetch:
+        names = fields.get("model_filter") or ()
+    elif sync:
+        names = _names(_new_server(fields))
+    made = endpoints.create(
+        db.session(),
+        current.parts().sealer,
+        fields,
+        endpoints.choose(names, fields.get("model_filter"), aliases),
+        created_by=guard.identify().user_id,
+    )
+    db.session.commit()
+    return made
+
+
+@blueprint.route("/endpoints/validate", methods=["POST"])
+@guard.requires(Resource.ENDPOINTS, Operation.UPDATE)
+@blueprint.arguments(EndpointValidate)
+@blueprint.response(200, ValidationSchema)
+def validate_endpoint(candidate: dict[str, Any]) -> dict[str, Any]:
+    """Try an endpoint out: its models, or why they could not be listed."""
+    if candidate["type"] == "existing":
+        server = _known_server(candidate["endpoint_id"])
+    else:
+        server = _new_server({**candidate, "url": discovery.normalise_url(candidate["url"])})
+    try:
+        listed = _ask(server, current.settings().upstream.validate_timeout)
+    except DiscoveryFailed as error:
+        return {"status": "error", "models": None, "error": error.message}
+    if not listed:
+        return {"status": "error", "models": None, "error": "The endpoint lists no models"}
+    return {"status": "success", "models": {"object": "list", "data": listed}, "error": None}
+
+
+@blueprint.route("/endpoints/<id:id>", methods=["GET"])
+@guard.requires(Resource.ENDPOINTS, Operation.READ)
+@blueprint.response(200, EndpointSchema)
+def get_endpoint(id: UUID) -> Endpoint:
+    """Read one endpoint."""
+    return endpoints.load(db.session(), id)
+
+
+@blueprint.route("/endpoints/<id:id>", methods=["PATCH"])
+@guard.requires(Resource.ENDPOINTS, Operation.UPDATE)
+@blueprint.arguments(EndpointUpdate)
+@blueprint.response(200, EndpointSchema)
+def update_endpoint(changes: dict[str, Any], id: UUID) -> Endpoint:
+    """Change an endpoint. With `alias_mapping` its models follow at once, else they are synchronised with its list."""
+    session = db.session()
+    if changes.get("url") is not None:
+        changes["url"] = discovery.normalise_url(changes["url"])
+    aliases = changes.pop("alias_mapping", None)
+    endpoint = endpoints.load(session, id, lock=True)
+    endpoints.update(session, current.parts().sealer, endpoint, changes)
+    if aliases is not None:
+        endpoints.remap(session, endpoint, aliases)
+    session.commit()
+    session.refresh(endpoint)
+    if aliases is None:
+        # The answer is the endpoint as it was saved; what follows cannot change it.
+        session.expunge(endpoint)
+        _synchronise_quietly(id)
+    return endpoint
+
+
+@blueprint.route("/endpoints/<id:id>", methods=["DELETE"])
+@guard.requires(Resource.ENDPOINTS, Operation.DELETE)
+@blueprint.response(204)
+def delete_endpoint(id: UUID) -> None:
+    """Delete an endpoint with its models, their grants and tariffs."""
+    db.session.delete(endpoints.load(db.session(), id))
+    db.session.commit()
+
+
+@blueprint.route("/endpoints/<id:id>/synchronize", methods=["POST"])
+@guard.requires(Resource.ENDPOINTS, Operation.UPDATE)
+@blueprint.response(200, SynchronisedSchema)
+def synchronize_endpoint(id: UUID) -> Synchronised:
+    """Bring the endpoint's models in line with its list."""
+    return _synchronise(id)
+
+
+def _sync_wanted(new: dict[str, Any]) -> bool:
+    sync, other_name = new.pop("sync", None), new.pop("auto_sync_models", None)
+    if sync is None:
+        sync = other_name
+    return sync is not False
+
+
+def _new_server(fields: dict[str, Any]) -> Server:
+    names = ("url", "api_key", "auth_header_name", "auth_header_prefix")
+    given = {name: fields[name] for name in names if fields.get(name) is not None}
+    return Server(**{"api_key": None, **given})
+
+
+def _known_server(endpoint_id: UUID) -> Server:
+    return endpoints.server_of(endpoints.load(db.session(), endpoint_id), current.parts().sealer)
+
+
+def _ask(server: Server, timeout_s: float) -> list[ListedModel]:
+    # The connection goes back first: somebody else's server may take its time.
+    db.session.rollback()
+    return discovery.list_models(server, timeout_s=timeout_s)
+
+
+def _names(server: Server) -> list[str]:
+    return [listed.id for listed in _ask(server, current.settings().upstream.models_timeout)]
+
+
+def _synchronise(endpoint_id: UUID) -> Synchronised:
+    names = _names(_known_server(endpoint_id))
+    done = endpoints.synchronise(db.session(), endpoint_id, names)
+    db.session.commit()
+    return done
+
+
+def _synchronise_quietly(endpoint_id: UUID) -> None:
+    try:
+        _synchronise(endpoint_id)
+    except DwctlError as error:
+        db.session.rollback()
+        log.warning(
+            "endpoint not synchronised",
+            extra={"endpoint_id": str(endpoint_id), "reason": error.message},
+        )

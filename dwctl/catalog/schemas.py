@@ -1,0 +1,419 @@
+"""Endpoints, models and their parts on the wire."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from marshmallow import ValidationError, fields, post_dump, post_load, validate, validates_schema
+
+from dwctl.billing.money import price_text
+from dwctl.catalog.search import ORDERS
+from dwctl.identity.schemas import GroupSchema
+from dwctl.web.pagination import PageQuery
+from dwctl.web.schemas import ApiSchema, Instant, Money, Text, TrueOrFalse
+
+PURPOSES = ("platform", "realtime", "batch", "playground")
+MODEL_TYPES = ("CHAT", "EMBEDDINGS", "RERANKER")
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def not_blank(value: str) -> None:
+    """A marshmallow check."""
+    if not value.strip():
+        raise ValidationError("Must not be blank.")
+
+
+def header_name(value: str) -> None:
+    """A marshmallow check: what HTTP allows as a name."""
+    if not _HEADER_NAME.fullmatch(value):
+        raise ValidationError("Not a valid HTTP header name.")
+
+
+def header_value(value: str) -> None:
+    """A marshmallow check: what HTTP can carry in a header."""
+    try:
+        value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValidationError("Not possible in an HTTP header.") from None
+    if not value.isprintable():
+        raise ValidationError("Not possible in an HTTP header.")
+
+
+class EndpointSchema(ApiSchema):
+    """An upstream inference server. Its API key is never shown."""
+
+    id = fields.UUID()
+    name = fields.String()
+    description = fields.String(allow_none=True)
+    url = fields.String()
+    model_filter = fields.List(fields.String(), allow_none=True)
+    requires_api_key = fields.Function(
+        lambda endpoint: endpoint.api_key_sealed is not None, metadata={"type": "boolean"}
+    )
+    auth_header_name = fields.String()
+    auth_header_prefix = fields.String()
+    created_by = fields.UUID()
+    created_at = Instant()
+    updated_at = Instant()
+
+
+class EndpointFields(ApiSchema):
+    """What can be set and changed. In a change null clears `description`, `api_key` and `model_filter`."""
+
+    description = Text(allow_none=True)
+    api_key = Text(allow_none=True, validate=header_value)
+    model_filter = fields.List(Text(validate=not_blank), allow_none=True)
+    alias_mapping = fields.Dict(keys=Text(), values=Text(validate=not_blank), allow_none=True)
+    auth_header_name = Text(allow_none=True, validate=header_name)
+    auth_header_prefix = Text(allow_none=True, validate=header_value)
+
+    @post_load
+    def trim_aliases(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
+        """Aliases have no white space around them."""
+        if data.get("alias_mapping") is not None:
+            data["alias_mapping"] = {k: v.strip() for k, v in data["alias_mapping"].items()}
+        return data
+
+
+class EndpointCreate(EndpointFields):
+    """`sync` (or `auto_sync_models`) adds the server's models; with `skip_fetch` those that `model_filter` names, unasked."""
+
+    name = Text(required=True, validate=not_blank)
+    url = Text(required=True)
+    sync = fields.Boolean(allow_none=True)
+    auto_sync_models = fields.Boolean(
+        allow_none=True, metadata={"description": "Another name of `sync`, which wins."}
+    )
+    skip_fetch = fields.Boolean(load_default=False)
+
+
+class EndpointUpdate(EndpointFields):
+    """Absent fields stay as they are."""
+
+    name = Text(allow_none=True, validate=not_blank)
+    url = Text(allow_none=True)
+
+
+class EndpointValidate(ApiSchema):
+    """Either a new server, or one that is known."""
+
+    type = fields.String(required=True, validate=validate.OneOf(("new", "existing")))
+    url = Text()
+    api_key = Text(allow_none=True, validate=header_value)
+    auth_header_name = Text(allow_none=True, validate=header_name)
+    auth_header_prefix = Text(allow_none=True, validate=header_value)
+    endpoint_id = fields.UUID()
+
+    @validates_schema
+    def needs_its_half(self, data: dict[str, Any], **_kwargs: Any) -> None:
+        """A new server needs its URL, a known one its id."""
+        needed = "url" if data["type"] == "new" else "endpoint_id"
+        if needed not in data:
+            raise ValidationError("Missing data for required field.", needed)
+
+
+class ListedModelSchema(ApiSchema):
+    """A model as an upstream server lists it."""
+
+    id = fields.String()
+    object = fields.String()
+    created = fields.Integer(allow_none=True)
+    owned_by = fields.String()
+
+
+class ListedModels(ApiSchema):
+    """OpenAI's list."""
+
+    object = fields.String()
+    data = fields.List(fields.Nested(ListedModelSchema))
+
+
+class ValidationSchema(ApiSchema):
+    """`status` is success, with the models, or error, with the reason."""
+
+    status = fields.String()
+    models = fields.Nested(ListedModels, allow_none=True)
+    error = fields.String(allow_none=True)
+
+
+class SynchronisedSchema(ApiSchema):
+    """What a synchronisation found and changed."""
+
+    endpoint_id = fields.UUID()
+    changes_made = fields.Integer()
+    new_models_created = fields.Integer()
+    models_reactivated = fields.Integer()
+    models_deactivated = fields.Integer()
+    models_deleted = fields.Integer()
+    total_models_fetched = fields.Integer()
+    filtered_models_count = fields.Integer()
+    synced_at = Instant()
+
+
+class TariffSchema(ApiSchema):
+    """A tariff in force, in USD per token. Without a purpose it only informs."""
+
+    id = fields.UUID()
+    deployed_model_id = fields.UUID()
+    name = fields.String()
+    input_price_per_token = fields.Function(
+        lambda tariff: price_text(tariff.input_price_per_token), metadata={"type": "string"}
+    )
+    output_price_per_token = fields.Function(
+        lambda tariff: price_text(tariff.output_price_per_token), metadata={"type": "string"}
+    )
+    api_key_purpose = fields.String(allow_none=True)
+    completion_window = fields.String()
+    valid_from = Instant()
+    valid_until = Instant(allow_none=True)
+    is_active = fields.Function(
+        lambda tariff: tariff.valid_until is None, metadata={"type": "boolean"}
+    )
+
+    @post_dump
+    def drop_no_window(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
+        """The window is there only where there is one."""
+        if data.get("completion_window") is None:
+            data.pop("completion_window", None)
+        return data
+
+
+class TariffCreate(ApiSchema):
+    """A tariff of the set that is wanted. One with purpose batch needs a window."""
+
+    name = Text(required=True)
+    input_price_per_token = Money(required=True)
+    output_price_per_token = Money(required=True)
+    api_key_purpose = fields.String(allow_none=True, validate=validate.OneOf(PURPOSES))
+    completion_window = Text(allow_none=True)
+
+
+class ActionSchema(ApiSchema):
+    """Refuse, or serve by another model (`target` is its alias)."""
+
+    type = fields.String(required=True, validate=validate.OneOf(("deny", "redirect")))
+    target = Text(allow_none=True)
+
+
+class RuleSchema(ApiSchema):
+    """What happens to calls by keys of one purpose."""
+
+    api_key_purpose = fields.String(required=True, validate=validate.OneOf(PURPOSES))
+    action = fields.Nested(ActionSchema, required=True)
+
+
+class MetadataSchema(ApiSchema):
+    """What a model is, for people who choose one. Replaced as a whole."""
+
+    provider = Text(allow_none=True)
+    display_category = fields.String(
+        allow_none=True, validate=validate.OneOf(("generation", "embedding", "ocr"))
+    )
+    intelligence_index = fields.Float(allow_none=True)
+    context_window = fields.Integer(strict=True, allow_none=True)
+    released_at = fields.Date(allow_none=True)
+    quantization = Text(allow_none=True)
+    attribution = Text(allow_none=True)
+    extra = fields.Dict(keys=Text(), allow_none=True)
+
+    @post_load
+    def keep_what_is_set(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
+        """As it is stored: unset members are left out, the date is text."""
+        if data.get("released_at") is not None:
+            data["released_at"] = data["released_at"].isoformat()
+        return {name: value for name, value in data.items() if value is not None}
+
+
+class ProviderPricingSchema(ApiSchema):
+    """What the operator pays; informs, is never billed. Mode per_token has the two prices, hourly has rate and ratio."""
+
+    mode = fields.String(required=True, validate=validate.OneOf(("per_token", "hourly")))
+    input_price_per_token = Money(allow_none=True)
+    output_price_per_token = Money(allow_none=True)
+    rate = Money(allow_none=True)
+    input_token_cost_ratio = Money(allow_none=True)
+
+    _MODES = {
+        "per_token": ("mode", "input_price_per_token", "output_price_per_token"),
+        "hourly": ("mode", "rate", "input_token_cost_ratio"),
+        "no_change": ("mode",),
+    }
+
+    @post_load
+    def keep_fields_of_the_mode(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
+        """Fields of another mode mean nothing."""
+        return {name: data[name] for name in self._MODES[data["mode"]] if name in data}
+
+
+class ProviderPricingCreate(ProviderPricingSchema):
+    """Both fields of mode hourly are needed."""
+
+    @validates_schema
+    def hourly_is_complete(self, data: dict[str, Any], **_kwargs: Any) -> None:
+        """An hourly price without its ratio says nothing."""
+        for name in ("rate", "input_token_cost_ratio") if data.get("mode") == "hourly" else ():
+            if data.get(name) is None:
+                raise ValidationError("Missing data for required field.", name)
+
+
+class ProviderPricingUpdate(ProviderPricingSchema):
+    """Absent fields stay as they are; null clears a price per token."""
+
+    mode = fields.String(
+        required=True, validate=validate.OneOf(("per_token", "hourly", "no_change"))
+    )
+
+
+class ModelFields(ApiSchema):
+    """What can be set and changed."""
+
+    alias = Text(allow_none=True)
+    display_name = Text(allow_none=True)
+    description = Text(allow_none=True)
+    model_type = fields.String(allow_none=True, validate=validate.OneOf(MODEL_TYPES))
+    capabilities = fields.List(Text(), allow_none=True)
+    requests_per_second = fields.Float(allow_none=True)
+    burst_size = fields.Integer(strict=True, allow_none=True)
+    capacity = fields.Integer(strict=True, allow_none=True)
+    batch_capacity = fields.Integer(strict=True, allow_none=True)
+    throughput = fields.Float(allow_none=True)
+    sanitize_responses = fields.Boolean(allow_none=True)
+    trusted = fields.Boolean(allow_none=True)
+    open_responses_adapter = fields.Boolean(allow_none=True)
+    forward_service_tier = fields.Boolean(allow_none=True)
+    allowed_batch_completion_windows = fields.List(Text(), allow_none=True)
+    tariffs = fields.List(fields.Nested(TariffCreate), allow_none=True)
+    traffic_routing_rules = fields.List(fields.Nested(RuleSchema), allow_none=True)
+    metadata = fields.Nested(MetadataSchema, allow_none=True)
+
+
+class ModelCreate(ModelFields):
+    """A standard model runs on one endpoint (`hosted_on`)."""
+
+    type = fields.String(required=True, validate=validate.OneOf(("standard", "composite")))
+    model_name = Text(required=True)
+    hosted_on = fields.UUID()
+    provider_pricing = fields.Nested(ProviderPricingCreate, allow_none=True)
+
+    @validates_schema
+    def standard_is_hosted(self, data: dict[str, Any], **_kwargs: Any) -> None:
+        """A standard model needs its endpoint."""
+        if data["type"] == "standard" and "hosted_on" not in data:
+            raise ValidationError("Missing data for required field.", "hosted_on")
+
+
+class ModelUpdate(ModelFields):
+    """Absent fields stay as they are; null clears what can be empty. `tariffs` replaces the current set."""
+
+    provider_pricing = fields.Nested(ProviderPricingUpdate, allow_none=True)
+
+
+class SightQuery(ApiSchema):
+    """What of a model is shown. `deleted` and `inactive` are for those who administer the system."""
+
+    include = fields.String(load_default=None)
+    deleted = TrueOrFalse(load_default=False)
+    inactive = TrueOrFalse(load_default=False)
+
+
+class ModelQuery(PageQuery, SightQuery):
+    """Filters and order of the list."""
+
+    endpoint = fields.UUID(load_default=None)
+    group = fields.String(
+        load_default=None, metadata={"description": "Group ids, comma-separated: any of them."}
+    )
+    accessible = TrueOrFalse(load_default=False)
+    search = Text(load_default=None)
+    is_composite = TrueOrFalse(load_default=None)
+    provider = Text(load_default=None)
+    model_type = fields.String(load_default=None, validate=validate.OneOf(MODEL_TYPES))
+    capability = Text(load_default=None)
+    sort = fields.String(load_default="created_at", validate=validate.OneOf(tuple(ORDERS)))
+    sort_direction = fields.String(load_default=None, validate=validate.OneOf(("asc", "desc")))
+
+
+class PointSchema(ApiSchema):
+    """Calls within ten minutes."""
+
+    timestamp = Instant()
+    requests = fields.Integer()
+
+
+class MetricsSchema(ApiSchema):
+    """How much a model is used: all time, and the last two hours."""
+
+    avg_latency_ms = fields.Float(allow_none=True)
+    total_requests = fields.Integer()
+    total_input_tokens = fields.Integer()
+    total_output_tokens = fields.Integer()
+    last_active_at = Instant(allow_none=True)
+    time_series = fields.List(fields.Nested(PointSchema))
+
+
+class StatusSchema(ApiSchema):
+    """What its probe says of a model; all empty without one."""
+
+    probe_id = fields.UUID(allow_none=True)
+    active = fields.Boolean()
+    interval_seconds = fields.Integer(allow_none=True)
+    last_check = Instant(allow_none=True)
+    last_success = fields.Boolean(allow_none=True)
+    uptime_percentage = fields.Float(allow_none=True)
+
+
+class ModelSchema(ApiSchema):
+    """A model. Members that have no value, were not asked for or are not the caller's to see are absent."""
+
+    id = fields.UUID()
+    model_name = fields.String()
+    alias = fields.String()
+    display_name = fields.String()
+    description = fields.String(allow_none=True)
+    model_type = fields.String(allow_none=True)
+    capabilities = fields.List(fields.String(), allow_none=True)
+    created_by = fields.UUID()
+    hosted_on = fields.UUID()
+    created_at = Instant()
+    updated_at = Instant()
+    requests_per_second = fields.Float()
+    burst_size = fields.Integer()
+    capacity = fields.Integer()
+    batch_capacity = fields.Integer()
+    throughput = fields.Float()
+    groups = fields.List(fields.Nested(GroupSchema))
+    metrics = fields.Nested(MetricsSchema)
+    status = fields.Nested(StatusSchema)
+    provider_pricing = fields.Dict()
+    endpoint = fields.Nested(EndpointSchema)
+    tariffs = fields.List(fields.Nested(TariffSchema))
+    is_composite = fields.Boolean()
+    sanitize_responses = fields.Boolean()
+    trusted = fields.Boolean()
+    open_responses_adapter = fields.Boolean()
+    forward_service_tier = fields.Boolean()
+    traffic_routing_rules = fields.List(fields.Nested(RuleSchema))
+    allowed_batch_completion_windows = fields.List(fields.String())
+    metadata = fields.Dict()
+    activity_status = fields.String()
+    deleted = fields.Boolean()
+
+
+class FacetsSchema(ApiSchema):
+    """The values to filter by."""
+
+    providers = fields.List(fields.String())
+    capabilities = fields.List(fields.String())
+    model_types = fields.List(fields.String())
+
+
+class ModelPage(ApiSchema):
+    """A page of models, with facets where they were asked for."""
+
+    data = fields.List(fields.Nested(ModelSchema))
+    total_count = fields.Integer()
+    skip = fields.Integer()
+    limit = fields.Integer()
+    facets = fields.Nested(FacetsSchema)

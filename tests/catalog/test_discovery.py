@@ -1,0 +1,226 @@
+import gzip
+import json
+import socket
+import threading
+from collections.abc import Callable
+
+import pytest
+import requests
+from requests_mock import Mocker
+
+from dwctl.catalog import discovery
+from dwctl.catalog.discovery import DiscoveryFailed, ListedModel, Server, guess_type, list_models
+from dwctl.errors import Invalid
+
+URL = "http://models.example/v1"
+
+
+def listing(*entries: object) -> dict[str, object]:
+    return {"object": "list", "data": list(entries)}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("gpt-4o", "CHAT"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "CHAT"),
+        ("adapter-7b", "CHAT"),
+        ("Canada-chat", "CHAT"),
+        ("embedded-coder", "CHAT"),
+        ("bgemini", "CHAT"),
+        ("text-embedding-ada-002", "EMBEDDINGS"),
+        ("text-ada-001", "EMBEDDINGS"),
+        ("nomic-embed-text", "EMBEDDINGS"),
+        ("Qwen/Qwen3-Embedding-8B", "EMBEDDINGS"),
+        ("embeddinggemma-300m", "EMBEDDINGS"),
+        ("sentence-transformers/all-MiniLM-L6-v2", "EMBEDDINGS"),
+        ("BAAI/bge-m3", "EMBEDDINGS"),
+        ("intfloat/e5-large-v2", "EMBEDDINGS"),
+        ("BAAI/bge-reranker-v2-m3", "RERANKER"),
+        ("cross-encoder/ms-marco-MiniLM", "RERANKER"),
+        ("rerank-english-v3.0", "RERANKER"),
+    ],
+)
+def test_the_type_is_guessed_from_word_parts(name: str, kind: str) -> None:
+    assert guess_type(name) == kind
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("http://host.example", "http://host.example/"),
+        ("https://host.example/v1", "https://host.example/v1"),
+        ("https://host.example/v1/", "https://host.example/v1/"),
+        (" http://10.0.0.1:8000/v1 ", "http://10.0.0.1:8000/v1"),
+        ("http://[::1]:8000", "http://[::1]:8000/"),
+        ("https://host.example/v1?api-version=1#top", "https://host.example/v1?api-version=1"),
+    ],
+)
+def test_a_url_is_kept_as_sent_but_for_a_bare_host(given: str, kept: str) -> None:
+    assert discovery.normalise_url(given) == kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["nonsense", "", "not a url", "/v1", "ftp://host.example", "http://", "http://host:port/", "http://user:pw@host/", "http://host/a b"],
+)  # fmt: skip
+def test_what_is_no_absolute_http_url_is_refused(text: str) -> None:
+    with pytest.raises(Invalid, match="Invalid URL format"):
+        discovery.normalise_url(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        (URL, f"{URL}/models"),
+        (URL + "/", f"{URL}/models"),
+        ("http://models.example/", "http://models.example/models"),
+        (URL + "?version=1", f"{URL}/models?version=1"),
+    ],
+)
+def test_models_are_asked_for_below_the_base_url(
+    requests_mock: Mocker, url: str, asked: str
+) -> None:
+    requests_mock.get(asked, json=listing({"id": "a"}))
+    assert list_models(Server(url, None), timeout_s=5) == [ListedModel("a")]
+    sent = requests_mock.last_request
+    assert sent is not None
+    assert sent.url == asked
+    assert "Authorization" not in sent.headers
+
+
+def test_our_credential_goes_where_the_endpoint_wants_it(requests_mock: Mocker) -> None:
+    requests_mock.get(f"{URL}/models", json=listing())
+    list_models(Server(URL, "secret"), timeout_s=5)
+    list_models(Server(URL, "secret", "X-Key", ""), timeout_s=5)
+    first, second = (request.headers for request in requests_mock.request_history)
+    assert first["Authorization"] == "Bearer secret"
+    assert second["X-Key"] == "secret"
+    assert "Authorization" not in second
+
+
+def test_anthropic_is_asked_in_its_own_way(requests_mock: Mocker) -> None:
+    requests_mock.get(
+        "https://api.anthropic.com/v1/models",
+        json={"data": [{"id": "claude", "type": "model", "created_at": "2025-02-19T00:00:00Z"}]},
+    )
+    found = list_models(Server("https://api.anthropic.com/v1", "secret"), timeout_s=5)
+    assert found == [ListedModel("claude", 1739923200, "anthropic")]
+    sent = requests_mock.last_request
+    assert sent is not None
+    assert sent.headers["X-API-Key"] == "secret"
+    assert sent.headers["anthropic-version"] == "2023-06-01"
+    assert "Authorization" not in sent.headers
+
+
+def test_a_look_alike_host_is_not_anthropic() -> None:
+    assert not Server("https://api.anthropic.com.evil.example/v1", "secret").speaks_anthropic
+
+
+def test_only_the_id_of_an_entry_is_needed(requests_mock: Mocker) -> None:
+    entries = [{"id": "a"}, {"id": "b", "created": 1.5, "owned_by": "me"}, {"id": "a"}, {"id": 7}, {"id": " "}, {"id": "n\x00"}, "c", {}]  # fmt: skip
+    requests_mock.get(f"{URL}/models", json=listing(*entries))
+    found = list_models(Server(URL, None), timeout_s=5)
+    assert found == [ListedModel("a"), ListedModel("b", 1, "me")]
+
+
+def test_a_bare_array_is_a_list_too(requests_mock: Mocker) -> None:
+    requests_mock.get(f"{URL}/models", json=[{"id": "a"}])
+    assert list_models(Server(URL, None), timeout_s=5) == [ListedModel("a")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"status_code": 401, "text": "bad key"}, "answered 401: bad key"),
+        ({"status_code": 500, "content": b"\xff"}, "answered 500"),
+        ({"status_code": 301, "headers": {"Location": "http://elsewhere/"}}, "answered 301"),
+        ({"text": "<html>"}, "did not answer JSON: <html>"),
+        ({"json": {"models": []}}, "did not answer a list of models"),
+        ({"json": {"data": {}}}, "did not answer a list of models"),
+        ({"exc": requests.ConnectTimeout}, "did not answer within 5 s"),
+        ({"exc": requests.ReadTimeout}, "did not answer within 5 s"),
+    ],
+)
+def test_a_failure_says_why(requests_mock: Mocker, answer: dict[str, object], reason: str) -> None:
+    requests_mock.get(f"{URL}/models", **answer)
+    with pytest.raises(DiscoveryFailed) as failed:
+        list_models(Server(URL + "?key=secret", "secret"), timeout_s=5)
+    assert reason in failed.value.message
+    assert "secret" not in failed.value.message
+    assert failed.value.status == 502
+
+
+def test_a_refused_connection_says_so() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    with pytest.raises(DiscoveryFailed, match="could not be reached: .*refused"):
+        list_models(Server(f"http://127.0.0.1:{port}", None), timeout_s=5)
+
+
+def serve_once(answer: Callable[[socket.socket], None]) -> str:
+    """The URL of a real server that treats one connection so."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listener, listener.accept()[0] as connection:
+            connection.recv(65536)
+            answer(connection)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_an_answer_without_an_end_is_cut_off_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "MAX_BYTES", 1 << 20)
+
+    def flood(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            while True:
+                connection.sendall(b" " * 65536)
+        except OSError:
+            pass
+
+    with pytest.raises(DiscoveryFailed, match="larger than 1 MiB"):
+        list_models(Server(serve_once(flood), None), timeout_s=5)
+
+
+def test_an_answer_that_trickles_is_cut_off_by_time() -> None:
+    done = threading.Event()
+
+    def trickle(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while not done.wait(0.02):
+            connection.sendall(b" ")
+
+    try:
+        with pytest.raises(DiscoveryFailed, match=r"within 0\.2 s"):
+            list_models(Server(serve_once(trickle), None), timeout_s=0.2)
+    finally:
+        done.set()
+
+
+BODY = json.dumps(listing({"id": "real"})).encode()
+ZIPPED = gzip.compress(BODY)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"Content-Length: %d\r\n\r\n%s" % (len(BODY), BODY), id="plain"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n\r\n5\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n" % (BODY[:5], len(BODY) - 5, BODY[5:]), id="chunked"),
+        pytest.param(b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%s" % (len(ZIPPED), ZIPPED), id="gzip"),
+        pytest.param(b"\r\n" + BODY, id="until it closes"),
+    ],
+)  # fmt: skip
+def test_a_real_answer_is_read_in_every_framing(answer: bytes) -> None:
+    url = serve_once(lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n" + answer))
+    assert list_models(Server(url, None), timeout_s=5) == [ListedModel("real")]
+
+
+def test_an_answer_that_breaks_off_says_so() -> None:
+    url = serve_once(lambda c: c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"))
+    with pytest.raises(DiscoveryFailed, match="could not be reached"):
+        list_models(Server(url, None), timeout_s=5)
