@@ -6,6 +6,7 @@ from flask import Flask
 from flask_smorest import Api
 
 from dwctl.billing import routes as billing
+from dwctl.catalog.routes import all as catalog
 from dwctl.identity.routes import all as identity
 from dwctl.operations import health, metrics, pages
 from dwctl.web import current
@@ -18,7 +19,7 @@ def register(app: Flask, api: Api) -> None:
     """Mount every room."""
     for blueprint in identity.AUTHENTICATION:
         api.register_blueprint(blueprint, url_prefix="/authentication")
-    for blueprint in identity.ADMIN:
+    for blueprint in (*identity.ADMIN, *catalog.ADMIN):
         api.register_blueprint(blueprint, url_prefix=ADMIN)
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
     app.register_blueprint(health.blueprint)
