@@ -70,7 +70,7 @@ def list_users(query: dict[str, Any]) -> dict[str, Any]:
     skip, limit = query["skip"], query["limit"]
     wanted = users.newest_first(users.people(), query["search"])
     found, total = pagination.page(session, wanted, skip=skip, limit=limit)
-    included = pagination.includes(query["include"])
+    included = pagination.includes(query["include"]) & {"groups", "billing"}
     if not may_all(caller, Resource.CREDITS, Operation.READ):
         included -= {"billing"}
     return pagination.envelope(_extended(found, included), total, skip=skip, limit=limit)
