@@ -5,6 +5,8 @@ from __future__ import annotations
 from flask import Flask
 from flask_smorest import Api
 
+from dwctl.ai import playground
+from dwctl.ai import routes as ai
 from dwctl.billing import routes as billing
 from dwctl.catalog.routes import all as catalog
 from dwctl.identity.routes import all as identity
@@ -22,6 +24,8 @@ def register(app: Flask, api: Api) -> None:
     for blueprint in (*identity.ADMIN, *catalog.ADMIN):
         api.register_blueprint(blueprint, url_prefix=ADMIN)
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
+    app.register_blueprint(ai.blueprint, url_prefix=AI)
+    app.register_blueprint(playground.blueprint, url_prefix=f"{ADMIN}/ai")
     app.register_blueprint(health.blueprint)
     app.register_blueprint(pages.blueprint)
     if current.parts(app).settings.enable_metrics:

@@ -80,6 +80,9 @@ class Call:
     daemon_id: UUID | None = None
     queued: bool = False
     created_at: float = 0.0
+    batch_id: UUID | None = None
+    custom_id: str | None = None
+    batch_window: str | None = None
 
     def __post_init__(self) -> None:
         self.created_at = self.arrived_at
@@ -96,5 +99,6 @@ class Call:
 
     @property
     def window(self) -> tuple[str, float]:
-        """Completion window as text and in seconds."""
-        return WINDOWS[self.tier]
+        """Completion window as text and in seconds (the seconds matter to single requests only)."""
+        text, seconds = WINDOWS[self.tier]
+        return self.batch_window or text, seconds

@@ -129,6 +129,8 @@ def _log_part(call: Call, outcome: Outcome, ended: float) -> dict[str, Any]:
         "outer_request_id": _outer_id(call),
         "origin": _origin(call),
         "sla": call.window[0],
+        "batch_id": call.batch_id,
+        "custom_id": call.custom_id,
         "served_by": call.serving.target.endpoint_name
         if call.serving and call.serving.target
         else None,

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import orjson
 from flask import Blueprint, Response, current_app, request
+from werkzeug.exceptions import MethodNotAllowed
 
 from dwctl.access import guard
 from dwctl.ai import admission, front, stored
@@ -46,9 +47,13 @@ for _endpoint in Endpoint:
 @blueprint.get("/models")
 def list_models() -> Response:
     """The models that the key may call, by alias."""
-    here = gateway()
-    key = admission.authenticate(here.snapshot, request.headers.get("Authorization"))
-    models = here.snapshot.routing.visible_to(key.owner_id)
+    key = admission.authenticate(gateway().snapshot, request.headers.get("Authorization"))
+    return listing(key.owner_id)
+
+
+def listing(owner_id: UUID) -> Response:
+    """OpenAI's list of the models that an account may call."""
+    models = gateway().snapshot.routing.visible_to(owner_id)
     return _json({"object": "list", "data": [_model(model) for model in models]})
 
 
@@ -90,8 +95,15 @@ def delete_response(response_id: str) -> Response:
 
 @blueprint.route("/<path:anything>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
 def unknown(anything: str) -> Response:
-    """Nothing else is served here."""
-    raise DwctlError("Unknown endpoint", code="not_found", status=404)
+    """Nothing else is served here: 405 for an inference route with the wrong method, 404 for the rest."""
+    if anything in tuple(Endpoint):
+        raise MethodNotAllowed(["POST"], "This route takes POST.")
+    raise unknown_endpoint()
+
+
+def unknown_endpoint() -> DwctlError:
+    """The refusal of a path that nobody serves."""
+    return DwctlError("Unknown endpoint", code="not_found", status=404)
 
 
 def _owners() -> frozenset[UUID]:

@@ -71,7 +71,9 @@ WITH c AS MATERIALIZED (
         response_status, response_body, response_size, routed_model, error, completed_at, failed_at, created_at, updated_at)
     SELECT id, id, id, model, state, tier, daemon_id, at, at, response_status, response_body, response_size, routed_model, error,
            CASE state WHEN 'completed' THEN ended_at END, CASE state WHEN 'failed' THEN ended_at END, at, ended_at
-      FROM c WHERE track
+      FROM c
+     -- Without its body a record is of a row that was committed before; one that is gone was deleted, and stays deleted.
+     WHERE track AND (request_body IS NOT NULL OR EXISTS (SELECT FROM fusillade.requests x WHERE x.id = c.id))
     ON CONFLICT (id) DO UPDATE SET
         state = EXCLUDED.state, response_status = EXCLUDED.response_status, response_body = EXCLUDED.response_body,
         response_size = EXCLUDED.response_size, routed_model = EXCLUDED.routed_model, error = EXCLUDED.error,
@@ -91,9 +93,9 @@ WITH c AS MATERIALIZED (
 ), closed AS (
     DELETE FROM fusillade.open_calls o USING c WHERE c.opened AND o.id = c.id AND o.daemon_id = c.daemon_id
 ), cancelled AS (
-    -- Its result is dropped, what it used is billed.
-    SELECT r.id FROM c JOIN fusillade.requests r ON r.id = c.id
-     WHERE c.opened AND r.state = 'canceled' AND r.daemon_id = c.daemon_id
+    -- Cancelled or deleted while it ran: its result is dropped, what it used is billed.
+    SELECT c.id FROM c LEFT JOIN fusillade.requests r ON r.id = c.id
+     WHERE c.opened AND ((r.state = 'canceled' AND r.daemon_id = c.daemon_id) OR (r.id IS NULL AND c.request_body IS NULL))
 ), settled AS MATERIALIZED (
     SELECT id FROM tracked UNION ALL SELECT id FROM cancelled UNION ALL SELECT id FROM c WHERE NOT track
 ), logged AS (

@@ -23,6 +23,10 @@ _TAGS = {
     "RequestBuilderError": ("request_error", "The request could not be sent to the upstream provider."),
     "Cancelled": ("cancelled", "The request was cancelled."),
     "ClientDisconnected": ("client_disconnected", "The client left before the answer was complete."),
+    "Interrupted": ("interrupted", "The process that ran the request ended before it was done."),
+    "Cancelled": ("cancelled", "The request was cancelled."),
+    "ClientDisconnected": ("client_disconnected", "client cancelled request before upstream response"),
+    "StreamBroken": ("upstream_error", "The upstream provider broke off its stream."),
     "BatchTerminated": ("batch_terminated", "The batch ended before the request was run."),
 }  # fmt: skip
 _BEFORE_A_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")

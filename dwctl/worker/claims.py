@@ -220,8 +220,12 @@ def _call(job: Job, me: UUID) -> Call:
     owner = job.owner_id or UUID(int=0)
     call = Call(endpoint, Incoming(endpoint, "", [], body), id=job.id)
     call.alias = job.model
-    call.key = Key(job.api_key_id, owner, owner, "batch")
-    call.tier = Tier.FLEX if job.tier != Tier.REALTIME.value else Tier.REALTIME
+    # A realtime call in the background whose process died pays the realtime price all the same.
+    realtime = job.tier == Tier.REALTIME.value
+    call.key = Key(job.api_key_id, owner, owner, "realtime" if realtime else "batch")
+    call.tier = Tier.REALTIME if realtime else Tier.FLEX
+    if job.batch_id != job.id:
+        call.batch_id, call.batch_window, call.custom_id = job.batch_id, job.window, job.custom_id
     call.opened = call.opened_in_database = call.queued = True
     call.daemon_id = me
     call.created_at = (job.batch_created_at or job.created_at).timestamp()

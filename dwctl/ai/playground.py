@@ -1,0 +1,49 @@
+"""The playground tunnel: inference for a signed-in person, on a hidden key of their account. Errors in OpenAI's form, as under /ai."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from flask import Blueprint, Response, request
+
+from dwctl.access import guard
+from dwctl.access.caller import Caller
+from dwctl.ai import http, lifecycle
+from dwctl.ai.routes import gateway, listing, unknown_endpoint
+from dwctl.catalog.routing import Key
+from dwctl.db import db
+from dwctl.identity import api_keys
+from dwctl.protocols.chat import Endpoint
+
+blueprint = Blueprint("playground", __name__)
+guard.protect(blueprint)
+
+_PURPOSE = "playground"
+
+
+@blueprint.get("/v1/models")
+def list_models() -> Response:
+    """The models that the person may try."""
+    return listing(guard.identify().owner_id)
+
+
+@blueprint.post("/v1/<path:endpoint>")
+def infer(endpoint: str) -> Response:
+    """One call in the person's name (or their active organisation's)."""
+    if endpoint not in tuple(Endpoint):
+        raise unknown_endpoint()
+    here = gateway()
+    key = _key_of(guard.identify())
+    limit = here.settings.limits.requests.max_body_size
+    incoming = http.read(request.environ, Endpoint(endpoint), limit)
+    answer = lifecycle.answer(here, incoming, key)
+    return Response(answer.body, answer.status, answer.headers)
+
+
+def _key_of(caller: Caller) -> Key:
+    hidden = api_keys.hidden_key(db.session(), caller.owner_id, caller.user_id, _PURPOSE)
+    id: UUID = hidden.id
+    # Committed at once: the connection must not wait with the call for its upstream.
+    db.session.commit()
+    db.session.remove()
+    return Key(id, caller.owner_id, caller.user_id, _PURPOSE)
