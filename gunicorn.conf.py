@@ -20,6 +20,17 @@ loglevel = "warning"
 forwarded_allow_ips = "*"
 
 
+def on_starting(server):
+    import sys
+
+    from dwctl import config
+
+    try:
+        config.require_serving(config.load())
+    except config.ConfigError as error:
+        sys.exit(f"dwctl: {error}")
+
+
 def post_worker_init(worker):
     from dwctl.ai import serving
     from dwctl.operations import metrics

@@ -417,6 +417,15 @@ def require_secret_key(settings: Settings) -> str:
     return key
 
 
+def require_serving(settings: Settings) -> None:
+    """What web and worker processes cannot start without (ConfigError says what to do)."""
+    require_secret_key(settings)
+    if not settings.database.url:
+        raise ConfigError(
+            "DATABASE_URL is not set. Give the address of a PostgreSQL (15 or newer), or use `dwctl up`, which brings its own."
+        )
+
+
 def names(cls: type = Settings, prefix: str = "") -> list[str]:
     """Every setting's dotted name, for the documentation and its test."""
     found: list[str] = []

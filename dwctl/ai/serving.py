@@ -17,7 +17,7 @@ _AFTER_REQUESTS_S = 5.0
 def start(worker: Any) -> None:
     """Called by gunicorn when the worker has loaded the application."""
     gateway: Gateway = worker.wsgi.extensions["dwctl.gateway"]
-    config.require_secret_key(gateway.settings)
+    config.require_serving(gateway.settings)
     gateway.start()
     gevent.spawn(_watch, worker, gateway)
 

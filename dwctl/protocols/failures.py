@@ -24,8 +24,6 @@ _TAGS = {
     "Cancelled": ("cancelled", "The request was cancelled."),
     "ClientDisconnected": ("client_disconnected", "The client left before the answer was complete."),
     "Interrupted": ("interrupted", "The process that ran the request ended before it was done."),
-    "Cancelled": ("cancelled", "The request was cancelled."),
-    "ClientDisconnected": ("client_disconnected", "client cancelled request before upstream response"),
     "StreamBroken": ("upstream_error", "The upstream provider broke off its stream."),
     "BatchTerminated": ("batch_terminated", "The batch ended before the request was run."),
 }  # fmt: skip

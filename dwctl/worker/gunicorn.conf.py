@@ -14,6 +14,17 @@ accesslog = None
 loglevel = "warning"
 
 
+def on_starting(server):
+    import sys
+
+    from dwctl import config
+
+    try:
+        config.require_serving(config.load())
+    except config.ConfigError as error:
+        sys.exit(f"dwctl: {error}")
+
+
 def post_worker_init(worker):
     from dwctl.worker import serving
 

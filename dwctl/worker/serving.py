@@ -21,7 +21,7 @@ def start(worker: Any) -> None:
     """Called by gunicorn when the worker has loaded the application."""
     parts = worker.wsgi.extensions
     gateway: Gateway = parts["dwctl.gateway"]
-    config.require_secret_key(gateway.settings)
+    config.require_serving(gateway.settings)
     claims: Claims = parts["dwctl.claims"]
     duties: DutyRunner = parts["dwctl.duties"]
     claims.start()
