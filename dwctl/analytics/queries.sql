@@ -152,3 +152,12 @@ ON CONFLICT (id) DO NOTHING;
 SELECT make_log_partitions(day, 1)
   FROM (SELECT DISTINCT (at AT TIME ZONE 'UTC')::date AS day FROM json_to_recordset(%s::json) AS c(at timestamptz)) days
  WHERE day BETWEEN current_date - 3660 AND current_date + 366;
+
+-- name: withdraw  requests whose commit was not heard of, and whose callers were told that nothing was queued
+WITH withdrawn AS (
+    UPDATE fusillade.requests SET state = 'canceled', canceled_at = now(), updated_at = now()
+     WHERE id = ANY (%s::uuid[]) AND state = 'pending'
+    RETURNING id, model, batch_id
+)
+DELETE FROM fusillade.ready y USING withdrawn w, fusillade.batches b
+ WHERE b.id = w.batch_id AND y.model = w.model AND y.created_by = b.created_by AND y.id = w.id;

@@ -74,6 +74,7 @@ class Recorder:
         self._greenlets: list[gevent.Greenlet] = []
         self._busy = False
         self._back = Event()
+        self._doubtful: list[str] = []
 
     # --- for calls
 
@@ -229,7 +230,9 @@ class Recorder:
             return False
 
     def _refuse(self, items: list[_Item]) -> None:
+        """Whether they were committed may be unknown: their callers are told no, so they must not run (`_withdraw`)."""
         for item in items:
+            self._doubtful.append(orjson.loads(item.record)["id"])
             item.done.set_exception(DatabaseAway())
 
     def _to_spool(self, items: list[_Item]) -> None:
@@ -256,6 +259,7 @@ class Recorder:
             with gevent.Timeout(self._settings.recorder.database_wait):
                 self._connection = _connect(self._settings)
                 _write(self._connection, [], [], [])
+                self._withdraw()
         except (psycopg.Error, OSError, gevent.Timeout):
             self._disconnect()
             return
@@ -263,6 +267,11 @@ class Recorder:
         log.warning("database back", extra={"away_s": away_s, "spooled": self.counts["spooled"]})
         self.away_since = None
         self._back.set()
+
+    def _withdraw(self) -> None:
+        if self._doubtful and self._connection is not None:
+            self._connection.execute(_QUERIES["withdraw"], (self._doubtful,))
+            self._doubtful = []
 
     def _disconnect(self) -> None:
         if self._connection is not None:
