@@ -1,0 +1,146 @@
+"""`dwctl models`: models under their public names, from the command line."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from uuid import UUID
+
+import click
+from flask.cli import AppGroup
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dwctl.billing import price_list
+from dwctl.billing.tables import Tariff
+from dwctl.billing.tariffs import BATCH, REALTIME
+from dwctl.catalog import access, models, search
+from dwctl.catalog.schemas import MODEL_TYPES
+from dwctl.catalog.search import Criteria
+from dwctl.catalog.tables import DeployedModel, Endpoint
+from dwctl.commands import output
+from dwctl.db import db
+from dwctl.errors import NotFound
+from dwctl.identity.tables import NIL
+from dwctl.web import current
+from dwctl.web.pagination import substring
+
+group = AppGroup("models", help="Models, and who may call them: add, list.")
+
+_PER = Decimal(1_000_000)
+
+
+def usd(text: str) -> Decimal:
+    """A price as an exact decimal; ValueError, which click turns into a usage error, where it is none."""
+    try:
+        price = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(text) from None
+    if not price.is_finite() or price < 0:
+        raise ValueError(text)
+    return price
+
+
+@group.command("add")
+@click.argument("alias")
+@click.option("--endpoint", required=True, help="The name of the endpoint that serves it.")
+@click.option("--model-name", help="Its name there. Default: the alias.")
+@click.option("--type", "model_type", type=click.Choice(MODEL_TYPES))
+@click.option("--everyone", is_flag=True, help="Open it to everyone.")
+@click.option("--input-price", type=usd, help="USD per million input tokens, realtime.")
+@click.option("--output-price", type=usd, help="USD per million output tokens, realtime.")
+@click.option(
+    "--batch-price",
+    "batch_prices",
+    multiple=True,
+    type=(str, usd, usd),
+    metavar="WINDOW INPUT OUTPUT",
+    help="The same two prices for batches within WINDOW, such as 24h. May be repeated.",
+)
+@output.as_json
+@output.one_line_errors
+def add(
+    alias: str,
+    endpoint: str,
+    model_name: str | None,
+    model_type: str | None,
+    everyone: bool,
+    input_price: Decimal | None,
+    output_price: Decimal | None,
+    batch_prices: tuple[tuple[str, Decimal, Decimal], ...],
+    as_json: bool,
+) -> None:
+    """Make a model of an endpoint callable as ALIAS. Without prices it is free."""
+    session = db.session()
+    tariffs = [_tariff(BATCH, *prices) for prices in batch_prices]
+    if input_price is not None or output_price is not None:
+        tariffs.insert(0, _tariff(REALTIME, None, input_price or Decimal(0), output_price or Decimal(0)))  # fmt: skip
+    fields = {
+        "model_name": model_name or alias,
+        "alias": alias,
+        "model_type": model_type,
+        "hosted_on": _endpoint_id(session, endpoint),
+        "tariffs": tariffs,
+    }
+    windows = current.settings().batches.allowed_completion_windows
+    made = models.create(session, fields, created_by=NIL, windows=windows)
+    if everyone:
+        access.grant(session, group_id=NIL, model_id=made.id, granted_by=NIL)
+    session.commit()
+    output.show_one(_rows(session, [made])[0], as_json=as_json)
+
+
+@group.command("list")
+@click.option("--search", "text", help="Part of an alias, a model name or an endpoint's name.")
+@click.option("--limit", default=100, show_default=True)
+@output.as_json
+@output.one_line_errors
+def list_models(text: str | None, limit: int, as_json: bool) -> None:
+    """List models by alias."""
+    session = db.session()
+    criteria = Criteria(search=substring(text))
+    found, _total = search.page(
+        session, criteria, sort="alias", direction=None, skip=0, limit=limit
+    )
+    output.show_list(_rows(session, found), as_json=as_json)
+
+
+def _endpoint_id(session: Session, name: str) -> UUID:
+    found = session.scalar(select(Endpoint.id).where(Endpoint.name == name))
+    if found is None:
+        raise NotFound(f"There is no endpoint with the name {name}")
+    return found
+
+
+def _tariff(purpose: str, window: str | None, input: Decimal, output: Decimal) -> dict[str, Any]:
+    return {
+        "name": " ".join(filter(None, (purpose, window))),
+        "input_price_per_token": input / _PER,
+        "output_price_per_token": output / _PER,
+        "api_key_purpose": purpose,
+        "completion_window": window,
+    }
+
+
+def _rows(session: Session, found: list[DeployedModel]) -> list[dict[str, Any]]:
+    tariffs = price_list.current(session, [model.id for model in found])
+    names = {row.id: row.name for row in session.execute(select(Endpoint.id, Endpoint.name))}
+    public = {model.id for model in access.granted_to(session, [NIL]).get(NIL, [])}
+    return [
+        {
+            "id": model.id,
+            "alias": model.alias,
+            "model_name": model.model_name,
+            "endpoint": names.get(model.hosted_on) if model.hosted_on else None,
+            "type": model.type,
+            "everyone": model.id in public,
+            "usd_per_mtok": [_price(tariff) for tariff in tariffs.get(model.id, [])],
+        }
+        for model in found
+    ]
+
+
+def _price(tariff: Tariff) -> str:
+    purpose = " ".join(filter(None, (tariff.api_key_purpose, tariff.completion_window)))
+    prices = (tariff.input_price_per_token * _PER, tariff.output_price_per_token * _PER)
+    return f"{purpose or tariff.name} {' / '.join(f'{p.normalize():f}' for p in prices)}"
