@@ -14,6 +14,7 @@ from dwctl.operations import health, metrics
 from dwctl.web import current
 from dwctl.worker.claims import Claims
 from dwctl.worker.duties import DutyRunner
+from dwctl.worker.metrics import collector
 
 
 def create_worker_app(settings: Settings | None = None) -> Flask:
@@ -23,11 +24,12 @@ def create_worker_app(settings: Settings | None = None) -> Flask:
     daemon = dataclasses.asdict(parts.settings.background_services.batch_daemon)
     gateway = Gateway(parts, {"type": "worker", **daemon})
     app.extensions["dwctl.gateway"] = gateway
-    app.extensions["dwctl.claims"] = Claims(gateway)
-    app.extensions["dwctl.duties"] = DutyRunner(parts.connections, parts.settings)
+    claims = app.extensions["dwctl.claims"] = Claims(gateway)
+    duties = app.extensions["dwctl.duties"] = DutyRunner(parts.connections, parts.settings)
     app.register_blueprint(health.blueprint)
     if parts.settings.enable_metrics:
         app.register_blueprint(metrics.blueprint)
+    metrics.init_app(app, [collector(claims, duties)])
     return app
 
 

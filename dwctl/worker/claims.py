@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from uuid import UUID
@@ -45,12 +46,13 @@ class Claims:
         self._gateway = gateway
         self._settings = gateway.settings.background_services.batch_daemon
         self._jobs: dict[UUID, Flight] = {}
+        self._models: dict[UUID, str] = {}
         self._running = Group()
         self._wake = Event()
         self._greenlet: gevent.Greenlet | None = None
         self._policy = _policy(gateway)
-        self.claimed = 0
-        self.retried = 0
+        self.claimed = self.retried = self.rounds = 0
+        self.ended: Counter[str] = Counter()
 
     def start(self) -> None:
         """Begin to claim. Before the gateway's wake-ups start."""
@@ -68,10 +70,9 @@ class Claims:
             flight.interrupt(Drained())
         self._running.join(timeout=2.0)
 
-    @property
-    def in_flight(self) -> int:
-        """How many requests run here."""
-        return len(self._jobs)
+    def models_in_flight(self) -> list[str]:
+        """The model of each request that runs here."""
+        return list(self._models.values())
 
     # --- the loop
 
@@ -94,6 +95,7 @@ class Claims:
         most = min(self._settings.claim_batch_size, self._settings.max_in_flight - len(self._jobs))
         if most <= 0 or self._gateway.snapshot.loaded_at is None:
             return False
+        self.rounds += 1
         me = self._gateway.registration.id
         with self._gateway.connections.transaction() as connection:
             jobs = leases.claim(
@@ -111,6 +113,7 @@ class Claims:
         for job in jobs:
             if job.id in begun:
                 self._jobs[job.id] = self._gateway.in_progress.enter(job.id)
+                self._models[job.id] = job.model
                 self._running.spawn(self._work, job)
         return len(jobs) == most
 
@@ -136,7 +139,7 @@ class Claims:
             gevent.spawn(self._return_when_possible, job)
         finally:
             self._gateway.in_progress.leave(flight)
-            del self._jobs[job.id]
+            del self._jobs[job.id], self._models[job.id]
             self._wake.set()
 
     def _settle(self, job: Job, flight: Flight) -> None:
@@ -144,7 +147,7 @@ class Claims:
         try:
             treatment = self._admit(job, call)
         except DwctlError as error:
-            relay.finish(self._gateway, call, _refused(error))
+            self._finish(call, _refused(error))
             return
         outcome = relay.run(self._gateway, call, treatment, flight)
         if outcome.error_code == "drained":
@@ -152,7 +155,11 @@ class Claims:
         elif (wait_s := self._wait_before_retry(job, outcome)) is not None:
             self._retry(job, wait_s)
         else:
-            relay.finish(self._gateway, call, outcome)
+            self._finish(call, outcome)
+
+    def _finish(self, call: Call, outcome: Outcome) -> None:
+        relay.finish(self._gateway, call, outcome)
+        self.ended["success" if outcome.succeeded else "failure"] += 1
 
     def _admit(self, job: Job, call: Call) -> Treatment:
         """Judge access as it is now. A refusal is only believed from a snapshot that is newer than the request."""

@@ -26,12 +26,16 @@ def on_starting(server):
 
 
 def post_worker_init(worker):
+    from dwctl.operations import metrics
     from dwctl.worker import serving
 
     serving.start(worker)
+    metrics.start(worker)
 
 
 def worker_exit(server, worker):
+    from dwctl.operations import metrics
     from dwctl.worker import serving
 
     serving.stop(worker)
+    metrics.stop(worker)
