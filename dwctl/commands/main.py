@@ -1,28 +1,102 @@
-"""The console script `dwctl`: the Flask CLI of our application (`flask --app wsgi ...` does the same)."""
+"""The console script `dwctl`. A command's module is imported when the command is wanted: `dwctl --help` must not wait for all of them."""
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
+import click
+from flask import Flask
 from flask.cli import FlaskGroup
 
-from dwctl.app import create_app
-from dwctl.commands import keys, users
+from dwctl import __version__
 from dwctl.config import ConfigError
 
-cli = FlaskGroup(
+COMMANDS = {
+    "up": ("dwctl.commands.up:command", "Start everything on this machine."),
+    "db": (
+        "dwctl.identity.bootstrap:migration_commands",
+        "Bring the database's tables up to date.",
+    ),
+    "users": ("dwctl.commands.users:group", "People: create, list, set a password."),
+    "keys": ("dwctl.commands.keys:group", "API keys."),
+    "endpoints": (
+        "dwctl.commands.endpoints:group",
+        "Upstream inference servers: add, list.",
+    ),
+    "models": ("dwctl.commands.models:group", "Models, and who may call them: add, list."),
+    "credits": ("dwctl.commands.credits:group", "Balances and grants: grant, balance, reconcile."),
+    "requests": ("dwctl.commands.requests:group", "The log of calls."),
+}
+"""Where each command is, and what it is for in a line."""
+
+_FLASK_OPTIONS = frozenset({"env_file", "app", "debug"})
+
+
+class Commands(FlaskGroup):
+    """Finds commands by the table above. Which application they work in is no question here, so it has none of Flask's options for that."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            add_default_commands=False, add_version_option=False, set_debug_flag=False, **options
+        )
+        self.params = [option for option in self.params if option.name not in _FLASK_OPTIONS]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module, _, member = COMMANDS[name][0].partition(":")
+        found: click.Command = getattr(import_module(module), member)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def create_app() -> Flask:
+    """The application that commands work in; without DATABASE_URL, on the database that `dwctl up` runs."""
+    from dwctl import app, config
+    from dwctl.local.home import Home
+    from dwctl.local.postgres import default_data_dir
+
+    settings = config.load()
+    if settings.database.url is None:
+        folder = click.get_current_context().find_root().params.get("data_dir")
+        found = Home(folder or default_data_dir()).running_environment()
+        if settings.secret_key is not None:
+            found.pop("DWCTL_SECRET_KEY", None)
+        os.environ.update(found)
+        settings = config.load()
+    if settings.database.url is None:
+        raise ConfigError("no database: set DATABASE_URL, or start one with `dwctl up`")
+    return app.create_app(settings)
+
+
+cli = Commands(
     name="dwctl",
     create_app=create_app,
-    add_version_option=False,
-    help="dwctl: a control layer for LLM inference that teams host themselves.",
+    help="A control layer for LLM inference that teams host themselves.",
+    params=[
+        click.Option(
+            ["--data-dir"],
+            type=click.Path(path_type=Path, file_okay=False),
+            help="The data folder of `dwctl up`, where DATABASE_URL is not set.",
+        ),
+    ],
 )
-for group in (users.group, keys.group):
-    cli.add_command(group)
+click.version_option(__version__, prog_name="dwctl", message="%(prog)s %(version)s")(cli)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; a bad setting is one line, not a traceback."""
     try:
-        cli.main(prog_name="dwctl")
+        return cli.main(args=arguments, prog_name="dwctl")
     except ConfigError as error:
         sys.exit(f"dwctl: {error}")
