@@ -29,6 +29,11 @@ def on_starting(server):
         config.require_serving(config.load())
     except config.ConfigError as error:
         sys.exit(f"dwctl: {error}")
+    # A held call is a descriptor here: take as many as the system lets this user have.
+    import resource
+
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def post_worker_init(worker):

@@ -11,6 +11,7 @@ from dwctl import config
 from dwctl.ai.gateway import Gateway
 
 _LOOK_EVERY_S = 0.1
+_FIRST_LOAD_S = 10.0
 _AFTER_REQUESTS_S = 5.0
 
 
@@ -19,6 +20,8 @@ def start(worker: Any) -> None:
     gateway: Gateway = worker.wsgi.extensions["dwctl.gateway"]
     config.require_serving(gateway.settings)
     gateway.start()
+    # Connections are accepted after this: nobody should meet a process that knows no keys yet.
+    gateway.snapshot.wait_loaded(_FIRST_LOAD_S)
     gevent.spawn(_watch, worker, gateway)
 
 

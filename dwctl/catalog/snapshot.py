@@ -108,6 +108,13 @@ class Snapshot:
         if gone:
             self.routing = replace(self.routing, funded=self.routing.funded - gone)
 
+    def wait_loaded(self, patience_s: float) -> bool:
+        """Wait for the first load; False when it took too long (the database is away)."""
+        until = time.monotonic() + patience_s
+        while self.loaded_at is None and time.monotonic() < until:
+            gevent.sleep(0.02)
+        return self.loaded_at is not None
+
     def wait_fresher_than(self, moment: float, patience_s: float) -> bool:
         """Reload, and wait until the value is newer than `moment` (monotonic); False when that took too long."""
         self.reload_everything()
