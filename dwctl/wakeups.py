@@ -72,8 +72,6 @@ class Wakeups:
             gevent.sleep(_RECONNECT_S)
 
     def _listen(self, connection: psycopg.Connection[Any]) -> None:
-        # Those that arrive while a statement of our own runs come this way.
-        connection.add_notify_handler(lambda notify: self._deliver(notify.channel, notify.payload))
         # What arrives while a statement runs is taken by psycopg, and given to its handlers only.
         connection.add_notify_handler(lambda notify: self._handle(notify.channel, notify.payload))
         for channel in self._handlers:

@@ -73,7 +73,8 @@ WITH c AS MATERIALIZED (
            CASE state WHEN 'completed' THEN ended_at END, CASE state WHEN 'failed' THEN ended_at END, at, ended_at
       FROM c
      -- Without its body a record is of a row that was committed before; one that is gone was deleted, and stays deleted.
-     WHERE track AND (request_body IS NOT NULL OR EXISTS (SELECT FROM fusillade.requests x WHERE x.id = c.id))
+     -- (A scalar sub-query: the planner would answer EXISTS with a hash of the whole table.)
+     WHERE track AND (request_body IS NOT NULL OR (SELECT true FROM fusillade.requests x WHERE x.id = c.id))
     ON CONFLICT (id) DO UPDATE SET
         state = EXCLUDED.state, response_status = EXCLUDED.response_status, response_body = EXCLUDED.response_body,
         response_size = EXCLUDED.response_size, routed_model = EXCLUDED.routed_model, error = EXCLUDED.error,
@@ -89,9 +90,11 @@ WITH c AS MATERIALIZED (
       FROM c JOIN tracked USING (id) WHERE batch_id IS NULL
     ON CONFLICT (id) DO UPDATE SET completed_at = EXCLUDED.completed_at, failed_at = EXCLUDED.failed_at
 ), landed AS (
-    DELETE FROM fusillade.inflight i USING c WHERE c.queued AND i.id = c.id AND i.daemon_id = c.daemon_id
+    DELETE FROM fusillade.inflight i
+     WHERE i.id = ANY (ARRAY(SELECT id FROM c WHERE queued)) AND i.daemon_id = (SELECT daemon_id FROM c WHERE c.id = i.id LIMIT 1)
 ), closed AS (
-    DELETE FROM fusillade.open_calls o USING c WHERE c.opened AND o.id = c.id AND o.daemon_id = c.daemon_id
+    DELETE FROM fusillade.open_calls o
+     WHERE o.id = ANY (ARRAY(SELECT id FROM c WHERE opened)) AND o.daemon_id = (SELECT daemon_id FROM c WHERE c.id = o.id LIMIT 1)
 ), cancelled AS (
     -- Cancelled or deleted while it ran: its result is dropped, what it used is billed.
     SELECT c.id FROM c LEFT JOIN fusillade.requests r ON r.id = c.id
