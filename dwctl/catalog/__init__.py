@@ -2,6 +2,7 @@
 
 Tables: inference_endpoints, deployed_models, deployment_groups, model_traffic_rules.
 Entry points: `snapshot` (the in-process routing value that every call reads), `routing` (alias and caller to Target, pure), `discovery`
-(asks an endpoint what it serves), `routes` (admin API).
+(asks an endpoint what it serves), `endpoints` and `models` (what changes them), `access` and `rules` (grants, traffic rules), `search` and
+`details` (which models a caller sees, and what of them), `metrics` (how much they are used), `routes` (admin API).
 Invariants: an alias is unique among the living models; access goes group by group, never by role; the snapshot is replaced whole.
 """

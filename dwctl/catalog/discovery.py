@@ -101,7 +101,7 @@ def list_models(server: Server, *, timeout_s: float) -> list[ListedModel]:
             body = _read(response, until, timeout_s)
     except (requests.Timeout, ReadTimeoutError) as error:
         raise DiscoveryFailed(f"{shown} did not answer within {timeout_s:g} s") from error
-    except (requests.RequestException, HTTPError) as error:
+    except (requests.RequestException, HTTPError, UnicodeError) as error:
         raise DiscoveryFailed(f"{shown} could not be reached: {_reason(error)}") from error
     if response.status_code != 200:
         raise DiscoveryFailed(f"{shown} answered {response.status_code}: {_excerpt(body)}")

@@ -119,8 +119,13 @@ def _check(given: Mapping[str, Any], windows: Collection[str]) -> None:
 def _check_metadata(metadata: Mapping[str, Any]) -> None:
     if len(metadata.get("extra") or ()) > MAX_EXTRA_KEYS:
         raise Invalid(f"metadata.extra has more than {MAX_EXTRA_KEYS} keys")
-    if len(json.dumps(metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
+    if len(_json(metadata)) > MAX_METADATA_BYTES:
         raise Invalid(f"metadata is larger than {MAX_METADATA_BYTES} bytes")
+
+
+def _json(value: Any) -> bytes:
+    # Halves of surrogate pairs are refused by the database; here they only count.
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _set_columns(model: DeployedModel, given: Mapping[str, Any]) -> None:

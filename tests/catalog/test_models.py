@@ -1,3 +1,4 @@
+import threading
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -7,6 +8,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.cast import Cast
@@ -145,6 +147,9 @@ def test_names_are_trimmed_and_the_alias_defaults_to_the_name(admin: Admin) -> N
         pytest.param({"tariffs": [{**REALTIME, "api_key_purpose": "other"}]}, 422, "api_key_purpose", id="unknown purpose"),
         pytest.param({"metadata": {"extra": {str(n): n for n in range(51)}}}, 400, "50 keys", id="too many extras"),
         pytest.param({"metadata": {"attribution": "x" * 17000}}, 400, "16384 bytes", id="metadata too large"),
+        pytest.param({"metadata": {"extra": {"a": "\ud800"}}}, 400, "Invalid data", id="half a surrogate pair"),
+        pytest.param({"metadata": {"extra": {"a": "\x00"}}}, 400, "Invalid data", id="NUL within metadata"),
+        pytest.param({"description": "\ud800"}, 422, "surrogate", id="half a pair in a text"),
         pytest.param({"metadata": {"released_at": "soon"}}, 422, "released_at", id="no date"),
         pytest.param({"provider_pricing": {"mode": "hourly", "rate": "2"}}, 422, "input_token_cost_ratio", id="hourly without ratio"),
         pytest.param({"provider_pricing": {"mode": "hourly", "rate": "2", "input_token_cost_ratio": "1.5"}}, 400, "between 0 and 1", id="ratio above 1"),
@@ -273,6 +278,27 @@ def test_replacing_tariffs_closes_and_opens_rows_and_keeps_the_same(
     assert len(tariffs_of(sql, id)) == 3
     assert admin.patch(f"/models/{id}", {"tariffs": []}).status_code == 200
     assert [row[2] for row in tariffs_of(sql, id)] == [False, False, False]
+
+
+def test_parallel_replacements_leave_one_current_tariff(
+    admin: Admin, app: Flask, sql: psycopg.Connection
+) -> None:
+    id = admin.model(tariffs=[REALTIME])["id"]
+    statuses: list[int] = []
+
+    def replace(price: int) -> None:
+        tariffs = [REALTIME | {"input_price_per_token": price}]
+        answer = Admin(app.test_client()).patch(f"/models/{id}", {"tariffs": tariffs})
+        statuses.append(answer.status_code)
+
+    threads = [threading.Thread(target=replace, args=(price,)) for price in range(1, 6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 5
+    rows = tariffs_of(sql, id)
+    assert (len(rows), sum(current for _name, _price, current in rows)) == (6, 1)
 
 
 def test_a_refused_set_changes_no_tariff(admin: Admin, sql: psycopg.Connection) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from dwctl.access import guard
 from dwctl.access.permissions import Operation, Resource
@@ -181,9 +182,9 @@ def _synchronise(endpoint_id: UUID) -> Synchronised:
 def _synchronise_quietly(endpoint_id: UUID) -> None:
     try:
         _synchronise(endpoint_id)
-    except DwctlError as error:
+    except (DwctlError, SQLAlchemyError) as error:
         db.session.rollback()
         log.warning(
             "endpoint not synchronised",
-            extra={"endpoint_id": str(endpoint_id), "reason": error.message},
+            extra={"endpoint_id": str(endpoint_id), "reason": str(error)},
         )
