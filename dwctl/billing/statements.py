@@ -10,7 +10,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    CTE,
     ColumnElement,
+    FromClause,
     Subquery,
     Text,
     and_,
@@ -97,7 +99,7 @@ def read(session: Session, filters: Filters, *, skip: int, limit: int) -> Statem
     The balance follows time only: search and types do not change it. A batch is folded from its entries within the dates.
     """
     dated = _dated(filters)
-    entries = _folded(dated) if filters.fold_batches else dated
+    entries: FromClause = _folded(dated) if filters.fold_batches else dated
     matching = select(entries).where(*_matching(entries, filters)).subquery()
     page = select(matching).order_by(matching.c.seq.desc()).offset(skip).limit(limit).subquery()
     totals = select(
@@ -141,7 +143,7 @@ def _dated(filters: Filters) -> Subquery:
     return query.subquery("entries")
 
 
-def _folded(dated: Subquery) -> Subquery:
+def _folded(dated: Subquery) -> CTE:
     e = dated.c
     in_batch = and_(e.transaction_type == "usage", e.fusillade_batch_id.is_not(None))
     single = select(dated).where(or_(e.transaction_type != "usage", e.fusillade_batch_id.is_(None)))
@@ -163,10 +165,11 @@ def _folded(dated: Subquery) -> Subquery:
         # By account too: a stray entry of somebody else must not inflate this one's batch.
         .group_by(e.fusillade_batch_id, e.user_id)
     )
-    return union_all(single, batches).subquery("entries")
+    # A common table: it is read for the page, the total and the balance, but folded once.
+    return union_all(single, batches).cte("entries")
 
 
-def _matching(entries: Subquery, filters: Filters) -> list[ColumnElement[bool]]:
+def _matching(entries: FromClause, filters: Filters) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     if filters.search is not None:
         found.append(entries.c.description.ilike(filters.search, escape="\\"))
@@ -175,7 +178,7 @@ def _matching(entries: Subquery, filters: Filters) -> list[ColumnElement[bool]]:
     return found
 
 
-def _start_balance(entries: Subquery, filters: Filters, skip: int) -> ColumnElement[Decimal]:
+def _start_balance(entries: FromClause, filters: Filters, skip: int) -> ColumnElement[Decimal]:
     if filters.user_id is None:
         return literal(Decimal(0))
     newer = (
