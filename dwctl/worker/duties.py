@@ -11,6 +11,7 @@ from dwctl import sql
 from dwctl.analytics import duties as analytics_duties
 from dwctl.config import Settings
 from dwctl.db import Connections, DatabaseAway
+from dwctl.identity import duties as identity_duties
 from dwctl.queue import duties as queue_duties
 from dwctl.queue.duties import Duty
 
@@ -20,7 +21,11 @@ _QUERIES = sql.load("dwctl.queue")
 _LOOK_AT_LEAST_EVERY_S = 30.0
 _AFTER_FAULT_S = 5.0
 
-ALL: tuple[Duty, ...] = (*queue_duties.DUTIES, *analytics_duties.DUTIES)
+ALL: tuple[Duty, ...] = (
+    *queue_duties.DUTIES,
+    *analytics_duties.DUTIES,
+    *identity_duties.DUTIES,
+)
 
 
 class DutyRunner:
