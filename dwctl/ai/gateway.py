@@ -8,14 +8,18 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+import gevent
+import psycopg
 from gevent.pool import Group
 
 from dwctl.ai.held import Held
 from dwctl.ai.in_progress import InProgress
 from dwctl.ai.outcomes import Outcome
+from dwctl.ai.stored import cancelled_among
 from dwctl.analytics.recorder import Recorder
 from dwctl.catalog.snapshot import Snapshot
 from dwctl.config import Settings
+from dwctl.db import DatabaseAway
 from dwctl.queue.leases import CANCEL_CHANNEL
 from dwctl.queue.processes import Registration
 from dwctl.upstream.client import UpstreamClient
@@ -23,6 +27,8 @@ from dwctl.wakeups import Wakeups
 from dwctl.web.current import Parts
 
 log = logging.getLogger(__name__)
+
+_SWEEP_CANCELLED_S = 5.0
 
 
 class Gateway:
@@ -50,6 +56,7 @@ class Gateway:
             most_per_owner=settings.responses.held_max_per_owner,
         )
         self._detached = Group()
+        self._sweeper: gevent.Greenlet | None = None
         self.started = False
         self.draining = False
 
@@ -65,6 +72,7 @@ class Gateway:
         self.wakeups.subscribe(CANCEL_CHANNEL, self._cancel)
         self.registration.start()
         self.wakeups.start()
+        self._sweeper = gevent.spawn(self._sweep_cancelled)
 
     def spawn(self, function: Callable[..., None], *arguments: Any) -> None:
         """Run something that outlives its request; `stop` waits for it."""
@@ -88,6 +96,8 @@ class Gateway:
         self.registration.stop()
         self.wakeups.stop()
         self.in_progress.stop()
+        if self._sweeper is not None:
+            self._sweeper.kill()
         self.client.close()
 
     def count(self, outcome: Outcome) -> None:
@@ -95,6 +105,18 @@ class Gateway:
         self.registration.processed += 1
         if not outcome.succeeded:
             self.registration.failed += 1
+
+    def _sweep_cancelled(self) -> None:
+        """A cancel whose notification was lost reaches its call all the same, a little later."""
+        while True:
+            gevent.sleep(_SWEEP_CANCELLED_S)
+            if not self.in_progress.flights:
+                continue
+            try:
+                for id in cancelled_among(self.connections, list(self.in_progress.flights)):
+                    self.in_progress.cancel(id)
+            except (DatabaseAway, psycopg.Error) as error:
+                log.warning("cancelled calls not swept", extra={"reason": type(error).__name__})
 
     def _cancel(self, payload: str) -> None:
         try:

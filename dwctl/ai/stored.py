@@ -35,6 +35,13 @@ def cancel(connections: Connections, response_id: str, owners: Collection[UUID])
     return shown(row_of(connections, response_id, owners))
 
 
+def cancelled_among(connections: Connections, ids: list[UUID]) -> list[UUID]:
+    """Which of these requests were cancelled."""
+    with connections.transaction() as connection:
+        rows = connection.execute(_QUERIES["outcomes"], {"ids": ids}).fetchall()
+    return [id for id, state in rows if state == "canceled"]
+
+
 def delete(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:
     """Delete a response with what it was asked and answered; what it cost stays. Raises NotFound, also the second time."""
     with connections.transaction() as connection:

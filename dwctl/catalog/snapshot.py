@@ -36,6 +36,7 @@ CHANNEL = "auth_config_changed"
 _QUERIES = sql.load("dwctl.catalog")
 _YIELD_EVERY = 2000
 _RETRY_S = 0.5
+_POLL_S = 2.0
 _UNKNOWN_KEY_LOOKUPS_PER_S = 50
 _UNKNOWN_KEPT = 10_000
 
@@ -55,11 +56,13 @@ class Snapshot:
         self._changes: dict[str, Ids] = {}
         self._changed = Event()
         self._greenlet: gevent.Greenlet | None = None
+        self._wakeups: Wakeups | None = None
         self._unknown: dict[bytes, float] = {}
         self._lookups = (0.0, 0)
 
     def start(self, wakeups: Wakeups) -> None:
         """Begin to load and to listen. `loaded_at` stays None until the first load has ended."""
+        self._wakeups = wakeups
         wakeups.subscribe(CHANNEL, self.note_change, self.reload_everything)
         self.reload_everything()
         self._greenlet = gevent.spawn(self._run)
@@ -127,7 +130,7 @@ class Snapshot:
 
     def _run(self) -> None:
         while True:
-            self._changed.wait(self._settings.snapshot.full_reload_interval)
+            self._changed.wait(self._reload_interval_s())
             if not self._changed.is_set():
                 self.reload_everything()
             else:
@@ -135,6 +138,12 @@ class Snapshot:
             changes, self._changes = self._changes, {}
             self._changed.clear()
             self._reload(changes)
+
+    def _reload_interval_s(self) -> float:
+        """Where notifications do not arrive, polling has to do."""
+        interval_s = self._settings.snapshot.full_reload_interval
+        hears = self._wakeups is not None and self._wakeups.delivers
+        return interval_s if hears else min(interval_s, _POLL_S)
 
     def _reload(self, changes: dict[str, Ids]) -> None:
         started = time.monotonic()
