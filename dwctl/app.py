@@ -51,6 +51,8 @@ def base_app(settings: Settings) -> tuple[Flask, Api]:
         MAX_CONTENT_LENGTH=settings.limits.requests.max_body_size or None,
     )
     app.url_map.strict_slashes = False
+    # Members come in the order in which the schemas declare them.
+    app.json.sort_keys = False  # type: ignore[attr-defined]
     db.init_app(app)
     Migrate(app, db, directory=str(migrations_folder()))
     with app.app_context():

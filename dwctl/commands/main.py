@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 from flask import Flask
-from flask.cli import FlaskGroup
+from flask.cli import AppGroup, FlaskGroup
 
 from dwctl import __version__
 from dwctl.config import ConfigError
@@ -33,6 +33,7 @@ COMMANDS = {
 }
 """Where each command is, and what it is for in a line."""
 
+_NOT_OF_FLASK = frozenset({"db"})
 _FLASK_OPTIONS = frozenset({"env_file", "app", "debug"})
 
 
@@ -58,6 +59,21 @@ class Commands(FlaskGroup):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+class _OfTheApplication(AppGroup):
+    """The same commands for `flask --app wsgi`, imported when they are wanted: a web process never wants them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in COMMANDS if name not in _NOT_OF_FLASK]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return cli.get_command(ctx, name) if name in self.list_commands(ctx) else None
+
+
+def register(app: Flask) -> None:
+    """Give the application its commands (`db` is Flask-Migrate's own there)."""
+    app.cli = _OfTheApplication()
 
 
 def create_app() -> Flask:
