@@ -65,15 +65,18 @@ class _OfTheApplication(AppGroup):
     """The same commands for `flask --app wsgi`, imported when they are wanted: a web process never wants them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in COMMANDS if name not in _NOT_OF_FLASK]
+        ours = [name for name in COMMANDS if name not in _NOT_OF_FLASK]
+        return [*super().list_commands(ctx), *ours]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if registered := super().get_command(ctx, name):
+            return registered
         return cli.get_command(ctx, name) if name in self.list_commands(ctx) else None
 
 
 def register(app: Flask) -> None:
-    """Give the application its commands (`db` is Flask-Migrate's own there)."""
-    app.cli = _OfTheApplication()
+    """Give the application its commands beside those that it has (`db` is Flask-Migrate's own there)."""
+    app.cli = _OfTheApplication(commands=app.cli.commands)
 
 
 def create_app() -> Flask:

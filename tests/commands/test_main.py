@@ -49,6 +49,22 @@ def test_help_lists_every_command_without_importing_them(tmp_path: Path):
     assert all(text in done.stdout for _, text in COMMANDS.values())
 
 
+def test_the_application_has_our_commands_beside_those_of_its_extensions():
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "wsgi", "--help"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    listed = {
+        line.split()[0]
+        for line in done.stdout.splitlines()
+        if line.startswith("  ") and line.split()
+    }
+    assert {"db", "users", "models"} <= listed, done.stderr
+
+
 def test_without_a_database_a_command_says_what_to_do_in_one_line(tmp_path: Path):
     done = run("--data-dir", str(tmp_path / "none"), "users", "list", folder=tmp_path)
     assert done.returncode == 1
