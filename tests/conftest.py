@@ -22,9 +22,13 @@ from dwctl import config
 from dwctl.app import create_app
 from dwctl.db import psycopg_url
 from dwctl.local.postgres import EmbeddedPostgres
+from tests import loopback
 from tests.cast import Cast
 from tests.fake_upstream import FakeUpstream
+from tests.gateway import Gateway
 from tests.processes import Service
+
+loopback.install()
 
 SECRET = "a-secret-key-for-tests-only"
 # What the tests kill and restart on purpose needs fsync; the others need speed.
@@ -138,3 +142,14 @@ def service(environ: dict[str, str], cast: Cast, upstream: FakeUpstream) -> Iter
     with Service(environ) as running:
         running.start_web()
         yield running
+
+
+@pytest.fixture(scope="module")
+def seeded(
+    service: Service, upstream: FakeUpstream, cast: Cast, database_url: str
+) -> Iterator[Gateway]:
+    """The service with an endpoint on the fake upstream, ready for models and accounts (tests/gateway.py)."""
+    upstream.reset()
+    gateway = Gateway(service, upstream, cast, database_url)
+    yield gateway
+    gateway.close()

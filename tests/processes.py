@@ -63,7 +63,7 @@ class Process:
             assert self._popen.poll() is None, f"it ended:\n{self.output()}"
             try:
                 return requests.get(self.url + path, timeout=5).ok
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 return False
 
         eventually(answers, timeout_s, 0.05)

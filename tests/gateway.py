@@ -1,0 +1,304 @@
+"""A gateway with something to call: an endpoint on the fake upstream, models, accounts with keys and credit.
+
+Everything is made through the admin API, as an operator would, and asked for by the tests of the AI surface; what a call left behind is
+read from the tables.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import orjson
+import psycopg
+import requests
+from psycopg.rows import namedtuple_row
+
+from tests.cast import Cast
+from tests.fake_upstream import FakeUpstream
+from tests.processes import Service, eventually
+
+ADMIN = "/admin/api/v1"
+EVERYONE = UUID(int=0)
+HELLO = [{"role": "user", "content": "Hello"}]
+PRICE = ("0.001", "0.002")
+"""What priced models cost: input, output."""
+UPSTREAM_KEY = "sk-ours-at-the-upstream"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Account:
+    """A standard user with one key."""
+
+    id: UUID
+    email: str
+    key: str
+    key_id: UUID
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+    @property
+    def session(self) -> dict[str, str]:
+        """The trusted header by which its user signs in."""
+        return {"x-doubleword-user": self.email}
+
+
+class Gateway:
+    """The service under test, seen by an operator (`admin`, `model`, `account`), a caller (`post`, `get`) and an auditor (`left`)."""
+
+    def __init__(
+        self, service: Service, upstream: FakeUpstream, cast: Cast, database_url: str
+    ) -> None:
+        self.service = service
+        self.upstream = upstream
+        self.cast = cast
+        self._sql = psycopg.connect(database_url, autocommit=True, row_factory=namedtuple_row)
+        self._session = requests.Session()
+        self._endpoints: dict[str, str] = {}
+        # Modules whose settings have several values run on one database.
+        known = self.all("SELECT alias, id::text FROM deployed_models WHERE NOT deleted")
+        self._models: dict[str, str] = dict(known)
+        self.alice = self.account()
+
+    def close(self) -> None:
+        self._sql.close()
+        self._session.close()
+
+    @property
+    def url(self) -> str:
+        return self.service.url
+
+    # --- the operator
+
+    def admin(
+        self, method: str, path: str, json: Any = None, *, who: str = "admin"
+    ) -> requests.Response:
+        answer = self._session.request(
+            method, self.url + ADMIN + path, json=json, headers=Cast.headers(who), timeout=20
+        )
+        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer
+
+    def endpoint(self, url: str | None = None, **more: Any) -> str:
+        """The id of an endpoint at that address, by default the fake upstream's."""
+        url = url or self.upstream.url
+        if url not in self._endpoints or more:
+            body = {"name": unique("endpoint"), "url": url, "sync": False, "api_key": UPSTREAM_KEY}
+            made = self.admin("POST", "/endpoints", body | more)
+            self._endpoints[url] = made.json()["id"]
+        return self._endpoints[url]
+
+    def model(
+        self,
+        name: str,
+        *,
+        alias: str | None = None,
+        price: tuple[str, str] | None = PRICE,
+        endpoint: str | None = None,
+        everyone: bool = True,
+        wait: bool = True,
+        **more: Any,
+    ) -> str:
+        """The alias of a model that the upstream calls `name`, open to everyone; free without a `price`."""
+        alias = alias or (name if price == PRICE and not more else f"{name}+{unique('m')}")
+        if alias in self._models:
+            return alias
+        body = {
+            "type": "standard",
+            "model_name": name,
+            "alias": alias,
+            "hosted_on": endpoint or self.endpoint(),
+            "tariffs": [tariff(*price)] if price else [],
+        }
+        self._models[alias] = self.admin("POST", "/models", body | more).json()["id"]
+        if everyone:
+            self.grant_model(alias)
+            if wait:
+                self.wait_for_model(alias)
+        return alias
+
+    def model_id(self, alias: str) -> str:
+        return self._models[alias]
+
+    def grant_model(self, alias: str, group: UUID = EVERYONE) -> None:
+        self.admin("POST", f"/groups/{group}/models/{self._models[alias]}")
+
+    def wait_for_model(self, alias: str) -> None:
+        """Until every web process serves it."""
+        for web in self.service.webs:
+            eventually(lambda web=web: self.get(f"/models/{alias}", url=web.url).ok, 5)
+
+    def account(self, credit: str | None = "1000", **key: Any) -> Account:
+        """A new user with a key and, unless None, that much credit."""
+        name = unique("user")
+        email = f"{name}@people.example"
+        body = {"username": name, "email": email, "roles": ["StandardUser", "BatchAPIUser"]}
+        id = UUID(self.admin("POST", "/users", body).json()["id"])
+        if credit is not None:
+            self.credit(id, credit)
+        made = self.admin("POST", f"/users/{id}/api-keys", {"name": "test", **key}).json()
+        return Account(id, email, made["key"], UUID(made["id"]))
+
+    def credit(self, user_id: UUID, amount: str) -> None:
+        body = {
+            "user_id": str(user_id),
+            "transaction_type": "admin_grant",
+            "amount": amount,
+            "source_id": unique("grant"),
+        }
+        self.admin("POST", "/transactions", body)
+
+    # --- the caller
+
+    def post(
+        self,
+        path: str,
+        body: Any = None,
+        *,
+        by: Account | None = None,
+        headers: dict[str, str] | None = None,
+        url: str | None = None,
+        **more: Any,
+    ) -> requests.Response:
+        """POST below /ai/v1, as alice unless somebody else is named; `body` as JSON unless it is bytes."""
+        content = body if isinstance(body, bytes) else orjson.dumps(body)
+        sent = {"content-type": "application/json"} | (by or self.alice).authorization
+        sent |= headers or {}
+        more.setdefault("timeout", 30)
+        return requests.post(f"{url or self.url}/ai/v1{path}", content, headers=sent, **more)
+
+    def get(
+        self,
+        path: str,
+        *,
+        by: Account | None = None,
+        headers: dict[str, str] | None = None,
+        url: str | None = None,
+    ) -> requests.Response:
+        """GET below /ai/v1, as alice unless somebody else is named or `headers` are given."""
+        sent = (by or self.alice).authorization if headers is None else headers
+        return requests.get(f"{url or self.url}/ai/v1{path}", headers=sent, timeout=20)
+
+    def chat(self, model: str, **more: Any) -> requests.Response:
+        """A chat call; members of the body in `body`, `stream=True` for events."""
+        body = {"model": model, "messages": HELLO} | more.pop("body", {})
+        if more.get("stream"):
+            body["stream"] = True
+        return self.post("/chat/completions", body, **more)
+
+    # --- the auditor
+
+    def all(self, statement: str, *values: Any) -> list[Any]:
+        return self._sql.execute(statement, values).fetchall()
+
+    def one(self, statement: str, *values: Any) -> Any:
+        rows = self.all(statement, *values)
+        assert len(rows) == 1, rows
+        return rows[0]
+
+    def left(self, answer: requests.Response | str | UUID) -> SimpleNamespace:
+        """What a call has left behind, now: request, batch, template (None where there is none), logs, charges."""
+        id = answer.headers["x-request-id"] if isinstance(answer, requests.Response) else answer
+
+        def found(table: str, column: str) -> list[Any]:
+            return self.all(f"SELECT * FROM {table} WHERE {column} = %s", str(id))  # type: ignore[arg-type]
+
+        request, batch, template = (
+            next(iter(found(f"fusillade.{table}", "id::text")), None)
+            for table in ("requests", "batches", "request_templates")
+        )
+        return SimpleNamespace(
+            id=UUID(str(id)),
+            request=request,
+            batch=batch,
+            template=template,
+            logs=found("http_analytics", "request_id::text"),
+            charges=found("credits_transactions", "source_id"),
+        )
+
+    def log_of(self, answer: requests.Response | str | UUID) -> Any:
+        """Its one log row, some time soon: that of a refusal is written after the answer."""
+        logs = eventually(lambda: self.left(answer).logs)
+        assert len(logs) == 1
+        return logs[0]
+
+    def balance(self, user_id: UUID) -> Decimal:
+        rows = self.all("SELECT balance FROM user_balance_checkpoints WHERE user_id = %s", user_id)
+        return rows[0].balance if rows else Decimal(0)
+
+    def charged(self, user_id: UUID) -> Decimal:
+        """The sum of an account's usage entries."""
+        row = self.one(
+            "SELECT coalesce(sum(amount), 0) AS total FROM credits_transactions WHERE user_id = %s AND transaction_type = 'usage'",
+            user_id,
+        )
+        total: Decimal = row.total
+        return total
+
+    def unbalanced(self) -> list[Any]:
+        """Accounts whose balance is not the sum of their entries: there must be none."""
+        return self.all(
+            "SELECT user_id, b.balance, l.total FROM user_balance_checkpoints b FULL JOIN "
+            "(SELECT user_id, sum(CASE WHEN transaction_type IN ('purchase', 'admin_grant') THEN amount ELSE -amount END) AS total "
+            "FROM credits_transactions GROUP BY user_id) l USING (user_id) "
+            "WHERE coalesce(b.balance, 0) <> coalesce(l.total, 0)"
+        )
+
+
+def unique(prefix: str) -> str:
+    return f"{prefix}-{uuid.uuid4().hex[:8]}"
+
+
+def tariff(input: str, output: str, **more: Any) -> Json:
+    return {
+        "name": "price",
+        "input_price_per_token": input,
+        "output_price_per_token": output,
+        "api_key_purpose": "realtime",
+    } | more
+
+
+def events(answer: requests.Response) -> Iterator[Any]:
+    """The data of each event of a stream: parsed, or the text `[DONE]`."""
+    for line in answer.iter_lines():
+        if line.startswith(b"data: "):
+            data = line.removeprefix(b"data: ")
+            yield "[DONE]" if data == b"[DONE]" else orjson.loads(data)
+
+
+def text_of(chunks: list[Any]) -> str:
+    """What the chunks of a chat stream say."""
+    return "".join(
+        choice["delta"].get("content") or ""
+        for chunk in chunks
+        if chunk != "[DONE]"
+        for choice in chunk.get("choices", ())
+    )
+
+
+def assert_openai_error(answer: requests.Response, status: int, code: str | None = None) -> Json:
+    """The answer is OpenAI's envelope, whole, with that status; gives the error object."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"].startswith("application/json"), answer.text
+    assert UUID(answer.headers["x-request-id"])
+    body = answer.json()
+    assert set(body) == {"error"}
+    error: Json = body["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert isinstance(error["message"], str)
+    assert error["message"]
+    assert isinstance(error["type"], str)
+    assert isinstance(error["code"], str)
+    assert error["param"] is None or isinstance(error["param"], str)
+    if code is not None:
+        assert error["code"] == code, error
+    return error
