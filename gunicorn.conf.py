@@ -3,7 +3,7 @@
 import os
 
 bind = f"0.0.0.0:{os.environ.get('PORT', '3001')}"
-worker_class = "gevent"
+worker_class = "dwctl.web.server.Server"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
 # Above the number of held flex calls that one process may have.
 worker_connections = 10_000

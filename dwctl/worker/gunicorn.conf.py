@@ -3,7 +3,7 @@
 import os
 
 bind = f"0.0.0.0:{os.environ.get('PORT', '3002')}"
-worker_class = "gevent"
+worker_class = "dwctl.web.server.Server"
 worker_connections = 100
 keepalive = 5
 timeout = 60

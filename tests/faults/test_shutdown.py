@@ -1,0 +1,114 @@
+"""SIGTERM: what is under way is answered and written down, who only keeps a connection is hung up on."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from typing import Any
+
+import pytest
+import requests
+
+from tests.gateway import Gateway, events
+from tests.processes import Service, eventually
+
+
+@pytest.fixture
+def web(seeded: Gateway, service: Service) -> Any:
+    """A web process to be ended; the module's own stays."""
+    process = service.start_web()
+    yield process
+    service.webs.remove(process)
+    process.stop()
+
+
+def test_an_idle_connection_does_not_hold_up_a_restart(web: Any, seeded: Gateway) -> None:
+    pids = web.worker_pids()
+    with requests.Session() as browser, socket.create_connection(("127.0.0.1", web.port)):
+        assert browser.get(web.url + "/healthz", timeout=10).ok
+        web.terminate()
+        assert web.wait(10) == 0
+    # It has said goodbye: nobody waits for its next beat.
+    (row,) = seeded.all("SELECT status FROM fusillade.daemons WHERE pid = ANY (%s)", pids)
+    assert row.status == "dead"
+
+
+def test_calls_under_way_are_answered_and_then_hung_up_on(web: Any, seeded: Gateway) -> None:
+    seeded.upstream.reset()
+    model, streaming = seeded.model("hold"), seeded.model("hold-stream")
+    answers: dict[str, requests.Response] = {}
+    chunks: list[Any] = []
+
+    def block() -> None:
+        answers["blocking"] = seeded.chat(model, url=web.url)
+
+    def stream() -> None:
+        answers["stream"] = seeded.chat(streaming, url=web.url, stream=True)
+        chunks.extend(events(answers["stream"]))
+
+    threads = [threading.Thread(target=call) for call in (block, stream)]
+    for thread in threads:
+        thread.start()
+    seeded.upstream.wait_active(2)
+    web.terminate()
+    eventually(lambda: not _accepts(web.port))
+    seeded.upstream.release()
+    for thread in threads:
+        thread.join(20)
+    assert answers["blocking"].status_code == 200
+    assert chunks[-1] == "[DONE]"
+    # Both clients would keep their connection; waiting for them would take the whole grace.
+    assert web.wait(10) == 0
+    for answer in answers.values():
+        left = seeded.left(answer)
+        assert left.request.state == "completed"
+        assert len(left.logs) == len(left.charges) == 1
+
+
+def test_under_load_nothing_that_was_answered_is_lost(web: Any, seeded: Gateway) -> None:
+    model, account = seeded.model("slow-20"), seeded.account()
+    answered: list[str] = []
+    stop = time.monotonic() + 10
+
+    def call() -> None:
+        with requests.Session() as session:
+            while time.monotonic() < stop:
+                try:
+                    answer = session.post(
+                        f"{web.url}/ai/v1/chat/completions",
+                        json={"model": model, "messages": []},
+                        headers=account.authorization,
+                        timeout=20,
+                    )
+                except requests.ConnectionError:
+                    return
+                assert answer.status_code == 200, answer.text
+                answered.append(answer.headers["x-request-id"])
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(answered) > 30)
+    web.terminate()
+    for thread in threads:
+        thread.join(20)
+    assert web.wait(20) == 0
+    rows = seeded.all(
+        "SELECT source_id, count(*) AS n FROM credits_transactions WHERE source_id = ANY (%s) GROUP BY 1",
+        answered,
+    )
+    assert {row.source_id: row.n for row in rows} == dict.fromkeys(answered, 1)
+    assert not seeded.all(
+        "SELECT id FROM fusillade.requests r JOIN fusillade.batches b USING (id) WHERE created_by = %s AND state <> 'completed'",
+        str(account.id),
+    )
+    assert not seeded.unbalanced()
+
+
+def _accepts(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
