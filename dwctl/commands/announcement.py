@@ -56,7 +56,7 @@ class Announcement:
         console.print(Rule(style="green"))
 
     def _facts(self, console: Console) -> None:
-        facts = {"Open": self.url, "API": f"{self.url}/admin/docs", "Sign in as": self.email}
+        facts = {"Open": self.url, "API": f"{self.url}/ai/v1", "Sign in as": self.email}
         facts["Data"] = f"{self.data_dir} (Ctrl-C stops everything, the data stays)"
         if self.password:
             facts["Password"] = f"{self.password}   (shown this once, stored nowhere)"
