@@ -179,7 +179,7 @@ def _flag(content: dict[str, Any], name: str) -> bool:
 
 def _tier(call: Call) -> Tier:
     value = call.content.get("service_tier")
-    if value is None or value in _REALTIME:
+    if value is None or (isinstance(value, str) and value in _REALTIME):
         return Tier.REALTIME
     if value == "flex":
         return Tier.FLEX

@@ -198,7 +198,7 @@ def _events(
     try:
         if responses:
             waiting = skeleton_of(call)
-            yield events.created(waiting) + events.queued(waiting)
+            yield events.created(waiting, "queued") + events.queued(waiting)
         else:
             yield _KEEP_ALIVE
         while not _wait(flight, waiter, settings.keepalive) and time.monotonic() < until:

@@ -81,9 +81,16 @@ def _skeleton(row: StoredResponse, status: str) -> Response:
         created_at=row.created_at,
         model=row.model,
         status=status,
-        service_tier=row.service_tier or "default",
+        service_tier=_tier(row, request),
         background=request.get("background") is True,
     )
+
+
+def _tier(row: StoredResponse, request: Mapping[str, Any]) -> str:
+    """All realtime rows are of tier `priority`; the object says so only to who asked for it."""
+    if row.service_tier == "priority" and request and request.get("service_tier") != "priority":
+        return "default"
+    return row.service_tier or "default"
 
 
 def _failed_with_status(response: Response, row: StoredResponse) -> Response:
