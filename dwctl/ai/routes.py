@@ -13,7 +13,7 @@ from dwctl.access import guard
 from dwctl.ai import admission, front, stored
 from dwctl.ai.gateway import Gateway
 from dwctl.catalog.routing import Model
-from dwctl.errors import DwctlError, NotFound
+from dwctl.errors import DwctlError, NotFound, Unavailable
 from dwctl.identity import authentication
 from dwctl.protocols.chat import Endpoint
 
@@ -42,6 +42,12 @@ def _declare(endpoint: Endpoint) -> Callable[[], Response]:
 for _endpoint in Endpoint:
     _view = _declare(_endpoint)
     blueprint.add_url_rule(f"/{_endpoint.value}", view_func=_view, methods=["POST"])
+
+
+class StillSpooled(Unavailable):
+    """Answers given while the database was away are still being written down. Try again shortly."""
+
+    code = "response_not_recorded_yet"
 
 
 @blueprint.get("/models")
@@ -76,7 +82,12 @@ def get_model(alias: str) -> Response:
 def get_response(response_id: str) -> Response:
     """A stored response of the caller's account, by any of its keys, its session or the trusted header."""
     owners = _owners()
-    return _json(stored.fetch(gateway().connections, response_id, owners))
+    try:
+        return _json(stored.fetch(gateway().connections, response_id, owners))
+    except NotFound:
+        if gateway().recorder.is_behind:
+            raise StillSpooled from None
+        raise
 
 
 @blueprint.post("/responses/<response_id>/cancel")

@@ -14,6 +14,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -66,13 +67,13 @@ class Recorder:
         self._on_empty = on_empty
         self.spool = Spool(settings)
         self.away_since: float | None = None
-        self.counts = {"flushed": 0, "groups": 0, "spooled": 0, "shed": 0, "rejected": 0}
+        self.counts = {"flushed": 0, "groups": 0, "spooled": 0, "shed": 0, "rejected": 0, "lost": 0}
         self._queue: deque[_Item] = deque()
         self._arrived = Event()
         self._connection: psycopg.Connection[Any] | None = None
         self._files: set[UUID] = set()
         self._greenlets: list[gevent.Greenlet] = []
-        self._busy = False
+        self._current: list[_Item] = []
         self._back = Event()
         self._doubtful: list[str] = []
 
@@ -102,6 +103,11 @@ class Recorder:
         self._arrived.set()
 
     @property
+    def is_behind(self) -> bool:
+        """Whether calls that were answered may not be in the database yet: the spool of this machine is not empty."""
+        return self.away_since is not None or self.spool.pending_bytes > 0
+
+    @property
     def depth(self) -> int:
         """How many records wait."""
         return len(self._queue)
@@ -114,13 +120,14 @@ class Recorder:
 
     def stop(self, deadline: float) -> None:
         """Flush what waits until `deadline` (monotonic), spool the rest, and say what was done."""
-        while (self._queue or self._busy) and time.monotonic() < deadline:
+        while (self._queue or self._current) and time.monotonic() < deadline:
             gevent.sleep(0.01)
         for greenlet in self._greenlets:
             greenlet.kill()
-        if left := list(self._queue):
+        # The group of an interrupted flush may have been committed: writing it again changes nothing.
+        if left := [*self._current, *self._queue]:
             self._queue.clear()
-            self._to_spool(left)
+            self._to_spool([item for item in left if item.kind != ENQUEUE])
         if self._connection is not None:
             self._connection.close()
         log.info("recorder stopped", extra={"spooled_at_stop": len(left), **self.counts})
@@ -142,22 +149,30 @@ class Recorder:
             self._arrived.wait(None if self.away_since is None else _RETRY_S)
             self._arrived.clear()
             while self._queue:
-                self._busy = True
                 size = min(len(self._queue), self._settings.recorder.group_size)
-                self._settle([self._queue.popleft() for _ in range(size)])
-                self._busy = False
+                self._current = [self._queue.popleft() for _ in range(size)]
+                self._settle(self._current)
+                self._current = []
             if self.away_since is not None:
                 self._try_again()
 
     def _settle(self, group: list[_Item]) -> None:
-        """Commit a group, or spool it; either way every caller in it is released."""
-        if self.away_since is None and self._flush_in_time(group):
-            _release(group, True)
-            return
-        self._refuse([item for item in group if item.kind == ENQUEUE])
-        kept = [item for item in group if item.kind != ENQUEUE]
-        self._to_spool(kept)
-        _release(kept, False)
+        """Commit a group, or spool it; either way every caller in it is released. Never raises: the next group must have its turn."""
+        try:
+            if self.away_since is None and self._flush_in_time(group):
+                _release(group, True)
+                return
+            self._refuse([item for item in group if item.kind == ENQUEUE])
+            kept = [item for item in group if item.kind != ENQUEUE]
+            self._to_spool(kept)
+            _release(kept, False)
+        except Exception:
+            log.exception(
+                "records lost: neither the database nor the spool took them",
+                extra={"records": len(group)},
+            )
+            self.counts["lost"] += len(group)
+            _fail(group)
 
     def _flush_in_time(self, group: list[_Item]) -> bool:
         """Whether it is committed. False: the database is away."""
@@ -297,31 +312,28 @@ class Recorder:
         drained = 0
         try:
             with _connect(self._settings) as connection:
-                lines = list(file.lines())
-                for start in range(0, len(lines), _DRAIN_GROUP):
-                    self._drain_group(connection, lines[start : start + _DRAIN_GROUP])
-                    drained += len(lines[start : start + _DRAIN_GROUP])
+                lines = file.lines()
+                while some := list(islice(lines, _DRAIN_GROUP)):
+                    self._drain_group(connection, some)
+                    drained += len(some)
             file.remove()
             log.warning("spool drained", extra={"file": file.path.name, "records": drained})
-        except (psycopg.OperationalError, psycopg.InterfaceError, OSError):
+        except (psycopg.Error, OSError) as error:
             # What was drained is drained again at the next try, which changes nothing.
+            log.warning("spool not drained yet", extra={"reason": type(error).__name__})
             file.release()
 
     def _drain_group(self, connection: psycopg.Connection[Any], lines: list[Line]) -> None:
         try:
             self._write_lines(connection, lines)
-        except psycopg.OperationalError:
-            raise
-        except psycopg.Error:
+        except (psycopg.DataError, psycopg.IntegrityError):
             for entry in lines:
                 self._drain_one(connection, entry)
 
     def _drain_one(self, connection: psycopg.Connection[Any], entry: Line) -> None:
         try:
             self._write_lines(connection, [entry])
-        except psycopg.OperationalError:
-            raise
-        except psycopg.Error as error:
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
             if self._make_partition(_Item(*entry, None, None), error):
                 self._write_lines(connection, [entry])
                 return
@@ -381,6 +393,12 @@ def _release(group: list[_Item], committed: bool) -> None:
     for item in group:
         if item.done is not None and not item.done.ready():
             item.done.set(committed)
+
+
+def _fail(group: list[_Item]) -> None:
+    for item in group:
+        if item.done is not None and not item.done.ready():
+            item.done.set_exception(DatabaseAway())
 
 
 def _is_deadlock(error: BaseException) -> bool:
