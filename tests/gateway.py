@@ -6,6 +6,7 @@ read from the tables.
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Gateway:
         self.upstream = upstream
         self.cast = cast
         self._sql = psycopg.connect(database_url, autocommit=True, row_factory=namedtuple_row)
-        self._session = requests.Session()
+        self._of_this_thread = threading.local()
         self._endpoints: dict[str, str] = {}
         # Modules whose settings have several values run on one database.
         known = self.all("SELECT alias, id::text FROM deployed_models WHERE NOT deleted")
@@ -71,18 +72,26 @@ class Gateway:
 
     def close(self) -> None:
         self._sql.close()
-        self._session.close()
+        self.session.close()
 
     @property
     def url(self) -> str:
         return self.service.url
+
+    @property
+    def session(self) -> requests.Session:
+        """Kept connections, of each thread its own."""
+        if not hasattr(self._of_this_thread, "session"):
+            self._of_this_thread.session = requests.Session()
+        found: requests.Session = self._of_this_thread.session
+        return found
 
     # --- the operator
 
     def admin(
         self, method: str, path: str, json: Any = None, *, who: str = "admin"
     ) -> requests.Response:
-        answer = self._session.request(
+        answer = self.session.request(
             method, self.url + ADMIN + path, json=json, headers=Cast.headers(who), timeout=20
         )
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
@@ -174,7 +183,7 @@ class Gateway:
         sent = {"content-type": "application/json"} | (by or self.alice).authorization
         sent |= headers or {}
         more.setdefault("timeout", 30)
-        return requests.post(f"{url or self.url}/ai/v1{path}", content, headers=sent, **more)
+        return self.session.post(f"{url or self.url}/ai/v1{path}", content, headers=sent, **more)
 
     def get(
         self,
@@ -186,7 +195,7 @@ class Gateway:
     ) -> requests.Response:
         """GET below /ai/v1, as alice unless somebody else is named or `headers` are given."""
         sent = (by or self.alice).authorization if headers is None else headers
-        return requests.get(f"{url or self.url}/ai/v1{path}", headers=sent, timeout=20)
+        return self.session.get(f"{url or self.url}/ai/v1{path}", headers=sent, timeout=20)
 
     def chat(self, model: str, **more: Any) -> requests.Response:
         """A chat call; members of the body in `body`, `stream=True` for events."""
