@@ -9,7 +9,7 @@ processes should ask `/healthz`.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -43,10 +43,8 @@ class Check:
 
     def shown(self) -> dict[str, Any]:
         """As a member of the answer."""
-        shown = asdict(self)
-        return {
-            name: shown[name] for name in ("ready", "problem") if shown[name] is not None
-        } | self.facts
+        problem = {"problem": self.problem} if self.problem else {}
+        return {"ready": self.ready, **problem, **self.facts}
 
 
 @blueprint.get("/healthz")
