@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _QUERIES = sql.load("dwctl.queue")
 _SWEEP_AT_ONCE = 10_000
+_RETRY_AFTER_S = 10
 
 
 class TooManyHeld(DwctlError):
@@ -81,7 +82,7 @@ class Held:
     def enter(self, id: UUID, owner: UUID) -> Waiter:
         """A place to wait for a request; `leave` must follow. Take it before the request is queued. Raises TooManyHeld."""
         if self._owners[owner] >= self._most_per_owner:
-            raise TooManyHeld
+            raise TooManyHeld(retry_after_s=_RETRY_AFTER_S)
         waiter = self._waiters[id] = Waiter(id, owner)
         self._owners[owner] += 1
         return waiter

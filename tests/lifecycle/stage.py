@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
@@ -14,7 +13,7 @@ from uuid import UUID
 import requests
 
 from tests.gateway import Account, Gateway, tariff
-from tests.processes import Process, eventually
+from tests.processes import eventually
 
 Json = dict[str, Any]
 
@@ -172,6 +171,7 @@ def frames(stream: bytes) -> list[str]:
     return found
 
 
-def wait_gone(process: Process, timeout_s: float = 40) -> None:
-    until = time.monotonic() + timeout_s
-    process.wait(max(0.0, until - time.monotonic()))
+def without_comments(stream: bytes) -> bytes:
+    return b"".join(
+        frame + b"\n\n" for frame in stream.split(b"\n\n") if frame and not frame.startswith(b":")
+    )

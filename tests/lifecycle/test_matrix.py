@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from tests.gateway import assert_openai_error, tariff
-from tests.lifecycle.stage import BATCH, FLEX, REALTIME, Json, Stage, cost, frames
+from tests.lifecycle.stage import BATCH, FLEX, REALTIME, Json, Stage, cost, frames, without_comments
 from tests.protocols.openresponses.schema import check_response, events_of
 
 TIERS = (None, "auto", "default", "priority", "flex")
@@ -314,12 +314,6 @@ def test_balances_are_the_sum_of_their_ledger(stage: Stage) -> None:
 
 def shown_tier(tier: str | None) -> str:
     return tier if tier in ("priority", "flex") else "default"
-
-
-def without_comments(stream: bytes) -> bytes:
-    return b"".join(
-        frame + b"\n\n" for frame in stream.split(b"\n\n") if frame and not frame.startswith(b":")
-    )
 
 
 def chunks_of(answer: requests.Response) -> list[Json]:
