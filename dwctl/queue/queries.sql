@@ -23,17 +23,7 @@ SELECT r.id, r.state, r.model, r.service_tier, r.response_status, r.response_bod
  WHERE r.id = %(id)s;
 
 -- name: claim  take due requests, fair between accounts, within each model's cap over all workers (migration 0003 says how)
-SELECT c.id, c.model, c.created_by, c.deadline, r.batch_id, r.retry_attempt, r.service_tier, b.api_key_id, b.completion_window,
-       b.created_at AS batch_created_at, r.created_at, t.path, t.body, r.custom_id,
-       -- The account that it runs as: the owner of the key that the batch names, else who made the batch.
-       u.id AS owner_id, u.is_deleted AS owner_deleted
-  FROM fusillade.claim(%(me)s, %(models)s, %(caps)s, %(default_cap)s, %(most)s) c
-  JOIN fusillade.requests r ON r.id = c.id
-  LEFT JOIN fusillade.batches b ON b.id = r.batch_id
-  LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
-  LEFT JOIN users u ON u.id = coalesce((SELECT k.user_id FROM api_keys k WHERE k.id = b.api_key_id),
-                                       CASE WHEN b.created_by ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN b.created_by::uuid END)
- ORDER BY c.deadline, c.id;
+SELECT * FROM fusillade.claim(%(me)s, %(models)s, %(caps)s, %(default_cap)s, %(most)s) ORDER BY deadline, id;
 
 -- name: start  the calls of these requests begin; gives those that are still ours to run
 UPDATE fusillade.requests SET state = 'processing', started_at = now(), updated_at = now()

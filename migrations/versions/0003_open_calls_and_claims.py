@@ -27,11 +27,17 @@ CREATE INDEX open_calls_daemon_id_idx ON fusillade.open_calls (daemon_id);
 #   1 lock the longest-unserved of the models asked for, skipping those that another claim has
 #   2 room of each: its cap less what is in flight
 #   3 its lines: those whose deadline is near first, then the least served; no line gets more than its share of the room
-#   4 take the heads of each line, move them from ready to inflight, mark them in requests
+#   4 take the heads of each line, move them from ready to inflight, mark them in requests, and return all that running them takes
+# Plans are kept by each connection, and may have been made when the tables were empty: the settings keep them on keys, and what is
+# taken from `ready` is deleted by row address, since any other join would walk the whole line for each of its heads.
 CLAIM = """
 CREATE FUNCTION fusillade.claim(me uuid, only_models text[], caps int[], default_cap int, most int)
-RETURNS TABLE (id uuid, model text, created_by text, deadline timestamptz)
-LANGUAGE plpgsql VOLATILE AS $$
+RETURNS TABLE (id uuid, model text, created_by text, deadline timestamptz,
+               batch_id uuid, retry_attempt int, service_tier text, custom_id text, created_at timestamptz,
+               api_key_id uuid, completion_window text, batch_created_at timestamptz, path text, body text,
+               owner_id uuid, owner_deleted boolean)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     slot record;
@@ -43,16 +49,15 @@ DECLARE
     left_over int := most;
 BEGIN
     FOR slot IN
-        SELECT m.model, coalesce(c.cap, default_cap) AS cap
-          FROM fusillade.model_slots m
-          LEFT JOIN unnest(only_models, caps) AS c(model, cap) ON c.model = m.model
+        SELECT m.model FROM fusillade.model_slots m
          WHERE EXISTS (SELECT FROM fusillade.queues q WHERE q.model = m.model)
          ORDER BY m.served
          LIMIT 32
            FOR UPDATE OF m SKIP LOCKED
     LOOP
         EXIT WHEN left_over <= 0;
-        room := least(left_over, slot.cap - (SELECT count(*) FROM fusillade.inflight f WHERE f.model = slot.model));
+        room := least(left_over, coalesce(caps[array_position(only_models, slot.model)], default_cap)
+                                 - (SELECT count(*) FROM fusillade.inflight f WHERE f.model = slot.model));
         CONTINUE WHEN room <= 0;
         lines := least(room, (SELECT count(*) FROM fusillade.queues q WHERE q.model = slot.model)::int);
         FOR line IN
@@ -65,14 +70,13 @@ BEGIN
             EXIT WHEN room <= 0;
             share := greatest(1, ceil(room::numeric / greatest(lines, 1))::int);
             lines := lines - 1;
-            RETURN QUERY WITH heads AS (
-                SELECT r.id, r.deadline FROM fusillade.ready r
-                 WHERE r.model = slot.model AND r.created_by = line.created_by
-                 ORDER BY r.deadline, r.id LIMIT share FOR UPDATE SKIP LOCKED
-            ), gone AS (
-                DELETE FROM fusillade.ready r USING heads h
-                 WHERE r.model = slot.model AND r.created_by = line.created_by AND r.deadline = h.deadline AND r.id = h.id
-                RETURNING r.id, r.deadline
+            RETURN QUERY WITH gone AS (
+                DELETE FROM fusillade.ready d
+                 WHERE d.ctid = ANY (ARRAY(
+                    SELECT r.ctid FROM fusillade.ready r
+                     WHERE r.model = slot.model AND r.created_by = line.created_by
+                     ORDER BY r.deadline, r.id LIMIT share FOR UPDATE SKIP LOCKED))
+                RETURNING d.id, d.deadline
             ), marked AS (
                 -- The state is checked again: a row changed by hand may have left its entry in ready behind.
                 UPDATE fusillade.requests q SET state = 'claimed', daemon_id = me, claimed_at = now(), updated_at = now()
@@ -80,12 +84,20 @@ BEGIN
                  WHERE q.id = g.id AND q.state = 'pending'
                    AND NOT EXISTS (SELECT FROM fusillade.batches b WHERE b.id = q.batch_id
                                       AND (b.cancelling_at IS NOT NULL OR b.deleted_at IS NOT NULL))
-                RETURNING q.id, g.deadline
+                RETURNING q.id, g.deadline, q.batch_id, q.retry_attempt, q.service_tier, q.custom_id, q.created_at, q.template_id
             ), flying AS (
                 INSERT INTO fusillade.inflight (id, model, created_by, daemon_id)
                 SELECT m.id, slot.model, line.created_by, me FROM marked m
             )
-            SELECT m.id, slot.model, line.created_by, m.deadline FROM marked m;
+            SELECT m.id, slot.model, line.created_by, m.deadline, m.batch_id, m.retry_attempt, m.service_tier, m.custom_id, m.created_at,
+                   b.api_key_id, b.completion_window, b.created_at, t.path, t.body, u.id, u.is_deleted
+              FROM marked m
+              LEFT JOIN fusillade.batches b ON b.id = m.batch_id
+              LEFT JOIN fusillade.request_templates t ON t.id = m.template_id
+              -- The account that it runs as: the owner of the key that the batch names, else who made the batch.
+              LEFT JOIN users u ON u.id = coalesce(
+                    (SELECT k.user_id FROM api_keys k WHERE k.id = b.api_key_id),
+                    CASE WHEN b.created_by ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN b.created_by::uuid END);
             GET DIAGNOSTICS taken = ROW_COUNT;
             IF taken = 0 AND NOT EXISTS (SELECT FROM fusillade.ready r WHERE r.model = slot.model AND r.created_by = line.created_by) THEN
                 DELETE FROM fusillade.queues q WHERE q.model = slot.model AND q.created_by = line.created_by;
