@@ -143,10 +143,11 @@ def _decide_mode(call: Call) -> None:
     """Tier, background and stream of the call; what is not supported is refused, never ignored."""
     content = call.content
     call.stream = _flag(content, "stream") and call.endpoint is not Endpoint.EMBEDDINGS
-    call.background = _flag(content, "background")
-    # What somebody else tracks has no row of its own that a worker could find.
+    background = _flag(content, "background")
+    # What somebody else tracks has no row of its own that a worker could find, or that could be fetched later.
     call.tier = _tier(call) if call.track else Tier.REALTIME
-    if call.background and call.endpoint is not Endpoint.RESPONSES:
+    call.background = background and call.track
+    if background and call.endpoint is not Endpoint.RESPONSES:
         raise InvalidRequest(
             "`background` is only supported on /responses.",
             param="background",
