@@ -23,6 +23,7 @@ from dwctl.encryption import Sealer
 from dwctl.identity import authentication
 from dwctl.operations import metrics
 from dwctl.web import current, errors, request_id, schemas
+from dwctl.web.cors import CrossOrigin
 
 NO_DATABASE = "postgresql://localhost/nowhere"
 
@@ -35,6 +36,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     authentication.init_app(app)
     urls.register(app, api)
     app.wsgi_app = Front(gateway, app.wsgi_app)  # type: ignore[method-assign]
+    cors = gateway.settings.auth.security.cors
+    if cors.allowed_origins:
+        app.wsgi_app = CrossOrigin(cors, app.wsgi_app)  # type: ignore[method-assign]
     metrics.init_app(app)
     return app
 

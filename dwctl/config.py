@@ -283,10 +283,6 @@ class BatchDaemon:
     backoff_ms: int = 1000
     backoff_factor: float = 2.0
     max_backoff_ms: int = 10_000
-    first_chunk_timeout_ms: int = 86_400_000
-    chunk_timeout_ms: int = 86_400_000
-    body_timeout_ms: int = 86_400_000
-    streamable_endpoints: tuple[str, ...] = ()
     max_in_flight: int = 1000
 
 
@@ -370,7 +366,11 @@ OBSOLETE: Mapping[str, str] = {
     "background_services.batch_daemon.processing_timeout_ms": "claims are leases that their owner renews",
     "background_services.batch_daemon.batch_metadata_fields": _LOOPBACK,
     "background_services.batch_daemon.status_log_interval_ms": "see the worker's metrics page",
-    "background_services.batch_daemon.timeout_ms": "deprecated in the Rust product, too",
+    "background_services.batch_daemon.timeout_ms": "see upstream.first_byte_timeout and upstream.idle_timeout",
+    "background_services.batch_daemon.first_chunk_timeout_ms": "see upstream.first_byte_timeout",
+    "background_services.batch_daemon.chunk_timeout_ms": "see upstream.idle_timeout",
+    "background_services.batch_daemon.body_timeout_ms": "see upstream.idle_timeout",
+    "background_services.batch_daemon.streamable_endpoints": "queued requests are answered whole; their streams are made of that",
     "database.type": "no DATABASE_URL means an embedded PostgreSQL (dwctl up)",
     "database.pool": "see database.pool_size and database.pool_overflow",
     "database.fusillade": "one database holds every schema",

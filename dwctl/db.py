@@ -95,25 +95,33 @@ def connect(
     if not url:
         raise ConfigError("DATABASE_URL is not set")
     arguments = _connect_arguments(settings)
-    arguments["options"] += "".join(f" -c {name}={value}" for name, value in options.items())
+    if database.prepared_statements:
+        arguments["options"] += "".join(f" -c {name}={value}" for name, value in options.items())
     return psycopg.connect(psycopg_url(url), autocommit=True, **arguments)
 
 
 def _connect_arguments(settings: Settings) -> dict[str, Any]:
     database = settings.database
-    return {
+    arguments: dict[str, Any] = {
         "connect_timeout": max(1, round(database.connect_timeout)),
         "application_name": "dwctl",
         "prepare_threshold": 5 if database.prepared_statements else None,
-        "options": f"-c statement_timeout={round(database.statement_timeout * 1000)}"
-        " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC -c jit=off"
-        # Our own changes of queue rows bring their entries in ready and inflight with them (migration 0002).
-        " -c dwctl.queue=own",
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
         "tcp_user_timeout": 30_000,
+        "options": "",
     }
+    if database.prepared_statements:
+        # A transaction pooler refuses options at the start. Behind one, which prepared_statements: false says, the server's own
+        # settings hold, and the triggers for rows written by hand run for our rows too, which changes nothing.
+        arguments["options"] = (
+            f"-c statement_timeout={round(database.statement_timeout * 1000)}"
+            " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC -c jit=off"
+            # Our own changes of queue rows bring their entries in ready and inflight with them (migration 0002).
+            " -c dwctl.queue=own"
+        )
+    return arguments
 
 
 class Connections:

@@ -68,6 +68,9 @@ class Wakeups:
             except (psycopg.Error, OSError) as error:
                 if self.connected:
                     log.warning("listening stopped", extra={"reason": type(error).__name__})
+            except Exception:
+                # A handler that raised must not leave the process deaf.
+                log.exception("listening stopped")
             self.connected = False
             gevent.sleep(_RECONNECT_S)
 
