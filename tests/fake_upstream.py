@@ -9,6 +9,7 @@ answers normally. Where there is no body (`GET /models`) or the name is taken, t
 
     what it says
       usage-P-C           prompt and completion tokens (9 and 3); cached-N, thought-N: the details of each
+      odd-usage           counts that are none: negative, in words
       no-usage            no usage at all; usage-always: in a stream though nobody asked; usage-each: in every chunk
       echo                the last user message as the answer; big-N: N KiB; chunks-N: N words, an event each
       utf8                an answer of many-byte characters
@@ -88,7 +89,7 @@ Json = dict[str, Any]
 
 # -- traits ----------------------------------------------------------------------------------------
 
-_WORDS = """usage cached thought no-usage usage-always usage-each echo big chunks utf8 tools reasoning refusal length filter
+_WORDS = """usage cached thought odd-usage no-usage usage-always usage-each echo big chunks utf8 tools reasoning refusal length filter
     sse-anyway json-anyway models slow first gap hang hang-in-head hang-stream hold hold-stream split-utf8 bytewise crlf
     comments events joined until-close close stale vanish interim noisy gzip deflate br fail flaky reset drop cut cut-reset
     half no-done error-in-stream error-first error-in-200 wrong-json html empty not-http"""
@@ -322,6 +323,8 @@ def usage(call: Call) -> Json | None:
     traits = call.traits
     if "no-usage" in traits:
         return None
+    if "odd-usage" in traits:
+        return {"prompt_tokens": -5, "completion_tokens": "many", "total_tokens": -5}
     prompt, completion = traits.number("usage", 9), traits.number("usage", 3, position=1)
     counts: Json = {
         "prompt_tokens": prompt,

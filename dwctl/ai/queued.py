@@ -22,7 +22,9 @@ from dwctl.ai.outcomes import tracking_of
 from dwctl.ai.treatments import Treatment, skeleton_of
 from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError, Unavailable
+from dwctl.protocols import errors as wire
 from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.failures import read_failure
 from dwctl.protocols.openresponses.events import Events
 from dwctl.protocols.openresponses.replay import replay
@@ -223,9 +225,13 @@ def _ending(gateway: Gateway, call: Call, treatment: Treatment, events: Events) 
     except DwctlError as error:
         found = Answer(error.status, [], openai_error(error.message, error.code, error.status))
     assert isinstance(found.body, bytes)
+    body = found.body
     if found.status < 300:
-        return treatment.replay(found.body)
-    return b"data: " + found.body + b"\n\ndata: [DONE]\n\n"
+        try:
+            return treatment.replay(body)
+        except BadUpstreamBody:
+            body = wire.wrap(wire.sanitised_strict(502))
+    return b"data: " + body.replace(b"\n", b"\ndata: ") + b"\n\ndata: [DONE]\n\n"
 
 
 # --- rows

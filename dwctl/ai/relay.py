@@ -15,10 +15,9 @@ import orjson
 from dwctl.ai.calls import Answer, Call, Headers
 from dwctl.ai.in_progress import CallerLeft, Cancelled, Drained, Flight, Interrupted
 from dwctl.ai.outcomes import Outcome, record_of, tracking_of
-from dwctl.ai.treatments import Complete, StreamTreatment, Treatment
+from dwctl.ai.treatments import Complete, StreamTreatment, Treatment, usage_of_stream
 from dwctl.protocols import errors as wire
 from dwctl.protocols.errors import BadUpstreamBody
-from dwctl.protocols.usage import TokenUsage
 from dwctl.upstream import headers as upstream_headers
 from dwctl.upstream.client import UpstreamResponse
 from dwctl.upstream.errors import Timeout, UpstreamError
@@ -162,7 +161,7 @@ def _completed(treatment: Treatment, response: UpstreamResponse, complete: Compl
         headers=headers,
         upstream_status=response.status,
         usage=complete.usage,
-        usage_source="none" if complete.usage is None else "reported",
+        usage_source="none" if complete.usage is None else complete.usage_source,
         response_type=treatment.response_type,
     )
     if complete.failure is not None:
@@ -176,11 +175,15 @@ def _replayed(
 ) -> Outcome:
     """A complete answer to a call that wanted a stream becomes that stream."""
     outcome = _read(gateway, call, treatment, flight, response)
-    if outcome.succeeded:
-        outcome.stored = outcome.body
-        outcome.body = treatment.replay(outcome.body)
-        outcome.headers = list(_EVENT_STREAM)
-        outcome.response_type += "_stream"
+    if not outcome.succeeded:
+        return outcome
+    try:
+        events = treatment.replay(outcome.body)
+    except BadUpstreamBody as error:
+        return _bad_gateway(response.status, str(error))
+    outcome.stored, outcome.body = outcome.body, events
+    outcome.headers = list(_EVENT_STREAM)
+    outcome.response_type += "_stream"
     return outcome
 
 
@@ -223,7 +226,7 @@ def _next(flight: Flight, pieces: Iterator[bytes]) -> bytes | None:
 
 
 def _streamed(call: Call, treatment: Treatment, transformer: StreamTreatment) -> Outcome:
-    usage, source = _usage_of_stream(transformer)
+    usage, source = usage_of_stream(transformer)
     outcome = Outcome(
         status=200,
         stored=orjson.dumps(transformer.assembled()),
@@ -241,19 +244,10 @@ def _streamed(call: Call, treatment: Treatment, transformer: StreamTreatment) ->
 def _left(treatment: Treatment, transformer: StreamTreatment, reason: BaseException) -> Outcome:
     """What was delivered until the caller left is billed, as an estimate where the upstream had not reported it yet."""
     outcome = _interrupted(reason if isinstance(reason, Interrupted) else CallerLeft())
-    outcome.usage, outcome.usage_source = _usage_of_stream(transformer)
+    outcome.usage, outcome.usage_source = usage_of_stream(transformer)
     outcome.stored = orjson.dumps(transformer.assembled())
     outcome.response_type = f"{treatment.response_type}_stream"
     return outcome
-
-
-def _usage_of_stream(transformer: StreamTreatment) -> tuple[TokenUsage | None, str]:
-    if transformer.usage is not None:
-        return transformer.usage, "reported"
-    estimate = transformer.estimated_completion_tokens
-    if estimate == 0:
-        return None, "none"
-    return TokenUsage(completion_tokens=estimate, total_tokens=estimate), "estimated"
 
 
 # --- what else it can come to

@@ -35,11 +35,12 @@ _RESPONSE_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """A complete 2xx answer as the caller gets it. `failure` is set when it is an answer only in form."""
+    """A complete 2xx answer as the caller gets it. `failure` is set when it is an answer only in form: nothing is charged for it."""
 
     body: bytes
     usage: TokenUsage | None
     failure: str | None = None
+    usage_source: str = "reported"
 
 
 class StreamTreatment(Protocol):
@@ -56,6 +57,16 @@ class StreamTreatment(Protocol):
     def assembled(self) -> dict[str, Any]: ...
     @property
     def estimated_completion_tokens(self) -> int: ...
+
+
+def usage_of_stream(stream: StreamTreatment) -> tuple[TokenUsage | None, str]:
+    """What a stream has used, and how that is known: reported by the upstream, or estimated from what it delivered."""
+    if stream.usage is not None:
+        return stream.usage, "reported"
+    estimate = stream.estimated_completion_tokens
+    if estimate == 0:
+        return None, "none"
+    return TokenUsage(completion_tokens=estimate, total_tokens=estimate), "estimated"
 
 
 class Treatment(Protocol):
@@ -124,9 +135,10 @@ class PassThrough:
         stream = self.stream()
         stream.feed(raw)
         stream.finish()
-        failure = stream.error["message"] if stream.error else None
-        body = orjson.dumps({"error": stream.error} if stream.error else stream.assembled())
-        return Complete(body, stream.usage, failure)
+        if stream.error:
+            return Complete(orjson.dumps({"error": stream.error}), None, stream.error["message"])
+        usage, source = usage_of_stream(stream)
+        return Complete(orjson.dumps(stream.assembled()), usage, usage_source=source)
 
     def stream(self) -> _Chat:
         """A fresh transformer."""
@@ -141,8 +153,10 @@ class PassThrough:
         )
 
     def replay(self, body: bytes) -> bytes:
-        """A complete answer as the stream that the caller asked for."""
-        answer = orjson.loads(body)
+        """A complete answer as the stream that the caller asked for. Raises BadUpstreamBody for what is none."""
+        answer = parse_object(body)
+        if answer is None or not isinstance(answer.get("choices"), list):
+            raise BadUpstreamBody("no object with a list of choices")
         wanted = chat.wants_usage_chunk(self._call.content)
         return assembly.replay(answer, self._call.endpoint, usage_wanted=wanted)
 
@@ -168,8 +182,11 @@ class _Responses:
         stream = self.stream()
         stream.feed(raw)
         stream.finish()
-        failure = str(stream.error.get("message")) if stream.error else None
-        return Complete(orjson.dumps(stream.assembled()), stream.usage, failure)
+        body = orjson.dumps(stream.assembled())
+        if stream.error:
+            return Complete(body, None, str(stream.error.get("message")))
+        usage, source = usage_of_stream(stream)
+        return Complete(body, usage, usage_source=source)
 
     def stream(self) -> StreamTreatment:
         raise NotImplementedError
