@@ -29,10 +29,16 @@ def delay(
     """
     if policy.max_retries is not None and attempt >= policy.max_retries:
         return None
-    wait_s = min(policy.max_backoff_s, policy.backoff_s * policy.factor ** min(attempt, 64))
-    wait_s *= random.uniform(1.0, 1.25)
+    wait_s = _backoff_s(policy, attempt) * random.uniform(1.0, 1.25)
     if retry_after_s is not None:
         wait_s = max(wait_s, retry_after_s)
     if wait_s > left_s - (policy.stop_before_deadline_s or 0.0):
         return None
     return wait_s
+
+
+def _backoff_s(policy: Policy, attempt: int) -> float:
+    try:
+        return min(policy.max_backoff_s, policy.backoff_s * policy.factor ** min(attempt, 64))
+    except OverflowError:
+        return policy.max_backoff_s

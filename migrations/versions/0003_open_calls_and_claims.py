@@ -24,7 +24,7 @@ CREATE INDEX open_calls_daemon_id_idx ON fusillade.open_calls (daemon_id);
 
 # Volatile PL/pgSQL under READ COMMITTED: each statement inside has a snapshot of its own, so what is in flight is counted after the
 # model's row is locked. That is what makes the cap exact. Steps:
-#   1 lock the longest-unserved of the models asked for, skipping those that another claim has
+#   1 lock the longest-unserved models that seem to have room, skipping those that another claim has
 #   2 room of each: its cap less what is in flight
 #   3 its lines: those whose deadline is near first, then the least served; no line gets more than its share of the room
 #   4 take the heads of each line, move them from ready to inflight, mark them in requests, and return all that running them takes
@@ -42,6 +42,7 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS
 DECLARE
     slot record;
     line record;
+    head timestamptz;
     room int;
     taken int;
     share int;
@@ -51,6 +52,9 @@ BEGIN
     FOR slot IN
         SELECT m.model FROM fusillade.model_slots m
          WHERE EXISTS (SELECT FROM fusillade.queues q WHERE q.model = m.model)
+           -- Not yet the count that decides, but models that are full must not stand in the way of others.
+           AND (SELECT count(*) FROM fusillade.inflight f WHERE f.model = m.model)
+               < coalesce(caps[array_position(only_models, m.model)], default_cap)
          ORDER BY m.served
          LIMIT 32
            FOR UPDATE OF m SKIP LOCKED
@@ -99,13 +103,13 @@ BEGIN
                     (SELECT k.user_id FROM api_keys k WHERE k.id = b.api_key_id),
                     CASE WHEN b.created_by ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN b.created_by::uuid END);
             GET DIAGNOSTICS taken = ROW_COUNT;
-            IF taken = 0 AND NOT EXISTS (SELECT FROM fusillade.ready r WHERE r.model = slot.model AND r.created_by = line.created_by) THEN
+            head := (SELECT r.deadline FROM fusillade.ready r WHERE r.model = slot.model AND r.created_by = line.created_by
+                      ORDER BY r.deadline, r.id LIMIT 1);
+            IF head IS NULL THEN
+                -- At once: an empty line that stands first would cost the next claim its turn.
                 DELETE FROM fusillade.queues q WHERE q.model = slot.model AND q.created_by = line.created_by;
             ELSE
-                UPDATE fusillade.queues q SET vtime = q.vtime + taken,
-                       head_deadline = coalesce((SELECT r.deadline FROM fusillade.ready r
-                                                  WHERE r.model = slot.model AND r.created_by = line.created_by
-                                                  ORDER BY r.deadline, r.id LIMIT 1), q.head_deadline)
+                UPDATE fusillade.queues q SET vtime = q.vtime + taken, head_deadline = head
                  WHERE q.model = slot.model AND q.created_by = line.created_by;
             END IF;
             room := room - taken;
