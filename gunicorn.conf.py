@@ -11,8 +11,6 @@ backlog = 2048
 keepalive = 75
 # Held calls last up to an hour: in the gevent class this is about the loop, not about requests.
 timeout = 60
-# One deadline for everything: requests drain in this time, the recorder in what is left of 30 s.
-graceful_timeout = 20
 preload_app = False
 control_socket_disable = True
 accesslog = None
@@ -26,9 +24,12 @@ def on_starting(server):
     from dwctl import config
 
     try:
-        config.require_serving(config.load())
+        settings = config.load()
+        config.require_serving(settings)
     except config.ConfigError as error:
         sys.exit(f"dwctl: {error}")
+    # We end by ourselves when our grace is over; after this gunicorn kills (and Heroku after 30 s).
+    server.cfg.set("graceful_timeout", round(settings.shutdown.grace) + 3)
     # A held call is a descriptor here: take as many as the system lets this user have.
     import resource
 

@@ -19,7 +19,7 @@ from typing import Any
 from uuid import UUID
 
 import gevent
-from gevent import get_hub, getcurrent, monkey
+from gevent import GreenletExit, get_hub, getcurrent, monkey
 
 _LOOK_EVERY_S = 0.25
 _GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
@@ -40,7 +40,7 @@ class Cancelled(Interrupted):
 
 
 class Drained(Interrupted):
-    """This process ends; a queued request is given back."""
+    """This process ends: a queued request is given back, a caller that still waits is told."""
 
 
 class Flight:
@@ -67,6 +67,9 @@ class Flight:
         self._waiting = True
         try:
             yield
+        except GreenletExit:
+            # The server's grace for its connections is over.
+            raise Drained from None
         finally:
             self._waiting = False
 

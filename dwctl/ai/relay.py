@@ -84,9 +84,13 @@ def run(gateway: Gateway, call: Call, treatment: Treatment, flight: Flight) -> O
 
 def enter(gateway: Gateway, call: Call) -> Flight:
     """Put the call among those in progress."""
-    drains = gateway.settings.upstream.on_disconnect == "drain"
     slow = (lambda: open_row(gateway, call)) if call.track and not call.opened else None
-    return gateway.in_progress.enter(call.id, None if drains else call.incoming.peer, slow)
+    peer = None if _drains(gateway) else call.incoming.peer
+    return gateway.in_progress.enter(call.id, peer, slow)
+
+
+def _drains(gateway: Gateway) -> bool:
+    return gateway.settings.upstream.on_disconnect == "drain"
 
 
 def open_row(gateway: Gateway, call: Call) -> None:
@@ -194,9 +198,9 @@ def _events(
     gateway: Gateway, call: Call, treatment: Treatment, flight: Flight, response: UpstreamResponse
 ) -> Iterator[bytes]:
     transformer = treatment.stream()
+    pieces = response.chunks()
     try:
         try:
-            pieces = response.chunks()
             while piece := _next(flight, pieces):
                 if data := transformer.feed(piece):
                     yield data
@@ -207,17 +211,40 @@ def _events(
             last = transformer.fail(error.code, error.message)
         response.close()
         finish(gateway, call, _streamed(call, treatment, transformer))
-    except Cancelled as reason:
+    except (Cancelled, Drained) as reason:
         response.close()
-        last = transformer.cancel()
+        last = _farewell(transformer, reason)
         finish(gateway, call, _left(treatment, transformer, reason))
     except (GeneratorExit, CallerLeft) as gone:
+        if _drains(gateway) and not gateway.draining:
+            _read_on(flight, pieces, transformer)
+            outcome = _streamed(call, treatment, transformer)
+        else:
+            outcome = _left(treatment, transformer, gone)
         response.close()
-        finish(gateway, call, _left(treatment, transformer, gone))
+        finish(gateway, call, outcome)
         return
     finally:
         gateway.in_progress.leave(flight)
     yield last
+
+
+def _farewell(transformer: StreamTreatment, reason: Interrupted) -> bytes:
+    if isinstance(reason, Cancelled):
+        return transformer.cancel()
+    return transformer.fail("interrupted", _INTERRUPTIONS[Drained][3])
+
+
+def _read_on(flight: Flight, pieces: Iterator[bytes], transformer: StreamTreatment) -> None:
+    """The rest of a stream that nobody reads any more: for the record, and for its usage."""
+    try:
+        while not transformer.done and (piece := _next(flight, pieces)):
+            transformer.feed(piece)
+        transformer.finish()
+    except UpstreamError as error:
+        transformer.fail(error.code, error.message)
+    except Interrupted as reason:
+        _farewell(transformer, reason)
 
 
 def _next(flight: Flight, pieces: Iterator[bytes]) -> bytes | None:
@@ -309,11 +336,17 @@ def _refused(gateway: Gateway, call: Call, response: UpstreamResponse, raw: byte
     )
 
 
-_INTERRUPTIONS: Mapping[type[BaseException], tuple[str, str, str]] = {
-    Cancelled: ("cancelled", "Cancelled", "The response was cancelled."),
-    Drained: ("drained", "TaskTerminated", "The process that ran the request is shutting down."),
+_INTERRUPTIONS: Mapping[type[BaseException], tuple[int, str, str, str]] = {
+    Cancelled: (_CLIENT_CLOSED, "cancelled", "Cancelled", "The response was cancelled."),
+    Drained: (
+        503,
+        "drained",
+        "TaskTerminated",
+        "The process that ran the request is shutting down.",
+    ),
 }
 _LEFT = (
+    _CLIENT_CLOSED,
     "client_disconnected",
     "ClientDisconnected",
     "client cancelled request before upstream response",
@@ -321,10 +354,10 @@ _LEFT = (
 
 
 def _interrupted(reason: BaseException) -> Outcome:
-    code, kind, text = _INTERRUPTIONS.get(type(reason), _LEFT)
+    status, code, kind, text = _INTERRUPTIONS.get(type(reason), _LEFT)
     return Outcome(
-        status=_CLIENT_CLOSED,
-        body=openai_error(text, code, _CLIENT_CLOSED),
+        status=status,
+        body=openai_error(text, code, status),
         headers=[JSON],
         failure=_tagged(kind),
         error_code=code,

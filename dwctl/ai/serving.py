@@ -13,6 +13,7 @@ from dwctl.ai.gateway import Gateway
 _LOOK_EVERY_S = 0.1
 _FIRST_LOAD_S = 10.0
 _AFTER_REQUESTS_S = 5.0
+_LAST_ANSWERS_S = 1.0
 
 
 def start(worker: Any) -> None:
@@ -37,8 +38,12 @@ def stop(worker: Any) -> None:
 
 
 def _watch(worker: Any, gateway: Gateway) -> None:
-    """Gunicorn only stops accepting; those who wait inside must be told, so that they can answer before the grace is over."""
+    """Gunicorn only stops accepting; those who wait inside must be told, so that they can answer before the grace is over, and
+    requests that would outlast it must end while they can still be written down.
+    """
     while worker.alive:
         gevent.sleep(_LOOK_EVERY_S)
     worker.dwctl_terminated_at = time.monotonic()
     gateway.drain()
+    gevent.sleep(max(0.0, gateway.settings.shutdown.grace - _AFTER_REQUESTS_S - _LAST_ANSWERS_S))
+    worker.end_requests()

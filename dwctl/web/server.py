@@ -1,7 +1,8 @@
 """Gunicorn's gevent worker, with one thing added: told to end, it hangs up on callers that keep an idle connection open.
 
 Gunicorn waits for those until its grace is over, so that every restart under a keep-alive client would take all of it. Whoever has a
-request under way is answered first. Imported by gunicorn before gevent patches: imports nothing of ours.
+request under way is answered first; `end_requests` ends what takes too long, before gunicorn kills the process. Imported by gunicorn
+before gevent patches: imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -52,6 +53,10 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         """SIGTERM. A signal's handler must not block, so the rest is done beside it."""
         super().handle_exit(sig, frame)
         gevent.spawn(self._hang_up)
+
+    def end_requests(self) -> None:
+        """Kill every connection's greenlet: the relay tells its callers, and writes down what they had."""
+        gevent.killall(list(self._clients), block=False)
 
     def _hang_up(self) -> None:
         hub = gevent.get_hub()

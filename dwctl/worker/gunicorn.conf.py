@@ -7,7 +7,6 @@ worker_class = "dwctl.web.server.Server"
 worker_connections = 100
 keepalive = 5
 timeout = 60
-graceful_timeout = 25
 preload_app = False
 control_socket_disable = True
 accesslog = None
@@ -20,9 +19,12 @@ def on_starting(server):
     from dwctl import config
 
     try:
-        config.require_serving(config.load())
+        settings = config.load()
+        config.require_serving(settings)
     except config.ConfigError as error:
         sys.exit(f"dwctl: {error}")
+    # We end by ourselves when our grace is over; after this gunicorn kills (and Heroku after 30 s).
+    server.cfg.set("graceful_timeout", round(settings.shutdown.grace) + 3)
 
 
 def post_worker_init(worker):

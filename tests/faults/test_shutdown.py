@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.gateway import Gateway, events
+from tests.gateway import Gateway, assert_openai_error, events
 from tests.processes import Service, eventually
 
 
@@ -64,6 +64,46 @@ def test_calls_under_way_are_answered_and_then_hung_up_on(web: Any, seeded: Gate
         left = seeded.left(answer)
         assert left.request.state == "completed"
         assert len(left.logs) == len(left.charges) == 1
+
+
+def test_calls_that_outlast_the_grace_are_told_and_written_down(
+    seeded: Gateway, service: Service
+) -> None:
+    seeded.upstream.reset()
+    web = service.start_web(DWCTL_SHUTDOWN__GRACE="7s")
+    model, streaming = seeded.model("hang"), seeded.model("chunks-20+hang-stream")
+    answers: dict[str, requests.Response] = {}
+    chunks: list[Any] = []
+
+    def block() -> None:
+        answers["blocking"] = seeded.chat(model, url=web.url)
+
+    def stream() -> None:
+        answers["stream"] = seeded.chat(streaming, url=web.url, stream=True)
+        chunks.extend(events(answers["stream"]))
+
+    threads = [threading.Thread(target=call) for call in (block, stream)]
+    for thread in threads:
+        thread.start()
+    seeded.upstream.wait_active(2)
+    eventually(lambda: "stream" in answers)
+    service.webs.remove(web)
+    web.terminate()
+    for thread in threads:
+        thread.join(20)
+    assert web.wait(20) == 0
+    assert_openai_error(answers["blocking"], 503, "drained")
+    assert chunks[-1] == "[DONE]"
+    assert chunks[-2]["error"]["code"] == "interrupted"
+    for answer in answers.values():
+        left = seeded.left(answer)
+        assert left.request.state == "failed"
+        assert left.logs[0].error_code == "drained"
+    assert seeded.left(answers["blocking"]).charges == []
+    # What the stream had delivered was delivered.
+    assert seeded.left(answers["stream"]).logs[0].usage_source == "estimated"
+    assert len(seeded.left(answers["stream"]).charges) == 1
+    web.stop()
 
 
 def test_under_load_nothing_that_was_answered_is_lost(web: Any, seeded: Gateway) -> None:

@@ -1,0 +1,189 @@
+"""Callers that leave in the middle of a call: the upstream stops, the row ends, what was delivered is billed."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.gateway import HELLO, PRICE, Account, Gateway
+from tests.processes import eventually
+
+DELIVERED = "w0 w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 "
+"""What `chunks-20+hold-stream` says until it holds."""
+
+
+@pytest.fixture(scope="module", params=["cancel", "drain"])
+def on_disconnect(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def environ(environ: dict[str, str], on_disconnect: str) -> dict[str, str]:
+    return environ | {"DWCTL_UPSTREAM__ON_DISCONNECT": on_disconnect}
+
+
+@pytest.fixture
+def leaver(seeded: Gateway) -> Account:
+    seeded.upstream.reset()
+    return seeded.account()
+
+
+@contextmanager
+def connected(gateway: Gateway, who: Account, path: str, body: Any) -> Iterator[socket.socket]:
+    """A call that was sent on a connection of its own; leaving the block is leaving the call."""
+    port = int(gateway.url.rsplit(":", 1)[1])
+    content = orjson.dumps(body)
+    head = f"POST /ai/v1{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {who.key}\r\ncontent-length: {len(content)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as caller:
+        caller.sendall(head.encode() + content)
+        yield caller
+
+
+def read_until(caller: socket.socket, text: bytes) -> bytes:
+    received = b""
+    while text not in received:
+        piece = caller.recv(65536)
+        assert piece, received
+        received += piece
+    return received
+
+
+def ended(gateway: Gateway, who: Account) -> Any:
+    """The one request of the account, once it is over."""
+    rows = gateway.all(
+        "SELECT r.* FROM fusillade.requests r JOIN fusillade.batches b USING (id) "
+        "WHERE b.created_by = %s AND r.state IN ('completed', 'failed', 'canceled')",
+        str(who.id),
+    )
+    return rows[0] if rows else None
+
+
+def outcome(gateway: Gateway) -> str:
+    (seen,) = gateway.upstream.seen()
+    return str(seen["outcome"])
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        ("/chat/completions", {"messages": HELLO}),
+        ("/embeddings", {"input": "Hello"}),
+        ("/responses", {"input": "Hello"}),
+    ],
+)
+def test_a_caller_that_leaves_before_the_answer(
+    seeded: Gateway, leaver: Account, on_disconnect: str, path: str, more: dict[str, Any]
+) -> None:
+    with connected(seeded, leaver, path, {"model": seeded.model("hold")} | more):
+        seeded.upstream.wait_active(1)
+    if on_disconnect == "cancel":
+        seeded.upstream.wait_active(0, timeout_s=3)
+        assert outcome(seeded) == "left"
+        row = eventually(lambda: ended(seeded, leaver), 3)
+        assert (row.state, row.response_status) == ("failed", 499)
+        left = seeded.left(row.id)
+        assert left.logs[0].status_code == 499
+        assert left.logs[0].error_code == "client_disconnected"
+        assert left.charges == []
+    else:
+        seeded.upstream.release()
+        row = eventually(lambda: ended(seeded, leaver), 3)
+        assert outcome(seeded) == "answered"
+        assert (row.state, row.response_status) == ("completed", 200)
+        assert len(seeded.left(row.id).charges) == 1
+    assert not seeded.all("SELECT FROM fusillade.open_calls WHERE id = %s", row.id)
+
+
+def test_a_caller_that_leaves_a_stream_before_its_head(
+    seeded: Gateway, leaver: Account, on_disconnect: str
+) -> None:
+    body = {"model": seeded.model("hold"), "messages": HELLO, "stream": True}
+    with connected(seeded, leaver, "/chat/completions", body):
+        seeded.upstream.wait_active(1)
+    if on_disconnect == "drain":
+        seeded.upstream.release()
+    row = eventually(lambda: ended(seeded, leaver), 3)
+    left = seeded.left(row.id)
+    if on_disconnect == "cancel":
+        assert outcome(seeded) == "left"
+        assert (row.state, left.logs[0].status_code, left.charges) == ("failed", 499, [])
+    else:
+        assert row.state == "completed"
+        assert left.charges[0].amount == Decimal("0.015")
+
+
+def test_a_caller_that_leaves_a_stream_pays_for_what_was_delivered(
+    seeded: Gateway, leaver: Account, on_disconnect: str
+) -> None:
+    body = {
+        "model": seeded.model("chunks-20+hold-stream"),
+        "messages": HELLO,
+        "stream": True,
+    }
+    with connected(seeded, leaver, "/chat/completions", body) as caller:
+        received = read_until(caller, b'"w10 "')
+        assert b"w11" not in received
+    if on_disconnect == "cancel":
+        seeded.upstream.wait_active(0, timeout_s=3)
+        assert outcome(seeded) == "left"
+        row = eventually(lambda: ended(seeded, leaver), 3)
+        assert row.state == "failed"
+        (log,) = seeded.left(row.id).logs
+        assert (log.status_code, log.usage_source) == (499, "estimated")
+        assert log.completion_tokens == -(-len(DELIVERED) // 4)
+        (charge,) = seeded.left(row.id).charges
+        assert charge.amount == log.completion_tokens * Decimal(PRICE[1])
+        stored = orjson.loads(row.response_body)
+        assert stored["choices"][0]["message"]["content"] == DELIVERED
+    else:
+        seeded.upstream.release()
+        row = eventually(lambda: ended(seeded, leaver), 3)
+        assert outcome(seeded) == "answered"
+        left = seeded.left(row.id)
+        assert left.logs[0].usage_source == "reported"
+        assert left.charges[0].amount == Decimal("0.015")
+        assert "w19" in row.response_body
+    assert not seeded.unbalanced()
+
+
+def test_a_caller_that_leaves_a_response_stream(
+    seeded: Gateway, leaver: Account, on_disconnect: str
+) -> None:
+    body = {"model": seeded.model("chunks-20+hold-stream"), "input": "Hello", "stream": True}
+    with connected(seeded, leaver, "/responses", body) as caller:
+        read_until(caller, b'"w9 "')
+    if on_disconnect == "drain":
+        seeded.upstream.release()
+    row = eventually(lambda: ended(seeded, leaver), 3)
+    assert row.state == ("failed" if on_disconnect == "cancel" else "completed")
+    assert len(seeded.left(row.id).charges) == 1
+    shown = seeded.get(f"/responses/resp_{row.id}", by=leaver).json()
+    assert shown["status"] == ("failed" if on_disconnect == "cancel" else "completed")
+
+
+def test_many_that_leave_at_once_leave_nothing_behind(
+    seeded: Gateway, leaver: Account, on_disconnect: str
+) -> None:
+    body = {"model": seeded.model("hold"), "messages": HELLO}
+    for _ in range(12):
+        with connected(seeded, leaver, "/chat/completions", body):
+            pass
+    if on_disconnect == "drain":
+        seeded.upstream.wait_active(12)
+        seeded.upstream.release()
+    eventually(lambda: seeded.upstream.active()["active"] == 0)
+    eventually(
+        lambda: (
+            not seeded.all(
+                "SELECT FROM fusillade.requests r JOIN fusillade.batches b USING (id) WHERE created_by = %s AND state = 'processing'",
+                str(leaver.id),
+            )
+        )
+    )
+    assert not seeded.all("SELECT FROM fusillade.open_calls")
