@@ -72,7 +72,8 @@ def record_of(call: Call, outcome: Outcome) -> dict[str, Any]:
     """The whole record of a call that is over: tracking row, log row, charge."""
     ended = time.time()
     record = _log_part(call, outcome, ended) | _charge_part(call, outcome)
-    if call.track and call.key is not None and call.serving is not None:
+    # A queued call has its row already, and must end there even where nobody may serve it.
+    if call.track and call.key is not None and (call.serving is not None or call.queued):
         record |= _tracking_part(call, outcome)
     return record
 
