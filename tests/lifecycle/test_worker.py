@@ -13,7 +13,7 @@ import pytest
 from tests.cast import Cast
 from tests.fake_upstream import SECRET, FakeUpstream
 from tests.gateway import assert_openai_error
-from tests.lifecycle.stage import BATCH, FLEX, Held, Stage, cost, marker, request_id
+from tests.lifecycle.stage import BATCH, FLEX, TERMINAL, Held, Stage, cost, marker, request_id
 from tests.processes import Service, eventually
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -294,16 +294,18 @@ def test_a_key_that_is_revoked_later_stops_nothing_and_a_deleted_owner_does(stag
     ]
     stage.admin("DELETE", f"/users/{revoked.id}/api-keys/{revoked.key_id}")
     stage.admin("DELETE", f"/users/{leaving.id}")
-    for _ in range(3):
-        stage.upstream.wait_active(1)
-        stage.upstream.release()
-        if all(stage.state(id) in ("completed", "failed") for id in (busy, *ids)):
-            break
-        eventually(lambda: stage.upstream.active()["active"] or not stage.leases())
-    eventually(lambda: stage.state(ids[0]) == "completed")
-    eventually(lambda: stage.state(ids[1]) == "failed")
+    release_until_over(stage, busy, *ids)
+    assert [stage.state(id) for id in ids] == ["completed", "failed"]
     assert len(stage.charges(ids[0])) == 1
     assert stage.charges(ids[1]) == []
+
+
+def release_until_over(stage: Stage, *ids: str) -> None:
+    def over() -> bool:
+        stage.upstream.release()
+        return all(stage.state(id) in TERMINAL for id in ids)
+
+    eventually(over)
 
 
 # --- two workers
@@ -329,8 +331,7 @@ def test_a_models_concurrency_holds_over_all_workers(stage: Stage) -> None:
     made = [
         stage.respond(model, background=True, service_tier="flex").json()["id"] for _ in range(10)
     ]
-    while any(stage.state(id) != "completed" for id in made):
-        stage.upstream.release()
+    release_until_over(stage, *made)
     assert stage.upstream.active()["peak"] <= 3
     assert stage.upstream.active()["total"] == 10
 
