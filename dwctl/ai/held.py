@@ -1,13 +1,16 @@
 """Callers that wait for a queued request: greenlets on an event, without a thread, a connection or a poll of their own.
 
-One watcher in each process waits for all of them. A notification names the requests that are over; lost ones, and rows changed by hand
-in SQL, are found by a sweep (one query for all waiting ids, once a second).
+One watcher in each process waits for all of them, and reads what became of their requests, many in one query: a thousand that end at
+once must not queue up for a handful of connections. A notification names the requests that are over; lost ones, and rows changed by
+hand in SQL, are found by a sweep (one query for all waiting ids, once a second).
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +19,7 @@ import psycopg
 from gevent.event import Event
 
 from dwctl import sql
+from dwctl.ai import stored
 from dwctl.db import Connections, DatabaseAway
 from dwctl.errors import DwctlError
 from dwctl.queue.leases import DONE_CHANNEL
@@ -25,6 +29,9 @@ log = logging.getLogger(__name__)
 
 _QUERIES = sql.load("dwctl.queue")
 _SWEEP_AT_ONCE = 10_000
+# Their bodies are in memory together.
+_READ_AT_ONCE = 100
+_OVER = frozenset({"completed", "failed", "canceled"})
 _RETRY_AFTER_S = 10
 
 
@@ -37,14 +44,20 @@ class TooManyHeld(DwctlError):
 
 
 class Waiter:
-    """One caller. `over` is set when its request is over, or when it must stop waiting (`Held.draining`)."""
+    """One caller. `over` is set when its request is over, or when it must stop waiting (`Held.draining`).
 
-    __slots__ = ("id", "over", "owner")
+    `queued`: its request's row is there; until then the sweep must not take it for one that is gone.
+    `row`: when `over` is set, the request as `stored.rows_of` gives it; None where it is gone or could not be read.
+    """
+
+    __slots__ = ("id", "over", "owner", "queued", "row")
 
     def __init__(self, id: UUID, owner: UUID) -> None:
         self.id = id
         self.owner = owner
         self.over = Event()
+        self.queued = False
+        self.row: Any = None
 
 
 class Held:
@@ -59,13 +72,15 @@ class Held:
         self._owners: Counter[UUID] = Counter()
         self._greenlet: gevent.Greenlet | None = None
         self._look = Event()
+        self._told: set[UUID] = set()
+        self._sweep_at = 0.0
 
     def __len__(self) -> int:
         return len(self._waiters)
 
     def start(self, wakeups: Wakeups) -> None:
         """Begin to listen and to sweep."""
-        wakeups.subscribe(DONE_CHANNEL, self._note, self._look.set)
+        wakeups.subscribe(DONE_CHANNEL, self._note, self._sweep_now)
         self._greenlet = gevent.spawn(self._run)
 
     def stop(self) -> None:
@@ -76,8 +91,7 @@ class Held:
     def drain(self) -> None:
         """Wake everybody: the process ends, their requests run on."""
         self.draining = True
-        for waiter in list(self._waiters.values()):
-            waiter.over.set()
+        self._sweep_now()
 
     def enter(self, id: UUID, owner: UUID) -> Waiter:
         """A place to wait for a request; `leave` must follow. Take it before the request is queued. Raises TooManyHeld."""
@@ -97,33 +111,59 @@ class Held:
     def _note(self, payload: str) -> None:
         for text in payload.split(","):
             try:
-                waiter = self._waiters.get(UUID(text))
+                id = UUID(text)
             except ValueError:
                 continue
-            if waiter is not None:
-                waiter.over.set()
+            if id in self._waiters:
+                self._told.add(id)
+                self._look.set()
+
+    def _sweep_now(self) -> None:
+        self._sweep_at = 0.0
+        self._look.set()
 
     def _run(self) -> None:
         while True:
-            self._look.wait(self._sweep_s)
+            self._look.wait(max(0.0, self._sweep_at - time.monotonic()))
             self._look.clear()
-            if not self._waiters:
-                continue
             try:
-                self._sweep()
+                self._watch()
             except (DatabaseAway, psycopg.Error) as error:
-                log.warning("held calls not swept", extra={"reason": type(error).__name__})
+                log.warning("held calls not looked after", extra={"reason": type(error).__name__})
+                if self.draining:
+                    self._release(list(self._waiters), {})
+
+    def _watch(self) -> None:
+        """Wake those that a notification has named, and in time those that none has."""
+        told, self._told = self._told, set()
+        self._wake(list(told))
+        if time.monotonic() >= self._sweep_at:
+            self._sweep_at = time.monotonic() + self._sweep_s
+            self._sweep()
 
     def _sweep(self) -> None:
-        ids = [id for id, waiter in self._waiters.items() if not waiter.over.is_set()]
+        ids = [id for id, w in self._waiters.items() if w.queued and not w.over.is_set()]
         for start in range(0, len(ids), _SWEEP_AT_ONCE):
-            for id in self._over(ids[start : start + _SWEEP_AT_ONCE]):
-                if waiter := self._waiters.get(id):
-                    waiter.over.set()
+            some = ids[start : start + _SWEEP_AT_ONCE]
+            self._wake(some if self.draining else self._over(some))
 
-    def _over(self, ids: list[UUID]) -> list[Any]:
-        values = {"ids": ids}
+    def _over(self, ids: list[UUID]) -> list[UUID]:
+        # As a text: psycopg takes more than twice as long over thousands of UUIDs, and nothing else runs meanwhile.
+        values = {"ids": "{" + ",".join(map(str, ids)) + "}"}
         with self._connections.transaction() as connection:
-            done = connection.execute(_QUERIES["outcomes"], values).fetchall()
-            gone = connection.execute(_QUERIES["missing"], values).fetchall()
-        return [row[0] for row in (*done, *gone)]
+            rows = connection.execute(_QUERIES["over_or_gone"], values).fetchall()
+        return [id for (id,) in rows]
+
+    def _wake(self, ids: Sequence[UUID]) -> None:
+        """Read these requests, and wake the callers of those that are over or gone (all, when the process ends)."""
+        for start in range(0, len(ids), _READ_AT_ONCE):
+            some = ids[start : start + _READ_AT_ONCE]
+            rows = {row.id: row for row in stored.rows_of(self._connections, some)}
+            self._release(some, rows)
+
+    def _release(self, ids: Sequence[UUID], rows: Mapping[UUID, Any]) -> None:
+        for id in ids:
+            waiter, row = self._waiters.get(id), rows.get(id)
+            if waiter is not None and (row is None or row.state in _OVER or self.draining):
+                waiter.row = row
+                waiter.over.set()

@@ -84,11 +84,12 @@ def _hold(gateway: Gateway, call: Call) -> Answer:
     goes_on = False
     try:
         enqueue(gateway, call)
+        waiter.queued = True
         patience_s = gateway.settings.responses.held_timeout
         if call.endpoint is Endpoint.RESPONSES:
             patience_s = min(patience_s, gateway.settings.responses.keepalive)
         if _wait(flight, waiter, patience_s):
-            return _finished(gateway, call)
+            return _finished(gateway, call, waiter)
         if call.endpoint is Endpoint.RESPONSES:
             goes_on = True
             return Answer(200, [JSON], _spaces(gateway, call, flight, waiter))
@@ -117,19 +118,19 @@ def _spaces(gateway: Gateway, call: Call, flight: Flight, waiter: Waiter) -> Ite
             yield b" "
             if _wait(flight, waiter, settings.keepalive) or time.monotonic() > until:
                 break
-        yield orjson.dumps(_object(gateway, call))
+        yield orjson.dumps(_object(gateway, call, waiter))
     except (GeneratorExit, CallerLeft):
         cancel(gateway, call)
     except Interrupted:
-        yield orjson.dumps(_object(gateway, call))
+        yield orjson.dumps(_object(gateway, call, waiter))
     finally:
         gateway.held.leave(waiter)
         gateway.in_progress.leave(flight)
 
 
-def _finished(gateway: Gateway, call: Call) -> Answer:
+def _finished(gateway: Gateway, call: Call, waiter: Waiter) -> Answer:
     """The answer to a call whose request is over (or whose process is about to be)."""
-    row = _fetch(gateway, call)
+    row = _row(gateway, call, waiter)
     if row.state in ("pending", "claimed", "processing"):
         raise StillRunning(
             f"This process is shutting down; the request goes on as {call.response_id}. Fetch it by its id."
@@ -183,6 +184,7 @@ def _stream(gateway: Gateway, call: Call, treatment: Treatment) -> Answer:
     flight = gateway.in_progress.enter(call.id, call.incoming.peer)
     try:
         enqueue(gateway, call)
+        waiter.queued = True
     except BaseException:
         gateway.held.leave(waiter)
         gateway.in_progress.leave(flight)
@@ -205,23 +207,25 @@ def _events(
             yield _KEEP_ALIVE
         while not _wait(flight, waiter, settings.keepalive) and time.monotonic() < until:
             yield _KEEP_ALIVE
-        yield _ending(gateway, call, treatment, events)
+        yield _ending(gateway, call, treatment, events, waiter)
     except (GeneratorExit, CallerLeft):
         if not call.background:
             cancel(gateway, call)
     except Interrupted:
-        yield _ending(gateway, call, treatment, events)
+        yield _ending(gateway, call, treatment, events, waiter)
     finally:
         gateway.held.leave(waiter)
         gateway.in_progress.leave(flight)
 
 
-def _ending(gateway: Gateway, call: Call, treatment: Treatment, events: Events) -> bytes:
+def _ending(
+    gateway: Gateway, call: Call, treatment: Treatment, events: Events, waiter: Waiter
+) -> bytes:
     if call.endpoint is Endpoint.RESPONSES:
-        whole = _object(gateway, call)
+        whole = _object(gateway, call, waiter)
         return replay(whole, sequence_number=events.sequence_number, created=False)
     try:
-        found = _finished(gateway, call)
+        found = _finished(gateway, call, waiter)
     except DwctlError as error:
         found = Answer(error.status, [], openai_error(error.message, error.code, error.status))
     assert isinstance(found.body, bytes)
@@ -237,15 +241,18 @@ def _ending(gateway: Gateway, call: Call, treatment: Treatment, events: Events) 
 # --- rows
 
 
-def _fetch(gateway: Gateway, call: Call) -> Any:
+def _row(gateway: Gateway, call: Call, waiter: Waiter) -> Any:
+    """The request: as the watcher has read it when it was over, else as it stands. Raises NotFound."""
     assert call.key is not None
+    if waiter.row is not None:
+        return waiter.row
     return stored.row_of(gateway.connections, call.response_id, {call.key.owner_id})
 
 
-def _object(gateway: Gateway, call: Call) -> dict[str, Any]:
+def _object(gateway: Gateway, call: Call, waiter: Waiter) -> dict[str, Any]:
     """The Response object as it stands. Never raises: the status line has left already."""
     try:
-        return stored.shown(_fetch(gateway, call))
+        return stored.shown(_row(gateway, call, waiter))
     except DwctlError as error:
         problem = {"code": error.code, "message": error.message, "type": "server_error"}
         return {**skeleton_of(call), "status": "failed", "error": problem}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -54,13 +54,17 @@ def delete(connections: Connections, response_id: str, owners: Collection[UUID])
 
 def row_of(connections: Connections, response_id: str, owners: Collection[UUID]) -> Any:
     """The tracking row behind a response. Raises NotFound."""
-    id = _uuid(response_id)
+    rows = rows_of(connections, [_uuid(response_id)])
+    if not rows or rows[0].created_by not in {str(owner) for owner in owners}:
+        raise _unknown(response_id)
+    return rows[0]
+
+
+def rows_of(connections: Connections, ids: Sequence[UUID]) -> list[Any]:
+    """The tracking rows of these requests that are there, whoever owns them."""
     with connections.transaction() as connection:
         cursor = connection.cursor(row_factory=namedtuple_row)
-        row: Any = cursor.execute(_QUERIES["find_response"], {"id": id}).fetchone()
-    if row is None or row.created_by not in {str(owner) for owner in owners}:
-        raise _unknown(response_id)
-    return row
+        return cursor.execute(_QUERIES["find_responses"], {"ids": list(ids)}).fetchall()
 
 
 def shown(row: Any) -> dict[str, Any]:

@@ -14,13 +14,13 @@ UPDATE fusillade.daemons
        requests_processed = %(processed)s, requests_failed = %(failed)s, requests_in_flight = %(in_flight)s
  WHERE id = %(id)s;
 
--- name: find_response  a request with what it was asked and what it was answered; its owner decides who may see it
+-- name: find_responses  requests with what they were asked and what they were answered; their owner decides who may see them
 SELECT r.id, r.state, r.model, r.service_tier, r.response_status, r.response_body, r.error, r.created_at, r.completed_at, r.failed_at,
        r.canceled_at, r.batch_id, b.created_by, b.completion_window, t.path, t.body AS request_body
   FROM fusillade.requests r
   JOIN fusillade.batches b ON b.id = r.batch_id AND b.deleted_at IS NULL
   LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
- WHERE r.id = %(id)s;
+ WHERE r.id = ANY (%(ids)s);
 
 -- name: claim  take due requests, fair between accounts, within each model's cap over all workers (migration 0003 says how)
 SELECT * FROM fusillade.claim(%(me)s, %(models)s, %(caps)s, %(default_cap)s, %(most)s) ORDER BY deadline, id;
@@ -67,8 +67,9 @@ SELECT fusillade.make_ready(array_agg(id)) FROM due HAVING count(*) > 0;
 SELECT id, state FROM fusillade.requests
  WHERE id = ANY (%(ids)s) AND state IN ('completed', 'failed', 'canceled');
 
--- name: missing  requests that somebody waits for and that are not there any more
-SELECT w.id FROM unnest(%(ids)s::uuid[]) w(id) WHERE NOT EXISTS (SELECT FROM fusillade.requests r WHERE r.id = w.id);
+-- name: over_or_gone  of requests that somebody waits for, those that are over or not there any more (a scalar sub-query, so by their keys)
+SELECT w.id FROM unnest(%(ids)s::uuid[]) w(id)
+ WHERE (SELECT r.state IN ('completed', 'failed', 'canceled') FROM fusillade.requests r WHERE r.id = w.id) IS DISTINCT FROM false;
 
 -- name: cancel  stop a request wherever it is; nothing happens to one that is over
 WITH target AS (
