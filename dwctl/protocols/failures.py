@@ -24,7 +24,6 @@ _TAGS = {
     "Cancelled": ("cancelled", "The request was cancelled."),
     "ClientDisconnected": ("client_disconnected", "The client left before the answer was complete."),
     "Interrupted": ("interrupted", "The process that ran the request ended before it was done."),
-    "StreamBroken": ("upstream_error", "The upstream provider broke off its stream."),
     "BatchTerminated": ("batch_terminated", "The batch ended before the request was run."),
 }  # fmt: skip
 _BEFORE_A_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
