@@ -625,7 +625,8 @@ def test_the_list_is_sorted(admin: Admin) -> None:
     marker = unique("sort")
 
     def add(name: str, price: str | None = None, **metadata: Any) -> None:
-        tariffs = [REALTIME | {"input_price_per_token": price}, DAY] if price else []
+        priced = {"input_price_per_token": price}
+        tariffs = [REALTIME | priced, DAY | priced] if price else []
         admin.model(alias=f"{marker}-{name}", metadata=metadata, tariffs=tariffs)
 
     add(
@@ -661,8 +662,8 @@ def test_the_list_is_sorted(admin: Admin) -> None:
     assert sort("context_window") == "abc"
     assert sort("provider") == "abc"
     assert sort("provider", "desc") == "bac"
-    assert sort("price_from") == "bac"
-    assert sort("price_from", "desc") == "abc"
+    assert sort("price_from") == "abc"
+    assert sort("price_from", "desc") == "bac"
 
 
 def test_facets_are_what_occurs_whatever_is_searched_for(
