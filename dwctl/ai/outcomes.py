@@ -15,6 +15,7 @@ from dwctl.ai.admission import pricing_purpose
 from dwctl.ai.calls import Call, Headers, Tier
 from dwctl.analytics.records import Tracking, text_of, timestamp
 from dwctl.billing import tariffs
+from dwctl.catalog.routing import SYSTEM
 from dwctl.protocols.usage import TokenUsage
 
 _NONE = TokenUsage()
@@ -151,7 +152,7 @@ def _charge_part(call: Call, outcome: Outcome) -> dict[str, Any]:
     if price is None:
         return {}
     cost = tariffs.price(price, outcome.usage.prompt_tokens, outcome.usage.completion_tokens)
-    free = call.key.owner_id == UUID(int=0)
+    free = call.key.owner_id == SYSTEM
     return {
         "input_price": price.input,
         "output_price": price.output,
@@ -171,7 +172,8 @@ def _origin(call: Call) -> str:
 
 def _outer_id(call: Call) -> UUID | None:
     """A request id from outside is written down as it is, and means nothing else."""
+    given = call.incoming.header("x-fusillade-request-id")
     try:
-        return UUID(call.incoming.header("x-fusillade-request-id") or "")
+        return UUID(given) if given else None
     except ValueError:
         return None

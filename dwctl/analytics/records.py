@@ -56,9 +56,9 @@ class Tracking:
         }
 
 
-def timestamp(at: float) -> str:
-    """RFC 3339 of a Unix time."""
-    return datetime.fromtimestamp(at, UTC).isoformat()
+def timestamp(at: float) -> datetime:
+    """A Unix time as `line` writes it best: orjson makes RFC 3339 of it."""
+    return datetime.fromtimestamp(at, UTC)
 
 
 def file_of(owner: str, at: float) -> UUID:
