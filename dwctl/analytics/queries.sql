@@ -1,9 +1,10 @@
 -- The writes of every call. Parameters are one JSON array with an object for each call (its members: `records.py`), because that costs the
 -- client a fraction of building forty arrays, and the spool keeps the very same bytes. Bodies are JSON texts inside it: nothing is parsed.
+-- Placeholders are PostgreSQL's own ($1), so that psycopg need not take these long texts apart for each group.
 
 -- name: open_calls  calls that are not over: a realtime call that lasts (processing), a request for a worker (pending)
 WITH c AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%s::json) AS c(
+    SELECT * FROM json_to_recordset($1::json) AS c(
         id uuid, at timestamptz, file_id uuid, owner text, api_key_id uuid, path text, model text, request_body text, request_size bigint,
         tier text, sla text, expires_at timestamptz, daemon_id uuid, state text, metadata text, repeatable boolean)
 ), templates AS (
@@ -50,7 +51,7 @@ SELECT (SELECT count(*) FROM opened), (SELECT count(*) FROM woken);
 
 -- name: record_calls  calls that are over: tracking row, log row, roll-up, charge and balance, or none of them
 WITH c AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%s::json) AS c(
+    SELECT * FROM json_to_recordset($1::json) AS c(
         id uuid, at timestamptz, ended_at timestamptz, track boolean, opened boolean, queued boolean, notify boolean,
         batch_id uuid, file_id uuid, owner text, user_id uuid, api_key_id uuid, path text, model text,
         request_body text, request_size bigint, tier text, sla text, expires_at timestamptz, daemon_id uuid, metadata text,
@@ -116,7 +117,7 @@ WITH c AS MATERIALIZED (
 ), charged AS (
     INSERT INTO credits_transactions (id, user_id, transaction_type, amount, source_id, description, created_at, fusillade_batch_id, api_key_id)
     SELECT id, user_id, 'usage', cost, id::text,
-           format('API usage: %%s (%%s input + %%s output tokens)', model, prompt_tokens, completion_tokens), ended_at, batch_id, api_key_id
+           format('API usage: %s (%s input + %s output tokens)', model, prompt_tokens, completion_tokens), ended_at, batch_id, api_key_id
       FROM c JOIN logged USING (id) WHERE cost > 0 AND user_id IS NOT NULL
     ON CONFLICT (source_id) DO NOTHING
     RETURNING user_id, amount, seq
@@ -148,18 +149,18 @@ SELECT NULL FROM woken;
 
 -- name: ensure_files  the container that the single requests of one owner share for a day
 INSERT INTO fusillade.files (id, name, purpose, uploaded_by)
-SELECT id, 'single_request', 'batch', owner FROM json_to_recordset(%s::json) AS f(id uuid, owner text)
+SELECT id, 'single_request', 'batch', owner FROM json_to_recordset($1::json) AS f(id uuid, owner text)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: make_partitions_for  log partitions for the days of late records
 SELECT make_log_partitions(day, 1)
-  FROM (SELECT DISTINCT (at AT TIME ZONE 'UTC')::date AS day FROM json_to_recordset(%s::json) AS c(at timestamptz)) days
+  FROM (SELECT DISTINCT (at AT TIME ZONE 'UTC')::date AS day FROM json_to_recordset($1::json) AS c(at timestamptz)) days
  WHERE day BETWEEN current_date - 3660 AND current_date + 366;
 
 -- name: withdraw  requests whose commit was not heard of, and whose callers were told that nothing was queued
 WITH withdrawn AS (
     UPDATE fusillade.requests SET state = 'canceled', canceled_at = now(), updated_at = now()
-     WHERE id = ANY (%s::uuid[]) AND state = 'pending'
+     WHERE id = ANY ($1::uuid[]) AND state = 'pending'
     RETURNING id, model, batch_id
 )
 DELETE FROM fusillade.ready y USING withdrawn w, fusillade.batches b

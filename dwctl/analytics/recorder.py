@@ -14,6 +14,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -351,7 +352,9 @@ class Recorder:
 
 def _connect(settings: Settings) -> psycopg.Connection[Any]:
     """A connection whose statements are planned once: the shape of these plans never depends on their parameter."""
-    return connect(settings, options={"plan_cache_mode": "force_generic_plan"})
+    connection = connect(settings, options={"plan_cache_mode": "force_generic_plan"})
+    connection.cursor_factory = psycopg.RawCursor
+    return connection
 
 
 def _write(
@@ -363,10 +366,10 @@ def _write(
     """All of it in one transaction (one statement needs none of its own). Returns accounts that are now empty."""
     files = list(files)
     if not files and not opening:
-        return _end(
-            connection, ending
-        )  # also of nothing: that tells whether the database would take it
-    with connection.transaction():
+        # Also of nothing: that tells whether the database would take it.
+        return _end(connection, ending)
+    alone = bool(files) + bool(opening) + bool(ending) == 1
+    with nullcontext() if alone else connection.transaction():
         if files:
             rows = [{"id": id, "owner": owner} for id, owner in files]
             connection.execute(_QUERIES["ensure_files"], (_array([line(row) for row in rows]),))
