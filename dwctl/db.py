@@ -6,6 +6,7 @@ Connections that belong to one purpose for the life of a process (recorder, LIST
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -133,9 +134,11 @@ class Connections:
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:
         """One transaction: committed at the end, rolled back on an error. Raises DatabaseAway when there is no connection to be had."""
+        handled = sys.exception()
         try:
             borrowed = self._engine.raw_connection()
         except Exception as error:
+            _raise_kill(error, handled)
             raise DatabaseAway from error
         connection = borrowed.driver_connection
         assert isinstance(connection, psycopg.Connection)
@@ -145,12 +148,27 @@ class Connections:
         except psycopg.OperationalError as error:
             borrowed.invalidate()
             raise DatabaseAway from error
-        except BaseException:
+        except Exception:
             if not connection.closed:
                 connection.rollback()
             raise
+        except BaseException:
+            # Killed while a statement ran: a rollback would fail, and its error would take the place of the kill.
+            borrowed.invalidate()
+            raise
         finally:
             borrowed.close()
+
+
+def _raise_kill(error: BaseException, before: BaseException | None) -> None:
+    """Raise the kill or time-out of which `error` is only the consequence (the pool's cleaning up fails on a connection that was
+    interrupted), if there is one. `before` was being handled already.
+    """
+    cause = error.__context__
+    while cause is not None and cause is not before:
+        if not isinstance(cause, Exception):
+            raise cause
+        cause = cause.__context__
 
 
 def identity_of(url: str) -> str:

@@ -1,0 +1,137 @@
+"""A web process that is killed with calls in flight: what was answered is recorded and charged once, nothing stays in progress."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import requests
+
+from tests.gateway import HELLO, Gateway, events
+from tests.processes import Process, Service, eventually
+
+
+@pytest.fixture(scope="module")
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    return environ | {
+        "DWCTL_DAEMONS__HEARTBEAT": "0.4s",
+        "DWCTL_DAEMONS__DEAD_AFTER": "2s",
+        "DWCTL_RECORDER__OPEN_AFTER": "0.1s",
+    }
+
+
+@pytest.fixture
+def victim(seeded: Gateway, service: Service) -> Iterator[Process]:
+    """A second web process; a worker looks after the dead."""
+    if not service.workers:
+        service.start_worker()
+    process = service.start_web()
+    yield process
+    service.webs.remove(process)
+    process.stop()
+
+
+def states(gateway: Gateway, owner: object) -> dict[str, int]:
+    rows = gateway.all(
+        "SELECT r.state, count(*) AS n FROM fusillade.requests r JOIN fusillade.batches b USING (id) WHERE b.created_by = %s GROUP BY 1",
+        str(owner),
+    )
+    return {row.state: row.n for row in rows}
+
+
+def test_what_was_answered_before_the_kill_is_charged_once_and_nothing_stays_in_progress(
+    victim: Process, seeded: Gateway
+) -> None:
+    seeded.upstream.reset()
+    account = seeded.account("1000")
+    quick, hanging, streaming = (
+        seeded.model(name) for name in ("slow-20", "hang", "chunks-20+hang-stream")
+    )
+    answered: list[str] = []
+    ids_of_streams: list[str] = []
+
+    def call(model: str, stream: bool) -> None:
+        with requests.Session() as session:
+            while True:
+                try:
+                    answer = session.post(
+                        f"{victim.url}/ai/v1/chat/completions",
+                        json={"model": model, "messages": HELLO, "stream": stream},
+                        headers=account.authorization,
+                        timeout=30,
+                        stream=stream,
+                    )
+                    if stream:
+                        ids_of_streams.append(answer.headers["x-request-id"])
+                        list(events(answer))
+                    assert answer.ok
+                    answered.append(answer.headers["x-request-id"])
+                except requests.RequestException:
+                    return
+
+    calls = [(quick, False)] * 6 + [(quick, True)] * 3 + [(hanging, False), (streaming, True)]
+    threads = [threading.Thread(target=call, args=each) for each in calls]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(answered) > 40)
+    eventually(lambda: len(seeded.all("SELECT FROM fusillade.open_calls")) >= 2)
+    victim.kill()
+    for thread in threads:
+        thread.join(30)
+    killed_at = time.monotonic()
+
+    charges = seeded.all(
+        "SELECT source_id, count(*) AS n, min(amount) AS amount FROM credits_transactions WHERE source_id = ANY (%s) GROUP BY 1",
+        answered,
+    )
+    assert {row.source_id: row.n for row in charges} == dict.fromkeys(answered, 1)
+    assert {row.amount for row in charges} == {Decimal("0.015")}
+    eventually(lambda: "processing" not in states(seeded, account.id), 20)
+    assert time.monotonic() - killed_at < 20
+    found = states(seeded, account.id)
+    assert found["completed"] >= len(answered)
+    assert found["failed"] >= 2
+    for id in ids_of_streams[-1:]:
+        assert seeded.get(f"/responses/resp_{id}", by=account).json()["status"] in (
+            "failed",
+            "completed",
+        )
+    interrupted = seeded.all(
+        "SELECT r.error FROM fusillade.requests r JOIN fusillade.batches b USING (id) WHERE b.created_by = %s AND r.state = 'failed'",
+        str(account.id),
+    )
+    assert all("Interrupted" in row.error for row in interrupted)
+    assert not seeded.unbalanced()
+    logs = seeded.one(
+        "SELECT count(*) AS n, count(DISTINCT request_id) AS ids FROM http_analytics WHERE user_id = %s",
+        account.id,
+    )
+    assert logs.n == logs.ids
+
+
+def test_a_background_call_whose_process_was_killed_is_run_once_more(
+    victim: Process, seeded: Gateway
+) -> None:
+    seeded.upstream.reset()
+    account, model = seeded.account(), seeded.model("hold")
+    body = {"model": model, "input": "Hello", "background": True}
+    answer = seeded.post("/responses", body, by=account, url=victim.url)
+    assert answer.status_code == 202
+    id = answer.json()["id"]
+    seeded.upstream.wait_active(1)
+    victim.kill()
+    # The first try is gone with its process; the worker begins a second one.
+    seeded.upstream.wait_total(2, timeout_s=20)
+    seeded.upstream.release()
+    done: Any = eventually(
+        lambda: (
+            (r := seeded.get(f"/responses/{id}", by=account).json())["status"] == "completed" and r
+        )
+    )
+    assert done["output"][0]["content"][0]["text"] == "Hello there friend"
+    assert len(seeded.left(id.removeprefix("resp_")).charges) == 1
+    assert seeded.balance(account.id) == 1000 - Decimal("0.015")
