@@ -1,0 +1,219 @@
+"""Processes that end, well or badly, in the middle of calls; cancels that race with completions."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.lifecycle.faults.conftest import DEAD_AFTER_S
+from tests.lifecycle.stage import FLEX, REALTIME, Held, Stage, cost, marker
+from tests.processes import Process, eventually
+
+
+@pytest.fixture
+def worker(stage: Stage) -> Iterator[Process]:
+    process = stage.service.start_worker()
+    yield process
+    stage.upstream.release()
+    process.stop()
+    if process in stage.service.workers:
+        stage.service.workers.remove(process)
+
+
+@pytest.fixture(autouse=True)
+def quiet(stage: Stage) -> Iterator[None]:
+    stage.upstream.reset()
+    yield
+    stage.upstream.release()
+
+
+def background(stage: Stage, model: str, **more: Any) -> tuple[str, str]:
+    """Id and text of a background response."""
+    said = marker()
+    answer = stage.respond(stage.flexible(model), said, background=True, **more)
+    assert answer.status_code == 202, answer.text
+    return answer.json()["id"], said
+
+
+def test_a_worker_that_is_told_to_end_finishes_or_gives_back(stage: Stage) -> None:
+    """What ends within the grace ends there; the rest is run by another worker, with no attempt lost."""
+    first = stage.service.start_worker(DWCTL_SHUTDOWN__GRACE="8s")
+    short = [background(stage, "slow-1000", service_tier="flex") for _ in range(5)]
+    long = [background(stage, "hold", service_tier="flex") for _ in range(3)]
+    stage.upstream.wait_active(8)
+    first.terminate()
+    first.wait()
+    assert [stage.state(id) for id, _ in short] == ["completed"] * 5
+    assert [stage.state(id) for id, _ in long] == ["pending"] * 3, first.output()
+    assert stage.leases() == []
+    stage.upstream.wait_active(0)
+    second = stage.service.start_worker()
+    stage.upstream.wait_active(3)
+    stage.upstream.release()
+    for id, _ in (*short, *long):
+        assert stage.over(id)["status"] == "completed"
+        assert stage.of(id).request.retry_attempt == 0
+        assert stage.charges(id) == [cost(FLEX)]
+    assert [len(stage.sent(said)) for _, said in short] == [1] * 5
+    assert [len(stage.sent(said)) for _, said in long] == [2] * 3
+    for process in (first, second):
+        process.stop()
+        stage.service.workers.remove(process)
+
+
+def test_calls_of_a_web_process_that_was_killed_end_or_are_run_once_more(
+    stage: Stage, worker: Process
+) -> None:
+    web = stage.service.start_web()
+    model = stage.flexible("hold")
+    blocking, streaming = marker(), marker()
+    held = Held(lambda: stage.respond(model, blocking, url=web.url))
+    shown = stage.respond(stage.flexible("hold-stream+chunks-4"), streaming, url=web.url, background=True, stream=True)  # fmt: skip
+    again, said = background(stage, "hold", url=web.url)
+    find = "SELECT r.id FROM fusillade.requests r JOIN fusillade.request_templates t ON t.id = r.template_id WHERE position(%s in t.body) > 0"
+    (lasting,) = eventually(lambda: stage.all(find, blocking))
+    stage.upstream.wait_active(3)
+    web.kill()
+    stage.service.webs.remove(web)
+    held.ended()
+    shown.close()
+
+    # Nobody waits for these two, or has seen a part of them: they end.
+    for id in (f"resp_{lasting.id}", f"resp_{shown.headers['x-request-id']}"):
+        over = stage.over(id)
+        assert over["status"] == "failed"
+        assert over["error"]["code"] == "interrupted"
+        assert stage.charges(id) == []
+    # Nothing of this one was ever shown: a worker starts it again, at its own price.
+    eventually(lambda: len(stage.sent(said)) == 2)
+    stage.upstream.release()
+    assert stage.over(again)["status"] == "completed"
+    assert stage.charges(again) == [cost(REALTIME)]
+    assert stage.of(again).logs[0].batch_sla in ("", "0s")
+    assert len(stage.sent(blocking)) == 1
+    assert len(stage.sent(streaming)) == 1
+    assert len(stage.sent(said)) == 2
+    assert stage.leases() == []
+
+
+def test_a_worker_that_was_thought_dead_changes_nothing_when_it_comes_back(
+    stage: Stage, worker: Process
+) -> None:
+    """It was stopped for longer than the threshold; another one has run its request meanwhile."""
+    id, said = background(stage, "hold", service_tier="flex")
+    eventually(lambda: stage.sent(said))
+    sleepers = worker.worker_pids()
+    for pid in sleepers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        other = stage.service.start_worker()
+        eventually(lambda: len(stage.sent(said)) == 2, DEAD_AFTER_S * 6)
+        stage.upstream.release()
+        assert stage.over(id)["status"] == "completed"
+    finally:
+        for pid in sleepers:
+            os.kill(pid, signal.SIGCONT)
+    done = stage.shown(id)
+    ran_by = stage.of(id).request.daemon_id
+    eventually(lambda: all(s["outcome"] != "open" for s in stage.sent(said)))
+    time.sleep(1.0)
+    assert stage.shown(id) == done
+    assert stage.of(id).request.daemon_id == ran_by
+    assert stage.charges(id) == [cost(FLEX)]
+    assert len(stage.of(id).logs) == 1
+    # It goes on as if nothing had been.
+    other.stop()
+    stage.service.workers.remove(other)
+    next_id, _ = background(stage, "plain", service_tier="flex")
+    assert stage.over(next_id)["status"] == "completed"
+
+
+def test_a_request_that_kills_its_worker_time_and_again_is_run_again(
+    stage: Stage, worker: Process
+) -> None:
+    """At least once: a request outlives the deaths of several workers, and its attempts are kept."""
+    id, said = background(stage, "hold", service_tier="flex")
+    for deaths in range(1, 3):
+        eventually(lambda deaths=deaths: len(stage.sent(said)) == deaths, 30)
+        other = stage.service.start_worker()
+        worker.kill()
+        stage.service.workers.remove(worker)
+        worker = other
+    eventually(lambda: len(stage.sent(said)) == 3, 30)
+    stage.upstream.release()
+    assert stage.over(id)["status"] == "completed"
+    assert stage.charges(id) == [cost(FLEX)]
+    worker.stop()
+    stage.service.workers.remove(worker)
+
+
+@pytest.mark.parametrize("tier", ["flex", "priority"])
+def test_a_cancel_that_races_with_the_end_is_one_or_the_other(
+    stage: Stage, worker: Process, tier: str
+) -> None:
+    """What the cancel answered is what stays; what was completed is charged, what was cancelled at most for its use."""
+    stage.flexible("slow-15", batch_capacity=100)
+    said: list[tuple[str, str]] = []
+    lock = threading.Lock()
+
+    def rounds(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(15):
+            id, _ = background(stage, "slow-15", service_tier=tier)
+            time.sleep(chance.uniform(0, 0.06))
+            answer = stage.cancel(id)
+            assert answer.status_code == 200, answer.text
+            with lock:
+                said.append((id, answer.json()["status"]))
+
+    threads = [threading.Thread(target=rounds, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    eventually(lambda: not stage.leases())
+    assert len(said) == 60
+    for id, status in said:
+        assert stage.shown(id)["status"] == status
+        assert status in ("completed", "cancelled")
+        charges = stage.charges(id)
+        if status == "completed":
+            assert len(charges) == 1
+        left = stage.of(id)
+        assert len(charges) <= 1
+        assert len(left.logs) <= 1
+        assert (left.request.completed_at is None) == (status == "cancelled")
+        assert (left.request.canceled_at is None) == (status == "completed")
+    assert stage.unbalanced() == []
+
+
+def test_workers_share_what_they_run_and_none_is_lost_when_one_leaves(
+    stage: Stage, worker: Process
+) -> None:
+    """Workers come and go by SIGTERM while requests run."""
+    ids = [background(stage, "slow-100", service_tier="flex") for _ in range(60)]
+    for _ in range(2):
+        other = stage.service.start_worker()
+        other.terminate()
+        other.wait()
+        stage.service.workers.remove(other)
+    for id, said in ids:
+        assert stage.over(id)["status"] == "completed"
+        assert len(stage.sent(said)) == 1
+        assert len(stage.charges(id)) == 1
+
+
+def test_nothing_is_left_over(stage: Stage) -> None:
+    eventually(lambda: not stage.leases())
+    for table in ("ready", "delayed"):
+        assert stage.all(f"SELECT FROM fusillade.{table}") == []
+    running = "SELECT id FROM fusillade.requests WHERE state IN ('claimed', 'processing')"
+    assert stage.all(running) == []
+    assert stage.unbalanced() == []
