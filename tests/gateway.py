@@ -62,13 +62,22 @@ class Gateway:
         self.service = service
         self.upstream = upstream
         self.cast = cast
-        self._sql = psycopg.connect(database_url, autocommit=True, row_factory=namedtuple_row)
+        self._database_url = database_url
+        self._sql = self._connect()
         self._of_this_thread = threading.local()
         self._endpoints: dict[str, str] = {}
         # Modules whose settings have several values run on one database.
         known = self.all("SELECT alias, id::text FROM deployed_models WHERE NOT deleted")
         self._models: dict[str, str] = dict(known)
         self.alice = self.account()
+
+    def reconnect(self) -> None:
+        """Look at the database through a new connection: for tests that stop it."""
+        self._sql.close()
+        self._sql = self._connect()
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self._database_url, autocommit=True, row_factory=namedtuple_row)
 
     def close(self) -> None:
         self._sql.close()

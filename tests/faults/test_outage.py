@@ -1,0 +1,253 @@
+"""PostgreSQL stops and comes back under load, on a server of this module's own: calls go on, and nothing that was answered is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import requests
+
+from dwctl import config
+from dwctl.app import create_app
+from dwctl.local.postgres import EmbeddedPostgres
+from tests.gateway import HELLO, Account, Gateway, assert_openai_error
+from tests.processes import Process, Service, eventually
+
+OUTAGE_S = 20.0
+CHARGE = Decimal("0.015")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedPostgres]:
+    """A PostgreSQL that can be stopped without hurting other tests; it writes to disk as in production."""
+    folder = Path(tempfile.mkdtemp(prefix="dwctl-outage-"))
+    folder.chmod(0o755)
+    made = EmbeddedPostgres(folder / "pg")
+    made.start()
+    yield made
+    made.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def database_url(server: EmbeddedPostgres) -> str:
+    url = server.start()
+    app = create_app(config.load({"DATABASE_URL": url}))
+    done = app.test_cli_runner().invoke(args=["db", "upgrade"])
+    assert done.exit_code == 0, done.output
+    with app.app_context():
+        app.extensions["sqlalchemy"].engine.dispose()
+    return url
+
+
+@pytest.fixture(scope="module")
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    return environ | {
+        "DWCTL_DAEMONS__HEARTBEAT": "0.5s",
+        "DWCTL_DAEMONS__DEAD_AFTER": "3s",
+        "DWCTL_DATABASE__CONNECT_TIMEOUT": "2s",
+        "DWCTL_DATABASE__POOL_TIMEOUT": "2s",
+        "DWCTL_SNAPSHOT__FULL_RELOAD_INTERVAL": "2s",
+    }
+
+
+class Load:
+    """Callers that go on until they are stopped or their process is gone. `answered`: the ids of all answers that came."""
+
+    def __init__(
+        self, web: Process, account: Account, models: tuple[str, ...], callers: int
+    ) -> None:
+        self.answered: list[str] = []
+        self.refused: list[str] = []
+        self._stop = threading.Event()
+        self._web, self._account = web, account
+        self._threads = [
+            threading.Thread(target=self._call, args=(models[n % len(models)], n % 3 == 0))
+            for n in range(callers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _call(self, model: str, stream: bool) -> None:
+        body = {"model": model, "messages": HELLO, "stream": stream}
+        url = f"{self._web.url}/ai/v1/chat/completions"
+        with requests.Session() as session:
+            session.headers.update(self._account.authorization)
+            while not self._stop.is_set():
+                try:
+                    answer = session.post(url, json=body, timeout=30)
+                except requests.RequestException:
+                    return
+                kept = self.answered if answer.status_code == 200 else self.refused
+                if not stream or answer.text.endswith("data: [DONE]\n\n"):
+                    kept.append(answer.headers["x-request-id"])
+                time.sleep(0.02)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(40)
+
+    def goes_on(self, answers: int = 10) -> None:
+        """Wait for some more answers."""
+        so_far = len(self.answered)
+        eventually(lambda: len(self.answered) >= so_far + answers)
+
+
+def assert_recorded_once(
+    gateway: Gateway, answered: list[str], charge: Decimal | None = None
+) -> None:
+    rows = gateway.all(
+        "SELECT r.id::text, r.state, (SELECT count(*) FROM http_analytics WHERE request_id = r.id) AS logs, "
+        "(SELECT count(*) FROM credits_transactions WHERE source_id = r.id::text) AS charges, "
+        "(SELECT sum(amount) FROM credits_transactions WHERE source_id = r.id::text) AS amount "
+        "FROM fusillade.requests r WHERE r.id::text = ANY (%s)",
+        answered,
+    )
+    assert len(set(answered)) == len(answered)
+    assert {row.id for row in rows} == set(answered)
+    assert {(row.state, row.logs, row.charges, row.amount) for row in rows} == {
+        ("completed", 1, 0 if charge is None else 1, charge)
+    }
+
+
+def spooled(service: Service) -> list[Path]:
+    return list(Path(service.environ["DWCTL_RECORDER__SPOOL_DIR"]).glob("*.spool"))
+
+
+def back(gateway: Gateway, web: Process) -> None:
+    """Wait until a process works again."""
+    gateway.reconnect()
+    eventually(lambda: requests.get(web.url + "/readyz", timeout=10).ok, 30)
+
+
+def test_twenty_seconds_without_a_database(
+    server: EmbeddedPostgres, seeded: Gateway, service: Service
+) -> None:
+    seeded.upstream.reset()
+    stays = service.webs[0]
+    killed, terminated = service.start_web(), service.start_web()
+    service.start_worker()
+    free = seeded.model("slow-10", price=None)
+    priced, lasting = seeded.model("ok"), seeded.model("hold")
+    account = seeded.account("1000")
+    before = seeded.chat(priced, by=account)
+    assert before.ok
+    stranger = seeded.account()
+
+    loads = [Load(web, account, (free, priced), callers=3) for web in (stays, killed, terminated)]
+    with ThreadPoolExecutor(1) as pool:
+        across = pool.submit(seeded.chat, lasting, by=account, timeout=60)
+        for load in loads:
+            load.goes_on()
+        server.stop()
+        stopped_at = time.monotonic()
+
+        for load in loads:
+            load.goes_on()
+        in_the_gap = seeded.chat(free, by=account)
+        assert in_the_gap.status_code == 200
+        for id in (before.headers["x-request-id"], in_the_gap.headers["x-request-id"]):
+            answer = seeded.get(f"/responses/resp_{id}", by=account)
+            assert_openai_error(answer, 503)
+            assert int(answer.headers["retry-after"]) > 0
+        flex = {"model": free, "input": "x", "service_tier": "flex"}
+        assert_openai_error(seeded.post("/responses", flex, by=account), 503)
+        nobody = {"Authorization": "Bearer sk-nobody-knows"}
+        assert_openai_error(seeded.chat(free, headers=nobody), 503)
+        assert seeded.get("/models", by=account).ok
+        assert requests.get(stays.url + "/healthz", timeout=10).ok
+        assert requests.get(stays.url + "/readyz", timeout=20).status_code == 503
+
+        killed.kill()
+        terminated.terminate()
+        assert terminated.wait(40) == 0
+        for load in loads[1:]:
+            load.stop()
+        assert len(spooled(service)) >= 3
+        time.sleep(max(0.0, stopped_at + OUTAGE_S - time.monotonic()))
+        loads[0].goes_on()
+
+        server.start()
+        back(seeded, stays)
+        loads[0].goes_on()
+        seeded.upstream.release()
+        assert across.result().status_code == 200
+    loads[0].stop()
+    service.webs.remove(killed)
+    service.webs.remove(terminated)
+
+    answered = [id for load in loads for id in load.answered]
+    assert all(len(load.answered) > 20 for load in loads)
+    assert loads[0].refused == []
+    eventually(lambda: not spooled(service), 30)
+    assert_everything_is_recorded(seeded, answered, free, across.result())
+    assert_only_the_dead_were_declared_dead(seeded, stays, service.workers[0])
+    assert seeded.chat(priced, by=stranger).ok
+    assert seeded.get(f"/responses/resp_{answered[0]}", by=account).ok
+
+
+def assert_everything_is_recorded(
+    gateway: Gateway, answered: list[str], free: str, across: requests.Response
+) -> None:
+    models = {
+        row.id: row.model
+        for row in gateway.all(
+            "SELECT id::text, model FROM fusillade.requests WHERE id::text = ANY (%s)", answered
+        )
+    }
+    costs_nothing = [id for id in answered if models.get(id) == free]
+    assert_recorded_once(gateway, costs_nothing)
+    assert_recorded_once(gateway, [id for id in answered if models.get(id) != free], CHARGE)
+    assert_recorded_once(gateway, [across.headers["x-request-id"]], CHARGE)
+    eventually(
+        lambda: not gateway.all("SELECT FROM fusillade.requests WHERE state = 'processing'"), 20
+    )
+    assert not gateway.unbalanced()
+    logs = gateway.one(
+        "SELECT count(*) AS n, count(DISTINCT request_id) AS ids FROM http_analytics"
+    )
+    assert logs.n == logs.ids
+
+
+def assert_only_the_dead_were_declared_dead(
+    gateway: Gateway, stays: Process, worker: Process
+) -> None:
+    living = set(stays.worker_pids()) | set(worker.worker_pids())
+
+    def running() -> dict[int, str]:
+        rows = gateway.all("SELECT id::text, pid FROM fusillade.daemons WHERE status = 'running'")
+        return {row.pid: row.id for row in rows}
+
+    eventually(lambda: set(running()) == living)
+    assert not [id for id in running().values() if f"dead daemon_id={id}" in worker.output()]
+
+
+def test_a_database_that_is_killed_in_the_middle_of_commits(
+    server: EmbeddedPostgres, seeded: Gateway, service: Service
+) -> None:
+    account, model = seeded.account("1000"), seeded.model("ok")
+    load = Load(service.webs[0], account, (model,), callers=6)
+    load.goes_on(30)
+    pid = server.pid
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    load.goes_on(10)
+    server.start()
+    back(seeded, service.webs[0])
+    load.goes_on(10)
+    load.stop()
+    eventually(lambda: not spooled(service), 30)
+    assert_recorded_once(seeded, load.answered, CHARGE)
+    # Nothing else was charged, but what this account's callers have seen: an answer for each entry.
+    assert seeded.balance(account.id) == 1000 - CHARGE * len(load.answered)
+    assert not seeded.unbalanced()
