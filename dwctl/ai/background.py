@@ -34,9 +34,10 @@ def answer(gateway: Gateway, call: Call, treatment: Treatment) -> Answer:
 
 
 def _open(gateway: Gateway, call: Call) -> None:
+    """Raises DatabaseAway: an id that nobody could fetch, from a process that may die, is no answer."""
     record = tracking_of(call).opening("processing") | {"repeatable": not call.stream}
-    call.opened = True
-    call.opened_in_database = gateway.recorder.open(record)
+    gateway.recorder.enqueue(record)
+    call.opened = call.opened_in_database = True
 
 
 def _run(gateway: Gateway, call: Call, treatment: Treatment) -> None:

@@ -157,11 +157,14 @@ SELECT make_log_partitions(day, 1)
   FROM (SELECT DISTINCT (at AT TIME ZONE 'UTC')::date AS day FROM json_to_recordset($1::json) AS c(at timestamptz)) days
  WHERE day BETWEEN current_date - 3660 AND current_date + 366;
 
--- name: withdraw  requests whose commit was not heard of, and whose callers were told that nothing was queued
+-- name: withdraw  requests whose commit was not heard of, and whose callers were told that nothing was accepted
 WITH withdrawn AS (
-    UPDATE fusillade.requests SET state = 'canceled', canceled_at = now(), updated_at = now()
-     WHERE id = ANY ($1::uuid[]) AND state = 'pending'
+    UPDATE fusillade.requests r SET state = 'canceled', canceled_at = now(), updated_at = now()
+     WHERE id = ANY ($1::uuid[])
+       AND (state = 'pending' OR (state = 'processing' AND EXISTS (SELECT FROM fusillade.open_calls o WHERE o.id = r.id)))
     RETURNING id, model, batch_id
+), closed AS (
+    DELETE FROM fusillade.open_calls o USING withdrawn w WHERE o.id = w.id
 )
 DELETE FROM fusillade.ready y USING withdrawn w, fusillade.batches b
  WHERE b.id = w.batch_id AND y.model = w.model AND y.created_by = b.created_by AND y.id = w.id;

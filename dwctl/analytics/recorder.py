@@ -89,7 +89,7 @@ class Recorder:
         return self._submit(FINAL, record)
 
     def enqueue(self, record: dict[str, Any]) -> None:
-        """Make a pending row for a worker. Raises DatabaseAway: nothing was queued (or, after a time-out, what was is dropped by nobody)."""
+        """Make the row of a request that is run without its caller. Raises DatabaseAway: there is none, or it is withdrawn."""
         if self.away_since is not None:
             raise DatabaseAway
         if not self._submit(ENQUEUE, record):

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import requests
+from psycopg.rows import namedtuple_row
 
 from tests.gateway import Account, Gateway, tariff
 from tests.processes import eventually
@@ -102,6 +104,11 @@ class Stage(Gateway):
     def of(self, response_id: str) -> SimpleNamespace:
         """Rows of a response: see `left`."""
         return self.left(request_id(response_id))
+
+    def reconnect(self, database_url: str) -> None:
+        """After the database was away."""
+        self._sql.close()
+        self._sql = psycopg.connect(database_url, autocommit=True, row_factory=namedtuple_row)
 
     def execute(self, statement: str, *values: Any) -> None:
         """By hand, as an operator in a console."""
