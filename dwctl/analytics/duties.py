@@ -18,11 +18,15 @@ log = logging.getLogger(__name__)
 
 _AHEAD_DAYS = 30
 _HOUR_S = 3600.0
+# Both need the log for themselves for a moment. Whoever waits for that holds up every call behind it, so nobody waits for longer than a
+# call would (recorder.database_wait): a backup that reads the log for an hour only puts the chore off.
+_PATIENCE = "SET LOCAL lock_timeout = '250ms'"
 _PARTITION = re.compile(r"^http_analytics_p(\d{8})$")
 
 
 def make_partitions(connection: psycopg.Connection[Any], _settings: Settings) -> float:
     """Partitions of the log for the next 30 days: a day without one would refuse its rows."""
+    connection.execute(_PATIENCE)
     connection.execute(
         "SELECT make_log_partitions((now() AT TIME ZONE 'UTC')::date, %s)", (_AHEAD_DAYS + 1,)
     )
@@ -39,8 +43,7 @@ def drop_partitions(connection: psycopg.Connection[Any], settings: Settings) -> 
     if not old:
         return _HOUR_S
     name = old[0]
-    # A reader that holds the log must not make every call queue up behind this lock.
-    connection.execute("SET LOCAL lock_timeout = '2s'")
+    connection.execute(_PATIENCE)
     connection.execute(
         sql.SQL("ALTER TABLE http_analytics DETACH PARTITION {}").format(sql.Identifier(name))
     )

@@ -226,8 +226,12 @@ class Recorder:
             for item in group:
                 self._settle([item])
             return True
-        if self._make_partition(group[0], error):
-            return self._flush_in_time(group)
+        try:
+            if self._make_partition(group[0], error):
+                return self._flush_in_time(group)
+        except psycopg.OperationalError as away:
+            self._went_away(away)
+            return False
         if group[0].kind == ENQUEUE:
             self._refuse(group)
             return True
@@ -236,14 +240,15 @@ class Recorder:
         return True
 
     def _make_partition(self, item: _Item, error: psycopg.Error) -> bool:
+        """Make the log's partition that a record misses, if that is what is wrong. Raises OperationalError: later, perhaps."""
         if not isinstance(error, psycopg.errors.CheckViolation) or error.diag.constraint_name:
             return False
-        try:
-            with _connect(self._settings) as connection:
+        with _connect(self._settings, lock_timeout="250ms") as connection:
+            try:
                 made = connection.execute(_QUERIES["make_partitions_for"], (_array([item.record]),))
                 return any(count for (count,) in made.fetchall())
-        except psycopg.Error:
-            return False
+            except (psycopg.DataError, psycopg.IntegrityError):
+                return False
 
     def _refuse(self, items: list[_Item]) -> None:
         """Whether they were committed may be unknown: their callers are told no, so they must not run (`_withdraw`)."""
@@ -350,9 +355,9 @@ class Recorder:
             self._on_empty(empty)
 
 
-def _connect(settings: Settings) -> psycopg.Connection[Any]:
+def _connect(settings: Settings, **options: str) -> psycopg.Connection[Any]:
     """A connection whose statements are planned once: the shape of these plans never depends on their parameter."""
-    connection = connect(settings, options={"plan_cache_mode": "force_generic_plan"})
+    connection = connect(settings, options={"plan_cache_mode": "force_generic_plan", **options})
     connection.cursor_factory = psycopg.RawCursor
     return connection
 

@@ -1,0 +1,410 @@
+"""The recorder on a real database, where calls through the gateway do not reach: what is written twice, late, or never fits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import gevent
+import psycopg
+import pytest
+
+from dwctl import config
+from dwctl.ai.calls import Call, Incoming
+from dwctl.ai.outcomes import Outcome, record_of, tracking_of
+from dwctl.analytics.recorder import Overloaded, Recorder
+from dwctl.billing.tariffs import CurrentTariff
+from dwctl.catalog.routing import Key, Model
+from dwctl.db import DatabaseAway
+from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.usage import TokenUsage
+from tests.processes import free_port
+
+ALICE, BOB = UUID(int=1, version=4), UUID(int=2, version=4)
+OPEN, FINAL = "open", "final"
+
+
+@dataclass
+class Calls:
+    """Calls as the relay would have finished them, and what the database has of them."""
+
+    sql: psycopg.Connection[Any]
+    daemon: UUID = field(default_factory=uuid4)
+
+    def make(self, owner: UUID = ALICE, *, price: str = "0.001", ago_s: float = 0.0) -> Call:
+        call = Call(Endpoint.CHAT, Incoming(Endpoint.CHAT, "", (), b'{"model":"m"}'))
+        call.created_at = time.time() - ago_s
+        call.key = Key(uuid4(), owner, owner, "realtime")
+        call.alias, call.daemon_id = "m", self.daemon
+        tariff = CurrentTariff(
+            Decimal(price), Decimal(0), "realtime", None, datetime(2000, 1, 1, tzinfo=UTC)
+        )
+        call.model = call.serving = Model(
+            id=uuid4(), alias="m", target=None, type=None, created_at=datetime.now(UTC), trusted=False,
+            sanitise=False, adapter=True, forward_service_tier=False, groups=frozenset(), tariffs=(tariff,),
+        )  # fmt: skip
+        return call
+
+    def opening(self, call: Call) -> dict[str, Any]:
+        call.opened = True
+        return tracking_of(call).opening("processing")
+
+    def final(self, call: Call, body: bytes = b'{"answer":1}', tokens: int = 1) -> dict[str, Any]:
+        usage = TokenUsage(prompt_tokens=tokens, total_tokens=tokens)
+        outcome = Outcome(status=200, body=body, usage=usage, usage_source="reported")
+        return record_of(call, outcome)
+
+    def state(self, call: Call) -> str | None:
+        row = self._one("SELECT state FROM fusillade.requests WHERE id = %s", call.id)
+        return None if row is None else str(row[0])
+
+    def counts(self, call: Call) -> tuple[int, int]:
+        """Log rows and charges."""
+        row = self._one(
+            "SELECT (SELECT count(*) FROM http_analytics WHERE request_id = %(id)s), "
+            "(SELECT count(*) FROM credits_transactions WHERE source_id = %(id)s::text)",
+            {"id": call.id},
+        )
+        assert row
+        return row[0], row[1]
+
+    def balance(self, owner: UUID) -> Decimal:
+        row = self._one("SELECT balance FROM user_balance_checkpoints WHERE user_id = %s", owner)
+        return Decimal(0) if row is None else row[0]
+
+    def _one(self, statement: str, values: Any) -> Any:
+        given = values if isinstance(values, dict) else (values,)
+        return self.sql.execute(statement, given).fetchone()  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def calls(sql: psycopg.Connection[Any]) -> Calls:
+    return Calls(sql)
+
+
+Making = Callable[..., Recorder]
+
+
+@pytest.fixture
+def recorders(database_url: str, tmp_path: Path) -> Iterator[Making]:
+    """Makes recorders, with settings of the section `recorder`; `url` is another database's."""
+    made: list[Recorder] = []
+
+    def make(*, url: str | None = None, on_empty: Any = None, **more: Any) -> Recorder:
+        environ = {"DATABASE_URL": url or database_url, "DWCTL_RECORDER__SPOOL_DIR": str(tmp_path)}
+        environ |= {f"DWCTL_RECORDER__{name.upper()}": str(value) for name, value in more.items()}
+        settings = config.load(environ)
+        recorder = Recorder(settings, on_empty) if on_empty else Recorder(settings)
+        made.append(recorder)
+        return recorder
+
+    yield make
+    for recorder in made:
+        recorder.stop(time.monotonic() + 2)
+
+
+@pytest.fixture
+def recorder(recorders: Making) -> Recorder:
+    made = recorders()
+    made.start()
+    return made
+
+
+def soon(check: Callable[[], Any], within_s: float = 10) -> None:
+    """Lets the recorder's greenlets run until `check` holds."""
+    until = time.monotonic() + within_s
+    while not check():
+        assert time.monotonic() < until
+        gevent.sleep(0.02)
+
+
+# --- once
+
+
+def test_what_is_written_twice_counts_once(recorder: Recorder, calls: Calls) -> None:
+    """A commit whose outcome was not heard of is repeated."""
+    call = calls.make()
+    before = calls.balance(ALICE)
+    record = calls.final(call)
+    assert [recorder.finish(record) for _ in range(3)] == [True] * 3
+    assert calls.state(call) == "completed"
+    assert calls.counts(call) == (1, 1)
+    assert calls.balance(ALICE) == before - Decimal("0.001")
+
+
+def test_a_call_without_a_row_is_charged_once_too(recorder: Recorder, calls: Calls) -> None:
+    call = calls.make()
+    call.track = False
+    record = calls.final(call)
+    for _ in range(2):
+        recorder.finish(record)
+    assert (calls.state(call), calls.counts(call)) == (None, (1, 1))
+
+
+def test_what_costs_nothing_has_no_entry_in_the_ledger(recorder: Recorder, calls: Calls) -> None:
+    call = calls.make(price="0")
+    recorder.finish(calls.final(call))
+    assert calls.counts(call) == (1, 0)
+
+
+def test_what_arrives_together_is_written_together(recorder: Recorder, calls: Calls) -> None:
+    several = [calls.make(owner) for owner in (ALICE, BOB) * 20]
+    before = calls.balance(ALICE), calls.balance(BOB)
+    writing = [gevent.spawn(recorder.finish, calls.final(call)) for call in several]
+    gevent.joinall(writing, timeout=20, raise_error=True)
+    assert [greenlet.value for greenlet in writing] == [True] * 40
+    assert recorder.counts["groups"] < 40
+    assert {calls.counts(call) for call in several} == {(1, 1)}
+    assert calls.balance(ALICE) == before[0] - Decimal("0.02")
+    assert calls.balance(BOB) == before[1] - Decimal("0.02")
+
+
+def test_an_account_that_a_charge_has_emptied_is_told_at_once(
+    recorders: Making, calls: Calls, sql: psycopg.Connection[Any]
+) -> None:
+    told: list[UUID] = []
+    recorder = recorders(on_empty=told.extend)
+    recorder.start()
+    owner = uuid4()
+    sql.execute(
+        "INSERT INTO user_balance_checkpoints (user_id, balance) VALUES (%s, 0.0015)", (owner,)
+    )
+    recorder.finish(calls.final(calls.make(owner)))
+    assert told == []
+    recorder.finish(calls.final(calls.make(owner)))
+    assert told == [owner]
+
+
+# --- who may finish what
+
+
+def test_only_its_owner_may_finish_a_call(recorder: Recorder, calls: Calls) -> None:
+    call = calls.make()
+    recorder.open(calls.opening(call))
+    assert calls.state(call) == "processing"
+    call.daemon_id = uuid4()
+    recorder.finish(calls.final(call))
+    assert (calls.state(call), calls.counts(call)) == ("processing", (0, 0))
+    call.daemon_id = calls.daemon
+    recorder.finish(calls.final(call))
+    assert (calls.state(call), calls.counts(call)) == ("completed", (1, 1))
+
+
+def test_a_call_that_was_cancelled_is_charged_and_its_result_dropped(
+    recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
+) -> None:
+    call = calls.make()
+    recorder.open(calls.opening(call))
+    sql.execute(
+        "UPDATE fusillade.requests SET state = 'canceled', canceled_at = now() WHERE id = %s",
+        (call.id,),
+    )
+    recorder.finish(calls.final(call))
+    assert (calls.state(call), calls.counts(call)) == ("canceled", (1, 1))
+    body = sql.execute(
+        "SELECT response_body FROM fusillade.requests WHERE id = %s", (call.id,)
+    ).fetchone()
+    assert body == (None,)
+
+
+def test_an_owner_that_was_taken_for_dead_takes_its_call_back(
+    recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
+) -> None:
+    call = calls.make()
+    recorder.open(calls.opening(call))
+    sql.execute(
+        """UPDATE fusillade.requests SET state = 'failed', failed_at = now(),
+           error = '{"type":"Interrupted","details":{"error":"ended"}}' WHERE id = %s""",
+        (call.id,),
+    )
+    recorder.finish(calls.final(call))
+    assert (calls.state(call), calls.counts(call)) == ("completed", (1, 1))
+
+
+def test_what_has_failed_otherwise_stays_failed(
+    recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
+) -> None:
+    call = calls.make()
+    recorder.open(calls.opening(call))
+    sql.execute(
+        "UPDATE fusillade.requests SET state = 'failed', failed_at = now(), error = 'by hand' WHERE id = %s",
+        (call.id,),
+    )
+    recorder.finish(calls.final(call))
+    assert (calls.state(call), calls.counts(call)) == ("failed", (0, 0))
+
+
+# --- what the database does not take
+
+
+def test_a_record_that_cannot_be_written_does_not_take_its_group_along(
+    recorder: Recorder, calls: Calls, tmp_path: Path
+) -> None:
+    good = [calls.make() for _ in range(12)]
+    # More than the ledger can hold.
+    bad = calls.make(price="999999999")
+    records = [calls.final(call) for call in good]
+    records.insert(6, calls.final(bad, tokens=2**31 - 1))
+    writing = [gevent.spawn(recorder.finish, record) for record in records]
+    gevent.joinall(writing, timeout=20, raise_error=True)
+    assert {calls.counts(call) for call in good} == {(1, 1)}
+    assert calls.counts(bad) == (0, 0)
+    assert recorder.counts["rejected"] == 1
+    (aside,) = tmp_path.glob("*rejected.jsonl")
+    assert str(bad.id) in aside.read_text()
+    # The recorder goes on.
+    later = calls.make()
+    assert recorder.finish(calls.final(later)) is True
+    assert calls.counts(later) == (1, 1)
+
+
+@pytest.mark.parametrize("days", [-45, 1, 12, 200, 3000])
+def test_a_record_of_any_day_finds_a_partition(
+    recorder: Recorder, calls: Calls, days: float
+) -> None:
+    call = calls.make(ago_s=days * 86400)
+    assert recorder.finish(calls.final(call)) is True
+    assert (calls.state(call), calls.counts(call)) == ("completed", (1, 1))
+
+
+def test_a_partition_that_cannot_be_made_now_is_made_later(
+    recorder: Recorder, calls: Calls, database_url: str
+) -> None:
+    call = calls.make(ago_s=500 * 86400)
+    with psycopg.connect(database_url) as reader:
+        reader.execute("SELECT count(*) FROM http_analytics")
+        assert recorder.finish(calls.final(call)) is False
+        assert (recorder.counts["rejected"], recorder.is_behind) == (0, True)
+    soon(lambda: calls.counts(call) == (1, 1))
+
+
+def test_texts_of_every_kind_are_kept(
+    recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
+) -> None:
+    table = [
+        (b'{"a":"\xf0\x9f\x9a\x80 $1 %s \\u0000"}', '{"a":"🚀 $1 %s \\u0000"}'),
+        (b"NUL \x00 and \xff\xfe", "NUL \ufffd and \ufffd\ufffd"),
+        (b"x" * 3_000_000, "x" * 3_000_000),
+        (b"", ""),
+    ]
+    for body, text in table:
+        call = calls.make()
+        assert recorder.finish(calls.final(call, body)) is True
+        found = sql.execute(
+            "SELECT response_body, response_size FROM fusillade.requests WHERE id = %s", (call.id,)
+        ).fetchone()
+        assert found
+        assert found[0] == text
+        assert recorder.counts["rejected"] == 0
+
+
+# --- pressure
+
+
+def test_a_full_queue_refuses_calls_and_sheds_notes(recorders: Making, calls: Calls) -> None:
+    recorder = recorders(queue_size=4)  # it does not run: nothing leaves the queue
+    refused = calls.make()
+    refused.track = False
+    for _ in range(3):
+        recorder.note(calls.final(refused))
+    assert (recorder.depth, recorder.counts["shed"]) == (2, 1)
+    waiting = [gevent.spawn(recorder.finish, calls.final(calls.make())) for _ in range(2)]
+    gevent.sleep(0)
+    with pytest.raises(Overloaded) as error:
+        recorder.finish(calls.final(calls.make()))
+    assert (error.value.status, error.value.retryable) == (503, True)
+    recorder.start()
+    gevent.joinall(waiting, timeout=10, raise_error=True)
+    soon(lambda: recorder.depth == 0)
+
+
+# --- the database is away
+
+
+def away(recorders: Making, **more: Any) -> Recorder:
+    """A recorder whose database cannot be reached."""
+    url = f"postgresql://nobody@127.0.0.1:{free_port()}/nowhere"
+    recorder = recorders(url=url, database_wait="0.2s", **more)
+    recorder.start()
+    return recorder
+
+
+def test_while_the_database_is_away_calls_are_spooled_and_work_is_refused(
+    recorders: Making, calls: Calls
+) -> None:
+    recorder = away(recorders)
+    call = calls.make()
+    assert recorder.open(calls.opening(call)) is False
+    assert recorder.finish(calls.final(call)) is False
+    assert recorder.is_behind
+    assert recorder.spool.pending_bytes > 0
+    with pytest.raises(DatabaseAway):
+        recorder.enqueue(calls.opening(calls.make()))
+    own = recorder.spool.take_own()
+    assert own
+    assert [kind for kind, _ in own.lines()] == [OPEN, FINAL]
+    own.release()
+
+
+def test_what_waits_at_the_end_is_spooled(recorders: Making, calls: Calls) -> None:
+    recorder = recorders()  # it does not run
+    call = calls.make()
+    gevent.spawn(recorder.finish, calls.final(call))
+    gevent.sleep(0)
+    recorder.stop(time.monotonic())
+    own = recorder.spool.take_own()
+    assert own
+    assert [str(call.id).encode() in record for _, record in own.lines()] == [True]
+    own.release()
+
+
+def test_a_spool_that_was_left_behind_is_drained_without_its_bad_lines(
+    recorders: Making, calls: Calls, tmp_path: Path
+) -> None:
+    dead = recorders()
+    good = [calls.make() for _ in range(3)]
+    lasting = calls.make()
+    poison = calls.make(price="999999999")
+    dead.spool.append([(OPEN, _line(calls.opening(lasting)))])
+    dead.spool.append((FINAL, _line(calls.final(call))) for call in good)
+    dead.spool.append([(FINAL, _line(calls.final(poison, tokens=2**31 - 1)))])
+    dead.spool.append([(FINAL, _line(calls.final(lasting)))])
+    left = dead.spool.take_own()
+    assert left
+    with left.path.open("ab") as file:
+        file.write(b'{"kind":"final","record":{"id":"cut in the mid')
+    left.release()
+
+    recorder = recorders()
+    recorder.start()
+    assert recorder.is_behind
+    soon(lambda: not left.path.exists())
+    assert {calls.counts(call) for call in [*good, lasting]} == {(1, 1)}
+    assert calls.state(lasting) == "completed"
+    assert calls.counts(poison) == (0, 0)
+    assert len(list(tmp_path.glob("*rejected.jsonl"))) == 1
+    assert not recorder.is_behind
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    from dwctl.analytics.records import line
+
+    return line(record)
+
+
+def test_a_record_spooled_over_midnight_keeps_its_day(
+    recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
+) -> None:
+    call = calls.make(ago_s=86400)
+    recorder.finish(calls.final(call))
+    row = sql.execute(
+        "SELECT timestamp FROM http_analytics WHERE request_id = %s", (call.id,)
+    ).fetchone()
+    assert row
+    assert abs(row[0] - (datetime.now(UTC) - timedelta(days=1))) < timedelta(minutes=1)

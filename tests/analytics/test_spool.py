@@ -1,0 +1,153 @@
+"""Spool files: written before an answer leaves, found by siblings when their owner is gone, never drained twice at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dwctl import config
+from dwctl.analytics.spool import Spool, SpoolFile, folder_of
+
+DATABASE = "postgresql://u:p@db.example:5432/one"
+LINES = [("open", b'{"id":1}'), ("final", b'{"id":2}')]
+
+
+def spool_in(folder: Path, url: str = DATABASE) -> Spool:
+    return Spool(config.load({"DATABASE_URL": url, "DWCTL_RECORDER__SPOOL_DIR": str(folder)}))
+
+
+def test_lines_come_back_as_they_were(tmp_path: Path) -> None:
+    spool = spool_in(tmp_path)
+    spool.append(LINES[:1])
+    spool.append(LINES[1:])
+    own = spool.take_own()
+    assert own
+    assert list(own.lines()) == LINES
+    assert spool.pending_bytes == own.path.stat().st_size
+    own.remove()
+    assert spool.pending_bytes == 0
+    assert spool.take_own() is None
+
+
+def test_after_its_file_was_taken_a_process_begins_another(tmp_path: Path) -> None:
+    spool = spool_in(tmp_path)
+    spool.append(LINES[:1])
+    first = spool.take_own()
+    spool.append(LINES[1:])
+    second = spool.take_own()
+    assert first
+    assert second
+    assert first.path != second.path
+    assert list(first.lines()) == LINES[:1]
+    assert list(second.lines()) == LINES[1:]
+    first.remove()
+    second.remove()
+
+
+def test_a_living_process_keeps_its_file(tmp_path: Path) -> None:
+    mine, sibling = spool_in(tmp_path), spool_in(tmp_path)
+    mine.append(LINES)
+    assert list(sibling.adopt()) == []
+    assert list(mine.adopt()) == []
+    own = mine.take_own()
+    assert own
+    own.release()
+
+
+def test_an_orphan_is_adopted_by_one(tmp_path: Path) -> None:
+    dead = spool_in(tmp_path)
+    dead.append(LINES)
+    left = dead.take_own()
+    assert left
+    left.release()
+    (orphan,) = spool_in(tmp_path).adopt()
+    assert list(spool_in(tmp_path).adopt()) == []
+    assert list(orphan.lines()) == LINES
+    orphan.remove()
+    assert list(spool_in(tmp_path).adopt()) == []
+
+
+def test_the_file_of_a_killed_process_is_an_orphan(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path; from tests.analytics.test_spool import *; "
+        "spool_in(Path(sys.argv[1])).append(LINES); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=root, check=False)
+    (orphan,) = spool_in(tmp_path).adopt()
+    assert list(orphan.lines()) == LINES
+    orphan.remove()
+
+
+def test_another_database_has_other_files(tmp_path: Path) -> None:
+    dead = spool_in(tmp_path)
+    dead.append(LINES)
+    left = dead.take_own()
+    assert left
+    left.release()
+    for url in (
+        "postgresql://u:p@db.example:5432/two",
+        "postgresql://u:p@other.example:5432/one",
+        "postgresql://u:p@db.example:5433/one",
+    ):
+        assert list(spool_in(tmp_path, url).adopt()) == []
+        assert spool_in(tmp_path, url).pending_bytes == 0
+    # The same one under another password is the same.
+    (orphan,) = spool_in(tmp_path, "postgres://u:new@db.example:5432/one").adopt()
+    orphan.remove()
+
+
+@pytest.mark.parametrize("spoilt", [b'{"kind":"fin', b"\x00\xff", b"[]", b'{"kind":"final"}', b""])
+def test_a_line_that_was_cut_is_skipped(tmp_path: Path, spoilt: bytes) -> None:
+    file = SpoolFile.create(tmp_path, "x-")
+    file.append(LINES)
+    with file.path.open("ab") as raw:
+        raw.write(spoilt + b"\n")
+    file.append(LINES[:1])
+    assert list(file.lines()) == [*LINES, LINES[0]]
+    file.remove()
+
+
+def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
+    spool = spool_in(tmp_path / "new" / "folder")
+    spool.append(LINES)
+    own = spool.take_own()
+    assert own
+    assert own.path.stat().st_mode & 0o077 == 0
+    own.remove()
+
+
+def test_the_folder_that_was_named_must_be_usable(tmp_path: Path) -> None:
+    taken = tmp_path / "file"
+    taken.write_text("no folder")
+    settings = config.load({"DWCTL_RECORDER__SPOOL_DIR": str(taken / "spool")})
+    with pytest.raises(OSError, match="spool_dir"):
+        folder_of(settings)
+
+
+def test_without_a_name_the_state_folder_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert folder_of(config.load({})) == tmp_path / "dwctl" / "spool"
+    blocked = tmp_path / "blocked"
+    blocked.write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(blocked))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert folder_of(config.load({})).name == "dwctl-spool"
+
+
+def test_what_is_set_aside_can_be_read_by_a_person(tmp_path: Path) -> None:
+    spool = spool_in(tmp_path)
+    spool.reject(("final", b'{"id":"a"}'), "NumericValueOutOfRange")
+    spool.reject(("final", b'{"id":"b"}'), "NumericValueOutOfRange")
+    (file,) = tmp_path.glob("*rejected.jsonl")
+    reason = '{"reason":"NumericValueOutOfRange","kind":"final"}'
+    assert file.read_text().splitlines() == [reason, '{"id":"a"}', reason, '{"id":"b"}']
+    # It is nobody's spool.
+    assert list(spool.adopt()) == []
+    assert os.listdir(tmp_path) == [file.name]
