@@ -105,10 +105,8 @@ class Claims:
                 default_cap=self._settings.default_model_concurrency,
                 most=most,
             )
-        if not jobs:
-            return False
-        with self._gateway.connections.transaction() as connection:
-            begun = leases.start(connection, me, [job.id for job in jobs])
+            # What is claimed is run at once, so both are one commit.
+            begun = leases.start(connection, me, [job.id for job in jobs]) if jobs else set()
         self.claimed += len(begun)
         for job in jobs:
             if job.id in begun:
