@@ -11,9 +11,9 @@ from openai import OpenAI
 from tests.gateway import HELLO, Account, Gateway
 
 
-@pytest.fixture(scope="module", params=["open", "strict"])
-def environ(request: pytest.FixtureRequest, environ: dict[str, str]) -> dict[str, str]:
-    return environ | {"DWCTL_ONWARDS__STRICT_MODE": str(request.param == "strict").lower()}
+@pytest.fixture(scope="module")
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    return environ | {"DWCTL_ONWARDS__STRICT_MODE": "true"}
 
 
 def client_of(gateway: Gateway, key: str) -> OpenAI:

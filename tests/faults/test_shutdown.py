@@ -23,19 +23,11 @@ def web(seeded: Gateway, service: Service) -> Any:
     process.stop()
 
 
-def test_an_idle_connection_does_not_hold_up_a_restart(web: Any, seeded: Gateway) -> None:
-    pids = web.worker_pids()
-    with requests.Session() as browser, socket.create_connection(("127.0.0.1", web.port)):
-        assert browser.get(web.url + "/healthz", timeout=10).ok
-        web.terminate()
-        assert web.wait(10) == 0
-    # It has said goodbye: nobody waits for its next beat.
-    (row,) = seeded.all("SELECT status FROM fusillade.daemons WHERE pid = ANY (%s)", pids)
-    assert row.status == "dead"
-
-
-def test_calls_under_way_are_answered_and_then_hung_up_on(web: Any, seeded: Gateway) -> None:
+def test_calls_under_way_are_answered_and_idle_connections_are_not_waited_for(
+    web: Any, seeded: Gateway
+) -> None:
     seeded.upstream.reset()
+    pids = web.worker_pids()
     model, streaming = seeded.model("hold"), seeded.model("hold-stream")
     answers: dict[str, requests.Response] = {}
     chunks: list[Any] = []
@@ -51,15 +43,20 @@ def test_calls_under_way_are_answered_and_then_hung_up_on(web: Any, seeded: Gate
     for thread in threads:
         thread.start()
     seeded.upstream.wait_active(2)
-    web.terminate()
-    eventually(lambda: not _accepts(web.port))
-    seeded.upstream.release()
-    for thread in threads:
-        thread.join(20)
-    assert answers["blocking"].status_code == 200
-    assert chunks[-1] == "[DONE]"
-    # Both clients would keep their connection; waiting for them would take the whole grace.
-    assert web.wait(10) == 0
+    with requests.Session() as browser, socket.create_connection(("127.0.0.1", web.port)):
+        assert browser.get(web.url + "/healthz", timeout=10).ok
+        web.terminate()
+        eventually(lambda: not _accepts(web.port))
+        seeded.upstream.release()
+        for thread in threads:
+            thread.join(20)
+        assert answers["blocking"].status_code == 200
+        assert chunks[-1] == "[DONE]"
+        # All four would keep their connection; waiting for them would take the whole grace.
+        assert web.wait(10) == 0
+    # It has said goodbye: nobody waits for its next beat.
+    (row,) = seeded.all("SELECT status FROM fusillade.daemons WHERE pid = ANY (%s)", pids)
+    assert row.status == "dead"
     for answer in answers.values():
         left = seeded.left(answer)
         assert left.request.state == "completed"
