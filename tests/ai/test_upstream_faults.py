@@ -30,9 +30,9 @@ def mode(request: pytest.FixtureRequest) -> str:
 def environ(environ: dict[str, str], mode: str) -> dict[str, str]:
     return environ | {
         "DWCTL_ONWARDS__STRICT_MODE": str(mode == "strict").lower(),
-        "DWCTL_UPSTREAM__CONNECT_TIMEOUT": "0.4s",
-        "DWCTL_UPSTREAM__FIRST_BYTE_TIMEOUT": "0.4s",
-        "DWCTL_UPSTREAM__IDLE_TIMEOUT": "0.4s",
+        "DWCTL_UPSTREAM__CONNECT_TIMEOUT": "0.8s",
+        "DWCTL_UPSTREAM__FIRST_BYTE_TIMEOUT": "0.8s",
+        "DWCTL_UPSTREAM__IDLE_TIMEOUT": "0.8s",
         "DWCTL_UPSTREAM__MAX_ANSWER_SIZE": "1000000",
     }
 
