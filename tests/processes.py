@@ -73,6 +73,11 @@ class Process:
         """The gunicorn master's."""
         return self._popen.pid
 
+    @property
+    def lives(self) -> bool:
+        """Whether it has not ended."""
+        return self._popen.poll() is None
+
     def worker_pids(self) -> list[int]:
         """The processes that serve."""
         found = subprocess.run(

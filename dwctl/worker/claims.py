@@ -51,6 +51,7 @@ class Claims:
         self._wake = Event()
         self._greenlet: gevent.Greenlet | None = None
         self._policy = _policy(gateway)
+        self._doubtful: list[UUID] = []
         self.claimed = self.retried = self.rounds = 0
         self.ended: Counter[str] = Counter()
 
@@ -96,7 +97,22 @@ class Claims:
         if most <= 0 or self._gateway.snapshot.loaded_at is None:
             return False
         self.rounds += 1
+        jobs, begun = self._claim(most)
+        self.claimed += len(begun)
+        for job in jobs:
+            if job.id in begun:
+                self._jobs[job.id] = self._gateway.in_progress.enter(job.id)
+                self._models[job.id] = job.model
+                self._running.spawn(self._work, job)
+        return len(jobs) == most
+
+    def _claim(self, most: int) -> tuple[list[Job], set[UUID]]:
         me = self._gateway.registration.id
+        if self._doubtful:
+            # The commit of the last claim was not heard of: they may be ours, and nobody runs them.
+            with self._gateway.connections.transaction() as connection:
+                leases.give_back(connection, me, self._doubtful)
+            self._doubtful = []
         with self._gateway.connections.transaction() as connection:
             jobs = leases.claim(
                 connection,
@@ -105,15 +121,11 @@ class Claims:
                 default_cap=self._settings.default_model_concurrency,
                 most=most,
             )
+            self._doubtful = [job.id for job in jobs]
             # What is claimed is run at once, so both are one commit.
-            begun = leases.start(connection, me, [job.id for job in jobs]) if jobs else set()
-        self.claimed += len(begun)
-        for job in jobs:
-            if job.id in begun:
-                self._jobs[job.id] = self._gateway.in_progress.enter(job.id)
-                self._models[job.id] = job.model
-                self._running.spawn(self._work, job)
-        return len(jobs) == most
+            begun = leases.start(connection, me, self._doubtful) if jobs else set()
+        self._doubtful = []
+        return jobs, begun
 
     def _caps(self) -> Mapping[str, int]:
         models = self._gateway.snapshot.routing.models.values()

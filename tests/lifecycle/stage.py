@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ import psycopg
 import requests
 from psycopg.rows import namedtuple_row
 
+from tests.conftest import with_database
 from tests.gateway import Account, Gateway, tariff
 from tests.processes import eventually
 
@@ -126,6 +127,16 @@ _OPTIONS = frozenset({"by", "url", "headers", "timeout"})
 
 def request_id(response_id: str) -> UUID:
     return UUID(response_id.removeprefix("resp_"))
+
+
+def clone_of(cluster: str, template: str) -> Iterator[str]:
+    """A database of its own, already migrated, for as long as the caller iterates."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(cluster, autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')  # type: ignore[arg-type]
+    yield with_database(cluster, name)
+    with psycopg.connect(cluster, autocommit=True) as server:
+        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')  # type: ignore[arg-type]
 
 
 def marker() -> str:

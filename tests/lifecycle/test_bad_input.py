@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
 
-from tests.cast import Cast
 from tests.gateway import assert_openai_error
 from tests.lifecycle.stage import Json, Stage
-from tests.processes import Service
 
 MODES = ["open", "strict"]
 TIERS = ["priority", "flex"]
-
-
-@pytest.fixture(scope="module")
-def service(environ: dict[str, str], cast: Cast) -> Iterator[Service]:
-    """Two web processes, the second in strict mode; nothing here needs a worker."""
-    with Service(environ) as running:
-        running.start_web()
-        running.start_web(DWCTL_ONWARDS__STRICT_MODE="true")
-        yield running
 
 
 @pytest.fixture(params=MODES)
@@ -167,10 +155,10 @@ def test_odd_texts_survive_unharmed(stage: Stage, url: str, tier: str) -> None:
 
 
 def test_a_refused_request_leaves_no_row(stage: Stage, url: str) -> None:
-    before = stage.all("SELECT id FROM fusillade.requests")
+    before = len(stage.all("SELECT FROM fusillade.requests"))
     for wrong, _ in WRONG[:5]:
         stage.post("/responses", {"model": stage.flexible("plain"), "input": "a", **wrong}, url=url)
-    assert stage.all("SELECT id FROM fusillade.requests") == before
+    assert len(stage.all("SELECT FROM fusillade.requests")) == before
 
 
 @pytest.mark.parametrize("path", ["/responses/x/cancel/more", "/nothing", "/responses/x/y"])

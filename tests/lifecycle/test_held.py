@@ -15,8 +15,19 @@ import orjson
 import pytest
 
 from tests.cast import Cast
+from tests.fake_upstream import FakeUpstream
 from tests.gateway import assert_openai_error
-from tests.lifecycle.stage import Held, Json, Stage, frames, marker, request_id, without_comments
+from tests.lifecycle.conftest import environ_of
+from tests.lifecycle.stage import (
+    Held,
+    Json,
+    Stage,
+    clone_of,
+    frames,
+    marker,
+    request_id,
+    without_comments,
+)
 from tests.processes import Process, Service, eventually
 from tests.protocols.openresponses.schema import check_response, events_of
 
@@ -29,8 +40,18 @@ COMPLETE = """
 
 
 @pytest.fixture(scope="module")
-def environ(environ: dict[str, str]) -> dict[str, str]:
-    return environ | {
+def database_url(cluster: str, template: str) -> Iterator[str]:
+    yield from clone_of(cluster, template)
+
+
+@pytest.fixture(scope="module")
+def cast(database_url: str) -> Cast:
+    return Cast.create(database_url)
+
+
+@pytest.fixture(scope="module")
+def environ(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return environ_of(database_url, tmp_path_factory.mktemp("spool")) | {
         "DWCTL_RESPONSES__KEEPALIVE": f"{KEEPALIVE_S}s",
         "DWCTL_RESPONSES__HELD_MAX_PER_OWNER": str(AT_MOST),
     }
@@ -41,6 +62,15 @@ def service(environ: dict[str, str], cast: Cast) -> Iterator[Service]:
     with Service(environ) as running:
         running.start_web()
         yield running
+
+
+@pytest.fixture(scope="module")
+def stage(
+    service: Service, upstream: FakeUpstream, cast: Cast, database_url: str
+) -> Iterator[Stage]:
+    made = Stage(service, upstream, cast, database_url)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")

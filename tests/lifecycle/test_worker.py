@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -14,32 +13,11 @@ from tests.cast import Cast
 from tests.fake_upstream import SECRET, FakeUpstream
 from tests.gateway import assert_openai_error
 from tests.lifecycle.stage import BATCH, FLEX, TERMINAL, Held, Stage, cost, marker, request_id
-from tests.processes import Service, eventually
+from tests.processes import eventually
 
 HELLO = [{"role": "user", "content": "Hello"}]
 SAID = "Hello there friend"
-MOST_RETRIES = 3
-
-
-@pytest.fixture(scope="module")
-def environ(environ: dict[str, str]) -> dict[str, str]:
-    """Impatient: a retry after about 50 ms."""
-    daemon = "DWCTL_BACKGROUND_SERVICES__BATCH_DAEMON__"
-    return environ | {
-        f"{daemon}BACKOFF_MS": "50",
-        f"{daemon}MAX_BACKOFF_MS": "100",
-        f"{daemon}MAX_RETRIES": str(MOST_RETRIES),
-        f"{daemon}CLAIM_INTERVAL_MS": "200",
-    }
-
-
-@pytest.fixture(scope="module")
-def service(environ: dict[str, str], cast: Cast) -> Iterator[Service]:
-    with Service(environ) as running:
-        running.start_web()
-        running.start_worker()
-        running.start_worker()
-        yield running
+MOST_RETRIES = 3  # as the processes of this package are told
 
 
 def insert(

@@ -16,8 +16,10 @@ from dwctl import config
 from dwctl.app import create_app
 from dwctl.local.postgres import EmbeddedPostgres
 from tests.cast import Cast
+from tests.fake_upstream import FakeUpstream
 from tests.gateway import assert_openai_error
-from tests.lifecycle.faults.conftest import DEAD_AFTER_S
+from tests.lifecycle.conftest import environ_of
+from tests.lifecycle.faults.conftest import DEAD_AFTER_S, QUICK
 from tests.lifecycle.stage import FLEX, REALTIME, Held, Stage, cost, marker
 from tests.processes import Service, eventually
 
@@ -43,6 +45,25 @@ def database_url(postgres: EmbeddedPostgres) -> str:
     with app.app_context():
         app.extensions["sqlalchemy"].engine.dispose()
     return url
+
+
+@pytest.fixture(scope="module")
+def environ(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return environ_of(database_url, tmp_path_factory.mktemp("spool")) | QUICK
+
+
+@pytest.fixture(scope="module")
+def cast(database_url: str) -> Cast:
+    return Cast.create(database_url)
+
+
+@pytest.fixture(scope="module")
+def stage(
+    service: Service, upstream: FakeUpstream, cast: Cast, database_url: str
+) -> Iterator[Stage]:
+    made = Stage(service, upstream, cast, database_url)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")

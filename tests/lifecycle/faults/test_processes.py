@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from tests.lifecycle.faults.conftest import DEAD_AFTER_S
+from tests.lifecycle.faults.conftest import DEAD_AFTER_S, a_worker
 from tests.lifecycle.stage import FLEX, REALTIME, Held, Stage, cost, marker
 from tests.processes import Process, eventually
 
 
 @pytest.fixture
-def worker(stage: Stage) -> Iterator[Process]:
-    process = stage.service.start_worker()
-    yield process
-    stage.upstream.release()
-    process.stop()
-    if process in stage.service.workers:
-        stage.service.workers.remove(process)
+def worker(stage: Stage) -> Process:
+    """The only one."""
+    found = a_worker(stage)
+    for other in stage.service.workers[1:]:
+        other.stop()
+    stage.service.workers[1:] = []
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -42,19 +42,18 @@ def background(stage: Stage, model: str, **more: Any) -> tuple[str, str]:
     return answer.json()["id"], said
 
 
-def test_a_worker_that_is_told_to_end_finishes_or_gives_back(stage: Stage) -> None:
+def test_a_worker_that_is_told_to_end_finishes_or_gives_back(stage: Stage, worker: Process) -> None:
     """What ends within the grace ends there; the rest is run by another worker, with no attempt lost."""
-    first = stage.service.start_worker(DWCTL_SHUTDOWN__GRACE="8s")
-    short = [background(stage, "slow-1000", service_tier="flex") for _ in range(5)]
+    short = [background(stage, "slow-700", service_tier="flex") for _ in range(5)]
     long = [background(stage, "hold", service_tier="flex") for _ in range(3)]
     stage.upstream.wait_active(8)
-    first.terminate()
-    first.wait()
-    assert [stage.state(id) for id, _ in short] == ["completed"] * 5
-    assert [stage.state(id) for id, _ in long] == ["pending"] * 3, first.output()
+    worker.terminate()
+    worker.wait()
+    assert [stage.state(id) for id, _ in short] == ["completed"] * 5, worker.output()
+    assert [stage.state(id) for id, _ in long] == ["pending"] * 3, worker.output()
     assert stage.leases() == []
     stage.upstream.wait_active(0)
-    second = stage.service.start_worker()
+    a_worker(stage)
     stage.upstream.wait_active(3)
     stage.upstream.release()
     for id, _ in (*short, *long):
@@ -63,9 +62,6 @@ def test_a_worker_that_is_told_to_end_finishes_or_gives_back(stage: Stage) -> No
         assert stage.charges(id) == [cost(FLEX)]
     assert [len(stage.sent(said)) for _, said in short] == [1] * 5
     assert [len(stage.sent(said)) for _, said in long] == [2] * 3
-    for process in (first, second):
-        process.stop()
-        stage.service.workers.remove(process)
 
 
 def test_calls_of_a_web_process_that_was_killed_end_or_are_run_once_more(
@@ -130,28 +126,8 @@ def test_a_worker_that_was_thought_dead_changes_nothing_when_it_comes_back(
     assert len(stage.of(id).logs) == 1
     # It goes on as if nothing had been.
     other.stop()
-    stage.service.workers.remove(other)
     next_id, _ = background(stage, "plain", service_tier="flex")
     assert stage.over(next_id)["status"] == "completed"
-
-
-def test_a_request_that_kills_its_worker_time_and_again_is_run_again(
-    stage: Stage, worker: Process
-) -> None:
-    """At least once: a request outlives the deaths of several workers, and its attempts are kept."""
-    id, said = background(stage, "hold", service_tier="flex")
-    for deaths in range(1, 3):
-        eventually(lambda deaths=deaths: len(stage.sent(said)) == deaths, 30)
-        other = stage.service.start_worker()
-        worker.kill()
-        stage.service.workers.remove(worker)
-        worker = other
-    eventually(lambda: len(stage.sent(said)) == 3, 30)
-    stage.upstream.release()
-    assert stage.over(id)["status"] == "completed"
-    assert stage.charges(id) == [cost(FLEX)]
-    worker.stop()
-    stage.service.workers.remove(worker)
 
 
 @pytest.mark.parametrize("tier", ["flex", "priority"])
@@ -192,22 +168,6 @@ def test_a_cancel_that_races_with_the_end_is_one_or_the_other(
         assert (left.request.completed_at is None) == (status == "cancelled")
         assert (left.request.canceled_at is None) == (status == "completed")
     assert stage.unbalanced() == []
-
-
-def test_workers_share_what_they_run_and_none_is_lost_when_one_leaves(
-    stage: Stage, worker: Process
-) -> None:
-    """Workers come and go by SIGTERM while requests run."""
-    ids = [background(stage, "slow-100", service_tier="flex") for _ in range(60)]
-    for _ in range(2):
-        other = stage.service.start_worker()
-        other.terminate()
-        other.wait()
-        stage.service.workers.remove(other)
-    for id, said in ids:
-        assert stage.over(id)["status"] == "completed"
-        assert len(stage.sent(said)) == 1
-        assert len(stage.charges(id)) == 1
 
 
 def test_nothing_is_left_over(stage: Stage) -> None:
