@@ -19,10 +19,12 @@ from tests.fake_upstream import FakeUpstream
 from tests.gateway import assert_openai_error
 from tests.lifecycle.conftest import environ_of
 from tests.lifecycle.stage import (
+    REALTIME,
     Held,
     Json,
     Stage,
     clone_of,
+    cost,
     frames,
     marker,
     request_id,
@@ -273,6 +275,19 @@ def test_a_background_request_whose_caller_leaves_goes_on(stage: Stage, model: s
         caller.until(b"response.queued")
     time.sleep(KEEPALIVE_S * 2)
     assert stage.state(id) == "pending"
+
+
+def test_a_realtime_stream_in_the_background_outlives_its_caller(stage: Stage) -> None:
+    """What it said after its caller had left is stored and billed as well."""
+    body = {"model": stage.flexible("chunks-8+gap-100"), "input": marker(), "background": True, "stream": True}  # fmt: skip
+    with closing(Caller(stage, "/responses", body)) as caller:
+        caller.until(b"w1 ")
+    (row,) = stage.all("SELECT id FROM fusillade.requests WHERE state = 'processing'")
+    response = stage.over(f"resp_{row.id}")
+    assert response["status"] == "completed"
+    assert response["output"][0]["content"][0]["text"] == "".join(f"w{n} " for n in range(8))
+    assert stage.charges(response["id"]) == [cost(REALTIME)]
+    eventually(lambda: stage.sent(str(body["input"]))[0]["outcome"] == "answered")
 
 
 # --- the process ends

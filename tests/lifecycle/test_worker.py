@@ -214,6 +214,43 @@ def test_an_upstream_that_is_away_for_a_while_costs_nothing_but_time(
     assert stage.charges(id) == [cost(FLEX)]
 
 
+def test_a_request_that_waits_for_its_next_try_is_cancelled(stage: Stage) -> None:
+    """The upstream has said: in seven seconds."""
+    said = marker()
+    model = stage.flexible("flaky-1-429+plain")
+    id = stage.respond(model, said, background=True, service_tier="flex").json()["id"]
+    eventually(lambda: stage.of(id).request.retry_attempt == 1)
+    (row,) = stage.all(
+        "SELECT not_before - now() AS wait FROM fusillade.requests WHERE id = %s", request_id(id)
+    )
+    assert 5 < row.wait.total_seconds() <= 7
+    assert stage.cancel(id).json()["status"] == "cancelled"
+    assert stage.all("SELECT FROM fusillade.delayed WHERE id = %s", request_id(id)) == []
+    assert len(stage.sent(said)) == 1
+
+
+@pytest.mark.parametrize("path", ["/responses", "/chat/completions"])
+@pytest.mark.parametrize(
+    ("trait", "text"),
+    [
+        ("sse-anyway", SAID),
+        ("gzip", SAID),
+        ("big-300", "x" * 300 * 1024),
+        ("utf8", "Grüße, 世界 🌍🚀 naïve Ω"),
+        ("until-close", SAID),
+        ("no-usage", SAID),
+        ("noisy", SAID),
+    ],
+)
+def test_odd_upstreams_serve_a_worker_too(stage: Stage, path: str, trait: str, text: str) -> None:
+    call = stage.respond if path == "/responses" else stage.converse
+    answer = call(stage.flexible(trait), service_tier="flex")
+    assert answer.status_code == 200, answer.text
+    id = f"resp_{answer.headers['x-request-id']}"
+    assert stage.shown(id)["output"][0]["content"][0]["text"] == text
+    assert len(stage.charges(id)) == (0 if trait == "no-usage" else 1)
+
+
 # --- ended at once
 
 

@@ -130,6 +130,61 @@ def test_a_worker_that_was_thought_dead_changes_nothing_when_it_comes_back(
     assert stage.over(next_id)["status"] == "completed"
 
 
+def test_a_web_process_that_was_thought_dead_takes_back_its_own(
+    stage: Stage, worker: Process
+) -> None:
+    """It was stopped for longer than the threshold; its caller is still there, and gets an answer that is billed."""
+    web = stage.service.start_web()
+    model = stage.flexible("hold")
+    mine = Held(lambda: stage.respond(model, marker(), url=web.url, timeout=60))
+    again, said = background(stage, "hold", url=web.url)
+    stage.upstream.wait_active(2)
+    find = "SELECT id, state FROM fusillade.requests WHERE model = 'hold' AND state = 'processing'"
+    rows = eventually(lambda: len(found := stage.all(find)) == 2 and found)
+    (blocking,) = (f"resp_{row.id}" for row in rows if f"resp_{row.id}" != again)
+    sleepers = web.worker_pids()
+    for pid in sleepers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: stage.state(blocking) == "failed", DEAD_AFTER_S * 6)
+        eventually(lambda: len(stage.sent(said)) == 2)
+        stage.upstream.release()
+        assert stage.over(again)["status"] == "completed"
+    finally:
+        for pid in sleepers:
+            os.kill(pid, signal.SIGCONT)
+    answer = mine.answer()
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["id"] == blocking
+    assert stage.shown(blocking) == answer.json()
+    assert stage.charges(blocking) == [cost(REALTIME)]
+    # The other one was given to a worker: who comes second changes nothing, and is not billed.
+    assert stage.charges(again) == [cost(REALTIME)]
+    assert len(stage.of(again).logs) == 1
+    web.stop()
+    stage.service.webs.remove(web)
+
+
+def test_a_web_process_that_is_told_to_end_leaves_its_background_calls_to_a_worker(
+    stage: Stage, worker: Process
+) -> None:
+    """Those that end within the grace end there."""
+    web = stage.service.start_web()
+    short, once = background(stage, "slow-1500", url=web.url)
+    long, twice = background(stage, "hold", url=web.url)
+    stage.upstream.wait_active(2)
+    web.terminate()
+    web.wait()
+    stage.service.webs.remove(web)
+    assert stage.over(short)["status"] == "completed"
+    assert len(stage.sent(once)) == 1
+    eventually(lambda: len(stage.sent(twice)) == 2, 10)
+    stage.upstream.release()
+    assert stage.over(long)["status"] == "completed"
+    for id in (short, long):
+        assert stage.charges(id) == [cost(REALTIME)]
+
+
 @pytest.mark.parametrize("tier", ["flex", "priority"])
 def test_a_cancel_that_races_with_the_end_is_one_or_the_other(
     stage: Stage, worker: Process, tier: str
