@@ -166,5 +166,7 @@ WITH withdrawn AS (
 ), closed AS (
     DELETE FROM fusillade.open_calls o USING withdrawn w WHERE o.id = w.id
 )
-DELETE FROM fusillade.ready y USING withdrawn w, fusillade.batches b
- WHERE b.id = w.batch_id AND y.model = w.model AND y.created_by = b.created_by AND y.id = w.id;
+DELETE FROM fusillade.ready WHERE ctid = ANY (ARRAY(
+    SELECT y.ctid FROM withdrawn w JOIN fusillade.batches b ON b.id = w.batch_id
+      JOIN fusillade.ready y ON y.model = w.model AND y.created_by = b.created_by AND y.deadline = b.expires_at AND y.id = w.id
+       FOR UPDATE OF y SKIP LOCKED));

@@ -73,7 +73,8 @@ SELECT w.id FROM unnest(%(ids)s::uuid[]) w(id)
 
 -- name: cancel  stop a request wherever it is; nothing happens to one that is over
 WITH target AS (
-    SELECT r.id, r.state, r.model, b.created_by FROM fusillade.requests r JOIN fusillade.batches b ON b.id = r.batch_id
+    SELECT r.id, r.state, r.model, b.created_by, b.expires_at
+      FROM fusillade.requests r JOIN fusillade.batches b ON b.id = r.batch_id
      WHERE r.id = %(id)s AND b.created_by = ANY (%(owners)s) AND b.deleted_at IS NULL
        FOR UPDATE OF r
 ), stopped AS (
@@ -81,7 +82,11 @@ WITH target AS (
       FROM target t WHERE r.id = t.id AND t.state IN ('pending', 'claimed', 'processing')
     RETURNING r.id, r.daemon_id
 ), unready AS (
-    DELETE FROM fusillade.ready y USING target t WHERE y.model = t.model AND y.created_by = t.created_by AND y.id = t.id
+    -- A claim takes the two rows the other way round: it is not waited for, and finds by the state that it comes too late.
+    DELETE FROM fusillade.ready WHERE ctid = ANY (ARRAY(
+        SELECT y.ctid FROM target t JOIN fusillade.ready y
+            ON y.model = t.model AND y.created_by = t.created_by AND y.deadline = t.expires_at AND y.id = t.id
+           FOR UPDATE OF y SKIP LOCKED))
 ), undelayed AS (
     DELETE FROM fusillade.delayed d USING target t WHERE t.state = 'pending' AND d.id = t.id
 ), batch AS (

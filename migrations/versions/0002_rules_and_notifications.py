@@ -104,11 +104,18 @@ DECLARE
     owner text;
     due timestamptz;
 BEGIN
-    DELETE FROM fusillade.inflight WHERE id = NEW.id;
+    SELECT b.created_by, b.expires_at INTO owner, due FROM fusillade.batches b WHERE b.id = NEW.batch_id;
+    IF TG_OP = 'UPDATE' THEN
+        DELETE FROM fusillade.inflight WHERE id = NEW.id;
+        -- What waits no more stands in nobody's way. One that a claim has now is its business: it looks at the state.
+        DELETE FROM fusillade.ready WHERE OLD.state = 'pending' AND ctid = ANY (ARRAY(
+            SELECT r.ctid FROM fusillade.ready r
+             WHERE r.model = OLD.model AND r.created_by = coalesce(owner, '') AND r.deadline = due AND r.id = OLD.id
+               FOR UPDATE SKIP LOCKED));
+    END IF;
     IF NEW.state <> 'pending' OR NEW.template_id IS NULL THEN
         RETURN NULL;
     END IF;
-    SELECT b.created_by, b.expires_at INTO owner, due FROM fusillade.batches b WHERE b.id = NEW.batch_id;
     IF NEW.not_before > now() THEN
         INSERT INTO fusillade.delayed (not_before, id) VALUES (NEW.not_before, NEW.id) ON CONFLICT DO NOTHING;
         RETURN NULL;
@@ -129,7 +136,6 @@ CREATE TRIGGER requests_inserted_by_hand AFTER INSERT ON fusillade.requests FOR 
     EXECUTE FUNCTION fusillade.feed_by_hand();
 CREATE TRIGGER requests_changed_by_hand AFTER UPDATE OF state ON fusillade.requests FOR EACH ROW
     WHEN (OLD.state IS DISTINCT FROM NEW.state
-          AND (NEW.state = 'pending' OR OLD.state IN ('claimed', 'processing'))
           AND NEW.state NOT IN ('claimed', 'processing')
           AND current_setting('dwctl.queue', true) IS DISTINCT FROM 'own')
     EXECUTE FUNCTION fusillade.feed_by_hand();

@@ -81,6 +81,20 @@ class Rows:
         of = self.batch(owner, due_s=more.pop("due_s", 86400))
         return [self.request(owner, of=of, **more) for _ in range(count)]
 
+    def singles(self, count: int, owner: object = ALICE) -> list[UUID]:
+        """Single requests, each with a batch of its own id, in the order in which they will be claimed."""
+        made = sorted(uuid.uuid4() for _ in range(count))
+        for statement in (
+            "INSERT INTO fusillade.request_templates (id, endpoint, method, path, body, model) "
+            "SELECT id, '', 'POST', '/v1/responses', '{}', 'm' FROM unnest(%(ids)s::uuid[]) id",
+            "INSERT INTO fusillade.batches (id, created_by, expires_at) "
+            "SELECT id, %(owner)s, now() + interval '1 hour' FROM unnest(%(ids)s::uuid[]) id",
+            "INSERT INTO fusillade.requests (id, batch_id, template_id, model, state) "
+            "SELECT id, id, id, 'm', 'pending' FROM unnest(%(ids)s::uuid[]) id",
+        ):
+            self.by_hand.execute(statement, {"ids": made, "owner": str(owner)})
+        return made
+
     def claim(
         self,
         me: UUID,

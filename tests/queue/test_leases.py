@@ -12,10 +12,12 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from dwctl import sql
 from dwctl.queue import leases
 from tests.queue.rows import ALICE, BOB, CAROL, Rows, ids
 
 ME, YOU = uuid.uuid4(), uuid.uuid4()
+_QUERIES = sql.load("dwctl.queue")
 
 
 # --- who gets what
@@ -357,7 +359,73 @@ def test_no_impossible_state_can_be_written(rows: Rows, columns: str) -> None:
         rows.by_hand.execute(f"UPDATE fusillade.requests SET {columns}")  # type: ignore[arg-type]
 
 
+def test_many_that_are_ended_by_hand_stand_in_nobodys_way(rows: Rows) -> None:
+    of = rows.batch()
+    for _ in range(300):
+        rows.request(of=of)
+    last = rows.request(of=rows.batch(due_s=2 * 86400))
+    rows.by_hand.execute(
+        "UPDATE fusillade.requests SET state = 'canceled', canceled_at = now() WHERE batch_id = %s",
+        (of[0],),
+    )
+    assert ids(rows.claim(ME, caps={"m": 2})) == [last]
+    assert rows.count("ready") == 0
+
+
+def test_one_that_a_claim_has_can_be_ended_by_hand(rows: Rows) -> None:
+    """Neither waits for the other for long, whoever is first."""
+    id = rows.request()
+    with psycopg.connect(rows.url) as mine:
+        mine.execute("SET dwctl.queue = own")
+        assert ids(rows.claim(ME, connection=mine)) == [id]
+        ender = threading.Thread(
+            target=rows.by_hand.execute,
+            args=("UPDATE fusillade.requests SET state = 'canceled', canceled_at = now()",),
+        )
+        ender.start()
+        time.sleep(0.1)
+        mine.commit()
+        ender.join()
+    assert rows.state(id) == "canceled"
+    assert (rows.count("inflight"), rows.count("ready")) == (0, 0)
+
+
 # --- many at once
+
+
+def test_cancels_and_claims_at_once_do_not_wait_for_each_other(rows: Rows) -> None:
+    """They take a request and its place in line in different order: a deadlock would be an error to the caller."""
+    waiting = rows.singles(1000)
+    errors: list[psycopg.Error] = []
+
+    def claim() -> None:
+        with psycopg.connect(rows.url, autocommit=True) as connection:
+            connection.execute("SET dwctl.queue = own")
+            try:
+                while rows.claim(ME, default_cap=10_000, most=5, connection=connection):
+                    pass
+            except psycopg.Error as error:
+                errors.append(error)
+
+    def cancel(part: list[UUID]) -> None:
+        with psycopg.connect(rows.url, autocommit=True) as connection:
+            connection.execute("SET dwctl.queue = own")
+            for id in part:
+                values = {"id": id, "owners": [str(ALICE)]}
+                try:
+                    connection.execute(_QUERIES["cancel"], values)
+                except psycopg.Error as error:
+                    errors.append(error)
+
+    threads = [threading.Thread(target=claim) for _ in range(2)]
+    threads += [threading.Thread(target=cancel, args=(waiting[n::3],)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    states = rows.by_hand.execute("SELECT state, count(*) FROM fusillade.requests GROUP BY state")
+    assert states.fetchall() == [("canceled", 1000)]
 
 
 def test_many_workers_and_many_writers_lose_nothing_and_share_nothing(rows: Rows) -> None:
