@@ -1,8 +1,10 @@
-"""Gunicorn's gevent worker, with one thing added: told to end, it hangs up on callers that keep an idle connection open.
+"""Gunicorn's gevent worker, with two things added. Imported by gunicorn before gevent patches: imports nothing of ours.
 
-Gunicorn waits for those until its grace is over, so that every restart under a keep-alive client would take all of it. Whoever has a
-request under way is answered first; `end_requests` ends what takes too long, before gunicorn kills the process. Imported by gunicorn
-before gevent patches: imports nothing of ours.
+Told to end, it hangs up on callers that keep an idle connection open. Gunicorn waits for those until its grace is over, so that every
+restart under a keep-alive client would take all of it. Whoever has a request under way is answered first; `end_requests` ends what takes
+too long, before gunicorn kills the process.
+
+An answer's head leaves together with the first of its body. Gunicorn sends them one after the other: two system calls and two segments.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ from typing import Any
 
 import gevent
 from gevent import monkey
+from gunicorn.http import wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
 _LAST_REQUEST_S = 0.1
+_SENT_TOGETHER = 64 * 1024
 
 
 class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -67,6 +71,42 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         # A request that has just come in is answered.
         if self._idle.get(greenlet) is timeout and not _has_data(self._clients[greenlet]):
             greenlet.throw(timeout)
+
+
+class _Response(wsgi.Response):  # type: ignore[misc]
+    """Joins the head to the first of the body, unless joining costs more than it saves."""
+
+    headers_sent: bool
+    sock: Any
+
+    def write(self, arg: bytes) -> None:
+        """Called by gunicorn with each piece of the body."""
+        if self.headers_sent or not 0 < len(arg) <= _SENT_TOGETHER:
+            super().write(arg)
+            return
+        client, self.sock = self.sock, _Joined()
+        try:
+            super().write(arg)
+        except BaseException:
+            self.headers_sent = False
+            raise
+        finally:
+            joined, self.sock = self.sock, client
+        client.sendall(b"".join(joined.pieces))
+
+
+class _Joined:
+    """Stands in for a socket while head and body are put together."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def sendall(self, data: bytes) -> None:
+        self.pieces.append(data)
+
+
+# What gunicorn makes its answers with; it has no setting for that.
+wsgi.Response = _Response
 
 
 def _has_data(client: socket.socket) -> bool:
