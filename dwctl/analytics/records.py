@@ -12,6 +12,7 @@ from uuid import UUID
 
 import orjson
 
+_NUL = rb"\u0000"
 _FILES = UUID("6a1d7f3e-4c0b-5f0e-9d0a-3f1f5f0c2b11")
 
 
@@ -78,15 +79,22 @@ def text_of(body: bytes) -> str:
 
 
 def line(record: dict[str, Any]) -> bytes:
-    """A record as one line of JSON. Lone surrogates (orjson refuses them) are replaced."""
+    """A record as one line of JSON. What PostgreSQL cannot store (NUL) or orjson cannot write (lone surrogates) is replaced."""
     try:
-        return orjson.dumps(record, default=_other)
+        found = orjson.dumps(record, default=_other)
     except TypeError:
-        clean = {
-            key: value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-            for key, value in record.items()
-        }
-        return orjson.dumps(clean, default=_other)
+        return orjson.dumps(_storable(record), default=_other)
+    # Bodies are clean; but any other text may come from an upstream, too. A body that merely spells it out is found here as well.
+    return orjson.dumps(_storable(record), default=_other) if _NUL in found else found
+
+
+def _storable(record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+        if isinstance(value, str)
+        else value
+        for key, value in record.items()
+    }
 
 
 def _other(value: Any) -> str:
