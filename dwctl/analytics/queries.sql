@@ -157,6 +157,21 @@ SELECT make_log_partitions(day, 1)
   FROM (SELECT DISTINCT (at AT TIME ZONE 'UTC')::date AS day FROM json_to_recordset($1::json) AS c(at timestamptz)) days
  WHERE day BETWEEN current_date - 3660 AND current_date + 366;
 
+-- name: give_up  requests whose record the database does not take: nothing may stay in progress, and nobody wait, because of that
+WITH ended AS (
+    UPDATE fusillade.requests SET state = 'failed', failed_at = now(), updated_at = now(),
+           error = '{"type":"NotRecorded","details":{"error":"The result could not be written down."}}'
+     WHERE id = $1::uuid AND daemon_id = $2::uuid AND state IN ('claimed', 'processing')
+    RETURNING id
+), batches AS (
+    UPDATE fusillade.batches b SET failed_at = now() FROM ended e WHERE b.id = e.id
+), landed AS (
+    DELETE FROM fusillade.inflight i USING ended e WHERE i.id = e.id
+), closed AS (
+    DELETE FROM fusillade.open_calls o USING ended e WHERE o.id = e.id
+)
+SELECT pg_notify('fusillade_done', id::text) FROM ended;
+
 -- name: withdraw  requests whose commit was not heard of, and whose callers were told that nothing was accepted
 WITH withdrawn AS (
     UPDATE fusillade.requests r SET state = 'canceled', canceled_at = now(), updated_at = now()

@@ -235,9 +235,21 @@ class Recorder:
         if group[0].kind == ENQUEUE:
             self._refuse(group)
             return True
-        self.counts["rejected"] += 1
-        self.spool.reject((group[0].kind, group[0].record), type(error).__name__)
+        self._set_aside((group[0].kind, group[0].record), error)
         return True
+
+    def _set_aside(self, entry: Line, error: psycopg.Error) -> None:
+        """Keep a record that the database does not take in a file, and end its request without it."""
+        self.counts["rejected"] += 1
+        self.spool.reject(entry, type(error).__name__)
+        record = orjson.loads(entry[1])
+        if entry[0] != FINAL or not record.get("daemon_id"):
+            return
+        try:
+            with _connect(self._settings) as connection:
+                connection.execute(_QUERIES["give_up"], (record["id"], record["daemon_id"]))
+        except (psycopg.Error, OSError):
+            log.exception("request not ended", extra={"request_id": record["id"]})
 
     def _make_partition(self, item: _Item, error: psycopg.Error) -> bool:
         """Make the log's partition that a record misses, if that is what is wrong. Raises OperationalError: later, perhaps."""
@@ -343,8 +355,7 @@ class Recorder:
             if self._make_partition(_Item(*entry, None, None), error):
                 self._write_lines(connection, [entry])
                 return
-            self.counts["rejected"] += 1
-            self.spool.reject(entry, type(error).__name__)
+            self._set_aside(entry, error)
 
     def _write_lines(self, connection: psycopg.Connection[Any], lines: list[Line]) -> None:
         opening = [record for kind, record in lines if kind != FINAL]

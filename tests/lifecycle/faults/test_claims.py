@@ -32,6 +32,7 @@ CREATE TRIGGER fail_on_purpose BEFORE UPDATE ON fusillade.requests FOR EACH ROW
 """
 RESTARTING = "57P01"  # admin_shutdown
 DEADLOCK = "40P01"
+REFUSED = "23514"  # check_violation
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,19 @@ def test_deadlocks_are_got_over(stage: Stage, state: str) -> None:
     assert stage.over(id)["status"] == "completed"
     assert stage.charges(id) == [cost(FLEX)]
     eventually(lambda: not stage.leases())
+
+
+@pytest.mark.parametrize("tier", ["flex", "priority"])
+def test_a_result_that_the_database_does_not_take_ends_its_request(stage: Stage, tier: str) -> None:
+    """Whatever the reason: nobody waits for ever, and the record is kept aside."""
+    fail(stage, "completed", times=1, errcode=REFUSED)
+    id = stage.respond(stage.flexible("plain"), background=True, service_tier=tier).json()["id"]
+    shown = stage.over(id)
+    assert shown["status"] == "failed"
+    assert shown["error"]["code"] == "not_recorded"
+    eventually(lambda: not stage.leases())
+    stage.execute("TRUNCATE fault")
+    assert stage.respond(stage.flexible("plain"), service_tier=tier).status_code == 200
 
 
 def test_a_claim_whose_commit_was_not_heard_of_is_given_back(stage: Stage, way: DeafProxy) -> None:
