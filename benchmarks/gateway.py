@@ -135,6 +135,8 @@ def _print(connections: int, rounds: list[Round]) -> None:
         _median([r.gateway_ms for r in rounds]),
         _median([r.database_ms for r in rounds]),
     )
+    greeting = _median([r.hello_ms for r in rounds])
+    report.figure(f"CPU a call, hello, {many}", greeting, "ms", digits=3)
     report.figure(f"CPU a call, web process, {many}", web, "ms", digits=3)
     report.at_most(f"CPU a call, PostgreSQL, {many}", database, "ms", round(web, 3), digits=3)
     report.figure(f"p99 {many}", _median([r.gateway.p99_ms for r in rounds]), "ms")
