@@ -166,6 +166,22 @@ def test_an_unknown_path_is_404(stage: Stage, url: str, path: str) -> None:
     assert_openai_error(stage.post(path, {}, url=url), 404)
 
 
+def test_strict_answers_show_the_alias(stage: Stage) -> None:
+    """And our id, but for text completions."""
+    url = stage.service.webs[MODES.index("strict")].url
+    model = stage.flexible("plain", alias="plain+renamed")
+    legacy = stage.post("/completions", {"model": model, "prompt": "Hello"}, url=url).json()
+    assert (legacy["object"], legacy["model"]) == ("text_completion", model)
+    assert legacy["id"].startswith("cmpl-")
+    vectors = stage.post("/embeddings", {"model": model, "input": "Hello"}, url=url).json()
+    assert (vectors["object"], vectors["model"]) == ("list", model)
+    response = stage.respond(model, url=url).json()
+    assert (response["object"], response["model"]) == ("response", model)
+    completion = stage.converse(model, url=url).json()
+    assert (completion["object"], completion["model"]) == ("chat.completion", model)
+    assert completion["id"].startswith("resp_")
+
+
 @pytest.mark.parametrize("mode", [{"background": True}, {"service_tier": "flex"}])
 def test_what_somebody_else_tracks_has_no_row_here(stage: Stage, url: str, mode: Json) -> None:
     """The header says that a row is there already: the call is answered at once, and leaves none."""

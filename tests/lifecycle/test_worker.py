@@ -323,6 +323,43 @@ def release_until_over(stage: Stage, *ids: str) -> None:
     eventually(over)
 
 
+def rule(action: str, purpose: str = "batch", **more: str) -> list[dict[str, Any]]:
+    return [{"api_key_purpose": purpose, "action": {"type": action, **more}}]
+
+
+@pytest.mark.parametrize("path", ["/responses", "/chat/completions"])
+def test_a_rule_against_batches_stops_flex_and_leaves_realtime_alone(
+    stage: Stage, path: str
+) -> None:
+    model = stage.flexible("plain", alias="plain+no-batches", traffic_routing_rules=rule("deny"))
+    call = stage.respond if path == "/responses" else stage.converse
+    assert_openai_error(call(model, service_tier="flex"), 403)
+    assert call(model).status_code == 200
+    by_hand = stage.over(insert(stage, model))
+    assert by_hand["error"]["code"] == "http_403"
+
+
+def test_a_rule_against_realtime_does_not_stop_flex(stage: Stage) -> None:
+    model = stage.flexible("plain", alias="plain+flex", traffic_routing_rules=rule("deny", "realtime"))  # fmt: skip
+    assert_openai_error(stage.respond(model), 403)
+    assert stage.respond(model, service_tier="flex").status_code == 200
+
+
+def test_a_redirected_flex_call_is_run_by_the_target_and_priced_as_it_was_asked(
+    stage: Stage,
+) -> None:
+    target = stage.flexible("echo")
+    redirect = rule("redirect", target=target)
+    model = stage.flexible("fail-500", alias="redirected", traffic_routing_rules=redirect)
+    answer = stage.respond(model, "Say this", service_tier="flex")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["model"] == model
+    assert answer.json()["output"][0]["content"][0]["text"] == "Say this"
+    left = stage.of(answer.json()["id"])
+    assert (left.request.model, left.request.routed_model) == (model, target)
+    assert [charge.amount for charge in left.charges] == [cost(FLEX)]
+
+
 # --- two workers
 
 
