@@ -38,16 +38,16 @@ def on_starting(server):
 
 
 def post_worker_init(worker):
-    from dwctl.ai import serving
+    from dwctl.ai import process
     from dwctl.operations import metrics
 
-    serving.start(worker)
+    process.start(worker)
     metrics.start(worker)
 
 
 def worker_exit(server, worker):
-    from dwctl.ai import serving
+    from dwctl.ai import process
     from dwctl.operations import metrics
 
-    serving.stop(worker)
+    process.stop(worker)
     metrics.stop(worker)
