@@ -9,11 +9,12 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from dwctl.ai.calls import Call, Tier
+from dwctl.ai.calls import Call
 from dwctl.billing import tariffs
 from dwctl.catalog.routing import Key, Model, Routing
 from dwctl.catalog.snapshot import Snapshot
 from dwctl.errors import DwctlError, Unavailable
+from dwctl.protocols.modes import Tier
 
 MISSING_KEY = "Please supply an API key: Authorization: Bearer <key>"
 INVALID_KEY = "The API key is unknown or was revoked."

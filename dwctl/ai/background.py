@@ -10,13 +10,12 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import orjson
 from gevent.queue import Queue
 
 from dwctl.ai import relay
 from dwctl.ai.calls import Answer, Call
 from dwctl.ai.outcomes import tracking_of
-from dwctl.ai.treatments import Treatment, skeleton_of
+from dwctl.protocols.treatments import Treatment
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
@@ -30,7 +29,7 @@ def answer(gateway: Gateway, call: Call, treatment: Treatment) -> Answer:
     if call.stream:
         return _stream(gateway, call, treatment)
     gateway.spawn(_run, gateway, call, treatment)
-    return Answer(202, [relay.JSON], orjson.dumps(skeleton_of(call)))
+    return Answer(202, [relay.JSON], call.surface.accepted(call.asked))
 
 
 def _open(gateway: Gateway, call: Call) -> None:
@@ -79,6 +78,6 @@ def _drain(pieces: Queue[bytes | None]) -> Iterator[bytes]:
 def _without_peer(call: Call) -> Call:
     incoming = call.incoming
     call.incoming = type(incoming)(
-        incoming.endpoint, incoming.query, incoming.headers, incoming.body
+        incoming.surface, incoming.query, incoming.headers, incoming.body
     )
     return call

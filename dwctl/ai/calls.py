@@ -5,22 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from dwctl.catalog.routing import Key, Model
 from dwctl.clock import uuid7
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.asked import Asked
+from dwctl.protocols.modes import Mode, Tier
+from dwctl.protocols.surfaces import Surface
 
 Headers = list[tuple[str, str]]
-
-
-class Tier(StrEnum):
-    """Where a call runs: at once in the web process, or by a worker from the queue."""
-
-    REALTIME = "priority"
-    FLEX = "flex"
 
 
 WINDOWS = {Tier.REALTIME: ("0s", 0.0), Tier.FLEX: ("1h", 3600.0)}
@@ -31,7 +25,7 @@ WINDOWS = {Tier.REALTIME: ("0s", 0.0), Tier.FLEX: ("1h", 3600.0)}
 class Incoming:
     """What a caller sent. `peer` is the caller's socket where the server shows it (to notice that the caller has left)."""
 
-    endpoint: Endpoint
+    surface: Surface
     query: str
     headers: Sequence[tuple[str, str]]
     body: bytes
@@ -58,7 +52,7 @@ class Answer:
 class Call:
     """The state of one call; it lives in one greenlet. `id` is the request id of log, charge and `x-request-id`."""
 
-    endpoint: Endpoint
+    surface: Surface
     incoming: Incoming
     id: UUID = field(default_factory=uuid7)
     arrived_at: float = field(default_factory=time.time)
@@ -95,10 +89,25 @@ class Call:
     @property
     def path(self) -> str:
         """The API route, as templates store it."""
-        return f"/v1/{self.endpoint.value}"
+        return f"/v1/{self.surface.path}"
 
     @property
     def window(self) -> tuple[str, float]:
         """Completion window as text and in seconds (the seconds matter to single requests only)."""
         text, seconds = WINDOWS[self.tier]
         return self.batch_window or text, seconds
+
+    @property
+    def asked(self) -> Asked:
+        """The request as the protocols see it."""
+        return Asked(
+            surface=self.surface,
+            body=self.incoming.body,
+            content=self.content,
+            alias=self.alias or "",
+            id=self.id,
+            created_at=self.created_at,
+            mode=Mode(self.tier, self.stream, self.background),
+            shows_id=self.track,
+            query=self.incoming.query,
+        )

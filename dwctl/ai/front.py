@@ -11,8 +11,8 @@ from dwctl.ai import http, lifecycle
 from dwctl.ai.calls import Answer
 from dwctl.ai.gateway import Gateway
 from dwctl.clock import uuid7
-from dwctl.protocols.chat import Endpoint
-from dwctl.web.errors import openai_error
+from dwctl.protocols.surfaces import SURFACES, Surface
+from dwctl.web.envelope import openai_error
 
 PREFIX = "/ai/v1/"
 
@@ -23,24 +23,24 @@ class Front:
     def __init__(self, gateway: Gateway, behind: http.StartResponse) -> None:
         self._gateway = gateway
         self._behind = behind
-        self._endpoints = {PREFIX + endpoint.value: endpoint for endpoint in Endpoint}
+        self._surfaces = {PREFIX + path: surface for path, surface in SURFACES.items()}
 
     def __call__(
         self, environ: http.Environ, start_response: http.StartResponse
     ) -> Iterable[bytes]:
-        endpoint = self._endpoints.get(environ["PATH_INFO"])
-        if endpoint is None or environ["REQUEST_METHOD"] != "POST":
+        surface = self._surfaces.get(environ["PATH_INFO"])
+        if surface is None or environ["REQUEST_METHOD"] != "POST":
             found: Iterable[bytes] = self._behind(environ, start_response)
             return found
-        return http.write(respond(self._gateway, environ, endpoint), start_response)
+        return http.write(respond(self._gateway, environ, surface), start_response)
 
 
-def respond(gateway: Gateway, environ: http.Environ, endpoint: Endpoint) -> Answer:
+def respond(gateway: Gateway, environ: http.Environ, surface: Surface) -> Answer:
     """The answer to a call in a WSGI environment."""
     if not gateway.started:
         gateway.start()
     try:
-        incoming = http.read(environ, endpoint, gateway.settings.limits.requests.max_body_size)
+        incoming = http.read(environ, surface, gateway.settings.limits.requests.max_body_size)
     except http.TooLarge as error:
         body = openai_error(error.message, error.code, error.status)
         headers = [("content-type", "application/json"), (lifecycle.REQUEST_ID, str(uuid7()))]

@@ -9,7 +9,7 @@ from typing import Any
 
 from dwctl.ai.calls import Answer, Incoming
 from dwctl.errors import DwctlError
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.surfaces import Surface
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -22,10 +22,10 @@ class TooLarge(DwctlError):
     status = 413
 
 
-def read(environ: Environ, endpoint: Endpoint, max_body_size: int) -> Incoming:
+def read(environ: Environ, surface: Surface, max_body_size: int) -> Incoming:
     """The call in a WSGI environment. Raises TooLarge when its body has more than `max_body_size` bytes (0: no limit)."""
     return Incoming(
-        endpoint=endpoint,
+        surface=surface,
         query=environ.get("QUERY_STRING", ""),
         headers=headers_of(environ),
         body=_body(environ, max_body_size),

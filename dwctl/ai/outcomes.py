@@ -12,10 +12,11 @@ from uuid import UUID
 import orjson
 
 from dwctl.ai.admission import pricing_purpose
-from dwctl.ai.calls import Call, Headers, Tier
+from dwctl.ai.calls import Call, Headers
 from dwctl.analytics.records import Tracking, text_of, timestamp
 from dwctl.billing import tariffs
 from dwctl.catalog.routing import SYSTEM
+from dwctl.protocols.modes import Tier
 from dwctl.protocols.usage import TokenUsage
 
 _NONE = TokenUsage()
@@ -112,8 +113,7 @@ def _log_part(call: Call, outcome: Outcome, ended: float) -> dict[str, Any]:
         "queued": call.queued,
         "notify": False,
         "method": "POST",
-        "uri": f"/{call.endpoint.value}"
-        + (f"?{call.incoming.query}" if call.incoming.query else ""),
+        "uri": f"/{call.surface.path}" + (f"?{call.incoming.query}" if call.incoming.query else ""),
         "model": call.alias,
         "status_code": outcome.status,
         "duration_ms": int(elapsed * 1000),

@@ -13,7 +13,7 @@ from dwctl.ai.routes import gateway, listing, unknown_endpoint
 from dwctl.catalog.routing import Key
 from dwctl.db import db
 from dwctl.identity import api_keys
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.surfaces import SURFACES
 
 blueprint = Blueprint("playground", __name__)
 guard.protect(blueprint)
@@ -30,12 +30,12 @@ def list_models() -> Response:
 @blueprint.post("/v1/<path:endpoint>")
 def infer(endpoint: str) -> Response:
     """One call in the person's name (or their active organisation's)."""
-    if endpoint not in tuple(Endpoint):
+    if endpoint not in SURFACES:
         raise unknown_endpoint()
     here = gateway()
     key = _key_of(guard.identify())
     limit = here.settings.limits.requests.max_body_size
-    incoming = http.read(request.environ, Endpoint(endpoint), limit)
+    incoming = http.read(request.environ, SURFACES[endpoint], limit)
     answer = lifecycle.answer(here, incoming, key)
     return Response(answer.body, answer.status, answer.headers)
 

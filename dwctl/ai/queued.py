@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import orjson
 import psycopg
 
 from dwctl.ai import stored
@@ -19,16 +18,11 @@ from dwctl.ai.calls import Answer, Call
 from dwctl.ai.held import Waiter
 from dwctl.ai.in_progress import CallerLeft, Flight, Interrupted
 from dwctl.ai.outcomes import tracking_of
-from dwctl.ai.treatments import Treatment, skeleton_of
 from dwctl.db import DatabaseAway
-from dwctl.errors import DwctlError, Unavailable
-from dwctl.protocols import errors as wire
-from dwctl.protocols.chat import Endpoint
-from dwctl.protocols.errors import BadUpstreamBody
-from dwctl.protocols.failures import read_failure
-from dwctl.protocols.openresponses.events import Events
-from dwctl.protocols.openresponses.replay import replay
-from dwctl.web.errors import openai_error
+from dwctl.errors import DwctlError
+from dwctl.protocols.rows import StoredRow
+from dwctl.protocols.surfaces import KEEP_ALIVE, HeldStream
+from dwctl.web.envelope import openai_error
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
@@ -41,13 +35,6 @@ EVENT_STREAM = [
     ("cache-control", "no-cache"),
     ("x-accel-buffering", "no"),
 ]
-_KEEP_ALIVE = b": waiting\n\n"
-
-
-class StillRunning(Unavailable):
-    """This process is shutting down."""
-
-    code = "server_shutting_down"
 
 
 class TimedOut(DwctlError):
@@ -58,13 +45,13 @@ class TimedOut(DwctlError):
     retryable = True
 
 
-def answer(gateway: Gateway, call: Call, treatment: Treatment) -> Answer:
+def answer(gateway: Gateway, call: Call) -> Answer:
     """Queue the call, and answer it in the way that it asked for."""
     if call.stream:
-        return _stream(gateway, call, treatment)
+        return _stream(gateway, call)
     if call.background:
         enqueue(gateway, call)
-        return Answer(202, [JSON], orjson.dumps(skeleton_of(call)))
+        return Answer(202, [JSON], call.surface.accepted(call.asked))
     return _hold(gateway, call)
 
 
@@ -86,11 +73,11 @@ def _hold(gateway: Gateway, call: Call) -> Answer:
         enqueue(gateway, call)
         waiter.queued = True
         patience_s = gateway.settings.responses.held_timeout
-        if call.endpoint is Endpoint.RESPONSES:
+        if call.surface.keeps_alive_in_json:
             patience_s = min(patience_s, gateway.settings.responses.keepalive)
         if _wait(flight, waiter, patience_s):
             return _finished(gateway, call, waiter)
-        if call.endpoint is Endpoint.RESPONSES:
+        if call.surface.keeps_alive_in_json:
             goes_on = True
             return Answer(200, [JSON], _spaces(gateway, call, flight, waiter))
         raise TimedOut(
@@ -118,11 +105,11 @@ def _spaces(gateway: Gateway, call: Call, flight: Flight, waiter: Waiter) -> Ite
             yield b" "
             if _wait(flight, waiter, settings.keepalive) or time.monotonic() > until:
                 break
-        yield orjson.dumps(_object(gateway, call, waiter))
+        yield call.surface.last_object(call.asked, _end(gateway, call, waiter))
     except (GeneratorExit, CallerLeft):
         cancel(gateway, call)
     except Interrupted:
-        yield orjson.dumps(_object(gateway, call, waiter))
+        yield call.surface.last_object(call.asked, _end(gateway, call, waiter))
     finally:
         gateway.held.leave(waiter)
         gateway.in_progress.leave(flight)
@@ -130,41 +117,8 @@ def _spaces(gateway: Gateway, call: Call, flight: Flight, waiter: Waiter) -> Ite
 
 def _finished(gateway: Gateway, call: Call, waiter: Waiter) -> Answer:
     """The answer to a call whose request is over (or whose process is about to be)."""
-    row = _row(gateway, call, waiter)
-    if row.state in ("pending", "claimed", "processing"):
-        raise StillRunning(
-            f"This process is shutting down; the request goes on as {call.response_id}. Fetch it by its id."
-        )
-    if row.state == "canceled":
-        body = openai_error("The request was cancelled.", "cancelled", 499)
-        return Answer(499, [JSON], body)
-    if row.state == "failed":
-        return _failure(call, row)
-    if call.endpoint is Endpoint.RESPONSES:
-        return Answer(200, [JSON], orjson.dumps(stored.shown(row)))
-    return Answer(row.response_status or 200, [JSON], (row.response_body or "").encode())
-
-
-def _failure(call: Call, row: Any) -> Answer:
-    failure = read_failure(row.error)
-    status = row.response_status or failure.status or 502
-    if status < 400:
-        status = 502
-    kept = row.response_body if _is_error(row.response_body) else None
-    body = kept.encode() if kept else openai_error(failure.message, failure.code, status)
-    return Answer(status, [JSON], body)
-
-
-def _is_error(text: str | None) -> bool:
-    try:
-        content = orjson.loads(text or "")
-    except ValueError:
-        return False
-    return (
-        isinstance(content, dict)
-        and isinstance(content.get("error"), dict)
-        and "object" not in content
-    )
+    shown = call.surface.answer(stored.stored_row(_row(gateway, call, waiter)))
+    return Answer(shown.status, [JSON], shown.body)
 
 
 def _abandoned(gateway: Gateway, call: Call, reason: Interrupted) -> Answer:
@@ -177,7 +131,7 @@ def _abandoned(gateway: Gateway, call: Call, reason: Interrupted) -> Answer:
 # --- streamed
 
 
-def _stream(gateway: Gateway, call: Call, treatment: Treatment) -> Answer:
+def _stream(gateway: Gateway, call: Call) -> Answer:
     """Events at once where the protocol has some for waiting, comments meanwhile, the answer's events when it is there."""
     assert call.key is not None
     waiter = gateway.held.enter(call.id, call.key.owner_id)
@@ -189,53 +143,31 @@ def _stream(gateway: Gateway, call: Call, treatment: Treatment) -> Answer:
         gateway.held.leave(waiter)
         gateway.in_progress.leave(flight)
         raise
-    return Answer(200, list(EVENT_STREAM), _events(gateway, call, treatment, flight, waiter))
+    return Answer(200, list(EVENT_STREAM), _events(gateway, call, flight, waiter))
 
 
-def _events(
-    gateway: Gateway, call: Call, treatment: Treatment, flight: Flight, waiter: Waiter
-) -> Iterator[bytes]:
+def _events(gateway: Gateway, call: Call, flight: Flight, waiter: Waiter) -> Iterator[bytes]:
     settings = gateway.settings.responses
     until = time.monotonic() + settings.held_timeout
-    events = Events()
-    responses = call.endpoint is Endpoint.RESPONSES
+    held = call.surface.held_stream(call.asked)
     try:
-        if responses:
-            waiting = skeleton_of(call)
-            yield events.created(waiting, "queued") + events.queued(waiting)
-        else:
-            yield _KEEP_ALIVE
+        yield held.begin()
         while not _wait(flight, waiter, settings.keepalive) and time.monotonic() < until:
-            yield _KEEP_ALIVE
-        yield _ending(gateway, call, treatment, events, waiter)
+            yield KEEP_ALIVE
+        yield _ending(gateway, call, held, waiter)
     except (GeneratorExit, CallerLeft):
         if not call.background:
             cancel(gateway, call)
     except Interrupted:
-        yield _ending(gateway, call, treatment, events, waiter)
+        yield _ending(gateway, call, held, waiter)
     finally:
         gateway.held.leave(waiter)
         gateway.in_progress.leave(flight)
 
 
-def _ending(
-    gateway: Gateway, call: Call, treatment: Treatment, events: Events, waiter: Waiter
-) -> bytes:
-    if call.endpoint is Endpoint.RESPONSES:
-        whole = _object(gateway, call, waiter)
-        return replay(whole, sequence_number=events.sequence_number, created=False)
-    try:
-        found = _finished(gateway, call, waiter)
-    except DwctlError as error:
-        found = Answer(error.status, [], openai_error(error.message, error.code, error.status))
-    assert isinstance(found.body, bytes)
-    body = found.body
-    if found.status < 300:
-        try:
-            return treatment.replay(body)
-        except BadUpstreamBody:
-            body = wire.wrap(wire.sanitised_strict(502))
-    return b"data: " + body.replace(b"\n", b"\ndata: ") + b"\n\ndata: [DONE]\n\n"
+def _ending(gateway: Gateway, call: Call, held: HeldStream, waiter: Waiter) -> bytes:
+    found = _end(gateway, call, waiter)
+    return held.end(found) if isinstance(found, StoredRow) else held.fail(found)
 
 
 # --- rows
@@ -249,13 +181,12 @@ def _row(gateway: Gateway, call: Call, waiter: Waiter) -> Any:
     return stored.row_of(gateway.connections, call.response_id, {call.key.owner_id})
 
 
-def _object(gateway: Gateway, call: Call, waiter: Waiter) -> dict[str, Any]:
-    """The Response object as it stands. Never raises: the status line has left already."""
+def _end(gateway: Gateway, call: Call, waiter: Waiter) -> StoredRow | DwctlError:
+    """The request as it stands, or why it cannot be read. Never raises: the status line has left already."""
     try:
-        return stored.shown(_row(gateway, call, waiter))
+        return stored.stored_row(_row(gateway, call, waiter))
     except DwctlError as error:
-        problem = {"code": error.code, "message": error.message, "type": "server_error"}
-        return {**skeleton_of(call), "status": "failed", "error": problem}
+        return error
 
 
 def cancel(gateway: Gateway, call: Call) -> None:

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING
 import orjson
 
 from dwctl.ai.calls import Answer, Call, Headers
+from dwctl.ai.disclosures import disclosure_of
 from dwctl.ai.in_progress import CallerLeft, Cancelled, Drained, Flight, Interrupted
 from dwctl.ai.outcomes import Outcome, record_of, tracking_of
-from dwctl.ai.treatments import Complete, StreamTreatment, Treatment, usage_of_stream
-from dwctl.protocols import errors as wire
+from dwctl.protocols.disclosure import disclose, neutral
 from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.treatments import Complete, StreamTreatment, Treatment
+from dwctl.protocols.usage import TokenUsage
 from dwctl.upstream import headers as upstream_headers
 from dwctl.upstream.client import UpstreamResponse
 from dwctl.upstream.errors import Timeout, UpstreamError
 from dwctl.upstream.target import Target
-from dwctl.web.errors import openai_error
+from dwctl.web.envelope import openai_error, wrap
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
@@ -119,12 +121,10 @@ def _send(
     assert call.serving is not None
     target = call.serving.target
     assert target is not None
-    body = treatment.request_body(target)
+    body = treatment.request_body(target.model_name)
     try:
         with flight.waiting():
-            response = gateway.client.send(
-                target, treatment.upstream_path, body, _headers(call, target)
-            )
+            response = gateway.client.send(target, treatment.path, body, _headers(call, target))
         call.first_byte_at = time.monotonic()
         if 200 <= response.status < 300:
             return response
@@ -152,10 +152,10 @@ def _read(
         return _bad_gateway(response.status, "the answer is not what the endpoint promises")
     except Interrupted as reason:
         return _interrupted(reason)
-    return _completed(treatment, response, complete)
+    return _completed(call, response, complete)
 
 
-def _completed(treatment: Treatment, response: UpstreamResponse, complete: Complete) -> Outcome:
+def _completed(call: Call, response: UpstreamResponse, complete: Complete) -> Outcome:
     headers = upstream_headers.to_caller(response.status, response.headers)
     if complete.failure is not None or _is_event_stream(response):
         headers = [JSON]
@@ -165,8 +165,8 @@ def _completed(treatment: Treatment, response: UpstreamResponse, complete: Compl
         headers=headers,
         upstream_status=response.status,
         usage=complete.usage,
-        usage_source="none" if complete.usage is None else complete.usage_source,
-        response_type=treatment.response_type,
+        usage_source=_source(complete.usage),
+        response_type=call.surface.response_type,
     )
     if complete.failure is not None:
         outcome.failure = _tagged("RetriableHttpStatus", status=502, body=complete.failure)
@@ -197,7 +197,7 @@ def _replayed(
 def _events(
     gateway: Gateway, call: Call, treatment: Treatment, flight: Flight, response: UpstreamResponse
 ) -> Iterator[bytes]:
-    transformer = treatment.stream()
+    transformer = treatment.stream(max_bytes=gateway.settings.upstream.max_answer_size)
     pieces = response.chunks()
     try:
         try:
@@ -210,17 +210,17 @@ def _events(
         except UpstreamError as error:
             last = transformer.fail(error.code, error.message)
         response.close()
-        finish(gateway, call, _streamed(call, treatment, transformer))
+        finish(gateway, call, _streamed(call, transformer))
     except (Cancelled, Drained) as reason:
         response.close()
         last = _farewell(transformer, reason)
-        finish(gateway, call, _left(treatment, transformer, reason))
+        finish(gateway, call, _left(call, transformer, reason))
     except (GeneratorExit, CallerLeft) as gone:
         if _drains(gateway) and not gateway.draining:
             _read_on(flight, pieces, transformer)
-            outcome = _streamed(call, treatment, transformer)
+            outcome = _streamed(call, transformer)
         else:
-            outcome = _left(treatment, transformer, gone)
+            outcome = _left(call, transformer, gone)
         response.close()
         finish(gateway, call, outcome)
         return
@@ -252,15 +252,15 @@ def _next(flight: Flight, pieces: Iterator[bytes]) -> bytes | None:
         return next(pieces, None)
 
 
-def _streamed(call: Call, treatment: Treatment, transformer: StreamTreatment) -> Outcome:
-    usage, source = usage_of_stream(transformer)
+def _streamed(call: Call, transformer: StreamTreatment) -> Outcome:
+    usage = transformer.settle()
     outcome = Outcome(
         status=200,
         stored=orjson.dumps(transformer.assembled()),
         upstream_status=200,
         usage=usage,
-        usage_source=source,
-        response_type=f"{treatment.response_type}_stream",
+        usage_source=_source(usage),
+        response_type=f"{call.surface.response_type}_stream",
     )
     if transformer.error is not None:
         outcome.failure = _tagged("StreamBroken", error=transformer.error.get("message"))
@@ -268,12 +268,13 @@ def _streamed(call: Call, treatment: Treatment, transformer: StreamTreatment) ->
     return outcome
 
 
-def _left(treatment: Treatment, transformer: StreamTreatment, reason: BaseException) -> Outcome:
+def _left(call: Call, transformer: StreamTreatment, reason: BaseException) -> Outcome:
     """What was delivered until the caller left is billed, as an estimate where the upstream had not reported it yet."""
     outcome = _interrupted(reason if isinstance(reason, Interrupted) else CallerLeft())
-    outcome.usage, outcome.usage_source = usage_of_stream(transformer)
+    outcome.usage = transformer.settle()
+    outcome.usage_source = _source(outcome.usage)
     outcome.stored = orjson.dumps(transformer.assembled())
-    outcome.response_type = f"{treatment.response_type}_stream"
+    outcome.response_type = f"{call.surface.response_type}_stream"
     return outcome
 
 
@@ -300,7 +301,7 @@ def _failed(error: UpstreamError) -> Outcome:
 def _bad_gateway(upstream_status: int, reason: str) -> Outcome:
     return Outcome(
         status=502,
-        body=wire.wrap(wire.sanitised_strict(502)),
+        body=wrap(neutral(502)),
         headers=[JSON],
         upstream_status=upstream_status,
         failure=_tagged("RetriableHttpStatus", status=502, body=reason),
@@ -310,23 +311,14 @@ def _bad_gateway(upstream_status: int, reason: str) -> Outcome:
 
 def _refused(gateway: Gateway, call: Call, response: UpstreamResponse, raw: bytes) -> Outcome:
     """An upstream's own error status. Untrusted upstreams are not quoted; their 401 and 403 refused our credential, not the caller's."""
-    assert call.serving is not None
-    strict, serving = gateway.settings.onwards.strict_mode, call.serving
-    status = response.status if serving.trusted else wire.client_status(response.status)
-    headers = upstream_headers.to_caller(response.status, response.headers)
-    if serving.sanitise:
-        raw, headers = wire.wrap(wire.sanitised_plain(status)), _only_retry_after(headers)
-    elif (strict and not serving.trusted) or status != response.status:
-        raw, headers = wire.wrap(wire.sanitised_strict(status)), _only_retry_after(headers)
-    elif not _is_json(raw):
-        raw, headers = (
-            openai_error(_text(raw), f"http_{status}", status),
-            _only_retry_after(headers),
-        )
+    disclosure = disclosure_of(call, strict=gateway.settings.onwards.strict_mode)
+    shown = disclose(disclosure, response.status, raw)
+    raw = raw if shown.as_it_came else shown.body
+    headers = shown.headers(upstream_headers.to_caller(response.status, response.headers))
     retriable = response.status >= 500 or response.status in _RETRIABLE
     kind = "RetriableHttpStatus" if retriable else "NonRetriableHttpStatus"
     return Outcome(
-        status=status,
+        status=shown.status,
         body=raw,
         headers=headers,
         upstream_status=response.status,
@@ -374,20 +366,12 @@ def _tagged(kind: str, **details: object) -> dict[str, object]:
     return {"type": kind, "details": details} if details else {"type": kind}
 
 
-def _only_retry_after(headers: Headers) -> Headers:
-    return [JSON, *((name, value) for name, value in headers if name == "retry-after")]
+def _source(usage: TokenUsage | None) -> str:
+    return "none" if usage is None else usage.source.value
 
 
 def _is_event_stream(response: UpstreamResponse) -> bool:
     return (response.header("content-type") or "").startswith("text/event-stream")
-
-
-def _is_json(raw: bytes) -> bool:
-    try:
-        orjson.loads(raw)
-    except ValueError:
-        return False
-    return True
 
 
 def _text(raw: bytes) -> str:

@@ -15,7 +15,7 @@ from dwctl.ai.gateway import Gateway
 from dwctl.catalog.routing import Model
 from dwctl.errors import DwctlError, NotFound, Unavailable
 from dwctl.identity import authentication
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.surfaces import SURFACES, Surface
 
 blueprint = Blueprint("ai", __name__)
 guard.open_to_all(blueprint, reason="inference takes API keys, and looks at them itself")
@@ -29,19 +29,19 @@ def gateway() -> Gateway:
     return found
 
 
-def _declare(endpoint: Endpoint) -> Callable[[], Response]:
+def _declare(surface: Surface) -> Callable[[], Response]:
     def infer() -> Response:
-        answer = front.respond(gateway(), request.environ, endpoint)
+        answer = front.respond(gateway(), request.environ, surface)
         return Response(answer.body, answer.status, answer.headers)
 
-    infer.__name__ = f"create_{endpoint.name.lower()}"
-    infer.__doc__ = f"POST /{endpoint.value}: see `lifecycle.answer`."
+    infer.__name__ = f"create_{surface.name}"
+    infer.__doc__ = f"POST /{surface.path}: see `lifecycle.answer`."
     return infer
 
 
-for _endpoint in Endpoint:
-    _view = _declare(_endpoint)
-    blueprint.add_url_rule(f"/{_endpoint.value}", view_func=_view, methods=["POST"])
+for _surface in SURFACES.values():
+    _view = _declare(_surface)
+    blueprint.add_url_rule(f"/{_surface.path}", view_func=_view, methods=["POST"])
 
 
 class StillSpooled(Unavailable):
@@ -107,7 +107,7 @@ def delete_response(response_id: str) -> Response:
 @blueprint.route("/<path:anything>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
 def unknown(anything: str) -> Response:
     """Nothing else is served here: 405 for an inference route with the wrong method, 404 for the rest."""
-    if anything in tuple(Endpoint):
+    if anything in SURFACES:
         raise MethodNotAllowed(["POST"], "This route takes POST.")
     raise unknown_endpoint()
 

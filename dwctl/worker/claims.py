@@ -18,25 +18,28 @@ import psycopg
 from gevent.event import Event
 from gevent.pool import Group
 
-from dwctl.ai import admission, lifecycle, relay
-from dwctl.ai.calls import Call, Incoming, Tier
+from dwctl.ai import admission, relay
+from dwctl.ai.calls import Call, Incoming
+from dwctl.ai.disclosures import treatment_of
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.in_progress import Drained, Flight
 from dwctl.ai.outcomes import Outcome
-from dwctl.ai.treatments import Treatment, made_for
 from dwctl.catalog.routing import Key
 from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.asked import read
+from dwctl.protocols.failures import FailureKind
+from dwctl.protocols.modes import Tier
+from dwctl.protocols.surfaces import CHAT, SURFACES
+from dwctl.protocols.treatments import Treatment
 from dwctl.queue import leases, retry
 from dwctl.queue.leases import Job
-from dwctl.web.errors import openai_error
+from dwctl.web.envelope import openai_error
 
 log = logging.getLogger(__name__)
 
 _AFTER_FAULT_S = 1.0
 _FRESH_ENOUGH_S = 2.0
-_RETRIABLE = frozenset({"RetriableHttpStatus", "NetworkError", "Timeout"})
 
 
 class Claims:
@@ -176,7 +179,7 @@ class Claims:
         if (
             job.path is None
             or job.body is None
-            or call.endpoint.value != job.path.removeprefix("/v1/")
+            or call.surface.path != job.path.removeprefix("/v1/")
         ):
             raise admission.Refused(
                 "What was to be sent is gone, or its path is unknown.",
@@ -189,14 +192,14 @@ class Claims:
                 code="owner_gone",
                 status=403,
             )
-        call.content = lifecycle.parse(call.incoming.body)
+        call.content = read(call.incoming.body)
         call.background = call.content.get("background") is True
         try:
             self._route(call)
         except DwctlError:
             self._gateway.snapshot.wait_fresher_than(time.monotonic(), _FRESH_ENOUGH_S)
             self._route(call)
-        return made_for(call, strict=self._gateway.settings.onwards.strict_mode)
+        return treatment_of(call, strict=self._gateway.settings.onwards.strict_mode)
 
     def _route(self, call: Call) -> None:
         assert call.key is not None
@@ -205,7 +208,7 @@ class Claims:
         call.model, call.serving = admitted.model, admitted.serving
 
     def _wait_before_retry(self, job: Job, outcome: Outcome) -> float | None:
-        if outcome.failure is None or outcome.failure["type"] not in _RETRIABLE:
+        if outcome.failure is None or not FailureKind(outcome.failure["type"]).retry_helps:
             return None
         left_s = (job.deadline - datetime.now(UTC)).total_seconds()
         return retry.delay(
@@ -232,10 +235,10 @@ class Claims:
 
 def _call(job: Job, me: UUID) -> Call:
     path = (job.path or "").removeprefix("/v1/")
-    endpoint = Endpoint(path) if path in tuple(Endpoint) else Endpoint.CHAT
+    surface = SURFACES.get(path, CHAT)
     body = (job.body or "").encode()
     owner = job.owner_id or UUID(int=0)
-    call = Call(endpoint, Incoming(endpoint, "", [], body), id=job.id)
+    call = Call(surface, Incoming(surface, "", [], body), id=job.id)
     call.alias = job.model
     # A realtime call in the background whose process died pays the realtime price all the same.
     realtime = job.tier == Tier.REALTIME.value

@@ -3,10 +3,10 @@
 import random
 
 import pytest
+from dwctl.protocols.openresponses.relay import ResponsesRelay
 
 from dwctl.protocols.chat import Endpoint
 from dwctl.protocols.chat_stream import ChatStream
-from dwctl.protocols.openresponses.relay import ResponsesRelay
 from dwctl.protocols.openresponses.stream import ResponsesStream
 from tests.protocols.openresponses.samples import CITATION, LOGPROB, skeleton
 from tests.protocols.openresponses.schema import check_response

@@ -2,10 +2,10 @@ import json
 
 import orjson
 import pytest
+from dwctl.protocols.openresponses.relay import ResponsesRelay, finish_body
 
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.openresponses import resource
-from dwctl.protocols.openresponses.relay import ResponsesRelay, finish_body
 from dwctl.protocols.openresponses.stream import ResponsesStream
 from dwctl.protocols.usage import TokenUsage
 from tests.protocols.openresponses.samples import COMPLETIONS, ID, RESPONSE_USAGE, skeleton

@@ -2,9 +2,9 @@ import json
 import random
 
 import pytest
+from dwctl.protocols.openresponses.stored import StoredResponse, stored
 
 from dwctl.protocols.openresponses import resource
-from dwctl.protocols.openresponses.stored import StoredResponse, stored
 from dwctl.protocols.openresponses.stream import ResponsesStream
 from tests.protocols.openresponses.samples import COMPLETIONS, ID, REQUESTS, skeleton
 from tests.protocols.openresponses.schema import check_response
