@@ -16,8 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.usage import count
 from dwctl.web.envelope import error_object, type_of, wrap
 
@@ -196,7 +195,8 @@ class _Given:
 
     def as_object(self, status: int) -> dict[str, Any]:
         code = f"http_{status}"
-        return error_object(self.text[:_QUOTED_BYTES], type_of(code, status), code)
+        message = self.text[:_QUOTED_BYTES].strip() or _STRICT.get(status, _OTHER)[1]
+        return error_object(message, type_of(code, status), code)
 
 
 def _seen_status(disclosure: Disclosure, status: int, given: _Given) -> int:
@@ -217,10 +217,8 @@ def _too_long(disclosure: Disclosure, given: _Given) -> Disclosed:
 
 
 def _parsed(raw: bytes) -> object:
-    try:
-        return orjson.loads(raw)
-    except ValueError:
-        return raw[:_QUOTED_BYTES].decode("utf-8", "replace")
+    content = parse_object(raw)
+    return raw[:_QUOTED_BYTES].decode("utf-8", "replace") if content is None else content
 
 
 def _message(error: Mapping[str, Any]) -> str:
