@@ -9,32 +9,61 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
-
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.answers import dump
+from dwctl.protocols.forms import Form
 
 _TEXT_MEMBERS = frozenset(["content", "refusal", "reasoning", "reasoning_content"])
 _JOINED_STRINGS = frozenset(["arguments", "input", "data", "transcript", "text"])
 _HEAD = ("id", "created", "model", "system_fingerprint", "service_tier")
 
 
-class Assembler:
-    """Collects one stream's chunks."""
+# What a choice is made of costs a hundred times the bytes that begin it, so their number has a limit of its own.
+_MOST_CHOICES = 1_024
+_MOST_CALLS = 4_096  # of one choice
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+_ENDS = frozenset(
+    [
+        "stop",
+        "length",
+        "content_filter",
+        "tool_calls",
+        "function_call",
+        "eos_token",
+        "stop_sequence",
+    ]
+)
+FAILED = "error"
+"""The `finish_reason` of servers that break off."""
+
+
+def is_end(finish_reason: object) -> bool:
+    """Whether it says that a choice has ended; what is empty or unknown does not."""
+    return isinstance(finish_reason, str) and (finish_reason in _ENDS or finish_reason == FAILED)
+
+
+class TooMuch(Exception):
+    """A stream has more choices or tool calls than anyone asks for."""
+
+
+class Assembler:
+    """Collects one stream's chunks. Each is taken in once: the work grows with the stream, whatever it is made of."""
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
         self._first: Mapping[str, Any] = {}
         self._last: Mapping[str, Any] = {}
         self._choices: dict[int, _Choice] = {}
         self.text_chars = 0  # of all that the model wrote: text, reasoning, refusals, arguments
+        self.failed = False  # a choice has ended with "error"
 
     @property
     def finished(self) -> bool:
         """Every choice that began has said why it ended."""
         choices = self._choices.values()
-        return bool(choices) and all(choice.finish_reason is not None for choice in choices)
+        return bool(choices) and all(is_end(choice.finish_reason) for choice in choices)
 
     def add(self, chunk: Mapping[str, Any]) -> None:
+        """Raises TooMuch."""
         self._last = chunk
         if not self._first:
             self._first = chunk
@@ -43,15 +72,17 @@ class Assembler:
             return
         for position, part in enumerate(choices):
             if isinstance(part, dict):
-                self.text_chars += self._choice(part.get("index"), position).add(part)
+                choice = self._choice(part.get("index"), position)
+                self.text_chars += choice.add(part)
+                self.failed = self.failed or choice.finish_reason == FAILED
 
     def answer(self, **overrides: Any) -> dict[str, Any]:
         """The complete object; `overrides` replace its top-level members."""
-        chat = self._endpoint is Endpoint.CHAT
+        chat = self._form.has_messages
         head = {name: self._head(name) for name in _HEAD}
         return {
             "id": head["id"] or "",
-            "object": "chat.completion" if chat else "text_completion",
+            "object": self._form.object,
             "created": head["created"] or 0,
             "model": head["model"] or "",
             "choices": [
@@ -70,6 +101,8 @@ class Assembler:
         key = index if isinstance(index, int) else position
         found = self._choices.get(key)
         if found is None:
+            if len(self._choices) >= _MOST_CHOICES:
+                raise TooMuch("The upstream provider sent too many choices.")
             found = self._choices[key] = _Choice()
         return found
 
@@ -168,7 +201,12 @@ class ToolCalls:
         return [call for _, call in sorted(self._calls.items())]
 
     def _add_part(self, part: dict[str, Any]) -> int:
-        call = self._calls.setdefault(self._keys.of(part), {})
+        key = self._keys.of(part)
+        call = self._calls.get(key)
+        if call is None:
+            if len(self._calls) >= _MOST_CALLS:
+                raise TooMuch("The upstream provider sent too many tool calls.")
+            call = self._calls[key] = {}
         written = 0
         for name, value in part.items():
             if name in ("function", "custom"):
@@ -241,24 +279,21 @@ def _merged(so_far: Any, value: Any) -> Any:
 # --- a stream made of a complete answer
 
 
-def replay(answer: Mapping[str, Any], endpoint: Endpoint, *, usage_wanted: bool) -> bytes:
+def replay(answer: Mapping[str, Any], form: Form, *, usage_wanted: bool) -> bytes:
     """A complete answer as the frames of a stream, `[DONE]` included."""
-    frames = [
-        b"data: " + orjson.dumps(chunk) for chunk in chunks_of(answer, endpoint, usage_wanted)
-    ]
+    frames = [b"data: " + dump(chunk) for chunk in chunks_of(answer, form, usage_wanted)]
     return b"\n\n".join([*frames, b"data: [DONE]\n\n"])
 
 
 def chunks_of(
-    answer: Mapping[str, Any], endpoint: Endpoint, usage_wanted: bool
+    answer: Mapping[str, Any], form: Form, usage_wanted: bool
 ) -> Iterator[dict[str, Any]]:
-    chat = endpoint is Endpoint.CHAT
-    name = "chat.completion.chunk" if chat else "text_completion"
-    head = {n: v for n, v in answer.items() if n not in ("choices", "usage")} | {"object": name}
+    head = {n: v for n, v in answer.items() if n not in ("choices", "usage")}
+    head["object"] = form.chunk_object
     choices = answer.get("choices")
     for position, choice in enumerate(choices if isinstance(choices, list) else []):
         if isinstance(choice, dict):
-            parts = _chat_parts(choice) if chat else iter([choice])
+            parts = _chat_parts(choice) if form.has_messages else iter([choice])
             for part in parts:
                 yield {**head, "choices": [{"index": position, **part}]}
     if usage_wanted and answer.get("usage"):

@@ -22,7 +22,7 @@ from dwctl.analytics.recorder import Overloaded, Recorder
 from dwctl.billing.tariffs import CurrentTariff
 from dwctl.catalog.routing import Key, Model
 from dwctl.db import DatabaseAway
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.surfaces import CHAT
 from dwctl.protocols.usage import TokenUsage
 from tests.processes import free_port
 
@@ -38,7 +38,7 @@ class Calls:
     daemon: UUID = field(default_factory=uuid4)
 
     def make(self, owner: UUID = ALICE, *, price: str = "0.001", ago_s: float = 0.0) -> Call:
-        call = Call(Endpoint.CHAT, Incoming(Endpoint.CHAT, "", (), b'{"model":"m"}'))
+        call = Call(CHAT, Incoming(CHAT, "", (), b'{"model":"m"}'))
         call.created_at = time.time() - ago_s
         call.key = Key(uuid4(), owner, owner, "realtime")
         call.alias, call.daemon_id = "m", self.daemon

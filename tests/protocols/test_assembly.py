@@ -1,8 +1,8 @@
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
+from dwctl.protocols import forms
 from dwctl.protocols.assembly import replay, text_of
-from dwctl.protocols.chat import Endpoint
 from dwctl.protocols.chat_stream import ChatStream
 from tests.protocols.streams import USAGE, data_of, drive
 
@@ -37,17 +37,15 @@ REPLAYED = {
 
 @pytest.mark.parametrize("answer", REPLAYED.values(), ids=REPLAYED)
 def test_a_replayed_answer_is_put_together_to_the_same_answer(answer):
-    out = replay(answer, Endpoint.CHAT, usage_wanted=True)
-    stream, _ = drive(
-        lambda: ChatStream(endpoint=Endpoint.CHAT, response_id=None, alias="m", strict=False), out
-    )
+    out = replay(answer, forms.CHAT, usage_wanted=True)
+    stream, _ = drive(lambda: ChatStream(response_id=None, alias="m"), out)
     assert stream.assembled() == answer
     for data in data_of(out)[:-1]:
         ChatCompletionChunk.model_validate(data)
 
 
 def test_a_replay_has_a_role_chunk_one_with_all_and_one_with_the_reason():
-    chunks = data_of(replay(REPLAYED["text"], Endpoint.CHAT, usage_wanted=False))
+    chunks = data_of(replay(REPLAYED["text"], forms.CHAT, usage_wanted=False))
     assert [c["choices"][0] for c in chunks[:-1]] == [
         {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None},
         {"index": 0, "delta": {"content": "Hi"}, "finish_reason": None},
@@ -60,7 +58,7 @@ def test_a_replay_has_a_role_chunk_one_with_all_and_one_with_the_reason():
 def test_a_completion_is_replayed_in_one_chunk():
     choice = {"index": 0, "text": "Hi", "finish_reason": "stop"}
     answer = {"id": "cmpl-1", "object": "text_completion", "choices": [choice], "usage": USAGE}
-    chunks = data_of(replay(answer, Endpoint.COMPLETIONS, usage_wanted=True))
+    chunks = data_of(replay(answer, forms.COMPLETIONS, usage_wanted=True))
     assert [c["choices"] for c in chunks[:-1]] == [[choice], []]
     assert chunks[1]["usage"] == USAGE
 
@@ -69,7 +67,7 @@ def test_a_completion_is_replayed_in_one_chunk():
     "answer", [{}, {"choices": 5}, {"choices": [5, {}]}, {"choices": [{"message": {"tool_calls": [5]}}]}]
 )  # fmt: skip
 def test_a_strange_answer_is_replayed_all_the_same(answer):
-    assert data_of(replay(answer, Endpoint.CHAT, usage_wanted=True))[-1] == "[DONE]"
+    assert data_of(replay(answer, forms.CHAT, usage_wanted=True))[-1] == "[DONE]"
 
 
 @pytest.mark.parametrize(

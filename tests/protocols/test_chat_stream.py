@@ -3,8 +3,9 @@ import json
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols import forms
 from dwctl.protocols.chat_stream import ChatStream
+from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.usage import TokenUsage
 from tests.protocols.streams import (
     USAGE,
@@ -20,14 +21,10 @@ from tests.protocols.streams import (
 )
 
 
-def chat_stream(**options):
-    defaults = {
-        "endpoint": Endpoint.CHAT,
-        "response_id": "resp_1",
-        "alias": "alias",
-        "strict": True,
-    }
-    return ChatStream(**{**defaults, "usage_wanted": False, **options})
+def chat_stream(*, strict=True, trusted=False, sanitise=False, **options):
+    defaults = {"response_id": "resp_1", "alias": "alias", "usage_wanted": False}
+    disclosure = Disclosure(strict, trusted, sanitise)
+    return ChatStream(disclosure=disclosure, **{**defaults, **options})
 
 
 def run(stream, **options):
@@ -38,7 +35,7 @@ def test_a_strict_stream_carries_our_id_and_alias_and_no_usage_chunk():
     stream, out = run(sse(hello()))
     expected = [{**c, "id": "resp_1", "model": "alias"} for c in hello(usage=False)]
     assert data_of(out) == [*expected, "[DONE]"]
-    assert stream.usage == TokenUsage(9, 3, 12)
+    assert stream.settle() == TokenUsage(9, 3, 12)
     assert stream.error is None
 
 
@@ -52,20 +49,20 @@ def test_a_usage_chunk_without_choices_is_one_too():
     bare = {"id": "c", "usage": USAGE}
     stream, out = run(sse([*hello(usage=False), bare]))
     assert len(data_of(out)) == 6
-    assert stream.usage == TokenUsage(9, 3, 12)
+    assert stream.settle() == TokenUsage(9, 3, 12)
 
 
 def test_usage_beside_choices_stays_where_it_is():
     chunks = [*text_chunks("Hi"), chunk({}, "stop", usage=USAGE)]
     stream, out = run(sse(chunks))
     assert data_of(out)[-2]["usage"] == USAGE
-    assert stream.usage == TokenUsage(9, 3, 12)
+    assert stream.settle() == TokenUsage(9, 3, 12)
 
 
 def test_the_last_of_running_usages_counts():
     running = [chunk({"content": "a"}, usage={**USAGE, "completion_tokens": n}) for n in (1, 2)]
     stream, _ = run(sse([*running, chunk({}, "stop")]))
-    assert stream.usage == TokenUsage(9, 2, 12)
+    assert stream.settle() == TokenUsage(9, 2, 12)
 
 
 def test_a_chunk_with_no_choices_and_no_usage_is_kept():
@@ -103,7 +100,7 @@ def test_completions_keep_their_id():
         {**part, "choices": [{"index": 0, "text": "Hel"}]},
         {**part, "choices": [{"index": 0, "text": "lo", "finish_reason": "stop"}]},
     ]
-    stream, out = run(sse(chunks), endpoint=Endpoint.COMPLETIONS)
+    stream, out = run(sse(chunks), form=forms.COMPLETIONS)
     assert data_of(out) == [*[{**c, "model": "alias"} for c in chunks], "[DONE]"]
     assert stream.assembled() == {
         "id": "cmpl-1",
@@ -112,7 +109,7 @@ def test_completions_keep_their_id():
         "model": "alias",
         "choices": [{"index": 0, "text": "Hello", "finish_reason": "stop"}],
     }
-    assert run(sse(chunks), endpoint=Endpoint.COMPLETIONS, strict=False)[1] == sse(chunks)
+    assert run(sse(chunks), form=forms.COMPLETIONS, strict=False)[1] == sse(chunks)
 
 
 def test_bookkeeping_is_filled_in_with_one_id_for_the_stream():
@@ -206,7 +203,7 @@ def test_portions_do_not_matter(stream, strict):
         transformer, out = drive(make, parts)
         assert out == expected
         assert transformer.assembled() == whole.assembled()
-        assert (transformer.usage, transformer.error) == (whole.usage, whole.error)
+        assert (transformer.settle(), transformer.error) == (whole.settle(), whole.error)
 
 
 @pytest.mark.parametrize("strict", [True, False], ids=["strict", "plain"])
@@ -217,7 +214,8 @@ def test_a_stream_that_just_ends_ends_in_an_error_frame(name, strict):
     assert done == "[DONE]"
     assert error["error"] == stream.error
     assert error["error"].keys() == {"message", "type", "param", "code"}
-    assert (error["error"]["type"], error["error"]["code"]) == ("api_error", "upstream_error")
+    code = "upstream_response_too_large" if name == "too large" else "upstream_error"
+    assert (error["error"]["type"], error["error"]["code"]) == ("api_error", code)
 
 
 def test_a_stream_that_finished_but_forgot_done_gets_it():
@@ -246,7 +244,7 @@ ERRORS = {
     "untrusted": ({"message": "secret", "code": 503}, {}, ("Service unavailable", "http_503")),
     "untrusted, code as text": ({"message": "secret", "code": "429"}, {}, ("Rate limit exceeded", "http_429")),
     "untrusted, no code": ({"message": "secret"}, {}, ("Internal server error", "http_500")),
-    "untrusted, a word as code": ({"message": "secret", "code": "overloaded"}, {}, ("Internal server error", "http_500")),
+    "untrusted, a word as code": ({"message": "secret", "code": "overloaded"}, {}, ("Service unavailable", "http_503")),
     "untrusted, our credential": ({"message": "secret", "code": 401}, {}, ("Bad gateway", "http_502")),
     "untrusted, just text": ("secret", {}, ("Internal server error", "http_500")),
     "trusted": ({"message": "plain", "code": 503, "own": 1}, {"trusted": True}, ("plain", 503)),
@@ -275,12 +273,12 @@ def test_a_null_error_is_none():
 def test_a_broken_connection_ends_in_our_error_frame():
     stream = chat_stream()
     stream.feed(sse(hello()[:3], done=False))
-    out = stream.fail("The connection broke.", code="connection_failed")
+    out = stream.fail("connection_failed", "The connection broke.")
     assert data_of(out) == [
         {"error": {"message": "The connection broke.", "type": "api_error", "param": None, "code": "connection_failed"}},
         "[DONE]",
     ]  # fmt: skip
-    assert stream.finish() == stream.fail("again") == stream.feed(b"data: {}\n\n") == b""
+    assert stream.finish() == stream.fail("x", "again") == stream.feed(b"data: {}\n\n") == b""
 
 
 def test_a_cancelled_call_says_so():
@@ -424,7 +422,9 @@ def test_log_probabilities_and_a_choices_own_members_are_kept():
     ],
 )
 def test_delivered_tokens_are_estimated_from_the_text(deltas, tokens):
-    assert run(sse(map(chunk, deltas)))[0].estimated_completion_tokens == tokens
+    stream = run(sse(map(chunk, deltas), done=False))[0]
+    usage = stream.settle()
+    assert (usage.completion_tokens if usage else 0) == tokens
 
 
 def test_openais_types_take_our_chunks_and_the_assembled_answer():

@@ -12,7 +12,7 @@ from typing import Any
 from dwctl.protocols.assembly import text_of
 from dwctl.protocols.openresponses import items
 from dwctl.protocols.openresponses.items import Item, item_id
-from dwctl.protocols.usage import count, read_usage
+from dwctl.protocols.usage import count, derived, read_counts
 
 Response = dict[str, Any]
 
@@ -189,21 +189,23 @@ def reasoning_text(message: Mapping[str, Any]) -> str:
 
 def usage(given: object) -> dict[str, Any] | None:
     """A chat completion's or a Response's usage as a Response's; None where no count is known."""
-    known = read_usage(given)
-    if known is None:
+    counts = read_counts(given)
+    if counts is None:
         return None
     assert isinstance(given, Mapping)
+    known = derived(counts)
+    prompt, completion = known.prompt or 0, known.completion or 0
     details = given.get("input_tokens_details") or given.get("prompt_tokens_details")
     written = details.get("cache_write_tokens") if isinstance(details, dict) else None
     return {
-        "input_tokens": known.prompt_tokens,
+        "input_tokens": prompt,
         "input_tokens_details": {
-            "cached_tokens": known.cached_tokens,
+            "cached_tokens": known.cached,
             "cache_write_tokens": count(written) or 0,
         },
-        "output_tokens": known.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": known.reasoning_tokens},
-        "total_tokens": known.total_tokens,
+        "output_tokens": completion,
+        "output_tokens_details": {"reasoning_tokens": known.reasoning},
+        "total_tokens": known.total or prompt + completion,
     }
 
 

@@ -9,13 +9,12 @@ in the order in which they began; then exactly one of completed, incomplete and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from dwctl.protocols import errors
-from dwctl.protocols.answers import parse_object
-from dwctl.protocols.assembly import CallKeys, text_of
-from dwctl.protocols.chat_stream import CHARS_PER_TOKEN, LOGGED_BYTES, status_of
+from dwctl.protocols.assembly import FAILED, CallKeys, TooMuch, is_end, text_of
+from dwctl.protocols.disclosure import Disclosure, disclose
+from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import items, resource
 from dwctl.protocols.openresponses.events import (
     ARGUMENTS_DELTA,
@@ -28,11 +27,19 @@ from dwctl.protocols.openresponses.events import (
 )
 from dwctl.protocols.openresponses.items import Item, item_id
 from dwctl.protocols.openresponses.resource import Response
-from dwctl.protocols.usage import TokenUsage, read_usage
-from dwctl.upstream.sse import MAX_EVENT_BYTES, EventTooLarge, SseEvent, SseParser
+from dwctl.protocols.streaming import (
+    LOGGED_BYTES,
+    MAX_STREAM_BYTES,
+    TOO_LARGE,
+    UpstreamStream,
+)
+from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
+
+_OPEN = Disclosure()
+_MOST_ITEMS = 4_096
 
 
-class ResponsesStream:
+class ResponsesStream(UpstreamStream):
     """One call's stream."""
 
     def __init__(
@@ -40,70 +47,40 @@ class ResponsesStream:
         skeleton: Response,
         *,
         now: Callable[[], int],
-        sequence_number: int = 0,
-        strict: bool = True,
-        trusted: bool = False,
-        sanitise: bool = False,
+        disclosure: Disclosure = _OPEN,
+        request: Mapping[str, Any] | None = None,
+        max_bytes: int = MAX_STREAM_BYTES,
         max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
-        """now: the clock, in whole seconds. strict, trusted, sanitise: whether an upstream's error is shown as it is.
-
-        sequence_number: of the next event, where another process has sent the first ones.
-        """
-        self.usage: TokenUsage | None = None
-        self.done = False  # nothing that the upstream may still send matters
-        self.error: dict[str, Any] | None = None  # the error object of a response that failed
-        self.upstream_error: bytes | None = None  # the upstream's own, for the log
-        self.final: Response = resource.in_progress(
-            skeleton
-        )  # after finish(): as in the last event
+        """now: the clock, in whole seconds."""
+        super().__init__(disclosure, request, max_bytes, max_event_bytes)
+        self.final: Response = resource.in_progress(skeleton)
+        """After finish(): as in the last event."""
         self._skeleton = skeleton
         self._now = now
-        self._sanitise = sanitise
-        self._hides_errors = sanitise or (strict and not trusted)
-        self._events = Events(sequence_number)
-        self._parser = SseParser(max_event_bytes)
+        self._events = Events()
         self._choices: dict[int, _Choice] = {}
         self._output: list[_OpenItem] = []
         self._raw_usage: object = None
         self._started = self._ended_well = self._closed = False
 
-    # --- the beginning
+    @property
+    def ended(self) -> bool:
+        choices = self._choices.values()
+        finished = bool(choices) and all(is_end(choice.finish_reason) for choice in choices)
+        return self._ended_well or finished
 
     def start(self) -> bytes:
         """created and in_progress. Where this is not called, the first chunk brings them."""
-        return self.created() + self.in_progress()
-
-    def created(self, status: str = "in_progress") -> bytes:
-        """status: "queued" for a call that waits; `queued` and `in_progress` then follow."""
         self._started = True
-        return self._events.created(self._skeleton, status)
-
-    def queued(self) -> bytes:
-        return self._events.queued(self._skeleton)
-
-    def in_progress(self) -> bytes:
-        self._started = True
-        return self._events.in_progress(self._skeleton)
-
-    @property
-    def sequence_number(self) -> int:
-        """The number of the next event."""
-        return self._events.sequence_number
-
-    # --- the middle
+        return self._events.created(self._skeleton) + self._events.in_progress(self._skeleton)
 
     def feed(self, chunk: bytes) -> bytes:
         """The events that can go to the caller now."""
         if self.done:
             return b""
         begun = b"" if self._started else self.start()
-        try:
-            events = self._parser.feed(chunk)
-        except EventTooLarge:
-            self._fail("server_error", "The upstream provider sent an event that is too large.")
-            return begun
-        return begun + self._treat(events)
+        return begun + self._treat(self._events_in(chunk))
 
     def _treat(self, events: list[SseEvent]) -> bytes:
         out: list[bytes] = []
@@ -123,23 +100,35 @@ class ResponsesStream:
         chunk = parse_object(data)
         if chunk is None:
             return
+        self._count(chunk)
         if chunk.get("error"):
             self._fail_as(chunk["error"], data)
             return
-        usage = read_usage(chunk.get("usage"))
-        if usage is not None:
-            self.usage = usage
-            self._raw_usage = chunk["usage"]
+        usage = chunk.get("usage")
         choices = chunk.get("choices")
+        if usage and isinstance(usage, dict):
+            self._raw_usage = usage
+            self._ended_well = self._ended_well or not choices
         if isinstance(choices, list):
-            for position, part in enumerate(choices):
-                if isinstance(part, dict):
-                    self._choice(part.get("index"), position).read(part, out)
+            try:
+                self._read_choices(choices, out)
+            except TooMuch as error:
+                self._break_off(TOO_LARGE, str(error))
+
+    def _read_choices(self, choices: list[Any], out: list[bytes]) -> None:
+        for position, part in enumerate(choices):
+            if isinstance(part, dict):
+                choice = self._choice(part.get("index"), position)
+                choice.read(part, out)
+                if choice.finish_reason == FAILED and self.error is None:
+                    self._fail("upstream_error", "The upstream provider failed while it answered.")
 
     def _choice(self, index: object, position: int) -> _Choice:
         key = index if isinstance(index, int) else position
         found = self._choices.get(key)
         if found is None:
+            if len(self._choices) >= _MOST_ITEMS:
+                raise TooMuch("The upstream provider sent too many choices.")
             found = self._choices[key] = _Choice(self._events, self._output, self._skeleton["id"])
         return found
 
@@ -151,19 +140,19 @@ class ResponsesStream:
             return b""
         out = [b"" if self._started else self.start()]
         if not self.done:
-            out.append(self._rest())
-        if self.error is None and not self._ended_well and not self._all_finished():
+            out.append(self._treat(self._last_events()))
+        if self.error is None and not self.ended:
             self._fail("server_error", "The upstream provider ended the stream too early.")
         if self.error is None and not self._choices:
             self._fail("server_error", "The model gave no answer.")
         return b"".join([*out, *self._closing()])
 
-    def fail(self, code: str, message: str, *, type: str = "server_error") -> bytes:
+    def fail(self, code: str, message: str) -> bytes:
         """The last events, when something other than the upstream's own end ends the stream."""
         if self._closed:
             return b""
         begun = b"" if self._started else self.start()
-        self._fail(code, message, type)
+        self._break_off(code, message)
         return b"".join([begun, *self._closing()])
 
     def cancel(self) -> bytes:
@@ -178,42 +167,21 @@ class ResponsesStream:
         """The object up to here: `final` once the stream is closed, before that with the items as far as they are."""
         return self.final if self._closed else self._so_far()
 
-    @property
-    def estimated_completion_tokens(self) -> int:
-        """How many tokens the text delivered so far is likely to be."""
-        return -(-sum(item.chars for item in self._output) // CHARS_PER_TOKEN)
+    def _written_chars(self) -> int:
+        return sum(item.chars for item in self._output)
 
-    def _rest(self) -> bytes:
-        try:
-            return self._treat(self._parser.close())
-        except EventTooLarge:
-            self._fail("server_error", "The upstream provider sent an event that is too large.")
-            return b""
-
-    def _all_finished(self) -> bool:
-        choices = self._choices.values()
-        return bool(choices) and all(choice.finish_reason is not None for choice in choices)
+    def _break_off(self, code: str, message: str) -> None:
+        self.done = True
+        self._fail(code, message)
 
     def _fail(self, code: str, message: str, type: str = "server_error") -> None:
-        self.done = True
         self.error = {"code": code, "message": message, "type": type}
 
     def _fail_as(self, error: object, data: bytes) -> None:
-        """The upstream says in its stream that it failed: an untrusted one's words are replaced."""
+        """The upstream says in its stream that it failed."""
         self.upstream_error = data[:LOGGED_BYTES]
-        status = status_of(error)
-        if self._sanitise:
-            shown = errors.sanitised_plain(status)
-        elif self._hides_errors:
-            shown = errors.sanitised_strict(errors.client_status(status))
-        else:
-            shown = error if isinstance(error, dict) else {"message": error}
-        code = shown.get("code")
-        self._fail(
-            code if isinstance(code, str) and code else f"http_{status}",
-            str(shown.get("message") or "The upstream provider failed."),
-            str(shown.get("type") or "server_error"),
-        )
+        self.done = True
+        self._fail(**disclose(self._disclosure, None, error).response_error)
 
     def _closing(self) -> list[bytes]:
         if self.error is not None:

@@ -2,9 +2,11 @@ import json
 
 import pytest
 
+from dwctl.protocols import forms
 from dwctl.protocols.assembly import replay as chat_replay
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.openresponses import resource
+from dwctl.protocols.openresponses.events import Events
 from dwctl.protocols.openresponses.replay import replay
 from dwctl.protocols.openresponses.stream import ResponsesStream
 from dwctl.protocols.usage import TokenUsage
@@ -29,8 +31,9 @@ from tests.protocols.streams import (
 )
 
 
-def make(**options):
-    return ResponsesStream(skeleton(), **{"now": lambda: 107, **options})
+def make(*, strict=True, trusted=False, sanitise=False, **options):
+    disclosure = Disclosure(strict, trusted, sanitise)
+    return ResponsesStream(skeleton(), disclosure=disclosure, **{"now": lambda: 107, **options})
 
 
 def run(stream, **options):
@@ -68,7 +71,7 @@ def test_a_text_comes_in_the_published_order():
     ]
     assert "".join(e.get("delta", "") for e in events) == "Hello there friend"
     assert events[0]["response"] == skeleton()
-    assert stream.usage == TokenUsage(9, 3, 12)
+    assert stream.settle() == TokenUsage(9, 3, 12)
     assert (stream.final["completed_at"], stream.final["status"]) == (107, "completed")
 
 
@@ -90,7 +93,7 @@ def test_events_name_their_place():
 )  # fmt: skip
 def test_a_stream_ends_with_the_object_that_a_blocking_call_gets(name):
     body = COMPLETIONS[name]
-    stream, _ = run(chat_replay(body, Endpoint.CHAT, usage_wanted=True))
+    stream, _ = run(chat_replay(body, forms.CHAT, usage_wanted=True))
     assert stream.final == resource.from_chat(skeleton(), body, completed_at=107)
 
 
@@ -245,7 +248,10 @@ def test_an_upstream_that_dies_makes_a_failed_response_that_keeps_what_was_said(
     final = transformer.final
     assert (final["status"], final["completed_at"]) == ("failed", None)
     assert final["error"] == transformer.error
-    assert final["error"]["code"] == "server_error"
+    too_large = stream == CUT["too large"][0]
+    assert final["error"]["code"] == (
+        "upstream_response_too_large" if too_large else "server_error"
+    )
     said = [part["text"] for item in final["output"] for part in item["content"]]
     assert said == ([text] if text else [])
     assert all(item["status"] == "incomplete" for item in final["output"])
@@ -308,23 +314,7 @@ def test_portions_do_not_matter(stream):
     for parts in portions(stream, 15):
         transformer, out = drive(lambda: make(max_event_bytes=1000), parts)
         assert out == expected
-        assert (transformer.final, transformer.usage) == (whole.final, whole.usage)
-
-
-def test_a_queued_call_says_so_between_created_and_in_progress():
-    stream = make()
-    out = stream.created("queued") + stream.queued() + stream.in_progress()
-    out += stream.feed(sse(hello())) + stream.finish()
-    events = events_of(out)
-    assert types(events)[:3] == ["created", "queued", "in_progress"]
-    assert [e["response"]["status"] for e in events[:3]] == ["queued", "queued", "in_progress"]
-
-
-def test_the_numbers_go_on_where_another_process_has_begun():
-    stream = make(sequence_number=2)
-    events = events_of(stream.in_progress() + stream.feed(sse(hello())) + stream.finish())
-    assert events[0]["sequence_number"] == 2
-    assert stream.sequence_number == 2 + len(events)
+        assert (transformer.final, transformer.settle()) == (whole.final, whole.settle())
 
 
 def test_a_call_can_be_failed_from_outside():
@@ -367,7 +357,7 @@ def test_the_end_waits_until_it_is_asked_for():
 
 def test_delivered_tokens_are_estimated_from_the_text():
     chunks = [chunk({"reasoning": "abcd"}), chunk({"content": "abcde"}), call_delta(0, "a", "f", "{}")]  # fmt: skip
-    assert drive(make, sse(chunks))[0].estimated_completion_tokens == 3
+    assert drive(make, sse(chunks))[0].settle().completion_tokens == 3
 
 
 @pytest.mark.parametrize("body", COMPLETIONS.values(), ids=COMPLETIONS)
@@ -387,10 +377,13 @@ def test_a_replay_of_a_text_is_the_stream_with_one_delta():
 
 def test_a_replay_can_go_on_where_a_queued_stream_stands():
     response = resource.from_chat(skeleton(), COMPLETIONS["text"], completed_at=107)
-    stream = make()
-    out = stream.created("queued") + stream.queued()
-    out += replay(response, sequence_number=stream.sequence_number, created=False)
-    assert types(events_of(out))[:3] == ["created", "queued", "in_progress"]
+    begun = Events()
+    out = begun.created(response, "queued") + begun.queued(response)
+    out += replay(response, sequence_number=begun.sequence_number, created=False)
+    events = events_of(out)
+    assert types(events)[:3] == ["created", "queued", "in_progress"]
+    assert [e["response"]["status"] for e in events[:3]] == ["queued", "queued", "in_progress"]
+    assert [e["sequence_number"] for e in events] == list(range(len(events)))
 
 
 def test_a_replay_takes_items_and_parts_of_other_kinds():
