@@ -15,7 +15,7 @@ from gevent.queue import Queue
 
 from dwctl.ai import relay
 from dwctl.ai.calls import Answer, Call
-from dwctl.ai.outcomes import tracking_of
+from dwctl.ai.outcomes import opening_of
 from dwctl.ai.treatments import Treatment, skeleton_of
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def answer(gateway: Gateway, call: Call, treatment: Treatment) -> Answer:
 
 def _open(gateway: Gateway, call: Call) -> None:
     """Raises DatabaseAway: an id that nobody could fetch, from a process that may die, is no answer."""
-    record = tracking_of(call).opening("processing") | {"repeatable": not call.stream}
-    gateway.recorder.enqueue(record)
+    gateway.recorder.enqueue(opening_of(call, "processing", repeatable=not call.stream))
     call.opened = call.opened_in_database = True
 
 

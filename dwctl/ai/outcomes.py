@@ -13,7 +13,7 @@ import orjson
 
 from dwctl.ai.admission import pricing_purpose
 from dwctl.ai.calls import Call, Headers, Tier
-from dwctl.analytics.records import Tracking, text_of, timestamp
+from dwctl.analytics.records import Opening, Record, file_of, text_of, timestamp
 from dwctl.billing import tariffs
 from dwctl.catalog.routing import SYSTEM
 from dwctl.protocols.usage import TokenUsage
@@ -48,43 +48,50 @@ class Outcome:
         return self.failure is None
 
 
-def tracking_of(call: Call) -> Tracking:
+def opening_of(call: Call, state: str, *, repeatable: bool = False) -> Opening:
     """The rows that stand for this call in the queue's tables. Needs an admitted call."""
-    assert call.key is not None
-    assert call.alias is not None
-    window, window_s = call.window
-    return Tracking(
-        id=call.id,
-        at=call.created_at,
-        owner=str(call.key.owner_id),
-        api_key_id=call.key.id,
-        path=call.path,
-        model=call.alias,
-        tier=call.tier.value,
-        window=window,
-        window_s=window_s,
-        daemon_id=call.daemon_id,
-        request_body=text_of(call.incoming.body),
-        request_size=len(call.incoming.body),
-    )
+    return Opening(**_opening_part(call), state=state, repeatable=repeatable or None)
 
 
-def record_of(call: Call, outcome: Outcome) -> dict[str, Any]:
+def record_of(call: Call, outcome: Outcome) -> Record:
     """The whole record of a call that is over: tracking row, log row, charge."""
     ended = time.time()
     record = _log_part(call, outcome, ended) | _charge_part(call, outcome)
     # A queued call has its row already, and must end there even where nobody may serve it.
     if call.track and call.key is not None and (call.serving is not None or call.queued):
         record |= _tracking_part(call, outcome)
-    return record
+    return Record(**record)
+
+
+def _opening_part(call: Call) -> dict[str, Any]:
+    assert call.key is not None
+    assert call.alias is not None
+    window, window_s = call.window
+    owner = str(call.key.owner_id)
+    return {
+        "id": call.id,
+        "at": timestamp(call.created_at),
+        "file_id": file_of(owner, call.created_at),
+        "owner": owner,
+        "api_key_id": call.key.id,
+        "path": call.path,
+        "model": call.alias,
+        "request_body": text_of(call.incoming.body),
+        "request_size": len(call.incoming.body),
+        "tier": call.tier.value,
+        "sla": window,
+        "expires_at": timestamp(call.created_at + window_s),
+        "daemon_id": call.daemon_id,
+    }
 
 
 def _tracking_part(call: Call, outcome: Outcome) -> dict[str, Any]:
-    part = tracking_of(call).opening("completed" if outcome.succeeded else "failed")
+    part = _opening_part(call)
     stored = text_of(outcome.body if outcome.stored is None else outcome.stored)
     failure = None if outcome.failure is None else orjson.dumps(outcome.failure).decode()
     part |= {
         "track": True,
+        "state": "completed" if outcome.succeeded else "failed",
         "opened": call.opened,
         "queued": call.queued,
         "notify": call.queued or call.background,

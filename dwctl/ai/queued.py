@@ -18,7 +18,7 @@ from dwctl.ai import stored
 from dwctl.ai.calls import Answer, Call
 from dwctl.ai.held import Waiter
 from dwctl.ai.in_progress import CallerLeft, Flight, Interrupted
-from dwctl.ai.outcomes import tracking_of
+from dwctl.ai.outcomes import opening_of
 from dwctl.ai.treatments import Treatment, skeleton_of
 from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError, Unavailable
@@ -70,7 +70,7 @@ def answer(gateway: Gateway, call: Call, treatment: Treatment) -> Answer:
 
 def enqueue(gateway: Gateway, call: Call) -> None:
     """Make the call a pending row. Raises DatabaseAway: then there is none."""
-    gateway.recorder.enqueue(tracking_of(call).opening("pending"))
+    gateway.recorder.enqueue(opening_of(call, "pending"))
     call.over = True
 
 

@@ -14,8 +14,9 @@ import orjson
 
 from dwctl.ai.calls import Answer, Call, Headers
 from dwctl.ai.in_progress import CallerLeft, Cancelled, Drained, Flight, Interrupted
-from dwctl.ai.outcomes import Outcome, record_of, tracking_of
+from dwctl.ai.outcomes import Outcome, opening_of, record_of
 from dwctl.ai.treatments import Complete, StreamTreatment, Treatment, usage_of_stream
+from dwctl.analytics.records import Kept
 from dwctl.protocols import errors as wire
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.upstream import headers as upstream_headers
@@ -98,8 +99,8 @@ def open_row(gateway: Gateway, call: Call) -> None:
     if not call.track or call.opened or call.over:
         return
     call.opened = True
-    record = tracking_of(call).opening("processing")
-    call.opened_in_database = gateway.recorder.open(record)
+    kept = gateway.recorder.open(opening_of(call, "processing"))
+    call.opened_in_database = kept is Kept.COMMITTED
 
 
 def finish(gateway: Gateway, call: Call, outcome: Outcome) -> None:

@@ -29,7 +29,7 @@ from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError
 from dwctl.protocols.chat import Endpoint
 from dwctl.queue import leases, retry
-from dwctl.queue.leases import Job
+from dwctl.queue.leases import GivenBack, Job
 from dwctl.web.errors import openai_error
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class Claims:
         if self._doubtful:
             # The commit of the last claim was not heard of: they may be ours, and nobody runs them.
             with self._gateway.connections.transaction() as connection:
-                leases.give_back(connection, me, self._doubtful)
+                leases.give_back(connection, me, self._doubtful, why=GivenBack.DRAINED)
             self._doubtful = []
         with self._gateway.connections.transaction() as connection:
             jobs = leases.claim(
@@ -161,7 +161,7 @@ class Claims:
             return
         outcome = relay.run(self._gateway, call, treatment, flight)
         if outcome.error_code == "drained":
-            self._give_back(job)
+            self._give_back(job, GivenBack.DRAINED)
         elif (wait_s := self._wait_before_retry(job, outcome)) is not None:
             self._retry(job, wait_s)
         else:
@@ -217,14 +217,14 @@ class Claims:
         with self._gateway.connections.transaction() as connection:
             leases.retry_later(connection, self._gateway.registration.id, job.id, wait_s)
 
-    def _give_back(self, job: Job) -> None:
+    def _give_back(self, job: Job, why: GivenBack) -> None:
         with self._gateway.connections.transaction() as connection:
-            leases.give_back(connection, self._gateway.registration.id, [job.id])
+            leases.give_back(connection, self._gateway.registration.id, [job.id], why=why)
 
     def _return_when_possible(self, job: Job) -> None:
         while True:
             try:
-                self._give_back(job)
+                self._give_back(job, GivenBack.UNSETTLED)
                 return
             except (DatabaseAway, psycopg.Error):
                 gevent.sleep(_AFTER_FAULT_S)
