@@ -235,13 +235,15 @@ class Recorder:
 
     open_after: a blocking call that lasts longer gets its tracking row before it is answered.
     progress_interval: how often a stream leaves word of what it has delivered, for the case that its process dies.
-    database_wait: how long a caller waits for its record before the record goes to the spool.
+    database_wait: how long a caller waits for its record before the record goes to the spool; longer for one of many megabytes.
+    queue_size, queue_bytes: how many records wait, and how large they are together, before calls are made to wait or refused.
     """
 
     open_after: Duration = 1.0
     progress_interval: Duration = 5.0
     database_wait: Duration = 1.0
     queue_size: int = 10_000
+    queue_bytes: int = 128 * 1024 * 1024
     group_size: int = 256
     spool_dir: str | None = None
 
@@ -252,6 +254,8 @@ class Retention:
 
     responses_days: int = 30
     log_days: int = 90
+    rollups_days: int = 400
+    files_days: int = 60
 
 
 @dataclass(frozen=True)
@@ -605,7 +609,9 @@ def _check(settings: Settings) -> None:
             and settings.auth.security.cors.allow_credentials
         ),
         "recorder.queue_size: must be at least 1": settings.recorder.queue_size >= 1,
+        "recorder.queue_bytes: must be at least 1 MiB": settings.recorder.queue_bytes >= 1 << 20,
         "recorder.group_size: must be at least 1": settings.recorder.group_size >= 1,
+        "recorder.database_wait: must be at least 100ms": settings.recorder.database_wait >= 0.1,
         "daemons.dead_after: must be at least four times daemons.heartbeat": settings.daemons.dead_after
         >= 4 * settings.daemons.heartbeat,
     }
