@@ -2,11 +2,13 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# A module's processes and database serve its tests one after another: modules, not tests, are shared out.
+BOTH_CORES := -n 2 --dist loadscope
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run dev test lint fix types layers check migration migrate pin need-python
+.PHONY: help setup run dev tools test lint fix types layers check migration migrate pin need-python
 
 help:  ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,8 +18,8 @@ help:  ## print this
 run: setup  ## start everything with a demo model, on a database of its own
 	$(BIN)/dwctl up --demo
 
-test: .venv/.ready-dev  ## run the tests; args="-k name" passes options to pytest
-	$(BIN)/python -m pytest $(args)
+test: .venv/.ready-dev  ## run the tests on two cores; args="-k name" passes options to pytest
+	$(BIN)/python -m pytest $(BOTH_CORES) $(args)
 
 # The environment: .venv/.ready and .venv/.ready-dev are as new as what they were made from.
 
@@ -43,6 +45,8 @@ need-python:
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) comes without its venv module: install it (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
 
 # Work on the code
+
+tools: .venv/.ready-dev  ## the tools for tests and checks, without running any
 
 dev: .venv/.ready-dev  ## start web, worker and database, without the demo
 	$(BIN)/dwctl up

@@ -24,8 +24,9 @@ from dwctl.db import psycopg_url
 from dwctl.local.postgres import EmbeddedPostgres
 from tests import loopback
 from tests.cast import Cast
+from tests.fake_upstream import SECRET as UPSTREAM_SECRET
 from tests.fake_upstream import FakeUpstream
-from tests.gateway import Gateway
+from tests.gateway import UPSTREAM_KEY, Gateway
 from tests.processes import Service
 
 loopback.install()
@@ -145,7 +146,7 @@ def service(environ: dict[str, str], cast: Cast, upstream: FakeUpstream) -> Iter
 
 
 @pytest.fixture(scope="module")
-def seeded(
+def stage(
     service: Service, upstream: FakeUpstream, cast: Cast, database_url: str
 ) -> Iterator[Gateway]:
     """The service with an endpoint on the fake upstream, ready for models and accounts (tests/gateway.py)."""
@@ -153,3 +154,21 @@ def seeded(
     gateway = Gateway(service, upstream, cast, database_url)
     yield gateway
     gateway.close()
+
+
+@pytest.fixture(scope="module")
+def seeded(stage: Gateway) -> Gateway:
+    """The stage, by the name that most modules with one web process use."""
+    return stage
+
+
+@pytest.fixture(scope="module")
+def nothing_fell_over(stage: Gateway) -> Iterator[None]:
+    """Whatever a module does to the gateway, nothing falls over inside, and no secret comes into the log."""
+    yield
+    for web in stage.service.webs:
+        printed = web.output()
+        assert "Traceback" not in printed, printed[-5000:]
+        assert "unexpected error" not in printed, printed[-5000:]
+        for secret in (stage.alice.key, UPSTREAM_KEY, UPSTREAM_SECRET):
+            assert secret not in printed

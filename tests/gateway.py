@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from types import SimpleNamespace
@@ -29,7 +29,13 @@ EVERYONE = UUID(int=0)
 HELLO = [{"role": "user", "content": "Hello"}]
 PRICE = ("0.001", "0.002")
 """What priced models cost: input, output."""
+UNKNOWN = "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47"
+"""An id that no call has. Fixed: what parametrises a test must be the same in every test process."""
 UPSTREAM_KEY = "sk-ours-at-the-upstream"
+REALTIME, BATCH, FLEX = ("0.001", "0.002"), ("0.0005", "0.001"), ("0.0001", "0.0002")
+"""Prices for one token (input, output) that every model of `Stage.flexible` has: BATCH in the window 24h, FLEX in 1h."""
+TERMINAL = ("completed", "failed", "canceled")
+_OPTIONS = frozenset({"by", "url", "headers", "timeout"})
 
 Json = dict[str, Any]
 
@@ -54,7 +60,10 @@ class Account:
 
 
 class Gateway:
-    """The service under test, seen by an operator (`admin`, `model`, `account`), a caller (`post`, `get`) and an auditor (`left`)."""
+    """The service under test, seen by an operator (`admin`, `model`, `account`), a caller (`post`, `get`) and an auditor (`left`).
+
+    What waits for a worker is spoken of by response id: `respond`, `converse`, `shown`, `over`, `of`.
+    """
 
     def __init__(
         self, service: Service, upstream: FakeUpstream, cast: Cast, database_url: str
@@ -71,9 +80,10 @@ class Gateway:
         self._models: dict[str, str] = dict(known)
         self.alice = self.account()
 
-    def reconnect(self) -> None:
-        """Look at the database through a new connection: for tests that stop it."""
+    def reconnect(self, database_url: str | None = None) -> None:
+        """Look at the database through a new connection, at that address if it has changed: for tests that stop it."""
         self._sql.close()
+        self._database_url = database_url or self._database_url
         self._sql = self._connect()
 
     def _connect(self) -> psycopg.Connection[Any]:
@@ -144,6 +154,16 @@ class Gateway:
                 self.wait_for_model(alias)
         return alias
 
+    def flexible(self, name: str, **more: Any) -> str:
+        """The alias of a model with a price for each purpose."""
+        alias = more.pop("alias", name)
+        tariffs = [
+            tariff(*REALTIME),
+            tariff(*BATCH, api_key_purpose="batch", completion_window="24h"),
+            tariff(*FLEX, api_key_purpose="batch", completion_window="1h"),
+        ]
+        return self.model(name, alias=alias, price=None, tariffs=tariffs, **more)
+
     def model_id(self, alias: str) -> str:
         return self._models[alias]
 
@@ -213,6 +233,42 @@ class Gateway:
             body["stream"] = True
         return self.post("/chat/completions", body, **more)
 
+    def respond(self, model: str, said: str = "Hello", **more: Any) -> requests.Response:
+        """POST /responses; transport options (`by`, `url`, `headers`, `timeout`) beside members of the body."""
+        options = {name: more.pop(name) for name in _OPTIONS & more.keys()}
+        if more.get("stream"):
+            options["stream"] = True
+        return self.post("/responses", {"model": model, "input": said, **more}, **options)
+
+    def converse(self, model: str, said: str = "Hello", **more: Any) -> requests.Response:
+        """POST /chat/completions, in the same way."""
+        options = {name: more.pop(name) for name in _OPTIONS & more.keys()}
+        if more.get("stream"):
+            options["stream"] = True
+        messages = [{"role": "user", "content": said}]
+        return self.post(
+            "/chat/completions", {"model": model, "messages": messages, **more}, **options
+        )
+
+    def shown(self, response_id: str, **more: Any) -> Json:
+        """GET /responses/{id}, which must be there."""
+        answer = self.get(f"/responses/{response_id}", **more)
+        assert answer.status_code == 200, answer.text
+        body: Json = answer.json()
+        return body
+
+    def cancel(self, response_id: str, **more: Any) -> requests.Response:
+        return self.post(f"/responses/{response_id}/cancel", b"", **more)
+
+    def delete(
+        self, response_id: str, *, by: Account | None = None, url: str | None = None
+    ) -> requests.Response:
+        return requests.delete(
+            f"{url or self.url}/ai/v1/responses/{response_id}",
+            headers=(by or self.alice).authorization,
+            timeout=20,
+        )
+
     # --- the auditor
 
     def all(self, statement: str, *values: Any) -> list[Any]:
@@ -243,6 +299,43 @@ class Gateway:
             charges=found("credits_transactions", "source_id"),
         )
 
+    def state(self, response_id: str) -> str | None:
+        """Of its row; None where there is none."""
+        rows = self.all(
+            "SELECT state FROM fusillade.requests WHERE id = %s", request_id(response_id)
+        )
+        return rows[0].state if rows else None
+
+    def over(self, response_id: str, timeout_s: float = 20) -> Json:
+        """The response, once it is in none of the states of waiting and running."""
+        eventually(lambda: self.state(response_id) in TERMINAL, timeout_s)
+        return self.shown(response_id)
+
+    def begun(self, response_id: str) -> None:
+        """Wait until it is being worked on."""
+        eventually(lambda: self.state(response_id) == "processing")
+
+    def sent(self, said: str) -> list[Json]:
+        """What the upstream has been asked with that text in it."""
+        return [seen for seen in self.upstream.seen() if said in seen["raw"]]
+
+    def charges(self, response_id: str) -> list[Decimal]:
+        return [charge.amount for charge in self.left(request_id(response_id)).charges]
+
+    def of(self, response_id: str) -> SimpleNamespace:
+        """Rows of a response: see `left`."""
+        return self.left(request_id(response_id))
+
+    def execute(self, statement: str, *values: Any) -> None:
+        """By hand, as an operator in a console."""
+        self._sql.execute(statement, values)  # type: ignore[arg-type]
+
+    def leases(self) -> list[Any]:
+        """Requests and calls that somebody is said to be working on."""
+        return self.all(
+            "SELECT id FROM fusillade.inflight UNION ALL SELECT id FROM fusillade.open_calls"
+        )
+
     def log_of(self, answer: requests.Response | str | UUID) -> Any:
         """Its one log row, some time soon: that of a refusal is written after the answer."""
         logs = eventually(lambda: self.left(answer).logs)
@@ -270,6 +363,11 @@ class Gateway:
             "FROM credits_transactions GROUP BY user_id) l USING (user_id) "
             "WHERE coalesce(b.balance, 0) <> coalesce(l.total, 0)"
         )
+
+
+def cost(price: tuple[str, str], input: int = 9, output: int = 3) -> Decimal:
+    """What the fake upstream's usual usage costs."""
+    return Decimal(price[0]) * input + Decimal(price[1]) * output
 
 
 def unique(prefix: str) -> str:
@@ -320,3 +418,63 @@ def assert_openai_error(answer: requests.Response, status: int, code: str | None
     if code is not None:
         assert error["code"] == code, error
     return error
+
+
+def request_id(response_id: str) -> UUID:
+    return UUID(response_id.removeprefix("resp_"))
+
+
+def marker() -> str:
+    """A text that is in no other request."""
+    return f"mark-{uuid.uuid4().hex[:12]}"
+
+
+class Held:
+    """A call that waits for its answer in a thread of its own."""
+
+    def __init__(self, call: Callable[[], requests.Response]) -> None:
+        self._outcome: Any = None
+        self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
+        self._thread.start()
+
+    def _run(self, call: Callable[[], requests.Response]) -> None:
+        try:
+            self._outcome = call()
+        except requests.RequestException as error:
+            self._outcome = error
+
+    @property
+    def waiting(self) -> bool:
+        return self._thread.is_alive()
+
+    def answer(self, timeout_s: float = 20) -> requests.Response:
+        outcome = self.ended(timeout_s)
+        assert isinstance(outcome, requests.Response), outcome
+        return outcome
+
+    def ended(self, timeout_s: float = 20) -> Any:
+        """The answer, or what went wrong with the connection."""
+        self._thread.join(timeout_s)
+        assert not self._thread.is_alive(), "still waiting for an answer"
+        return self._outcome
+
+
+def frames(stream: bytes) -> list[str]:
+    """The kinds of a stream's frames in order: an event's type, `chunk`, `comment` or `[DONE]`."""
+    found = []
+    for frame in stream.decode().split("\n\n"):
+        if frame.startswith(":"):
+            found.append("comment")
+        elif frame.startswith("event: "):
+            found.append(frame.partition("\n")[0].removeprefix("event: "))
+        elif frame == "data: [DONE]":
+            found.append("[DONE]")
+        elif frame:
+            found.append("chunk")
+    return found
+
+
+def without_comments(stream: bytes) -> bytes:
+    return b"".join(
+        frame + b"\n\n" for frame in stream.split(b"\n\n") if frame and not frame.startswith(b":")
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,14 +18,34 @@ from typing import Any
 import requests
 
 ROOT = Path(__file__).resolve().parent.parent
+
+IMPATIENT = {
+    "DWCTL_BACKGROUND_SERVICES__BATCH_DAEMON__BACKOFF_MS": "50",
+    "DWCTL_BACKGROUND_SERVICES__BATCH_DAEMON__MAX_BACKOFF_MS": "100",
+    "DWCTL_BACKGROUND_SERVICES__BATCH_DAEMON__CLAIM_INTERVAL_MS": "200",
+}
+"""Workers that try again after about 50 ms."""
+HEARTBEAT_S, DEAD_AFTER_S = 0.5, 3.0
+QUICK = IMPATIENT | {
+    "DWCTL_DAEMONS__HEARTBEAT": f"{HEARTBEAT_S}s",
+    "DWCTL_DAEMONS__DEAD_AFTER": f"{DEAD_AFTER_S}s",
+    "DWCTL_SHUTDOWN__GRACE": "8s",
+}
+"""Processes that notice each other's death within a few seconds, and end within a few."""
 GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now.
+
+    Chosen below the ports that the system gives to whoever connects, and at random: several test processes choose at once, and what one of
+    them has found free must still be so when its gunicorn listens.
+    """
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def eventually(check: Callable[[], Any], timeout_s: float = 15, every_s: float = 0.02) -> Any:
@@ -141,6 +163,11 @@ class Service:
         self.webs.append(process)
         process.wait_ready("/readyz")
         return process
+
+    def worker(self) -> Process:
+        """One that lives; started if there is none."""
+        self.workers = [worker for worker in self.workers if worker.lives]
+        return self.workers[0] if self.workers else self.start_worker()
 
     def start_worker(self, **more: str) -> Process:
         """One more worker process; ready when this returns."""

@@ -25,7 +25,7 @@ def environ(environ: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture
-def victim(seeded: Gateway, service: Service) -> Iterator[Process]:
+def victim(stage: Gateway, service: Service) -> Iterator[Process]:
     """A second web process; a worker looks after the dead."""
     if not service.workers:
         service.start_worker()
@@ -44,12 +44,12 @@ def states(gateway: Gateway, owner: object) -> dict[str, int]:
 
 
 def test_what_was_answered_before_the_kill_is_charged_once_and_nothing_stays_in_progress(
-    victim: Process, seeded: Gateway
+    victim: Process, stage: Gateway
 ) -> None:
-    seeded.upstream.reset()
-    account = seeded.account("1000")
+    stage.upstream.reset()
+    account = stage.account("1000")
     quick, hanging, streaming = (
-        seeded.model(name) for name in ("slow-20", "hang", "chunks-20+hang-stream")
+        stage.model(name) for name in ("slow-20", "hang", "chunks-20+hang-stream")
     )
     answered: list[str] = []
     ids_of_streams: list[str] = []
@@ -78,35 +78,35 @@ def test_what_was_answered_before_the_kill_is_charged_once_and_nothing_stays_in_
     for thread in threads:
         thread.start()
     eventually(lambda: len(answered) > 40)
-    eventually(lambda: len(seeded.all("SELECT FROM fusillade.open_calls")) >= 2)
+    eventually(lambda: len(stage.all("SELECT FROM fusillade.open_calls")) >= 2)
     victim.kill()
     for thread in threads:
         thread.join(30)
     killed_at = time.monotonic()
 
-    charges = seeded.all(
+    charges = stage.all(
         "SELECT source_id, count(*) AS n, min(amount) AS amount FROM credits_transactions WHERE source_id = ANY (%s) GROUP BY 1",
         answered,
     )
     assert {row.source_id: row.n for row in charges} == dict.fromkeys(answered, 1)
     assert {row.amount for row in charges} == {Decimal("0.015")}
-    eventually(lambda: "processing" not in states(seeded, account.id), 20)
+    eventually(lambda: "processing" not in states(stage, account.id), 20)
     assert time.monotonic() - killed_at < 20
-    found = states(seeded, account.id)
+    found = states(stage, account.id)
     assert found["completed"] >= len(answered)
     assert found["failed"] >= 2
     for id in ids_of_streams[-1:]:
-        assert seeded.get(f"/responses/resp_{id}", by=account).json()["status"] in (
+        assert stage.get(f"/responses/resp_{id}", by=account).json()["status"] in (
             "failed",
             "completed",
         )
-    interrupted = seeded.all(
+    interrupted = stage.all(
         "SELECT r.error FROM fusillade.requests r JOIN fusillade.batches b USING (id) WHERE b.created_by = %s AND r.state = 'failed'",
         str(account.id),
     )
     assert all("Interrupted" in row.error for row in interrupted)
-    assert not seeded.unbalanced()
-    logs = seeded.one(
+    assert not stage.unbalanced()
+    logs = stage.one(
         "SELECT count(*) AS n, count(DISTINCT request_id) AS ids FROM http_analytics WHERE user_id = %s",
         account.id,
     )
@@ -114,24 +114,24 @@ def test_what_was_answered_before_the_kill_is_charged_once_and_nothing_stays_in_
 
 
 def test_a_background_call_whose_process_was_killed_is_run_once_more(
-    victim: Process, seeded: Gateway
+    victim: Process, stage: Gateway
 ) -> None:
-    seeded.upstream.reset()
-    account, model = seeded.account(), seeded.model("hold")
+    stage.upstream.reset()
+    account, model = stage.account(), stage.model("hold")
     body = {"model": model, "input": "Hello", "background": True}
-    answer = seeded.post("/responses", body, by=account, url=victim.url)
+    answer = stage.post("/responses", body, by=account, url=victim.url)
     assert answer.status_code == 202
     id = answer.json()["id"]
-    seeded.upstream.wait_active(1)
+    stage.upstream.wait_active(1)
     victim.kill()
     # The first try is gone with its process; the worker begins a second one.
-    seeded.upstream.wait_total(2, timeout_s=20)
-    seeded.upstream.release()
+    stage.upstream.wait_total(2, timeout_s=20)
+    stage.upstream.release()
     done: Any = eventually(
         lambda: (
-            (r := seeded.get(f"/responses/{id}", by=account).json())["status"] == "completed" and r
+            (r := stage.get(f"/responses/{id}", by=account).json())["status"] == "completed" and r
         )
     )
     assert done["output"][0]["content"][0]["text"] == "Hello there friend"
-    assert len(seeded.left(id.removeprefix("resp_")).charges) == 1
-    assert seeded.balance(account.id) == 1000 - Decimal("0.015")
+    assert len(stage.left(id.removeprefix("resp_")).charges) == 1
+    assert stage.balance(account.id) == 1000 - Decimal("0.015")

@@ -131,22 +131,22 @@ def back(gateway: Gateway, web: Process) -> None:
 
 
 def test_twenty_seconds_without_a_database(
-    server: EmbeddedPostgres, seeded: Gateway, service: Service
+    server: EmbeddedPostgres, stage: Gateway, service: Service
 ) -> None:
-    seeded.upstream.reset()
+    stage.upstream.reset()
     stays = service.webs[0]
     killed, terminated = service.start_web(), service.start_web()
     service.start_worker()
-    free = seeded.model("slow-10", price=None)
-    priced, lasting = seeded.model("ok"), seeded.model("hold")
-    account = seeded.account("1000")
-    before = seeded.chat(priced, by=account)
+    free = stage.model("slow-10", price=None)
+    priced, lasting = stage.model("ok"), stage.model("hold")
+    account = stage.account("1000")
+    before = stage.chat(priced, by=account)
     assert before.ok
-    stranger = seeded.account()
+    stranger = stage.account()
 
     loads = [Load(web, account, (free, priced), callers=3) for web in (stays, killed, terminated)]
     with ThreadPoolExecutor(1) as pool:
-        across = pool.submit(seeded.chat, lasting, by=account, timeout=60)
+        across = pool.submit(stage.chat, lasting, by=account, timeout=60)
         for load in loads:
             load.goes_on()
         server.stop()
@@ -154,17 +154,17 @@ def test_twenty_seconds_without_a_database(
 
         for load in loads:
             load.goes_on()
-        in_the_gap = seeded.chat(free, by=account)
+        in_the_gap = stage.chat(free, by=account)
         assert in_the_gap.status_code == 200
         for id in (before.headers["x-request-id"], in_the_gap.headers["x-request-id"]):
-            answer = seeded.get(f"/responses/resp_{id}", by=account)
+            answer = stage.get(f"/responses/resp_{id}", by=account)
             assert_openai_error(answer, 503)
             assert int(answer.headers["retry-after"]) > 0
         flex = {"model": free, "input": "x", "service_tier": "flex"}
-        assert_openai_error(seeded.post("/responses", flex, by=account), 503)
+        assert_openai_error(stage.post("/responses", flex, by=account), 503)
         nobody = {"Authorization": "Bearer sk-nobody-knows"}
-        assert_openai_error(seeded.chat(free, headers=nobody), 503)
-        assert seeded.get("/models", by=account).ok
+        assert_openai_error(stage.chat(free, headers=nobody), 503)
+        assert stage.get("/models", by=account).ok
         assert requests.get(stays.url + "/healthz", timeout=10).ok
         assert requests.get(stays.url + "/readyz", timeout=20).status_code == 503
 
@@ -178,9 +178,9 @@ def test_twenty_seconds_without_a_database(
         loads[0].goes_on()
 
         server.start()
-        back(seeded, stays)
+        back(stage, stays)
         loads[0].goes_on()
-        seeded.upstream.release()
+        stage.upstream.release()
         assert across.result().status_code == 200
     loads[0].stop()
     service.webs.remove(killed)
@@ -190,10 +190,10 @@ def test_twenty_seconds_without_a_database(
     assert all(len(load.answered) > 20 for load in loads)
     assert loads[0].refused == []
     eventually(lambda: not spooled(service), 30)
-    assert_everything_is_recorded(seeded, answered, free, across.result())
-    assert_only_the_dead_were_declared_dead(seeded, stays, service.workers[0])
-    assert seeded.chat(priced, by=stranger).ok
-    assert seeded.get(f"/responses/resp_{answered[0]}", by=account).ok
+    assert_everything_is_recorded(stage, answered, free, across.result())
+    assert_only_the_dead_were_declared_dead(stage, stays, service.workers[0])
+    assert stage.chat(priced, by=stranger).ok
+    assert stage.get(f"/responses/resp_{answered[0]}", by=account).ok
 
 
 def assert_everything_is_recorded(
@@ -233,9 +233,9 @@ def assert_only_the_dead_were_declared_dead(
 
 
 def test_a_database_that_is_killed_in_the_middle_of_commits(
-    server: EmbeddedPostgres, seeded: Gateway, service: Service
+    server: EmbeddedPostgres, stage: Gateway, service: Service
 ) -> None:
-    account, model = seeded.account("1000"), seeded.model("ok")
+    account, model = stage.account("1000"), stage.model("ok")
     load = Load(service.webs[0], account, (model,), callers=6)
     load.goes_on(30)
     pid = server.pid
@@ -243,11 +243,11 @@ def test_a_database_that_is_killed_in_the_middle_of_commits(
     os.kill(pid, signal.SIGKILL)
     load.goes_on(10)
     server.start()
-    back(seeded, service.webs[0])
+    back(stage, service.webs[0])
     load.goes_on(10)
     load.stop()
     eventually(lambda: not spooled(service), 30)
-    assert_recorded_once(seeded, load.answered, CHARGE)
+    assert_recorded_once(stage, load.answered, CHARGE)
     # Nothing else was charged, but what this account's callers have seen: an answer for each entry.
-    assert seeded.balance(account.id) == 1000 - CHARGE * len(load.answered)
-    assert not seeded.unbalanced()
+    assert stage.balance(account.id) == 1000 - CHARGE * len(load.answered)
+    assert not stage.unbalanced()

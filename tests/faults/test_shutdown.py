@@ -15,7 +15,7 @@ from tests.processes import Service, eventually
 
 
 @pytest.fixture
-def web(seeded: Gateway, service: Service) -> Any:
+def web(stage: Gateway, service: Service) -> Any:
     """A web process to be ended; the module's own stays."""
     process = service.start_web()
     yield process
@@ -24,30 +24,30 @@ def web(seeded: Gateway, service: Service) -> Any:
 
 
 def test_calls_under_way_are_answered_and_idle_connections_are_not_waited_for(
-    web: Any, seeded: Gateway
+    web: Any, stage: Gateway
 ) -> None:
-    seeded.upstream.reset()
+    stage.upstream.reset()
     pids = web.worker_pids()
-    model, streaming = seeded.model("hold"), seeded.model("hold-stream")
+    model, streaming = stage.model("hold"), stage.model("hold-stream")
     answers: dict[str, requests.Response] = {}
     chunks: list[Any] = []
 
     def block() -> None:
-        answers["blocking"] = seeded.chat(model, url=web.url)
+        answers["blocking"] = stage.chat(model, url=web.url)
 
     def stream() -> None:
-        answers["stream"] = seeded.chat(streaming, url=web.url, stream=True)
+        answers["stream"] = stage.chat(streaming, url=web.url, stream=True)
         chunks.extend(events(answers["stream"]))
 
     threads = [threading.Thread(target=call) for call in (block, stream)]
     for thread in threads:
         thread.start()
-    seeded.upstream.wait_active(2)
+    stage.upstream.wait_active(2)
     with requests.Session() as browser, socket.create_connection(("127.0.0.1", web.port)):
         assert browser.get(web.url + "/healthz", timeout=10).ok
         web.terminate()
         eventually(lambda: not _accepts(web.port))
-        seeded.upstream.release()
+        stage.upstream.release()
         for thread in threads:
             thread.join(20)
         assert answers["blocking"].status_code == 200
@@ -55,34 +55,34 @@ def test_calls_under_way_are_answered_and_idle_connections_are_not_waited_for(
         # All four would keep their connection; waiting for them would take the whole grace.
         assert web.wait(10) == 0
     # It has said goodbye: nobody waits for its next beat.
-    (row,) = seeded.all("SELECT status FROM fusillade.daemons WHERE pid = ANY (%s)", pids)
+    (row,) = stage.all("SELECT status FROM fusillade.daemons WHERE pid = ANY (%s)", pids)
     assert row.status == "dead"
     for answer in answers.values():
-        left = seeded.left(answer)
+        left = stage.left(answer)
         assert left.request.state == "completed"
         assert len(left.logs) == len(left.charges) == 1
 
 
 def test_calls_that_outlast_the_grace_are_told_and_written_down(
-    seeded: Gateway, service: Service
+    stage: Gateway, service: Service
 ) -> None:
-    seeded.upstream.reset()
+    stage.upstream.reset()
     web = service.start_web(DWCTL_SHUTDOWN__GRACE="7s")
-    model, streaming = seeded.model("hang"), seeded.model("chunks-20+hang-stream")
+    model, streaming = stage.model("hang"), stage.model("chunks-20+hang-stream")
     answers: dict[str, requests.Response] = {}
     chunks: list[Any] = []
 
     def block() -> None:
-        answers["blocking"] = seeded.chat(model, url=web.url)
+        answers["blocking"] = stage.chat(model, url=web.url)
 
     def stream() -> None:
-        answers["stream"] = seeded.chat(streaming, url=web.url, stream=True)
+        answers["stream"] = stage.chat(streaming, url=web.url, stream=True)
         chunks.extend(events(answers["stream"]))
 
     threads = [threading.Thread(target=call) for call in (block, stream)]
     for thread in threads:
         thread.start()
-    seeded.upstream.wait_active(2)
+    stage.upstream.wait_active(2)
     eventually(lambda: "stream" in answers)
     service.webs.remove(web)
     web.terminate()
@@ -93,18 +93,18 @@ def test_calls_that_outlast_the_grace_are_told_and_written_down(
     assert chunks[-1] == "[DONE]"
     assert chunks[-2]["error"]["code"] == "interrupted"
     for answer in answers.values():
-        left = seeded.left(answer)
+        left = stage.left(answer)
         assert left.request.state == "failed"
         assert left.logs[0].error_code == "drained"
-    assert seeded.left(answers["blocking"]).charges == []
+    assert stage.left(answers["blocking"]).charges == []
     # What the stream had delivered was delivered.
-    assert seeded.left(answers["stream"]).logs[0].usage_source == "estimated"
-    assert len(seeded.left(answers["stream"]).charges) == 1
+    assert stage.left(answers["stream"]).logs[0].usage_source == "estimated"
+    assert len(stage.left(answers["stream"]).charges) == 1
     web.stop()
 
 
-def test_under_load_nothing_that_was_answered_is_lost(web: Any, seeded: Gateway) -> None:
-    model, account = seeded.model("slow-20"), seeded.account()
+def test_under_load_nothing_that_was_answered_is_lost(web: Any, stage: Gateway) -> None:
+    model, account = stage.model("slow-20"), stage.account()
     answered: list[str] = []
     stop = time.monotonic() + 10
 
@@ -131,16 +131,16 @@ def test_under_load_nothing_that_was_answered_is_lost(web: Any, seeded: Gateway)
     for thread in threads:
         thread.join(20)
     assert web.wait(20) == 0
-    rows = seeded.all(
+    rows = stage.all(
         "SELECT source_id, count(*) AS n FROM credits_transactions WHERE source_id = ANY (%s) GROUP BY 1",
         answered,
     )
     assert {row.source_id: row.n for row in rows} == dict.fromkeys(answered, 1)
-    assert not seeded.all(
+    assert not stage.all(
         "SELECT id FROM fusillade.requests r JOIN fusillade.batches b USING (id) WHERE created_by = %s AND state <> 'completed'",
         str(account.id),
     )
-    assert not seeded.unbalanced()
+    assert not stage.unbalanced()
 
 
 def _accepts(port: int) -> bool:

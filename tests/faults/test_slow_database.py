@@ -20,77 +20,77 @@ def spooled(service: Service) -> list[Path]:
 
 
 def test_calls_are_answered_while_a_table_is_locked(
-    seeded: Gateway, service: Service, database_url: str
+    stage: Gateway, service: Service, database_url: str
 ) -> None:
-    account, model = seeded.account("1000"), seeded.model("ok")
-    seeded.chat(model, by=account)
+    account, model = stage.account("1000"), stage.model("ok")
+    stage.chat(model, by=account)
     with psycopg.connect(database_url) as blocking:
         blocking.execute("LOCK TABLE credits_transactions IN ACCESS EXCLUSIVE MODE")
         began = time.monotonic()
         with ThreadPoolExecutor(12) as pool:
-            answers = list(pool.map(lambda _: seeded.chat(model, by=account), range(12)))
+            answers = list(pool.map(lambda _: stage.chat(model, by=account), range(12)))
         # One wait of a second for the first of them, none for those who come when it is known.
         assert time.monotonic() - began < 10
         assert {answer.status_code for answer in answers} == {200}
         assert spooled(service)
-        missing = seeded.get(f"/responses/{answers[0].json()['id']}", by=account)
+        missing = stage.get(f"/responses/{answers[0].json()['id']}", by=account)
         assert_openai_error(missing, 503)
     eventually(lambda: not spooled(service), 30)
     for answer in answers:
-        left = seeded.left(answer)
+        left = stage.left(answer)
         assert (left.request.state, len(left.logs)) == ("completed", 1)
         assert [charge.amount for charge in left.charges] == [CHARGE]
-    assert seeded.balance(account.id) == 1000 - 13 * CHARGE
-    assert not seeded.unbalanced()
+    assert stage.balance(account.id) == 1000 - 13 * CHARGE
+    assert not stage.unbalanced()
 
 
-def test_a_short_lock_is_waited_for(seeded: Gateway, service: Service, database_url: str) -> None:
-    account, model = seeded.account("1000"), seeded.model("ok")
+def test_a_short_lock_is_waited_for(stage: Gateway, service: Service, database_url: str) -> None:
+    account, model = stage.account("1000"), stage.model("ok")
     with ThreadPoolExecutor(12) as pool, psycopg.connect(database_url) as blocking:
         blocking.execute("LOCK TABLE credits_transactions IN ACCESS EXCLUSIVE MODE")
-        calls = [pool.submit(seeded.chat, model, by=account) for _ in range(12)]
+        calls = [pool.submit(stage.chat, model, by=account) for _ in range(12)]
         blocking.execute("SELECT pg_sleep(0.3)")
         blocking.rollback()
         answers = [call.result() for call in calls]
-    assert {len(seeded.left(answer).charges) for answer in answers} == {1}
+    assert {len(stage.left(answer).charges) for answer in answers} == {1}
     assert not spooled(service)
 
 
 def test_a_call_that_cannot_be_priced_does_not_take_others_along(
-    seeded: Gateway, service: Service
+    stage: Gateway, service: Service
 ) -> None:
-    account = seeded.account("1000")
-    good = seeded.model("ok")
+    account = stage.account("1000")
+    good = stage.model("ok")
     # 2,147,483,647 tokens at this price are more than the ledger can hold.
-    bad = seeded.model("usage-2147483647-1", price=("999999", "0"))
+    bad = stage.model("usage-2147483647-1", price=("999999", "0"))
     with ThreadPoolExecutor(13) as pool:
         models = [good] * 6 + [bad] + [good] * 6
-        answers = list(pool.map(lambda model: seeded.chat(model, by=account), models))
+        answers = list(pool.map(lambda model: stage.chat(model, by=account), models))
     assert {answer.status_code for answer in answers} == {200}
     for answer in answers[:6] + answers[7:]:
-        assert [charge.amount for charge in seeded.left(answer).charges] == [CHARGE]
+        assert [charge.amount for charge in stage.left(answer).charges] == [CHARGE]
     folder = Path(service.environ["DWCTL_RECORDER__SPOOL_DIR"])
     (aside,) = folder.glob("*rejected.jsonl")
     assert answers[6].headers["x-request-id"] in aside.read_text()
     assert "record set aside" in service.webs[0].output()
-    assert seeded.balance(account.id) == 1000 - 12 * CHARGE
-    assert len(seeded.left(seeded.chat(good, by=account)).charges) == 1
+    assert stage.balance(account.id) == 1000 - 12 * CHARGE
+    assert len(stage.left(stage.chat(good, by=account)).charges) == 1
 
 
-def test_every_connection_is_dropped_under_load(seeded: Gateway, service: Service) -> None:
-    account, model = seeded.account("1000"), seeded.model("slow-20")
+def test_every_connection_is_dropped_under_load(stage: Gateway, service: Service) -> None:
+    account, model = stage.account("1000"), stage.model("slow-20")
     with ThreadPoolExecutor(8) as pool:
         calls = []
         for _ in range(5):
-            calls += [pool.submit(seeded.chat, model, by=account) for _ in range(16)]
+            calls += [pool.submit(stage.chat, model, by=account) for _ in range(16)]
             time.sleep(0.05)
-            seeded.all(
+            stage.all(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND application_name = 'dwctl'"
             )
         answers = [call.result() for call in calls]
     assert {answer.status_code for answer in answers} == {200}
     eventually(lambda: not spooled(service), 30)
-    assert {len(seeded.left(answer).charges) for answer in answers} == {1}
-    assert seeded.balance(account.id) == 1000 - 80 * CHARGE
-    assert not seeded.unbalanced()
+    assert {len(stage.left(answer).charges) for answer in answers} == {1}
+    assert stage.balance(account.id) == 1000 - 80 * CHARGE
+    assert not stage.unbalanced()

@@ -7,15 +7,14 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.gateway import assert_openai_error
-from tests.lifecycle.stage import Json, Stage
+from tests.gateway import Gateway, Json, assert_openai_error
 
 MODES = ["open", "strict"]
 TIERS = ["priority", "flex"]
 
 
 @pytest.fixture(params=MODES)
-def url(stage: Stage, request: pytest.FixtureRequest) -> str:
+def url(stage: Gateway, request: pytest.FixtureRequest) -> str:
     return stage.service.webs[MODES.index(request.param)].url
 
 
@@ -88,7 +87,7 @@ WRONG: list[tuple[Json, str]] = [
 
 @pytest.mark.parametrize(("wrong", "param"), WRONG, ids=[f"{n}-{p}" for n, (_, p) in enumerate(WRONG)])  # fmt: skip
 def test_a_wrong_response_request_names_the_field(
-    stage: Stage, url: str, wrong: Json, param: str
+    stage: Gateway, url: str, wrong: Json, param: str
 ) -> None:
     for tier in TIERS:
         body = {"model": stage.flexible("plain"), "input": "Hello", "service_tier": tier, **wrong}
@@ -97,7 +96,7 @@ def test_a_wrong_response_request_names_the_field(
         assert error["type"] == "invalid_request_error"
 
 
-def test_a_previous_response_is_refused_by_name_and_never_ignored(stage: Stage, url: str) -> None:
+def test_a_previous_response_is_refused_by_name_and_never_ignored(stage: Gateway, url: str) -> None:
     """Until conversations are continued on the server."""
     first = stage.respond(stage.flexible("plain"), url=url).json()
     answer = stage.respond(stage.flexible("plain"), previous_response_id=first["id"], url=url)
@@ -109,7 +108,7 @@ def test_a_previous_response_is_refused_by_name_and_never_ignored(stage: Stage, 
 
 @pytest.mark.parametrize("missing", ["model", "input"])
 @pytest.mark.parametrize("tier", TIERS)
-def test_a_missing_member_is_named(stage: Stage, url: str, missing: str, tier: str) -> None:
+def test_a_missing_member_is_named(stage: Gateway, url: str, missing: str, tier: str) -> None:
     body = {"model": stage.flexible("plain"), "input": "Hello", "service_tier": tier}
     del body[missing]
     error = assert_openai_error(stage.post("/responses", body, url=url), 400)
@@ -124,20 +123,20 @@ def test_a_missing_member_is_named(stage: Stage, url: str, missing: str, tier: s
     ids=["empty", "half", "list", "text", "null", "number", "no text", "cut", "NaN", "deep list", "deep object"],
 )  # fmt: skip
 @pytest.mark.parametrize("path", ["/responses", "/chat/completions", "/embeddings"])
-def test_what_is_no_json_object_is_refused(stage: Stage, url: str, path: str, raw: bytes) -> None:
+def test_what_is_no_json_object_is_refused(stage: Gateway, url: str, path: str, raw: bytes) -> None:
     assert_openai_error(stage.post(path, raw, url=url), 400)
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\x00b", "a\nb", "x" * 5000, "../../etc", "é" * 200])
 @pytest.mark.parametrize("tier", TIERS)
-def test_a_strange_model_name_is_no_model(stage: Stage, url: str, name: str, tier: str) -> None:
+def test_a_strange_model_name_is_no_model(stage: Gateway, url: str, name: str, tier: str) -> None:
     answer = stage.respond(name, service_tier=tier, url=url)
     assert answer.status_code in (400, 404), answer.text
     assert_openai_error(answer, answer.status_code)
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_odd_texts_survive_unharmed(stage: Stage, url: str, tier: str) -> None:
+def test_odd_texts_survive_unharmed(stage: Gateway, url: str, tier: str) -> None:
     """NUL, lone surrogates and numbers that no float holds are the caller's business."""
     model = stage.flexible("echo")
     raw = (
@@ -154,7 +153,7 @@ def test_odd_texts_survive_unharmed(stage: Stage, url: str, tier: str) -> None:
     assert orjson.loads(left.template.body)["input"] == "a\x00b \U0001f600 \u2028"
 
 
-def test_a_refused_request_leaves_no_row(stage: Stage, url: str) -> None:
+def test_a_refused_request_leaves_no_row(stage: Gateway, url: str) -> None:
     before = len(stage.all("SELECT FROM fusillade.requests"))
     for wrong, _ in WRONG[:5]:
         stage.post("/responses", {"model": stage.flexible("plain"), "input": "a", **wrong}, url=url)
@@ -162,11 +161,11 @@ def test_a_refused_request_leaves_no_row(stage: Stage, url: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/responses/x/cancel/more", "/nothing", "/responses/x/y"])
-def test_an_unknown_path_is_404(stage: Stage, url: str, path: str) -> None:
+def test_an_unknown_path_is_404(stage: Gateway, url: str, path: str) -> None:
     assert_openai_error(stage.post(path, {}, url=url), 404)
 
 
-def test_strict_answers_show_the_alias(stage: Stage) -> None:
+def test_strict_answers_show_the_alias(stage: Gateway) -> None:
     """And our id, but for text completions."""
     url = stage.service.webs[MODES.index("strict")].url
     model = stage.flexible("plain", alias="plain+renamed")
@@ -183,7 +182,7 @@ def test_strict_answers_show_the_alias(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("mode", [{"background": True}, {"service_tier": "flex"}])
-def test_what_somebody_else_tracks_has_no_row_here(stage: Stage, url: str, mode: Json) -> None:
+def test_what_somebody_else_tracks_has_no_row_here(stage: Gateway, url: str, mode: Json) -> None:
     """The header says that a row is there already: the call is answered at once, and leaves none."""
     before = len(stage.all("SELECT FROM fusillade.requests"))
     foreign = {"X-Fusillade-Request-Id": "7d3c9b1e-58a4-4f0a-9b0f-1d2e3c4b5a69"}

@@ -15,15 +15,12 @@ import orjson
 import pytest
 
 from tests.cast import Cast
-from tests.fake_upstream import FakeUpstream
-from tests.gateway import assert_openai_error
-from tests.lifecycle.conftest import environ_of
-from tests.lifecycle.stage import (
+from tests.gateway import (
     REALTIME,
+    Gateway,
     Held,
     Json,
-    Stage,
-    clone_of,
+    assert_openai_error,
     cost,
     frames,
     marker,
@@ -42,18 +39,8 @@ COMPLETE = """
 
 
 @pytest.fixture(scope="module")
-def database_url(cluster: str, template: str) -> Iterator[str]:
-    yield from clone_of(cluster, template)
-
-
-@pytest.fixture(scope="module")
-def cast(database_url: str) -> Cast:
-    return Cast.create(database_url)
-
-
-@pytest.fixture(scope="module")
-def environ(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return environ_of(database_url, tmp_path_factory.mktemp("spool")) | {
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    return environ | {
         "DWCTL_RESPONSES__KEEPALIVE": f"{KEEPALIVE_S}s",
         "DWCTL_RESPONSES__HELD_MAX_PER_OWNER": str(AT_MOST),
     }
@@ -67,21 +54,12 @@ def service(environ: dict[str, str], cast: Cast) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module")
-def stage(
-    service: Service, upstream: FakeUpstream, cast: Cast, database_url: str
-) -> Iterator[Stage]:
-    made = Stage(service, upstream, cast, database_url)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def model(stage: Stage) -> str:
+def model(stage: Gateway) -> str:
     return stage.flexible("plain")
 
 
 @pytest.fixture(autouse=True)
-def nobody_waits(stage: Stage) -> Iterator[None]:
+def nobody_waits(stage: Gateway) -> Iterator[None]:
     yield
     stage.execute("DELETE FROM fusillade.requests WHERE state = 'pending'")
 
@@ -89,7 +67,7 @@ def nobody_waits(stage: Stage) -> Iterator[None]:
 class Caller:
     """A connection on which one request was sent, to see each byte when it comes."""
 
-    def __init__(self, stage: Stage, path: str, body: Json) -> None:
+    def __init__(self, stage: Gateway, path: str, body: Json) -> None:
         host, _, port = stage.url.removeprefix("http://").partition(":")
         raw = orjson.dumps(body)
         self._socket = socket.create_connection((host, int(port)), timeout=10)
@@ -121,7 +99,7 @@ class Caller:
         self._socket.close()
 
 
-def waiting(stage: Stage, body: Json) -> str:
+def waiting(stage: Gateway, body: Json) -> str:
     """The id of the pending request that was made of a body with a marked text."""
     text = body.get("input") or body["messages"][0]["content"]
     rows = eventually(
@@ -146,7 +124,7 @@ def flex_chat(model: str, **more: Any) -> Json:
 # --- kept alive
 
 
-def test_white_space_keeps_a_held_response_alive(stage: Stage, model: str) -> None:
+def test_white_space_keeps_a_held_response_alive(stage: Gateway, model: str) -> None:
     body = flex(model)
     with closing(Caller(stage, "/responses", body)) as caller:
         id = waiting(stage, body)
@@ -165,7 +143,7 @@ def test_white_space_keeps_a_held_response_alive(stage: Stage, model: str) -> No
     assert stage.shown(id) == response
 
 
-def test_an_object_after_white_space_carries_its_failure(stage: Stage, model: str) -> None:
+def test_an_object_after_white_space_carries_its_failure(stage: Gateway, model: str) -> None:
     body = flex(model)
     held = Held(lambda: stage.post("/responses", body))
     id = waiting(stage, body)
@@ -182,7 +160,9 @@ def test_an_object_after_white_space_carries_its_failure(stage: Stage, model: st
     assert stage.shown(id) == answer.json()
 
 
-def test_an_object_after_white_space_tells_of_a_row_that_is_gone(stage: Stage, model: str) -> None:
+def test_an_object_after_white_space_tells_of_a_row_that_is_gone(
+    stage: Gateway, model: str
+) -> None:
     body = flex(model)
     held = Held(lambda: stage.post("/responses", body))
     id = waiting(stage, body)
@@ -196,7 +176,7 @@ def test_an_object_after_white_space_tells_of_a_row_that_is_gone(stage: Stage, m
 
 
 @pytest.mark.parametrize("path", ["/responses", "/chat/completions"])
-def test_comments_keep_a_held_stream_alive(stage: Stage, model: str, path: str) -> None:
+def test_comments_keep_a_held_stream_alive(stage: Gateway, model: str, path: str) -> None:
     body = (flex if path == "/responses" else flex_chat)(model, stream=True)
     with closing(Caller(stage, path, body)) as caller:
         id = waiting(stage, body)
@@ -209,7 +189,7 @@ def test_comments_keep_a_held_stream_alive(stage: Stage, model: str, path: str) 
     assert kinds[-1] == "[DONE]"
 
 
-def test_nothing_is_said_early_to_a_held_chat_caller(stage: Stage, model: str) -> None:
+def test_nothing_is_said_early_to_a_held_chat_caller(stage: Gateway, model: str) -> None:
     """Its answer has a status that is known at the end only."""
     body = flex_chat(model)
     with closing(Caller(stage, "/chat/completions", body)) as caller:
@@ -223,7 +203,7 @@ def test_nothing_is_said_early_to_a_held_chat_caller(stage: Stage, model: str) -
 # --- how many
 
 
-def test_an_account_has_only_so_many_held_calls(stage: Stage, model: str) -> None:
+def test_an_account_has_only_so_many_held_calls(stage: Gateway, model: str) -> None:
     bodies = [flex(model) for _ in range(AT_MOST)]
     held = [Held(lambda body=body: stage.post("/responses", body)) for body in bodies]
     ids = [waiting(stage, body) for body in bodies]
@@ -257,7 +237,7 @@ def test_an_account_has_only_so_many_held_calls(stage: Stage, model: str) -> Non
 @pytest.mark.parametrize("path", ["/responses", "/chat/completions"])
 @pytest.mark.parametrize("wait_s", [0.0, KEEPALIVE_S * 1.5], ids=["at once", "later"])
 def test_a_request_whose_caller_leaves_is_cancelled(
-    stage: Stage, model: str, path: str, stream: bool, wait_s: float
+    stage: Gateway, model: str, path: str, stream: bool, wait_s: float
 ) -> None:
     body = (flex if path == "/responses" else flex_chat)(model, stream=stream)
     with closing(Caller(stage, path, body)) as caller:
@@ -268,7 +248,7 @@ def test_a_request_whose_caller_leaves_is_cancelled(
     eventually(lambda: stage.state(id) == "canceled", 5)
 
 
-def test_a_background_request_whose_caller_leaves_goes_on(stage: Stage, model: str) -> None:
+def test_a_background_request_whose_caller_leaves_goes_on(stage: Gateway, model: str) -> None:
     body = flex(model, background=True, stream=True)
     with closing(Caller(stage, "/responses", body)) as caller:
         id = waiting(stage, body)
@@ -277,7 +257,7 @@ def test_a_background_request_whose_caller_leaves_goes_on(stage: Stage, model: s
     assert stage.state(id) == "pending"
 
 
-def test_a_realtime_stream_in_the_background_outlives_its_caller(stage: Stage) -> None:
+def test_a_realtime_stream_in_the_background_outlives_its_caller(stage: Gateway) -> None:
     """What it said after its caller had left is stored and billed as well."""
     body = {"model": stage.flexible("chunks-8+gap-100"), "input": marker(), "background": True, "stream": True}  # fmt: skip
     with closing(Caller(stage, "/responses", body)) as caller:
@@ -294,7 +274,7 @@ def test_a_realtime_stream_in_the_background_outlives_its_caller(stage: Stage) -
 
 
 @pytest.fixture
-def ending(stage: Stage) -> Iterator[Process]:
+def ending(stage: Gateway) -> Iterator[Process]:
     """A second web process, to be ended."""
     process = stage.service.start_web()
     yield process
@@ -303,7 +283,7 @@ def ending(stage: Stage) -> Iterator[Process]:
 
 
 def test_held_callers_are_told_at_sigterm_and_their_requests_run_on(
-    stage: Stage, model: str, ending: Process
+    stage: Gateway, model: str, ending: Process
 ) -> None:
     def hold(path: str, body: Json) -> tuple[Held, str]:
         stream = bool(body.get("stream"))
@@ -336,7 +316,7 @@ def test_held_callers_are_told_at_sigterm_and_their_requests_run_on(
         assert len(stage.charges(id)) == 1
 
 
-def test_requests_of_a_web_process_that_was_killed_run_on(stage: Stage, ending: Process) -> None:
+def test_requests_of_a_web_process_that_was_killed_run_on(stage: Gateway, ending: Process) -> None:
     if not stage.service.workers:
         stage.service.start_worker()
     model = stage.flexible("hold")

@@ -9,8 +9,18 @@ import orjson
 import pytest
 import requests
 
-from tests.gateway import assert_openai_error, tariff
-from tests.lifecycle.stage import BATCH, FLEX, REALTIME, Json, Stage, cost, frames, without_comments
+from tests.gateway import (
+    BATCH,
+    FLEX,
+    REALTIME,
+    Gateway,
+    Json,
+    assert_openai_error,
+    cost,
+    frames,
+    tariff,
+    without_comments,
+)
 from tests.protocols.openresponses.schema import check_response, events_of
 
 TIERS = (None, "auto", "default", "priority", "flex")
@@ -28,7 +38,7 @@ ITEM_EVENTS = [
 
 
 @pytest.fixture(scope="module")
-def model(stage: Stage) -> str:
+def model(stage: Gateway) -> str:
     return stage.flexible("plain")
 
 
@@ -40,7 +50,7 @@ def body_of(endpoint: str, model: str, **more: Any) -> Json:
 
 
 def assert_rows(
-    stage: Stage, id: str, *, tier: str | None, endpoint: str, body: Json, output: int = 3
+    stage: Gateway, id: str, *, tier: str | None, endpoint: str, body: Json, output: int = 3
 ) -> None:
     """One completed row, one log row, one charge at the tier's price."""
     left = stage.of(id)
@@ -65,7 +75,9 @@ def assert_rows(
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_a_blocking_response_is_the_one_object(stage: Stage, model: str, tier: str | None) -> None:
+def test_a_blocking_response_is_the_one_object(
+    stage: Gateway, model: str, tier: str | None
+) -> None:
     body = body_of("/responses", model, service_tier=tier)
     answer = stage.post("/responses", body)
     assert answer.status_code == 200, answer.text
@@ -85,7 +97,7 @@ def test_a_blocking_response_is_the_one_object(stage: Stage, model: str, tier: s
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_a_streamed_response_ends_with_the_object_that_get_shows(
-    stage: Stage, model: str, tier: str | None
+    stage: Gateway, model: str, tier: str | None
 ) -> None:
     body = body_of("/responses", model, service_tier=tier, stream=True)
     answer = stage.post("/responses", body)
@@ -109,7 +121,7 @@ def test_a_streamed_response_ends_with_the_object_that_get_shows(
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_a_background_response_is_accepted_and_completes(
-    stage: Stage, model: str, tier: str | None
+    stage: Gateway, model: str, tier: str | None
 ) -> None:
     body = body_of("/responses", model, service_tier=tier, background=True)
     answer = stage.post("/responses", body)
@@ -132,7 +144,7 @@ def test_a_background_response_is_accepted_and_completes(
 
 
 @pytest.mark.parametrize("tier", ["priority", "flex"])
-def test_a_background_stream_streams(stage: Stage, model: str, tier: str) -> None:
+def test_a_background_stream_streams(stage: Gateway, model: str, tier: str) -> None:
     body = body_of("/responses", model, service_tier=tier, background=True, stream=True)
     answer = stage.post("/responses", body)
     assert answer.status_code == 200, answer.text
@@ -144,7 +156,7 @@ def test_a_background_stream_streams(stage: Stage, model: str, tier: str) -> Non
 
 
 @pytest.mark.parametrize("tier", ["priority", "flex"])
-def test_get_shows_a_background_response_as_it_was_accepted(stage: Stage, tier: str) -> None:
+def test_get_shows_a_background_response_as_it_was_accepted(stage: Gateway, tier: str) -> None:
     """Until it ends only its status changes."""
     model = stage.flexible("hold")
     for more in ({}, {"service_tier": tier}):
@@ -164,7 +176,7 @@ def test_get_shows_a_background_response_as_it_was_accepted(stage: Stage, tier: 
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_a_blocking_chat_completion_can_be_fetched_as_a_response(
-    stage: Stage, model: str, tier: str | None
+    stage: Gateway, model: str, tier: str | None
 ) -> None:
     body = body_of("/chat/completions", model, service_tier=tier)
     answer = stage.post("/chat/completions", body)
@@ -185,7 +197,7 @@ def test_a_blocking_chat_completion_can_be_fetched_as_a_response(
 @pytest.mark.parametrize("usage", [None, {"include_usage": True}])
 @pytest.mark.parametrize("tier", ["priority", "flex"])
 def test_a_streamed_chat_completion_ends_with_done(
-    stage: Stage, model: str, tier: str, usage: Json | None
+    stage: Gateway, model: str, tier: str, usage: Json | None
 ) -> None:
     body = body_of("/chat/completions", model, service_tier=tier, stream=True, stream_options=usage)
     answer = stage.post("/chat/completions", body)
@@ -210,7 +222,7 @@ def test_a_streamed_chat_completion_ends_with_done(
 
 
 @pytest.mark.parametrize("tier", ["priority", "flex"])
-def test_embeddings_answer_in_one_piece(stage: Stage, model: str, tier: str) -> None:
+def test_embeddings_answer_in_one_piece(stage: Gateway, model: str, tier: str) -> None:
     body = body_of("/embeddings", model, service_tier=tier)
     answer = stage.post("/embeddings", body)
     assert answer.status_code == 200, answer.text
@@ -221,7 +233,7 @@ def test_embeddings_answer_in_one_piece(stage: Stage, model: str, tier: str) -> 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_legacy_completions_are_realtime(stage: Stage, model: str, stream: bool) -> None:
+def test_legacy_completions_are_realtime(stage: Gateway, model: str, stream: bool) -> None:
     body = body_of("/completions", model, stream=stream)
     answer = stage.post("/completions", body)
     assert answer.status_code == 200, answer.text
@@ -239,7 +251,7 @@ def test_legacy_completions_are_realtime(stage: Stage, model: str, stream: bool)
 @pytest.mark.parametrize("tier", [None, "flex"])
 @pytest.mark.parametrize("endpoint", [e for e in ENDPOINTS if e != "/responses"])
 def test_background_is_for_responses_only(
-    stage: Stage, model: str, endpoint: str, tier: str | None
+    stage: Gateway, model: str, endpoint: str, tier: str | None
 ) -> None:
     body = body_of(endpoint, model, background=True, service_tier=tier)
     error = assert_openai_error(stage.post(endpoint, body), 400)
@@ -248,7 +260,7 @@ def test_background_is_for_responses_only(
 
 @pytest.mark.parametrize("tier", ["turbo", "batch", "scale", "background", ""])
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_an_unknown_tier_is_refused(stage: Stage, model: str, endpoint: str, tier: str) -> None:
+def test_an_unknown_tier_is_refused(stage: Gateway, model: str, endpoint: str, tier: str) -> None:
     answer = stage.post(endpoint, body_of(endpoint, model, service_tier=tier))
     assert assert_openai_error(answer, 400)["param"] == "service_tier"
 
@@ -267,7 +279,7 @@ def test_an_unknown_tier_is_refused(stage: Stage, model: str, endpoint: str, tie
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(
-    stage: Stage, model: str, endpoint: str, wrong: Json, param: str
+    stage: Gateway, model: str, endpoint: str, wrong: Json, param: str
 ) -> None:
     before = len(stage.all("SELECT FROM fusillade.requests"))
     error = assert_openai_error(stage.post(endpoint, body_of(endpoint, model, **wrong)), 400)
@@ -278,7 +290,7 @@ def test_what_is_not_supported_is_refused_by_name(
 @pytest.mark.parametrize(
     "mode", [{"service_tier": "flex"}, {"background": True}, {"service_tier": "flex", "stream": True}]
 )  # fmt: skip
-def test_what_nobody_may_run_is_refused_before_it_is_accepted(stage: Stage, mode: Json) -> None:
+def test_what_nobody_may_run_is_refused_before_it_is_accepted(stage: Gateway, mode: Json) -> None:
     model, closed = stage.flexible("plain"), stage.flexible("closed", everyone=False)
     eventually_known = stage.flexible("known-after-closed")
     assert eventually_known
@@ -299,7 +311,7 @@ def test_what_nobody_may_run_is_refused_before_it_is_accepted(stage: Stage, mode
     ids=["realtime, not that of another window", "of its window"],
 )
 def test_flex_costs_the_most_fitting_price(
-    stage: Stage, window: str, price: tuple[str, str]
+    stage: Gateway, window: str, price: tuple[str, str]
 ) -> None:
     of_batches = tariff(*BATCH, api_key_purpose="batch", completion_window=window)
     model = stage.model("plain", price=None, tariffs=[tariff(*REALTIME), of_batches])
@@ -308,7 +320,7 @@ def test_flex_costs_the_most_fitting_price(
     assert stage.charges(answer.json()["id"]) == [cost(price)]
 
 
-def test_balances_are_the_sum_of_their_ledger(stage: Stage) -> None:
+def test_balances_are_the_sum_of_their_ledger(stage: Gateway) -> None:
     assert stage.unbalanced() == []
 
 

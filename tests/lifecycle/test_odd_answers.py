@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.lifecycle.stage import FLEX, REALTIME, TERMINAL, Stage, cost
+from tests.gateway import FLEX, REALTIME, TERMINAL, Gateway, cost
 from tests.processes import eventually
 
 ERROR = rb'{"error":{"message":"a\u0000b","type":"t\u0000","code":"c\u0000","param":"p\u0000"}}'
@@ -61,7 +61,7 @@ def nul() -> Iterator[str]:
 @pytest.mark.parametrize("path", ["/responses", "/chat/completions"])
 @pytest.mark.parametrize("name", ["answers", "refuses"])
 def test_nul_in_an_answer_loses_no_record(
-    stage: Stage, nul: str, name: str, path: str, tier: str, stream: bool
+    stage: Gateway, nul: str, name: str, path: str, tier: str, stream: bool
 ) -> None:
     model = stage.flexible(name, alias=f"{name}+nul", endpoint=stage.endpoint(nul))
     call = stage.respond if path == "/responses" else stage.converse

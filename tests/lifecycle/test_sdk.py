@@ -11,8 +11,7 @@ from openai import OpenAI
 from openai.types.responses import Response
 from pydantic import BaseModel
 
-from tests.gateway import Account
-from tests.lifecycle.stage import FLEX, REALTIME, Stage, cost, marker
+from tests.gateway import FLEX, REALTIME, Account, Gateway, cost, marker
 from tests.processes import eventually
 
 TIERS = ["priority", "flex"]
@@ -40,12 +39,12 @@ class City(BaseModel):
 
 
 @pytest.fixture(scope="module")
-def openai_client(stage: Stage) -> Iterator[OpenAI]:
+def openai_client(stage: Gateway) -> Iterator[OpenAI]:
     with client_of(stage, stage.alice) as client:
         yield client
 
 
-def client_of(stage: Stage, account: Account) -> OpenAI:
+def client_of(stage: Gateway, account: Account) -> OpenAI:
     return OpenAI(base_url=f"{stage.url}/ai/v1", api_key=account.key, max_retries=0, timeout=20)
 
 
@@ -63,7 +62,7 @@ def until_over(client: OpenAI, response: Response) -> Response:
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_create_gives_the_output_text(stage: Stage, openai_client: OpenAI, tier: str) -> None:
+def test_create_gives_the_output_text(stage: Gateway, openai_client: OpenAI, tier: str) -> None:
     made = openai_client.responses.create(
         model=stage.flexible("plain"),
         input="Hello",
@@ -88,7 +87,7 @@ def test_create_gives_the_output_text(stage: Stage, openai_client: OpenAI, tier:
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("background", [False, True])
 def test_create_with_stream_gives_events(
-    stage: Stage, openai_client: OpenAI, tier: str, background: bool
+    stage: Gateway, openai_client: OpenAI, tier: str, background: bool
 ) -> None:
     stream = openai_client.responses.create(
         model=stage.flexible("chunks-5"),
@@ -108,7 +107,7 @@ def test_create_with_stream_gives_events(
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_the_stream_helper_puts_the_response_together(
-    stage: Stage, openai_client: OpenAI, tier: str
+    stage: Gateway, openai_client: OpenAI, tier: str
 ) -> None:
     model = stage.flexible("chunks-5")
     with openai_client.responses.stream(model=model, input="Hello", service_tier=tier) as stream:
@@ -120,7 +119,7 @@ def test_the_stream_helper_puts_the_response_together(
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_parse_gives_structured_output(stage: Stage, openai_client: OpenAI, tier: str) -> None:
+def test_parse_gives_structured_output(stage: Gateway, openai_client: OpenAI, tier: str) -> None:
     parsed = openai_client.responses.parse(
         model=stage.flexible("echo"),
         input='{"name": "Oslo", "people": 717710}',
@@ -137,7 +136,7 @@ def test_parse_gives_structured_output(stage: Stage, openai_client: OpenAI, tier
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_the_stream_helper_parses_structured_output(
-    stage: Stage, openai_client: OpenAI, tier: str
+    stage: Gateway, openai_client: OpenAI, tier: str
 ) -> None:
     with openai_client.responses.stream(
         model=stage.flexible("echo"),
@@ -152,7 +151,7 @@ def test_the_stream_helper_parses_structured_output(
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("tier", TIERS)
 def test_a_function_is_called_and_its_result_answered(
-    stage: Stage, openai_client: OpenAI, tier: str, stream: bool
+    stage: Gateway, openai_client: OpenAI, tier: str, stream: bool
 ) -> None:
     model = stage.flexible("tools")
     question = {"role": "user", "content": "What is the weather in Oslo?"}
@@ -186,7 +185,7 @@ def test_a_function_is_called_and_its_result_answered(
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_several_functions_are_called_at_once(
-    stage: Stage, openai_client: OpenAI, tier: str
+    stage: Gateway, openai_client: OpenAI, tier: str
 ) -> None:
     made = openai_client.responses.create(
         model=stage.flexible("tools-3"), input="Hello", tools=[WEATHER], service_tier=tier
@@ -198,7 +197,9 @@ def test_several_functions_are_called_at_once(
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_reasoning_comes_before_the_answer(stage: Stage, openai_client: OpenAI, tier: str) -> None:
+def test_reasoning_comes_before_the_answer(
+    stage: Gateway, openai_client: OpenAI, tier: str
+) -> None:
     made = openai_client.responses.create(
         model=stage.flexible("reasoning"),
         input="Hello",
@@ -211,7 +212,7 @@ def test_reasoning_comes_before_the_answer(stage: Stage, openai_client: OpenAI, 
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_an_image_reaches_the_model(stage: Stage, openai_client: OpenAI, tier: str) -> None:
+def test_an_image_reaches_the_model(stage: Gateway, openai_client: OpenAI, tier: str) -> None:
     parts = [
         {"type": "input_text", "text": "What is this?"},
         {"type": "input_image", "image_url": PIXEL, "detail": "low"},
@@ -233,7 +234,7 @@ def test_an_image_reaches_the_model(stage: Stage, openai_client: OpenAI, tier: s
 )
 @pytest.mark.parametrize("tier", TIERS)
 def test_an_answer_that_was_cut_short_is_incomplete(
-    stage: Stage, openai_client: OpenAI, tier: str, model: str, reason: str
+    stage: Gateway, openai_client: OpenAI, tier: str, model: str, reason: str
 ) -> None:
     made = openai_client.responses.create(
         model=stage.flexible(model), input="Hello", service_tier=tier
@@ -250,7 +251,7 @@ def test_an_answer_that_was_cut_short_is_incomplete(
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_a_background_response_is_polled_until_it_is_over(
-    stage: Stage, openai_client: OpenAI, tier: str
+    stage: Gateway, openai_client: OpenAI, tier: str
 ) -> None:
     made = openai_client.responses.create(
         model=stage.flexible("slow-300"), input="Hello", background=True, service_tier=tier
@@ -263,7 +264,9 @@ def test_a_background_response_is_polled_until_it_is_over(
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_a_background_response_is_cancelled(stage: Stage, openai_client: OpenAI, tier: str) -> None:
+def test_a_background_response_is_cancelled(
+    stage: Gateway, openai_client: OpenAI, tier: str
+) -> None:
     said = marker()
     made = openai_client.responses.create(
         model=stage.flexible("hold"), input=said, background=True, service_tier=tier
@@ -277,7 +280,7 @@ def test_a_background_response_is_cancelled(stage: Stage, openai_client: OpenAI,
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_a_response_is_deleted_once(stage: Stage, openai_client: OpenAI, tier: str) -> None:
+def test_a_response_is_deleted_once(stage: Gateway, openai_client: OpenAI, tier: str) -> None:
     made = openai_client.responses.create(
         model=stage.flexible("plain"), input="Hello", service_tier=tier
     )
@@ -290,7 +293,7 @@ def test_a_response_is_deleted_once(stage: Stage, openai_client: OpenAI, tier: s
 
 @pytest.mark.parametrize(("tier", "status"), [("priority", 400), ("flex", 400)])
 def test_a_background_response_that_fails_says_why(
-    stage: Stage, openai_client: OpenAI, tier: str, status: int
+    stage: Gateway, openai_client: OpenAI, tier: str, status: int
 ) -> None:
     made = openai_client.responses.create(
         model=stage.flexible(f"fail-{status}"), input="Hello", background=True, service_tier=tier
@@ -307,7 +310,7 @@ def test_a_background_response_that_fails_says_why(
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_chat_completions_and_embeddings_take_the_tier(
-    stage: Stage, openai_client: OpenAI, tier: str
+    stage: Gateway, openai_client: OpenAI, tier: str
 ) -> None:
     model = stage.flexible("plain")
     hello = [{"role": "user", "content": "Hello"}]
@@ -333,7 +336,7 @@ def test_chat_completions_and_embeddings_take_the_tier(
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_errors_are_those_that_the_client_knows(
-    stage: Stage, openai_client: OpenAI, tier: str
+    stage: Gateway, openai_client: OpenAI, tier: str
 ) -> None:
     create = openai_client.responses.create
     with pytest.raises(openai.NotFoundError) as unknown:
@@ -355,7 +358,7 @@ def test_errors_are_those_that_the_client_knows(
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_a_stream_that_fails_upstream_ends_with_a_failed_response(
-    stage: Stage, openai_client: OpenAI, tier: str
+    stage: Gateway, openai_client: OpenAI, tier: str
 ) -> None:
     model = stage.flexible("error-in-stream" if tier == "priority" else "fail-400")
     stream = openai_client.responses.create(

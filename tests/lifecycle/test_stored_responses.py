@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import uuid
-
 import pytest
 import requests
 
-from tests.gateway import Account, assert_openai_error
-from tests.lifecycle.stage import REALTIME, Held, Json, Stage, cost, frames, marker, request_id
+from tests.gateway import (
+    REALTIME,
+    UNKNOWN,
+    Account,
+    Gateway,
+    Held,
+    Json,
+    assert_openai_error,
+    cost,
+    frames,
+    marker,
+    request_id,
+)
 from tests.processes import Process, eventually
 from tests.protocols.openresponses.schema import check_response, events_of
 
@@ -16,17 +25,17 @@ MODES = {"realtime": {}, "flex": {"service_tier": "flex"}}
 
 
 @pytest.fixture(scope="module")
-def bob(stage: Stage) -> Account:
+def bob(stage: Gateway) -> Account:
     return stage.account()
 
 
 @pytest.fixture
-def other_web(stage: Stage) -> Process:
+def other_web(stage: Gateway) -> Process:
     """A second web process, which has nothing of the first but the database."""
     return stage.service.webs[1]
 
 
-def running(stage: Stage, model: str = "hold", **more: object) -> str:
+def running(stage: Gateway, model: str = "hold", **more: object) -> str:
     """The id of a background response that the upstream is working on."""
     said = marker()
     answer = stage.respond(stage.flexible(model), said, background=True, **more)
@@ -37,7 +46,7 @@ def running(stage: Stage, model: str = "hold", **more: object) -> str:
     return id
 
 
-def queued(stage: Stage, said: str, **more: object) -> str:
+def queued(stage: Gateway, said: str, **more: object) -> str:
     """The id of a flex response that waits, because its model is busy with another one."""
     model = stage.flexible("hold", alias="hold+one", batch_capacity=1)
     if not stage.upstream.active()["active"]:
@@ -50,7 +59,7 @@ def queued(stage: Stage, said: str, **more: object) -> str:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(stage: Stage) -> object:
+def nothing_is_left(stage: Gateway) -> object:
     """Each test lets go of what it holds at the upstream."""
     yield
     stage.upstream.release()
@@ -62,7 +71,7 @@ def nothing_is_left(stage: Stage) -> object:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_only_its_owner_sees_a_response(stage: Stage, bob: Account, mode: str) -> None:
+def test_only_its_owner_sees_a_response(stage: Gateway, bob: Account, mode: str) -> None:
     id = stage.respond(stage.flexible("plain"), **MODES[mode]).json()["id"]
     for answer in (
         stage.get(f"/responses/{id}", by=bob),
@@ -73,7 +82,7 @@ def test_only_its_owner_sees_a_response(stage: Stage, bob: Account, mode: str) -
     assert stage.shown(id)["status"] == "completed"
 
 
-def test_every_key_and_the_session_of_an_account_see_its_responses(stage: Stage) -> None:
+def test_every_key_and_the_session_of_an_account_see_its_responses(stage: Gateway) -> None:
     id = stage.respond(stage.flexible("plain")).json()["id"]
     more = stage.admin("POST", f"/users/{stage.alice.id}/api-keys", {"name": "another"}).json()
     eventually(
@@ -85,13 +94,13 @@ def test_every_key_and_the_session_of_an_account_see_its_responses(stage: Stage)
         assert answer.json()["id"] == id
 
 
-def test_the_prefix_may_be_left_out(stage: Stage) -> None:
+def test_the_prefix_may_be_left_out(stage: Gateway) -> None:
     id = stage.respond(stage.flexible("plain")).json()["id"]
     assert stage.shown(str(request_id(id)))["id"] == id
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer sk-unknown"}])
-def test_without_a_good_key_there_is_nothing_to_see(stage: Stage, headers: Json) -> None:
+def test_without_a_good_key_there_is_nothing_to_see(stage: Gateway, headers: Json) -> None:
     id = stage.respond(stage.flexible("plain")).json()["id"]
     assert_openai_error(stage.get(f"/responses/{id}", headers=headers), 401)
     delete = requests.delete(f"{stage.url}/ai/v1/responses/{id}", headers=headers, timeout=20)
@@ -101,18 +110,18 @@ def test_without_a_good_key_there_is_nothing_to_see(stage: Stage, headers: Json)
 @pytest.mark.parametrize(
     "id",
     [
-        f"resp_{uuid.uuid4()}",
+        f"resp_{UNKNOWN}",
         "resp_nonsense",
         "nonsense",
         "resp_",
         "resp_" + "0" * 3000,
         "resp_%00",
-        "resp_{" + str(uuid.uuid4()) + "}",
-        f"resp_resp_{uuid.uuid4()}",
+        "resp_{" + UNKNOWN + "}",
+        f"resp_resp_{UNKNOWN}",
     ],
     ids=lambda id: id[:12],
 )
-def test_an_unknown_id_is_404(stage: Stage, id: str) -> None:
+def test_an_unknown_id_is_404(stage: Gateway, id: str) -> None:
     for answer in (stage.get(f"/responses/{id}"), stage.cancel(id), stage.delete(id)):
         assert_openai_error(answer, 404)
 
@@ -120,7 +129,7 @@ def test_an_unknown_id_is_404(stage: Stage, id: str) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("mode", MODES)
 def test_what_asked_not_to_be_stored_cannot_be_fetched(
-    stage: Stage, mode: str, stream: bool
+    stage: Gateway, mode: str, stream: bool
 ) -> None:
     answer = stage.respond(stage.flexible("plain"), store=False, stream=stream, **MODES[mode])
     assert answer.status_code == 200
@@ -135,7 +144,7 @@ def test_what_asked_not_to_be_stored_cannot_be_fetched(
 # --- cancel
 
 
-def test_a_waiting_response_is_cancelled_before_anything_is_sent(stage: Stage) -> None:
+def test_a_waiting_response_is_cancelled_before_anything_is_sent(stage: Gateway) -> None:
     said = marker()
     id = queued(stage, said)
     answer = stage.cancel(id)
@@ -153,7 +162,7 @@ def test_a_waiting_response_is_cancelled_before_anything_is_sent(stage: Stage) -
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_running_response_is_cancelled_and_its_upstream_call_stops(
-    stage: Stage, other_web: Process, mode: str
+    stage: Gateway, other_web: Process, mode: str
 ) -> None:
     """From another process than the one that runs it: flex runs in the worker, realtime in the first web process."""
     id = running(stage, **MODES[mode])
@@ -170,7 +179,7 @@ def test_a_running_response_is_cancelled_and_its_upstream_call_stops(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_cancelling_again_or_too_late_changes_nothing(stage: Stage, mode: str) -> None:
+def test_cancelling_again_or_too_late_changes_nothing(stage: Gateway, mode: str) -> None:
     done = stage.respond(stage.flexible("plain"), **MODES[mode]).json()
     assert stage.cancel(done["id"]).json() == done
     assert stage.shown(done["id"]) == done
@@ -187,7 +196,7 @@ def test_cancelling_again_or_too_late_changes_nothing(stage: Stage, mode: str) -
     assert stage.cancel(failed).json() == shown
 
 
-def test_a_cancelled_stream_in_the_background_bills_what_it_used(stage: Stage) -> None:
+def test_a_cancelled_stream_in_the_background_bills_what_it_used(stage: Gateway) -> None:
     model = stage.flexible("chunks-6+usage-each+hold-stream")
     stream = stage.respond(model, background=True, stream=True)
     id = f"resp_{stream.headers['x-request-id']}"
@@ -207,7 +216,7 @@ def test_a_cancelled_stream_in_the_background_bills_what_it_used(stage: Stage) -
     assert stage.shown(id)["status"] == "cancelled"
 
 
-def test_a_cancelled_stream_whose_usage_is_unknown_bills_what_it_said(stage: Stage) -> None:
+def test_a_cancelled_stream_whose_usage_is_unknown_bills_what_it_said(stage: Gateway) -> None:
     stream = stage.respond(stage.flexible("chunks-6+hold-stream"), background=True, stream=True)
     id = f"resp_{stream.headers['x-request-id']}"
     pieces = stream.iter_content(None)
@@ -223,7 +232,7 @@ def test_a_cancelled_stream_whose_usage_is_unknown_bills_what_it_said(stage: Sta
     stream.close()
 
 
-def test_a_held_caller_hears_of_its_cancel(stage: Stage) -> None:
+def test_a_held_caller_hears_of_its_cancel(stage: Gateway) -> None:
     said = marker()
     model = stage.flexible("hold")
     held = Held(lambda: stage.respond(model, said, service_tier="flex"))
@@ -235,7 +244,7 @@ def test_a_held_caller_hears_of_its_cancel(stage: Stage) -> None:
     assert_openai_error(talking.answer(), 499, "cancelled")
 
 
-def test_a_streaming_caller_hears_of_its_cancel(stage: Stage) -> None:
+def test_a_streaming_caller_hears_of_its_cancel(stage: Gateway) -> None:
     stream = stage.respond(stage.flexible("hold"), stream=True, service_tier="flex")
     id = f"resp_{stream.headers['x-request-id']}"
     stage.begun(id)
@@ -245,7 +254,7 @@ def test_a_streaming_caller_hears_of_its_cancel(stage: Stage) -> None:
     assert last["response"]["id"] == id
 
 
-def test_a_blocking_realtime_call_that_lasts_can_be_cancelled(stage: Stage) -> None:
+def test_a_blocking_realtime_call_that_lasts_can_be_cancelled(stage: Gateway) -> None:
     said = marker()
     held = Held(lambda: stage.respond(stage.flexible("hold"), said))
     rows = eventually(
@@ -262,7 +271,7 @@ def test_a_blocking_realtime_call_that_lasts_can_be_cancelled(stage: Stage) -> N
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_deleted_response_is_gone_and_what_it_cost_stays(stage: Stage, mode: str) -> None:
+def test_a_deleted_response_is_gone_and_what_it_cost_stays(stage: Gateway, mode: str) -> None:
     id = stage.respond(stage.flexible("plain"), **MODES[mode]).json()["id"]
     before = stage.balance(stage.alice.id)
     answer = stage.delete(id)
@@ -280,7 +289,7 @@ def test_a_deleted_response_is_gone_and_what_it_cost_stays(stage: Stage, mode: s
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_response_deleted_while_it_runs_stays_deleted(
-    stage: Stage, other_web: Process, mode: str
+    stage: Gateway, other_web: Process, mode: str
 ) -> None:
     id = running(stage, **MODES[mode])
     answer = stage.delete(id, url=other_web.url)
@@ -292,7 +301,7 @@ def test_a_response_deleted_while_it_runs_stays_deleted(
     assert (left.request, left.batch, left.template) == (None, None, None)
 
 
-def test_a_response_deleted_while_it_waits_is_never_run(stage: Stage) -> None:
+def test_a_response_deleted_while_it_waits_is_never_run(stage: Gateway) -> None:
     said = marker()
     id = queued(stage, said)
     assert stage.delete(id).status_code == 200
@@ -304,7 +313,7 @@ def test_a_response_deleted_while_it_waits_is_never_run(stage: Stage) -> None:
     assert stage.of(id).request is None
 
 
-def test_a_held_caller_hears_of_its_deletion(stage: Stage) -> None:
+def test_a_held_caller_hears_of_its_deletion(stage: Gateway) -> None:
     said = marker()
     held = Held(lambda: stage.respond(stage.flexible("hold"), said, service_tier="flex"))
     eventually(lambda: stage.sent(said))
@@ -318,7 +327,7 @@ def test_a_held_caller_hears_of_its_deletion(stage: Stage) -> None:
 # --- rows changed by hand: no notification says so
 
 
-def test_a_row_deleted_by_hand_wakes_its_held_caller(stage: Stage) -> None:
+def test_a_row_deleted_by_hand_wakes_its_held_caller(stage: Gateway) -> None:
     said = marker()
     held = Held(lambda: stage.respond(stage.flexible("hold"), said, service_tier="flex"))
     eventually(lambda: stage.sent(said))
@@ -326,7 +335,7 @@ def test_a_row_deleted_by_hand_wakes_its_held_caller(stage: Stage) -> None:
     assert_openai_error(held.answer(), 404, "response_not_found")
 
 
-def test_a_row_ended_by_hand_is_not_overwritten_by_its_worker(stage: Stage) -> None:
+def test_a_row_ended_by_hand_is_not_overwritten_by_its_worker(stage: Gateway) -> None:
     said = marker()
     held = Held(lambda: stage.respond(stage.flexible("hold"), said, service_tier="flex"))
     eventually(lambda: stage.sent(said))
@@ -346,7 +355,7 @@ def test_a_row_ended_by_hand_is_not_overwritten_by_its_worker(stage: Stage) -> N
     assert stage.charges(f"resp_{row.id}") == []
 
 
-def test_a_row_failed_by_hand_fails_its_streaming_caller(stage: Stage) -> None:
+def test_a_row_failed_by_hand_fails_its_streaming_caller(stage: Gateway) -> None:
     stream = stage.respond(stage.flexible("hold"), stream=True, service_tier="flex")
     id = f"resp_{stream.headers['x-request-id']}"
     stage.begun(id)

@@ -11,8 +11,17 @@ import pytest
 
 from tests.cast import Cast
 from tests.fake_upstream import SECRET, FakeUpstream
-from tests.gateway import assert_openai_error
-from tests.lifecycle.stage import BATCH, FLEX, TERMINAL, Held, Stage, cost, marker, request_id
+from tests.gateway import (
+    BATCH,
+    FLEX,
+    TERMINAL,
+    Gateway,
+    Held,
+    assert_openai_error,
+    cost,
+    marker,
+    request_id,
+)
 from tests.processes import eventually
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -21,7 +30,7 @@ MOST_RETRIES = 3  # as the processes of this package are told
 
 
 def insert(
-    stage: Stage,
+    stage: Gateway,
     model: str,
     *,
     owner: object = None,
@@ -61,7 +70,7 @@ def insert(
 
 @pytest.mark.parametrize(("window", "price"), [(None, BATCH), ("1h", FLEX)])
 def test_a_request_inserted_by_hand_is_run_and_billed_as_its_batch_says(
-    stage: Stage, window: str | None, price: tuple[str, str]
+    stage: Gateway, window: str | None, price: tuple[str, str]
 ) -> None:
     id = insert(stage, stage.flexible("plain"), window=window)
     shown = stage.over(id)
@@ -87,7 +96,7 @@ def test_a_request_inserted_by_hand_is_run_and_billed_as_its_batch_says(
     ],
 )
 def test_any_inference_path_can_be_inserted_by_hand(
-    stage: Stage, path: str, body: dict[str, Any]
+    stage: Gateway, path: str, body: dict[str, Any]
 ) -> None:
     model = stage.flexible("plain")
     id = insert(stage, model, path=path, body={"model": model, **body})
@@ -95,7 +104,7 @@ def test_any_inference_path_can_be_inserted_by_hand(
     assert stage.upstream.seen()[-1]["body"]["model"] == "plain"
 
 
-def test_many_requests_of_one_batch_inserted_at_once_are_all_run(stage: Stage) -> None:
+def test_many_requests_of_one_batch_inserted_at_once_are_all_run(stage: Gateway) -> None:
     model = stage.flexible("plain")
     first = insert(stage, model)
     (row,) = stage.all("SELECT batch_id, template_id FROM fusillade.requests WHERE id = %s", request_id(first))  # fmt: skip
@@ -127,7 +136,7 @@ def test_many_requests_of_one_batch_inserted_at_once_are_all_run(stage: Stage) -
     ],
 )
 def test_a_row_by_hand_that_cannot_run_fails_with_a_reason(
-    stage: Stage, wrong: dict[str, Any], says: str
+    stage: Gateway, wrong: dict[str, Any], says: str
 ) -> None:
     id = request_id(insert(stage, stage.flexible("plain"), **wrong))
     (row,) = eventually(
@@ -137,24 +146,24 @@ def test_a_row_by_hand_that_cannot_run_fails_with_a_reason(
     assert stage.of(str(id)).charges == []
 
 
-def test_a_row_whose_model_nobody_knows_fails(stage: Stage) -> None:
+def test_a_row_whose_model_nobody_knows_fails(stage: Gateway) -> None:
     id = insert(stage, "never-heard-of")
     assert stage.over(id)["error"]["code"] == "http_404"
 
 
-def test_a_row_whose_template_is_gone_fails(stage: Stage) -> None:
+def test_a_row_whose_template_is_gone_fails(stage: Gateway) -> None:
     id = insert(stage, stage.flexible("plain"), template_id=uuid.uuid4())
     assert stage.over(id)["status"] == "failed"
 
 
-def test_a_failed_row_that_is_set_back_by_hand_runs_again(stage: Stage) -> None:
+def test_a_failed_row_that_is_set_back_by_hand_runs_again(stage: Gateway) -> None:
     id = insert(stage, stage.flexible("plain"), state="failed", error="by hand", failed_at="now")
     assert stage.state(id) == "failed"
     stage.execute("UPDATE fusillade.requests SET state = 'pending', retry_attempt = 0 WHERE id = %s", request_id(id))  # fmt: skip
     assert stage.over(id)["status"] == "completed"
 
 
-def test_a_row_for_later_waits(stage: Stage) -> None:
+def test_a_row_for_later_waits(stage: Gateway) -> None:
     (soon,) = stage.all("SELECT now() + interval '0.5 seconds' AS at")
     id = insert(stage, stage.flexible("plain"), not_before=soon.at)
     assert stage.over(id)["status"] == "completed"
@@ -166,7 +175,7 @@ def test_a_row_for_later_waits(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 404, 408])
-def test_what_may_succeed_later_is_tried_again(stage: Stage, status: int) -> None:
+def test_what_may_succeed_later_is_tried_again(stage: Gateway, status: int) -> None:
     said = marker()
     model = stage.flexible(f"flaky-2-{status}+plain")
     if status == 503:  # says when to come back
@@ -183,7 +192,7 @@ def test_what_may_succeed_later_is_tried_again(stage: Stage, status: int) -> Non
 @pytest.mark.parametrize(
     "trait", ["fail-500", "drop", "reset", "cut", "wrong-json", "error-in-200"]
 )
-def test_what_never_succeeds_fails_in_the_end(stage: Stage, trait: str) -> None:
+def test_what_never_succeeds_fails_in_the_end(stage: Gateway, trait: str) -> None:
     said = marker()
     answer = stage.respond(stage.flexible(trait), said, background=True, service_tier="flex")
     shown = stage.over(answer.json()["id"])
@@ -200,7 +209,7 @@ def test_what_never_succeeds_fails_in_the_end(stage: Stage, trait: str) -> None:
 
 
 def test_an_upstream_that_is_away_for_a_while_costs_nothing_but_time(
-    stage: Stage, cast: Cast
+    stage: Gateway, cast: Cast
 ) -> None:
     with FakeUpstream() as away:
         endpoint = stage.endpoint(away.url, name="away")
@@ -214,7 +223,7 @@ def test_an_upstream_that_is_away_for_a_while_costs_nothing_but_time(
     assert stage.charges(id) == [cost(FLEX)]
 
 
-def test_a_request_that_waits_for_its_next_try_is_cancelled(stage: Stage) -> None:
+def test_a_request_that_waits_for_its_next_try_is_cancelled(stage: Gateway) -> None:
     """The upstream has said: in seven seconds."""
     said = marker()
     model = stage.flexible("flaky-1-429+plain")
@@ -242,7 +251,7 @@ def test_a_request_that_waits_for_its_next_try_is_cancelled(stage: Stage) -> Non
         ("noisy", SAID),
     ],
 )
-def test_odd_upstreams_serve_a_worker_too(stage: Stage, path: str, trait: str, text: str) -> None:
+def test_odd_upstreams_serve_a_worker_too(stage: Gateway, path: str, trait: str, text: str) -> None:
     call = stage.respond if path == "/responses" else stage.converse
     answer = call(stage.flexible(trait), service_tier="flex")
     assert answer.status_code == 200, answer.text
@@ -255,7 +264,7 @@ def test_odd_upstreams_serve_a_worker_too(stage: Stage, path: str, trait: str, t
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 413, 422, 451])
-def test_a_refusal_is_final_and_carries_the_upstreams_status(stage: Stage, status: int) -> None:
+def test_a_refusal_is_final_and_carries_the_upstreams_status(stage: Gateway, status: int) -> None:
     said = marker()
     answer = stage.respond(
         stage.flexible(f"fail-{status}"), said, background=True, service_tier="flex"
@@ -274,12 +283,12 @@ def test_a_refusal_is_final_and_carries_the_upstreams_status(stage: Stage, statu
 
 @pytest.mark.parametrize(("status", "seen"), [(400, 400), (401, 502), (403, 502), (422, 422)])
 @pytest.mark.parametrize("path", ["/responses", "/chat/completions"])
-def test_a_held_caller_gets_the_refusal(stage: Stage, path: str, status: int, seen: int) -> None:
+def test_a_held_caller_gets_the_refusal(stage: Gateway, path: str, status: int, seen: int) -> None:
     call = stage.respond if path == "/responses" else stage.converse
     assert_openai_error(call(stage.flexible(f"fail-{status}"), service_tier="flex"), seen)
 
 
-def test_access_that_was_lost_ends_what_waits(stage: Stage) -> None:
+def test_access_that_was_lost_ends_what_waits(stage: Gateway) -> None:
     model = stage.flexible("plain", alias="plain+lost")
     (soon,) = stage.all("SELECT now() + interval '0.7 seconds' AS at")
     id = insert(stage, model, not_before=soon.at)
@@ -290,7 +299,7 @@ def test_access_that_was_lost_ends_what_waits(stage: Stage) -> None:
     assert stage.charges(id) == []
 
 
-def test_access_granted_just_before_is_seen(stage: Stage) -> None:
+def test_access_granted_just_before_is_seen(stage: Gateway) -> None:
     """A worker believes a refusal only from a snapshot that is newer than the request."""
     model = stage.flexible("plain", alias="plain+new", everyone=False)
     id = insert(stage, model, not_before=stage.all("SELECT now() + interval '0.3 s' AS at")[0].at)
@@ -298,7 +307,7 @@ def test_access_granted_just_before_is_seen(stage: Stage) -> None:
     assert stage.over(id)["status"] == "completed"
 
 
-def test_a_key_that_is_revoked_later_stops_nothing_and_a_deleted_owner_does(stage: Stage) -> None:
+def test_a_key_that_is_revoked_later_stops_nothing_and_a_deleted_owner_does(stage: Gateway) -> None:
     model = stage.flexible("hold", alias="hold+one", batch_capacity=1)
     busy = stage.respond(model, background=True, service_tier="flex").json()["id"]
     stage.begun(busy)
@@ -315,7 +324,7 @@ def test_a_key_that_is_revoked_later_stops_nothing_and_a_deleted_owner_does(stag
     assert stage.charges(ids[1]) == []
 
 
-def release_until_over(stage: Stage, *ids: str) -> None:
+def release_until_over(stage: Gateway, *ids: str) -> None:
     def over() -> bool:
         stage.upstream.release()
         return all(stage.state(id) in TERMINAL for id in ids)
@@ -329,7 +338,7 @@ def rule(action: str, purpose: str = "batch", **more: str) -> list[dict[str, Any
 
 @pytest.mark.parametrize("path", ["/responses", "/chat/completions"])
 def test_a_rule_against_batches_stops_flex_and_leaves_realtime_alone(
-    stage: Stage, path: str
+    stage: Gateway, path: str
 ) -> None:
     model = stage.flexible("plain", alias="plain+no-batches", traffic_routing_rules=rule("deny"))
     call = stage.respond if path == "/responses" else stage.converse
@@ -339,14 +348,14 @@ def test_a_rule_against_batches_stops_flex_and_leaves_realtime_alone(
     assert by_hand["error"]["code"] == "http_403"
 
 
-def test_a_rule_against_realtime_does_not_stop_flex(stage: Stage) -> None:
+def test_a_rule_against_realtime_does_not_stop_flex(stage: Gateway) -> None:
     model = stage.flexible("plain", alias="plain+flex", traffic_routing_rules=rule("deny", "realtime"))  # fmt: skip
     assert_openai_error(stage.respond(model), 403)
     assert stage.respond(model, service_tier="flex").status_code == 200
 
 
 def test_a_redirected_flex_call_is_run_by_the_target_and_priced_as_it_was_asked(
-    stage: Stage,
+    stage: Gateway,
 ) -> None:
     target = stage.flexible("echo")
     redirect = rule("redirect", target=target)
@@ -363,7 +372,7 @@ def test_a_redirected_flex_call_is_run_by_the_target_and_priced_as_it_was_asked(
 # --- two workers
 
 
-def test_two_workers_run_no_request_twice(stage: Stage) -> None:
+def test_two_workers_run_no_request_twice(stage: Gateway) -> None:
     said = marker()
     model = stage.flexible("slow-10", batch_capacity=50)
     made = [
@@ -377,7 +386,7 @@ def test_two_workers_run_no_request_twice(stage: Stage) -> None:
     assert sum(row.count for row in owners) == 60
 
 
-def test_a_models_concurrency_holds_over_all_workers(stage: Stage) -> None:
+def test_a_models_concurrency_holds_over_all_workers(stage: Gateway) -> None:
     stage.upstream.reset()
     model = stage.flexible("hold", alias="hold+three", batch_capacity=3)
     made = [
@@ -388,7 +397,7 @@ def test_a_models_concurrency_holds_over_all_workers(stage: Stage) -> None:
     assert stage.upstream.active()["total"] == 10
 
 
-def test_a_held_call_and_a_row_by_hand_share_the_queue(stage: Stage) -> None:
+def test_a_held_call_and_a_row_by_hand_share_the_queue(stage: Gateway) -> None:
     model = stage.flexible("slow-20", alias="slow+narrow", batch_capacity=1)
     by_hand = [insert(stage, model) for _ in range(5)]
     held = Held(lambda: stage.respond(model, service_tier="flex"))
@@ -397,7 +406,7 @@ def test_a_held_call_and_a_row_by_hand_share_the_queue(stage: Stage) -> None:
         assert stage.over(id)["status"] == "completed"
 
 
-def test_nothing_is_left_over(stage: Stage) -> None:
+def test_nothing_is_left_over(stage: Gateway) -> None:
     eventually(lambda: not stage.leases())
     assert stage.all("SELECT FROM fusillade.ready") == []
     assert stage.all("SELECT FROM fusillade.delayed") == []

@@ -14,6 +14,8 @@ import pytest
 from tests.gateway import HELLO, PRICE, Account, Gateway
 from tests.processes import eventually
 
+pytestmark = pytest.mark.usefixtures("nothing_fell_over")
+
 DELIVERED = "w0 w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 "
 """What `chunks-20+hold-stream` says until it holds."""
 
@@ -29,9 +31,9 @@ def environ(environ: dict[str, str], on_disconnect: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def leaver(seeded: Gateway) -> Account:
-    seeded.upstream.reset()
-    return seeded.account()
+def leaver(stage: Gateway) -> Account:
+    stage.upstream.reset()
+    return stage.account()
 
 
 @contextmanager
@@ -78,40 +80,40 @@ def outcome(gateway: Gateway) -> str:
     ],
 )
 def test_a_caller_that_leaves_before_the_answer(
-    seeded: Gateway, leaver: Account, on_disconnect: str, path: str, more: dict[str, Any]
+    stage: Gateway, leaver: Account, on_disconnect: str, path: str, more: dict[str, Any]
 ) -> None:
-    with connected(seeded, leaver, path, {"model": seeded.model("hold")} | more):
-        seeded.upstream.wait_active(1)
+    with connected(stage, leaver, path, {"model": stage.model("hold")} | more):
+        stage.upstream.wait_active(1)
     if on_disconnect == "cancel":
-        seeded.upstream.wait_active(0, timeout_s=3)
-        assert outcome(seeded) == "left"
-        row = eventually(lambda: ended(seeded, leaver), 3)
+        stage.upstream.wait_active(0, timeout_s=3)
+        assert outcome(stage) == "left"
+        row = eventually(lambda: ended(stage, leaver), 3)
         assert (row.state, row.response_status) == ("failed", 499)
-        left = seeded.left(row.id)
+        left = stage.left(row.id)
         assert left.logs[0].status_code == 499
         assert left.logs[0].error_code == "client_disconnected"
         assert left.charges == []
     else:
-        seeded.upstream.release()
-        row = eventually(lambda: ended(seeded, leaver), 3)
-        assert outcome(seeded) == "answered"
+        stage.upstream.release()
+        row = eventually(lambda: ended(stage, leaver), 3)
+        assert outcome(stage) == "answered"
         assert (row.state, row.response_status) == ("completed", 200)
-        assert len(seeded.left(row.id).charges) == 1
-    assert not seeded.all("SELECT FROM fusillade.open_calls WHERE id = %s", row.id)
+        assert len(stage.left(row.id).charges) == 1
+    assert not stage.all("SELECT FROM fusillade.open_calls WHERE id = %s", row.id)
 
 
 def test_a_caller_that_leaves_a_stream_before_its_head(
-    seeded: Gateway, leaver: Account, on_disconnect: str
+    stage: Gateway, leaver: Account, on_disconnect: str
 ) -> None:
-    body = {"model": seeded.model("hold"), "messages": HELLO, "stream": True}
-    with connected(seeded, leaver, "/chat/completions", body):
-        seeded.upstream.wait_active(1)
+    body = {"model": stage.model("hold"), "messages": HELLO, "stream": True}
+    with connected(stage, leaver, "/chat/completions", body):
+        stage.upstream.wait_active(1)
     if on_disconnect == "drain":
-        seeded.upstream.release()
-    row = eventually(lambda: ended(seeded, leaver), 3)
-    left = seeded.left(row.id)
+        stage.upstream.release()
+    row = eventually(lambda: ended(stage, leaver), 3)
+    left = stage.left(row.id)
     if on_disconnect == "cancel":
-        assert outcome(seeded) == "left"
+        assert outcome(stage) == "left"
         assert (row.state, left.logs[0].status_code, left.charges) == ("failed", 499, [])
     else:
         assert row.state == "completed"
@@ -119,71 +121,71 @@ def test_a_caller_that_leaves_a_stream_before_its_head(
 
 
 def test_a_caller_that_leaves_a_stream_pays_for_what_was_delivered(
-    seeded: Gateway, leaver: Account, on_disconnect: str
+    stage: Gateway, leaver: Account, on_disconnect: str
 ) -> None:
     body = {
-        "model": seeded.model("chunks-20+hold-stream"),
+        "model": stage.model("chunks-20+hold-stream"),
         "messages": HELLO,
         "stream": True,
     }
-    with connected(seeded, leaver, "/chat/completions", body) as caller:
+    with connected(stage, leaver, "/chat/completions", body) as caller:
         received = read_until(caller, b'"w10 "')
         assert b"w11" not in received
     if on_disconnect == "cancel":
-        seeded.upstream.wait_active(0, timeout_s=3)
-        assert outcome(seeded) == "left"
-        row = eventually(lambda: ended(seeded, leaver), 3)
+        stage.upstream.wait_active(0, timeout_s=3)
+        assert outcome(stage) == "left"
+        row = eventually(lambda: ended(stage, leaver), 3)
         assert row.state == "failed"
-        (log,) = seeded.left(row.id).logs
+        (log,) = stage.left(row.id).logs
         assert (log.status_code, log.usage_source) == (499, "estimated")
         assert log.completion_tokens == -(-len(DELIVERED) // 4)
-        (charge,) = seeded.left(row.id).charges
+        (charge,) = stage.left(row.id).charges
         assert charge.amount == log.completion_tokens * Decimal(PRICE[1])
         stored = orjson.loads(row.response_body)
         assert stored["choices"][0]["message"]["content"] == DELIVERED
     else:
-        seeded.upstream.release()
-        row = eventually(lambda: ended(seeded, leaver), 3)
-        assert outcome(seeded) == "answered"
-        left = seeded.left(row.id)
+        stage.upstream.release()
+        row = eventually(lambda: ended(stage, leaver), 3)
+        assert outcome(stage) == "answered"
+        left = stage.left(row.id)
         assert left.logs[0].usage_source == "reported"
         assert left.charges[0].amount == Decimal("0.015")
         assert "w19" in row.response_body
-    assert not seeded.unbalanced()
+    assert not stage.unbalanced()
 
 
 def test_a_caller_that_leaves_a_response_stream(
-    seeded: Gateway, leaver: Account, on_disconnect: str
+    stage: Gateway, leaver: Account, on_disconnect: str
 ) -> None:
-    body = {"model": seeded.model("chunks-20+hold-stream"), "input": "Hello", "stream": True}
-    with connected(seeded, leaver, "/responses", body) as caller:
+    body = {"model": stage.model("chunks-20+hold-stream"), "input": "Hello", "stream": True}
+    with connected(stage, leaver, "/responses", body) as caller:
         read_until(caller, b'"w9 "')
     if on_disconnect == "drain":
-        seeded.upstream.release()
-    row = eventually(lambda: ended(seeded, leaver), 3)
+        stage.upstream.release()
+    row = eventually(lambda: ended(stage, leaver), 3)
     assert row.state == ("failed" if on_disconnect == "cancel" else "completed")
-    assert len(seeded.left(row.id).charges) == 1
-    shown = seeded.get(f"/responses/resp_{row.id}", by=leaver).json()
+    assert len(stage.left(row.id).charges) == 1
+    shown = stage.get(f"/responses/resp_{row.id}", by=leaver).json()
     assert shown["status"] == ("failed" if on_disconnect == "cancel" else "completed")
 
 
 def test_many_that_leave_at_once_leave_nothing_behind(
-    seeded: Gateway, leaver: Account, on_disconnect: str
+    stage: Gateway, leaver: Account, on_disconnect: str
 ) -> None:
-    body = {"model": seeded.model("hold"), "messages": HELLO}
+    body = {"model": stage.model("hold"), "messages": HELLO}
     for _ in range(12):
-        with connected(seeded, leaver, "/chat/completions", body):
+        with connected(stage, leaver, "/chat/completions", body):
             pass
     if on_disconnect == "drain":
-        seeded.upstream.wait_active(12)
-        seeded.upstream.release()
-    eventually(lambda: seeded.upstream.active()["active"] == 0)
+        stage.upstream.wait_active(12)
+        stage.upstream.release()
+    eventually(lambda: stage.upstream.active()["active"] == 0)
     eventually(
         lambda: (
-            not seeded.all(
+            not stage.all(
                 "SELECT FROM fusillade.requests r JOIN fusillade.batches b USING (id) WHERE created_by = %s AND state = 'processing'",
                 str(leaver.id),
             )
         )
     )
-    assert not seeded.all("SELECT FROM fusillade.open_calls")
+    assert not stage.all("SELECT FROM fusillade.open_calls")

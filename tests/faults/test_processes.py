@@ -12,15 +12,19 @@ from typing import Any
 
 import pytest
 
-from tests.lifecycle.faults.conftest import DEAD_AFTER_S, a_worker
-from tests.lifecycle.stage import FLEX, REALTIME, Held, Stage, cost, marker
-from tests.processes import Process, eventually
+from tests.gateway import FLEX, REALTIME, Gateway, Held, cost, marker
+from tests.processes import DEAD_AFTER_S, QUICK, Process, eventually
+
+
+@pytest.fixture(scope="module")
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    return environ | QUICK
 
 
 @pytest.fixture
-def worker(stage: Stage) -> Process:
+def worker(stage: Gateway) -> Process:
     """The only one."""
-    found = a_worker(stage)
+    found = stage.service.worker()
     for other in stage.service.workers[1:]:
         other.stop()
     stage.service.workers[1:] = []
@@ -28,13 +32,13 @@ def worker(stage: Stage) -> Process:
 
 
 @pytest.fixture(autouse=True)
-def quiet(stage: Stage) -> Iterator[None]:
+def quiet(stage: Gateway) -> Iterator[None]:
     stage.upstream.reset()
     yield
     stage.upstream.release()
 
 
-def background(stage: Stage, model: str, **more: Any) -> tuple[str, str]:
+def background(stage: Gateway, model: str, **more: Any) -> tuple[str, str]:
     """Id and text of a background response."""
     said = marker()
     answer = stage.respond(stage.flexible(model), said, background=True, **more)
@@ -42,7 +46,9 @@ def background(stage: Stage, model: str, **more: Any) -> tuple[str, str]:
     return answer.json()["id"], said
 
 
-def test_a_worker_that_is_told_to_end_finishes_or_gives_back(stage: Stage, worker: Process) -> None:
+def test_a_worker_that_is_told_to_end_finishes_or_gives_back(
+    stage: Gateway, worker: Process
+) -> None:
     """What ends within the grace ends there; the rest is run by another worker, with no attempt lost."""
     short = [background(stage, "slow-700", service_tier="flex") for _ in range(5)]
     long = [background(stage, "hold", service_tier="flex") for _ in range(3)]
@@ -53,7 +59,7 @@ def test_a_worker_that_is_told_to_end_finishes_or_gives_back(stage: Stage, worke
     assert [stage.state(id) for id, _ in long] == ["pending"] * 3, worker.output()
     assert stage.leases() == []
     stage.upstream.wait_active(0)
-    a_worker(stage)
+    stage.service.worker()
     stage.upstream.wait_active(3)
     stage.upstream.release()
     for id, _ in (*short, *long):
@@ -65,7 +71,7 @@ def test_a_worker_that_is_told_to_end_finishes_or_gives_back(stage: Stage, worke
 
 
 def test_calls_of_a_web_process_that_was_killed_end_or_are_run_once_more(
-    stage: Stage, worker: Process
+    stage: Gateway, worker: Process
 ) -> None:
     web = stage.service.start_web()
     model = stage.flexible("hold")
@@ -100,7 +106,7 @@ def test_calls_of_a_web_process_that_was_killed_end_or_are_run_once_more(
 
 
 def test_a_worker_that_was_thought_dead_changes_nothing_when_it_comes_back(
-    stage: Stage, worker: Process
+    stage: Gateway, worker: Process
 ) -> None:
     """It was stopped for longer than the threshold; another one has run its request meanwhile."""
     id, said = background(stage, "hold", service_tier="flex")
@@ -131,7 +137,7 @@ def test_a_worker_that_was_thought_dead_changes_nothing_when_it_comes_back(
 
 
 def test_a_web_process_that_was_thought_dead_takes_back_its_own(
-    stage: Stage, worker: Process
+    stage: Gateway, worker: Process
 ) -> None:
     """It was stopped for longer than the threshold; its caller is still there, and gets an answer that is billed."""
     web = stage.service.start_web()
@@ -166,7 +172,7 @@ def test_a_web_process_that_was_thought_dead_takes_back_its_own(
 
 
 def test_a_web_process_that_is_told_to_end_leaves_its_background_calls_to_a_worker(
-    stage: Stage, worker: Process
+    stage: Gateway, worker: Process
 ) -> None:
     """Those that end within the grace end there."""
     web = stage.service.start_web()
@@ -187,7 +193,7 @@ def test_a_web_process_that_is_told_to_end_leaves_its_background_calls_to_a_work
 
 @pytest.mark.parametrize("tier", ["flex", "priority"])
 def test_a_cancel_that_races_with_the_end_is_one_or_the_other(
-    stage: Stage, worker: Process, tier: str
+    stage: Gateway, worker: Process, tier: str
 ) -> None:
     """What the cancel answered is what stays; what was completed is charged, what was cancelled at most for its use."""
     stage.flexible("slow-15", batch_capacity=100)
@@ -225,7 +231,7 @@ def test_a_cancel_that_races_with_the_end_is_one_or_the_other(
     assert stage.unbalanced() == []
 
 
-def test_nothing_is_left_over(stage: Stage) -> None:
+def test_nothing_is_left_over(stage: Gateway) -> None:
     eventually(lambda: not stage.leases())
     for table in ("ready", "delayed"):
         assert stage.all(f"SELECT FROM fusillade.{table}") == []

@@ -13,6 +13,8 @@ from tests.fake_upstream import PRIVATE_HOST, SECRET
 from tests.gateway import HELLO, PRICE, Gateway, assert_openai_error, events, text_of
 from tests.processes import free_port
 
+pytestmark = pytest.mark.usefixtures("nothing_fell_over")
+
 PATHS: dict[str, dict[str, Any]] = {
     "/chat/completions": {"messages": HELLO},
     "/completions": {"prompt": "Hello"},
@@ -78,57 +80,57 @@ SILENT = {
 
 
 @pytest.mark.parametrize("trait", SILENT)
-def test_an_upstream_that_does_not_answer_is_a_gateway_error(seeded: Gateway, trait: str) -> None:
+def test_an_upstream_that_does_not_answer_is_a_gateway_error(stage: Gateway, trait: str) -> None:
     for path in PATHS if trait in ("reset", "cut") else ["/chat/completions"]:
-        answer = call(seeded, path, seeded.model(trait))
+        answer = call(stage, path, stage.model(trait))
         error = assert_openai_error(answer, SILENT[trait])
         assert error["code"] in ("upstream_unreachable", "gateway_timeout", "http_502")
         assert_private(answer)
-        assert_failed(seeded, answer, SILENT[trait])
+        assert_failed(stage, answer, SILENT[trait])
 
 
 @pytest.mark.parametrize("trait", ["reset", "drop", "not-http", "hang", "hang-in-head"])
-def test_a_stream_that_never_begins_is_a_gateway_error(seeded: Gateway, trait: str) -> None:
-    answer = call(seeded, "/chat/completions", seeded.model(trait), stream=True)
+def test_a_stream_that_never_begins_is_a_gateway_error(stage: Gateway, trait: str) -> None:
+    answer = call(stage, "/chat/completions", stage.model(trait), stream=True)
     assert_openai_error(answer, SILENT[trait])
-    assert_failed(seeded, answer, SILENT[trait])
+    assert_failed(stage, answer, SILENT[trait])
 
 
-def test_an_upstream_that_is_not_there_is_a_gateway_error(seeded: Gateway) -> None:
-    endpoint = seeded.endpoint(f"http://127.0.0.1:{free_port()}/v1")
-    model = seeded.model("ok", alias="nowhere", endpoint=endpoint)
+def test_an_upstream_that_is_not_there_is_a_gateway_error(stage: Gateway) -> None:
+    endpoint = stage.endpoint(f"http://127.0.0.1:{free_port()}/v1")
+    model = stage.model("ok", alias="nowhere", endpoint=endpoint)
     for stream in (False, True):
-        answer = call(seeded, "/chat/completions", model, stream=stream)
+        answer = call(stage, "/chat/completions", model, stream=stream)
         assert_openai_error(answer, 502, "upstream_unreachable")
         assert "127.0.0.1" not in answer.text
-        assert_failed(seeded, answer, 502)
+        assert_failed(stage, answer, 502)
 
 
-def test_a_name_that_does_not_resolve_is_a_gateway_error(seeded: Gateway) -> None:
-    endpoint = seeded.endpoint("http://no-such-host.invalid/v1")
-    model = seeded.model("ok", alias="unresolvable", endpoint=endpoint)
-    answer = call(seeded, "/chat/completions", model)
+def test_a_name_that_does_not_resolve_is_a_gateway_error(stage: Gateway) -> None:
+    endpoint = stage.endpoint("http://no-such-host.invalid/v1")
+    model = stage.model("ok", alias="unresolvable", endpoint=endpoint)
+    answer = call(stage, "/chat/completions", model)
     assert answer.status_code in (502, 504)
     assert_openai_error(answer, answer.status_code)
     assert "no-such-host" not in answer.text
 
 
-def test_a_stale_connection_is_tried_once_more(seeded: Gateway) -> None:
+def test_a_stale_connection_is_tried_once_more(stage: Gateway) -> None:
     """It says yes, then closes the kept connection as the next request comes in: nobody should notice."""
-    model = seeded.model("vanish")
+    model = stage.model("vanish")
     for stream in (False, True, False, False):
-        answer = call(seeded, "/chat/completions", model, stream=stream)
+        answer = call(stage, "/chat/completions", model, stream=stream)
         assert answer.status_code == 200
         assert "Hello" in answer.text
-        assert len(seeded.left(answer).charges) == 1
+        assert len(stage.left(answer).charges) == 1
 
 
-def test_a_call_that_was_sent_is_not_sent_again(seeded: Gateway) -> None:
-    model = seeded.model("drop")
-    call(seeded, "/chat/completions", seeded.model("close"))
-    seeded.upstream.reset()
-    assert call(seeded, "/chat/completions", model).status_code == 502
-    assert len(seeded.upstream.seen()) == 1
+def test_a_call_that_was_sent_is_not_sent_again(stage: Gateway) -> None:
+    model = stage.model("drop")
+    call(stage, "/chat/completions", stage.model("close"))
+    stage.upstream.reset()
+    assert call(stage, "/chat/completions", model).status_code == 502
+    assert len(stage.upstream.seen()) == 1
 
 
 # --- refusals
@@ -136,44 +138,44 @@ def test_a_call_that_was_sent_is_not_sent_again(seeded: Gateway) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 429, 500, 501, 503])
-def test_refusals_of_the_upstream(seeded: Gateway, mode: str, status: int, stream: bool) -> None:
-    answer = call(seeded, "/chat/completions", seeded.model(f"fail-{status}"), stream=stream)
+def test_refusals_of_the_upstream(stage: Gateway, mode: str, status: int, stream: bool) -> None:
+    answer = call(stage, "/chat/completions", stage.model(f"fail-{status}"), stream=stream)
     # 401 and 403 refused our credential, not the caller's.
     shown = 502 if status in (401, 403) else status
     assert_openai_error(answer, shown)
     assert answer.headers.get("retry-after") == ("7" if status in (429, 503) else None)
     if mode == "strict" or shown != status:
         assert_private(answer)
-    assert_failed(seeded, answer, shown)
+    assert_failed(stage, answer, shown)
 
 
-def test_a_refusal_keeps_its_secrets_when_it_is_read_again(seeded: Gateway, mode: str) -> None:
+def test_a_refusal_keeps_its_secrets_when_it_is_read_again(stage: Gateway, mode: str) -> None:
     for trait in ("fail-500", "fail-401", "fail-400", "error-in-stream", "fail-503+html"):
         for stream in (False, True):
-            answer = call(seeded, "/chat/completions", seeded.model(trait), stream=stream)
-            read = seeded.get(f"/responses/resp_{answer.headers['x-request-id']}")
+            answer = call(stage, "/chat/completions", stage.model(trait), stream=stream)
+            read = stage.get(f"/responses/resp_{answer.headers['x-request-id']}")
             assert read.status_code == 200
             if mode == "strict" or trait == "fail-401":
                 assert_private(read)
 
 
-def test_a_trusted_upstream_is_quoted(seeded: Gateway) -> None:
-    model = seeded.model("fail-400", trusted=True)
-    error = assert_openai_error(call(seeded, "/chat/completions", model), 400)
+def test_a_trusted_upstream_is_quoted(stage: Gateway) -> None:
+    model = stage.model("fail-400", trusted=True)
+    error = assert_openai_error(call(stage, "/chat/completions", model), 400)
     assert "upstream says 400" in error["message"]
-    refused = call(seeded, "/chat/completions", seeded.model("fail-401", trusted=True))
+    refused = call(stage, "/chat/completions", stage.model("fail-401", trusted=True))
     assert refused.status_code == 401
 
 
-def test_a_sanitised_model_is_never_quoted(seeded: Gateway) -> None:
+def test_a_sanitised_model_is_never_quoted(stage: Gateway) -> None:
     for trait in ("fail-400", "fail-500", "fail-429+html"):
-        answer = call(seeded, "/chat/completions", seeded.model(trait, sanitize_responses=True))
+        answer = call(stage, "/chat/completions", stage.model(trait, sanitize_responses=True))
         assert_openai_error(answer, int(trait[5:8]))
         assert_private(answer)
 
 
-def test_an_error_page_becomes_json(seeded: Gateway, mode: str) -> None:
-    answer = call(seeded, "/chat/completions", seeded.model("fail-500+html"))
+def test_an_error_page_becomes_json(stage: Gateway, mode: str) -> None:
+    answer = call(stage, "/chat/completions", stage.model("fail-500+html"))
     assert_openai_error(answer, 500)
     if mode == "strict":
         assert_private(answer)
@@ -185,68 +187,68 @@ def test_an_error_page_becomes_json(seeded: Gateway, mode: str) -> None:
 @pytest.mark.parametrize("trait", ["wrong-json", "html", "empty", "error-in-200"])
 @pytest.mark.parametrize("path", PATHS)
 def test_what_is_no_answer_does_not_pass_strict_mode(
-    seeded: Gateway, mode: str, path: str, trait: str
+    stage: Gateway, mode: str, path: str, trait: str
 ) -> None:
-    answer = call(seeded, path, seeded.model(trait))
+    answer = call(stage, path, stage.model(trait))
     if mode == "strict" or path == "/responses":
         assert_openai_error(answer, 502)
         assert_private(answer)
-        assert_failed(seeded, answer, 502)
+        assert_failed(stage, answer, 502)
     else:
         assert answer.status_code == 200
-        left = seeded.left(answer)
+        left = stage.left(answer)
         assert (left.request.response_status, left.charges) == (200, [])
 
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/completions", "/responses"])
-def test_a_stream_to_a_call_that_wanted_none_is_put_together(seeded: Gateway, path: str) -> None:
-    answer = call(seeded, path, seeded.model("sse-anyway"))
+def test_a_stream_to_a_call_that_wanted_none_is_put_together(stage: Gateway, path: str) -> None:
+    answer = call(stage, path, stage.model("sse-anyway"))
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("application/json")
     assert "Hello there friend" in answer.text
-    left = seeded.left(answer)
+    left = stage.left(answer)
     assert left.request.state == "completed"
     # A stream tells its usage to those who ask for it, and nobody asked: 18 characters are 5 tokens.
     assert left.logs[0].usage_source == "estimated"
     assert left.charges[0].amount == 5 * Decimal(PRICE[1])
 
 
-def test_usage_in_a_stream_that_nobody_asked_for_counts(seeded: Gateway) -> None:
-    answer = call(seeded, "/chat/completions", seeded.model("sse-anyway+usage-always"))
-    left = seeded.left(answer)
+def test_usage_in_a_stream_that_nobody_asked_for_counts(stage: Gateway) -> None:
+    answer = call(stage, "/chat/completions", stage.model("sse-anyway+usage-always"))
+    left = stage.left(answer)
     assert left.logs[0].usage_source == "reported"
     assert left.charges[0].amount == Decimal("0.015")
 
 
 def test_a_broken_stream_to_a_call_that_wanted_none_is_a_gateway_error(
-    seeded: Gateway, mode: str
+    stage: Gateway, mode: str
 ) -> None:
     for trait in ("sse-anyway+error-in-stream", "sse-anyway+half", "sse-anyway+cut"):
-        answer = call(seeded, "/chat/completions", seeded.model(trait))
+        answer = call(stage, "/chat/completions", stage.model(trait))
         assert_openai_error(answer, 502)
         if mode == "strict":
             assert_private(answer)
-        assert seeded.left(answer).request.state == "failed"
+        assert stage.left(answer).request.state == "failed"
 
 
 @pytest.mark.parametrize("path", ["/chat/completions", "/completions", "/responses"])
-def test_a_complete_answer_to_a_stream_becomes_one(seeded: Gateway, path: str) -> None:
-    answer = call(seeded, path, seeded.model("json-anyway"), stream=True)
+def test_a_complete_answer_to_a_stream_becomes_one(stage: Gateway, path: str) -> None:
+    answer = call(stage, path, stage.model("json-anyway"), stream=True)
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert "Hello there friend" in answer.text
-    left = seeded.left(answer)
+    left = stage.left(answer)
     assert left.request.state == "completed"
     assert left.charges[0].amount == Decimal("0.015")
     assert left.logs[0].response_type.endswith("_stream")
 
 
-def test_nonsense_to_a_stream_is_a_gateway_error(seeded: Gateway, mode: str) -> None:
+def test_nonsense_to_a_stream_is_a_gateway_error(stage: Gateway, mode: str) -> None:
     for trait in ("json-anyway+wrong-json", "html", "empty", "error-in-200"):
         for path in ("/chat/completions", "/completions", "/responses"):
-            answer = call(seeded, path, seeded.model(trait), stream=True)
+            answer = call(stage, path, stage.model(trait), stream=True)
             assert_openai_error(answer, 502)
             assert_private(answer)
-            assert_failed(seeded, answer, 502)
+            assert_failed(stage, answer, 502)
 
 
 # --- streams that break
@@ -254,15 +256,15 @@ def test_nonsense_to_a_stream_is_a_gateway_error(seeded: Gateway, mode: str) -> 
 
 @pytest.mark.parametrize("trait", ["cut", "cut-reset", "hang-stream", "half"])
 def test_a_stream_that_breaks_ends_with_an_error_and_is_billed_by_estimate(
-    seeded: Gateway, trait: str
+    stage: Gateway, trait: str
 ) -> None:
-    answer = call(seeded, "/chat/completions", seeded.model(f"chunks-20+{trait}"), stream=True)
+    answer = call(stage, "/chat/completions", stage.model(f"chunks-20+{trait}"), stream=True)
     found = list(events(answer))
     assert found[-1] == "[DONE]"
     assert found[-2]["error"]["message"]
     delivered = text_of(found)
     assert delivered.startswith("w0 w1 ")
-    left = seeded.left(answer)
+    left = stage.left(answer)
     assert left.request.state == "failed"
     (log,) = left.logs
     assert log.usage_source == "estimated"
@@ -273,42 +275,42 @@ def test_a_stream_that_breaks_ends_with_an_error_and_is_billed_by_estimate(
 
 @pytest.mark.parametrize("trait", ["error-in-stream", "error-first"])
 def test_an_error_inside_a_stream_is_passed_on_without_secrets(
-    seeded: Gateway, mode: str, trait: str
+    stage: Gateway, mode: str, trait: str
 ) -> None:
-    answer = call(seeded, "/chat/completions", seeded.model(trait), stream=True)
+    answer = call(stage, "/chat/completions", stage.model(trait), stream=True)
     found = list(events(answer))
     assert found[-1] == "[DONE]"
     assert found[-2]["error"]["message"]
     if mode == "strict":
         assert_private(answer, found)
-    assert seeded.left(answer).request.state == "failed"
+    assert stage.left(answer).request.state == "failed"
 
 
 @pytest.mark.parametrize("trait", ["cut", "hang-stream", "error-in-stream", "half", "error-first"])
 def test_a_broken_response_stream_ends_with_its_failure(
-    seeded: Gateway, mode: str, trait: str
+    stage: Gateway, mode: str, trait: str
 ) -> None:
-    answer = call(seeded, "/responses", seeded.model(f"chunks-20+{trait}"), stream=True)
+    answer = call(stage, "/responses", stage.model(f"chunks-20+{trait}"), stream=True)
     found = list(events(answer))
     assert found[-1] == "[DONE]"
     assert found[-2]["type"] == "response.failed"
     if mode == "strict":
         assert_private(answer, found)
-    assert seeded.left(answer).request.state == "failed"
+    assert stage.left(answer).request.state == "failed"
 
 
-def test_a_stream_without_done_is_complete(seeded: Gateway) -> None:
-    answer = call(seeded, "/chat/completions", seeded.model("no-done"), stream=True)
+def test_a_stream_without_done_is_complete(stage: Gateway) -> None:
+    answer = call(stage, "/chat/completions", stage.model("no-done"), stream=True)
     assert list(events(answer))[-1] == "[DONE]"
-    left = seeded.left(answer)
+    left = stage.left(answer)
     assert left.request.state == "completed"
     assert left.charges[0].amount == Decimal("0.015")
 
 
-def test_a_stream_without_usage_is_billed_by_estimate(seeded: Gateway) -> None:
-    answer = call(seeded, "/chat/completions", seeded.model("no-usage"), stream=True)
+def test_a_stream_without_usage_is_billed_by_estimate(stage: Gateway) -> None:
+    answer = call(stage, "/chat/completions", stage.model("no-usage"), stream=True)
     assert list(events(answer))[-1] == "[DONE]"
-    left = seeded.left(answer)
+    left = stage.left(answer)
     assert left.request.state == "completed"
     assert left.logs[0].usage_source == "estimated"
     assert left.charges[0].amount == 5 * Decimal(PRICE[1])
@@ -318,25 +320,25 @@ def test_a_stream_without_usage_is_billed_by_estimate(seeded: Gateway) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_counts_that_are_none_count_as_nothing(seeded: Gateway, stream: bool) -> None:
-    answer = call(seeded, "/chat/completions", seeded.model("odd-usage"), stream=stream)
+def test_counts_that_are_none_count_as_nothing(stage: Gateway, stream: bool) -> None:
+    answer = call(stage, "/chat/completions", stage.model("odd-usage"), stream=stream)
     assert answer.status_code == 200
     assert "Hello" in answer.text
-    (log,) = seeded.left(answer).logs
+    (log,) = stage.left(answer).logs
     assert log.prompt_tokens == log.completion_tokens == 0
-    assert seeded.left(answer).charges == []
+    assert stage.left(answer).charges == []
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_huge_usage_is_cut_to_what_can_be_written_down(seeded: Gateway, stream: bool) -> None:
-    account = seeded.account()
-    body = {"model": seeded.model("usage-99999999999999-1"), "messages": HELLO, "stream": stream}
-    answer = seeded.post("/chat/completions", body, by=account, stream=stream)
+def test_a_huge_usage_is_cut_to_what_can_be_written_down(stage: Gateway, stream: bool) -> None:
+    account = stage.account()
+    body = {"model": stage.model("usage-99999999999999-1"), "messages": HELLO, "stream": stream}
+    answer = stage.post("/chat/completions", body, by=account, stream=stream)
     assert answer.status_code == 200
     assert "Hello" in answer.text
-    left = seeded.left(answer)
+    left = stage.left(answer)
     assert left.request.state == "completed"
     assert left.logs[0].prompt_tokens == 2**31 - 1
     assert left.charges[0].amount == (2**31 - 1) * Decimal("0.001") + Decimal("0.002")
-    assert seeded.balance(account.id) < 0
-    assert not seeded.unbalanced()
+    assert stage.balance(account.id) < 0
+    assert not stage.unbalanced()

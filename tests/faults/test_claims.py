@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lifecycle.faults.deaf import DeafProxy
-from tests.lifecycle.stage import FLEX, Stage, cost, marker
-from tests.processes import Process, eventually
+from tests.faults.deaf import DeafProxy
+from tests.gateway import FLEX, Gateway, cost, marker
+from tests.processes import QUICK, Process, eventually
 
 # A sequence is not rolled back: it counts the failures.
 TRIGGER = """
@@ -36,13 +36,18 @@ REFUSED = "23514"  # check_violation
 
 
 @pytest.fixture(scope="module")
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    return environ | QUICK
+
+
+@pytest.fixture(scope="module")
 def way(database_url: str) -> Iterator[DeafProxy]:
     with DeafProxy(database_url) as proxy:
         yield proxy
 
 
 @pytest.fixture(scope="module", autouse=True)
-def worker(stage: Stage, way: DeafProxy) -> Iterator[Process]:
+def worker(stage: Gateway, way: DeafProxy) -> Iterator[Process]:
     """On a way of its own to the database; it lives all the time, so no lease is given back because of its death."""
     process = stage.service.start_worker(
         DATABASE_URL=way.url, DWCTL_DATABASE__PREPARED_STATEMENTS="false"
@@ -52,24 +57,24 @@ def worker(stage: Stage, way: DeafProxy) -> Iterator[Process]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def trigger(stage: Stage) -> None:
+def trigger(stage: Gateway) -> None:
     stage.execute(TRIGGER)
 
 
-def fail(stage: Stage, state: str, *, times: int, errcode: str) -> None:
+def fail(stage: Gateway, state: str, *, times: int, errcode: str) -> None:
     """Let the next changes to that state fail."""
     stage.execute("ALTER SEQUENCE faults RESTART")
     stage.execute("TRUNCATE fault")
     stage.execute("INSERT INTO fault VALUES (%s, %s, %s)", state, times, errcode)
 
 
-def failures(stage: Stage) -> int:
+def failures(stage: Gateway) -> int:
     return int(stage.one("SELECT last_value FROM faults").last_value)
 
 
 @pytest.mark.parametrize(("state", "times"), [("claimed", 1), ("processing", 2), ("completed", 3)])
 def test_a_request_survives_a_database_that_breaks_off(
-    stage: Stage, state: str, times: int
+    stage: Gateway, state: str, times: int
 ) -> None:
     model = stage.flexible("plain")
     said = marker()
@@ -82,7 +87,7 @@ def test_a_request_survives_a_database_that_breaks_off(
     eventually(lambda: not stage.leases())
 
 
-def test_several_claimed_requests_survive_together(stage: Stage) -> None:
+def test_several_claimed_requests_survive_together(stage: Gateway) -> None:
     model = stage.flexible("slow-50", batch_capacity=5)
     said = marker()
     fail(stage, "processing", times=2, errcode=RESTARTING)
@@ -97,7 +102,7 @@ def test_several_claimed_requests_survive_together(stage: Stage) -> None:
     eventually(lambda: not stage.leases())
 
 
-def test_a_retry_that_cannot_be_written_is_made_later(stage: Stage) -> None:
+def test_a_retry_that_cannot_be_written_is_made_later(stage: Gateway) -> None:
     model = stage.flexible("flaky-2+plain")
     fail(stage, "pending", times=2, errcode=RESTARTING)
     id = stage.respond(model, marker(), background=True, service_tier="flex").json()["id"]
@@ -108,7 +113,7 @@ def test_a_retry_that_cannot_be_written_is_made_later(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("state", ["claimed", "completed"])
-def test_deadlocks_are_got_over(stage: Stage, state: str) -> None:
+def test_deadlocks_are_got_over(stage: Gateway, state: str) -> None:
     fail(stage, state, times=1, errcode=DEADLOCK)
     id = stage.respond(stage.flexible("plain"), marker(), background=True, service_tier="flex").json()["id"]  # fmt: skip
     assert stage.over(id)["status"] == "completed"
@@ -117,7 +122,9 @@ def test_deadlocks_are_got_over(stage: Stage, state: str) -> None:
 
 
 @pytest.mark.parametrize("tier", ["flex", "priority"])
-def test_a_result_that_the_database_does_not_take_ends_its_request(stage: Stage, tier: str) -> None:
+def test_a_result_that_the_database_does_not_take_ends_its_request(
+    stage: Gateway, tier: str
+) -> None:
     """Whatever the reason: nobody waits for ever, and the record is kept aside."""
     fail(stage, "completed", times=1, errcode=REFUSED)
     id = stage.respond(stage.flexible("plain"), background=True, service_tier=tier).json()["id"]
@@ -129,7 +136,9 @@ def test_a_result_that_the_database_does_not_take_ends_its_request(stage: Stage,
     assert stage.respond(stage.flexible("plain"), service_tier=tier).status_code == 200
 
 
-def test_a_claim_whose_commit_was_not_heard_of_is_given_back(stage: Stage, way: DeafProxy) -> None:
+def test_a_claim_whose_commit_was_not_heard_of_is_given_back(
+    stage: Gateway, way: DeafProxy
+) -> None:
     """The database says that this worker runs it; the worker does not know that it was ever given it."""
     stage.execute("TRUNCATE fault")
     here, lost = marker(), marker()

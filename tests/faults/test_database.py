@@ -16,12 +16,8 @@ from dwctl import config
 from dwctl.app import create_app
 from dwctl.local.postgres import EmbeddedPostgres
 from tests.cast import Cast
-from tests.fake_upstream import FakeUpstream
-from tests.gateway import assert_openai_error
-from tests.lifecycle.conftest import environ_of
-from tests.lifecycle.faults.conftest import DEAD_AFTER_S, QUICK
-from tests.lifecycle.stage import FLEX, REALTIME, Held, Stage, cost, marker
-from tests.processes import Service, eventually
+from tests.gateway import FLEX, REALTIME, Gateway, Held, assert_openai_error, cost, marker
+from tests.processes import DEAD_AFTER_S, QUICK, Service, eventually
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +44,8 @@ def database_url(postgres: EmbeddedPostgres) -> str:
 
 
 @pytest.fixture(scope="module")
-def environ(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return environ_of(database_url, tmp_path_factory.mktemp("spool")) | QUICK
-
-
-@pytest.fixture(scope="module")
-def cast(database_url: str) -> Cast:
-    return Cast.create(database_url)
-
-
-@pytest.fixture(scope="module")
-def stage(
-    service: Service, upstream: FakeUpstream, cast: Cast, database_url: str
-) -> Iterator[Stage]:
-    made = Stage(service, upstream, cast, database_url)
-    yield made
-    made.close()
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    return environ | QUICK
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +56,16 @@ def service(environ: dict[str, str], cast: Cast) -> Iterator[Service]:
         yield running
 
 
-def started(stage: Stage, postgres: EmbeddedPostgres) -> None:
+def started(stage: Gateway, postgres: EmbeddedPostgres) -> None:
     stage.reconnect(postgres.start())
 
 
-def dead(stage: Stage) -> int:
+def dead(stage: Gateway) -> int:
     return int(stage.one("SELECT count(*) FROM fusillade.daemons WHERE status = 'dead'").count)
 
 
 def test_an_outage_longer_than_every_heartbeat_kills_nobody_and_repeats_nothing(
-    stage: Stage, postgres: EmbeddedPostgres
+    stage: Gateway, postgres: EmbeddedPostgres
 ) -> None:
     during, after = stage.flexible("slow-5000"), stage.flexible("hold")
     plain = stage.flexible("plain")
@@ -143,7 +125,7 @@ def test_an_outage_longer_than_every_heartbeat_kills_nobody_and_repeats_nothing(
 
 @pytest.mark.parametrize("crash", [False, True], ids=["restart", "crash"])
 def test_a_database_that_is_restarted_under_work_loses_nothing(
-    stage: Stage, postgres: EmbeddedPostgres, crash: bool
+    stage: Gateway, postgres: EmbeddedPostgres, crash: bool
 ) -> None:
     text = marker()
     model = stage.flexible("slow-100", batch_capacity=20)

@@ -8,11 +8,11 @@ from decimal import Decimal
 from queue import SimpleQueue
 
 import orjson
+import pytest
 import requests
 
-from tests.lifecycle.faults.conftest import a_worker
-from tests.lifecycle.stage import FLEX, Stage, cost
-from tests.processes import Process, eventually
+from tests.gateway import FLEX, Gateway, cost
+from tests.processes import QUICK, Process, eventually
 
 REQUESTS = 2000
 WRITERS = 6
@@ -20,7 +20,12 @@ KILL_EVERY_S = 1.0
 MOST_KILLS = 5
 
 
-def submit(stage: Stage, model: str, count: int, made: SimpleQueue[str]) -> None:
+@pytest.fixture(scope="module")
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    return environ | QUICK
+
+
+def submit(stage: Gateway, model: str, count: int, made: SimpleQueue[str]) -> None:
     """Background requests on one connection."""
     with requests.Session() as session:
         session.headers.update(stage.alice.authorization)
@@ -31,7 +36,7 @@ def submit(stage: Stage, model: str, count: int, made: SimpleQueue[str]) -> None
             made.put(answer.json()["id"])
 
 
-def left_to_do(stage: Stage, model: str) -> int:
+def left_to_do(stage: Gateway, model: str) -> int:
     row = stage.one(
         "SELECT count(*) FROM fusillade.requests WHERE model = %s AND state IN ('pending', 'claimed', 'processing')",
         model,
@@ -39,12 +44,12 @@ def left_to_do(stage: Stage, model: str) -> int:
     return int(row.count)
 
 
-def test_requests_end_once_however_often_their_worker_is_killed(stage: Stage) -> None:
+def test_requests_end_once_however_often_their_worker_is_killed(stage: Gateway) -> None:
     model = stage.flexible("slow-150", batch_capacity=40)
     stage.upstream.reset()
     before = stage.balance(stage.alice.id)
     made: SimpleQueue[str] = SimpleQueue()
-    workers: list[Process] = [a_worker(stage), stage.service.start_worker()]
+    workers: list[Process] = [stage.service.worker(), stage.service.start_worker()]
     writers = [
         threading.Thread(target=submit, args=(stage, model, REQUESTS // WRITERS, made))
         for _ in range(WRITERS)
