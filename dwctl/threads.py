@@ -1,20 +1,30 @@
 """Native threads for what would stop the loop: names, files and hashes, each with a pool of its own.
 
 gevent's one pool has ten threads for everything: ten look-ups of a name that does not resolve would keep an fsync waiting.
-The greenlet that calls waits; the loop goes on. Pools are made in the process that uses them, so after forking.
+The greenlet that calls waits; the loop goes on. Pools are made by the loop that uses them, so after forking.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, TypeVar
 
+from gevent import monkey
 from gevent.threadpool import ThreadPool
 
 T = TypeVar("T")
 
 _SIZES = {"names": 8, "files": 2, "hashes": 4}
+
+
+class _Pools(monkey.get_original("_thread", "_local")):  # type: ignore[misc]  # gevent has no types
+    """The pools of one native thread: a pool serves the loop that made it, and no other."""
+
+    def __init__(self) -> None:
+        self.by_kind: dict[str, ThreadPool] = {}
+
+
+_pools = _Pools()
 
 
 def in_names(function: Callable[..., T], *arguments: Any) -> T:
@@ -33,10 +43,8 @@ def in_hashes(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def _run(kind: str, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-    result: T = _pool(kind).apply(function, arguments)
+    pool = _pools.by_kind.get(kind)
+    if pool is None:
+        pool = _pools.by_kind[kind] = ThreadPool(_SIZES[kind])
+    result: T = pool.apply(function, arguments)
     return result
-
-
-@cache
-def _pool(kind: str) -> ThreadPool:
-    return ThreadPool(_SIZES[kind])

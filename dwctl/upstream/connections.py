@@ -25,8 +25,8 @@ from typing import Any
 
 import certifi
 import gevent
-import gevent.socket
 
+from dwctl import resolver
 from dwctl.upstream.errors import ConnectionFailed, Phase, Timeout
 from dwctl.upstream.target import Origin
 
@@ -283,7 +283,9 @@ def open_connection(
     due = monotonic() + connect_s
     failure: OSError | Timeout | None = None
     try:
-        addresses = _resolve(origin, connect_s)
+        addresses = resolver.addresses(origin.host, origin.port, timeout_s=connect_s)
+    except resolver.LookupTimeout as error:
+        raise Timeout(Phase.CONNECT) from error
     except (OSError, UnicodeError) as error:
         raise ConnectionFailed from error
     for tried, (family, kind, protocol, _, address) in enumerate(addresses):
@@ -310,14 +312,6 @@ def default_tls_context() -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=None if system else certifi.where())
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-def _resolve(origin: Origin, connect_s: float) -> list[Any]:
-    with gevent.Timeout(connect_s, Timeout(Phase.CONNECT)):
-        found: list[Any] = gevent.socket.getaddrinfo(
-            origin.host, origin.port, type=socket.SOCK_STREAM
-        )
-    return found
 
 
 def _make_socket(family: int, kind: int, protocol: int) -> _socket.socket:
