@@ -47,9 +47,7 @@ class Front:
         return _write(respond(self._gateway, environ, surface), start_response)
 
 
-def respond(
-    gateway: Gateway, environ: Environ, surface: Surface, key: Key | None = None
-) -> Answer:
+def respond(gateway: Gateway, environ: Environ, surface: Surface, key: Key | None = None) -> Answer:
     """The answer to a call in a WSGI environment. `key` is given where the caller was identified otherwise (the playground)."""
     if not gateway.started:
         gateway.start()

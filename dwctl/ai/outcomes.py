@@ -1,8 +1,8 @@
 """How a run ended: done, failed (a kind that knows whether a retry helps) or interrupted (why). Pure.
 
-    Done         the answer is what the upstream promised
-    Failed       it is not: refused, broken off, not understood, or a bug of ours
-    Interrupted  nobody wanted it any more, or the process ended
+Done         the answer is what the upstream promised
+Failed       it is not: refused, broken off, not understood, or a bug of ours
+Interrupted  nobody wanted it any more, or the process ended
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ class Outcome:
         """The tagged error that is stored."""
         if isinstance(self.end, Failed):
             details = dict(self.end.details)
-            return {"type": self.end.kind, "details": details} if details else {"type": self.end.kind}
+            return (
+                {"type": self.end.kind, "details": details} if details else {"type": self.end.kind}
+            )
         return {"type": self.end.reason.kind} if isinstance(self.end, Interrupted) else None
 
     def with_usage(self, usage: TokenUsage | None) -> Outcome:

@@ -1,7 +1,7 @@
 """A gateway's life inside a gunicorn worker: started after the fork, told of SIGTERM at once, stopped before one deadline.
 
-    SIGTERM -> no new connections, held calls are told -> calls in flight go on -> what is left is stopped and written down -> goodbye
-                                                        grace - _RESERVE_S                                                    grace
+SIGTERM -> no new connections, held calls are told -> calls in flight go on -> what is left is stopped and written down -> goodbye
+                                                    grace - _RESERVE_S                                                    grace
 """
 
 from __future__ import annotations

@@ -160,9 +160,7 @@ class _Held:
         owners = {self._admitted.key.owner_id}
         row = self._waiter.row
         if row is None:
-            row = retrieval.row_of(
-                self._gateway.connections, self._asked.response_id, owners
-            )
+            row = retrieval.row_of(self._gateway.connections, self._asked.response_id, owners)
         return retrieval.stored_row(row)
 
     def _row_or_error(self) -> StoredRow | DwctlError:

@@ -98,7 +98,9 @@ def test_queued_requests_are_counted_once_a_second_and_added_to_meanwhile() -> N
         max_size=60,
     )
 )
-def test_whatever_is_taken_and_given_back_nothing_stays(taken: list[tuple[UUID, Kind, int]]) -> None:
+def test_whatever_is_taken_and_given_back_nothing_stays(
+    taken: list[tuple[UUID, Kind, int]],
+) -> None:
     here = holdings(AccountLimits(20, 20, 0, 200), ProcessLimits(30, 30, 300))
     holds = []
     for owner, kind, amount in taken:

@@ -20,10 +20,14 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def a_target(name: str = "upstream-name", url: str = "http://127.0.0.1:9/v1") -> Target:
-    return Target(url, name, ("authorization", "Bearer sk-ours"), Timeouts(), uuid4(), "server", False)
+    return Target(
+        url, name, ("authorization", "Bearer sk-ours"), Timeouts(), uuid4(), "server", False
+    )
 
 
-def a_tariff(input: str, output: str, purpose: str = "realtime", window: str | None = None) -> CurrentTariff:
+def a_tariff(
+    input: str, output: str, purpose: str = "realtime", window: str | None = None
+) -> CurrentTariff:
     return CurrentTariff(Decimal(input), Decimal(output), purpose, window, LONG_AGO)
 
 
@@ -58,7 +62,11 @@ def a_routing(*models: Model, funded: tuple[Key, ...] = ()) -> Routing:
 
 def a_request(surface: Surface = CHAT, alias: str = "m", **content: Any) -> Request:
     body: dict[str, Any] = {"model": alias}
-    body |= {"input": "Hello"} if surface.path == "responses" else {"messages": [{"role": "user", "content": "Hello"}]}
+    body |= (
+        {"input": "Hello"}
+        if surface.path == "responses"
+        else {"messages": [{"role": "user", "content": "Hello"}]}
+    )
     body |= content
     stamp = Stamp.now()
     asked = Asked(
