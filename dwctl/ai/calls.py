@@ -98,7 +98,6 @@ class Request:
     tracked: bool = True
     queued: bool = False
     line: Line | None = None
-    peer: Any = None
 
     @property
     def id(self) -> UUID:

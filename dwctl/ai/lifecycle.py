@@ -17,7 +17,6 @@ from dwctl.ai.calls import JSON, Answer, Incoming, Request, Stamp
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.holdings import Hold, Kind
 from dwctl.ai.in_progress import Flight
-from dwctl.analytics.records import Record
 from dwctl.catalog.routing import Key
 from dwctl.errors import DwctlError
 from dwctl.protocols import asked as reading
@@ -34,7 +33,7 @@ REQUEST_ID = "x-request-id"
 def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answer:
     """Answer one call. `key` is given where the caller was identified otherwise (the playground)."""
     stamp = Stamp.now()
-    hold = alias = None
+    hold = alias = flight = None
     try:
         # Nothing of a body is read for a caller who is nobody.
         key = key or admission.authenticate(gateway.snapshot, incoming.header("authorization"))
@@ -45,12 +44,16 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         request = _request(stamp, incoming, body, content, alias)
         strict = gateway.settings.onwards.strict_mode
         admitted = admission.admit(gateway.snapshot.routing, key, request, strict=strict)
-        found = _run(gateway, admitted, hold)
+        flight = Flight(stamp.id, incoming.peer, hold)
+        found = _run(gateway, admitted, flight, hold)
     except Exception as error:
         if hold is not None:
             hold.release()
         refusal = _refusal(error, stamp)
-        found = _refuse(gateway, refusal, record_of_refusal(stamp, incoming, key, alias, refusal))
+        if flight is None or not (flight.opened or flight.over):
+            gateway.recorder.note(record_of_refusal(stamp, incoming, key, alias, refusal))
+        # Otherwise the call has a record of its own, and only its caller is told.
+        found = _answer_of(refusal)
     found.headers.append((REQUEST_ID, str(stamp.id)))
     return found
 
@@ -82,20 +85,20 @@ def _request(
         mode=surface.mode(content, tracked=tracked),
         query=incoming.query,
     )
-    return Request(stamp, asked, incoming.headers, tracked, peer=incoming.peer)
+    return Request(stamp, asked, incoming.headers, tracked)
 
 
-def _run(gateway: Gateway, admitted: Admitted, hold: Hold) -> Answer:
+def _run(gateway: Gateway, admitted: Admitted, flight: Flight, hold: Hold) -> Answer:
     """In the mode that was asked for. The flight gives back what the call holds when it ends."""
-    request = admitted.request
-    mode = request.asked.mode
+    mode = admitted.request.asked.mode
     if mode.tier is Tier.FLEX:
-        return queued.answer(gateway, admitted, Flight(request.id, request.peer, hold))
+        return queued.answer(gateway, admitted, flight)
+    if mode.background or gateway.drains:
+        flight.go_on_alone()
     if mode.background:
         hold.take(Kind.BACKGROUND)
-        return background.answer(gateway, admitted, Flight(request.id, None, hold))
+        return background.answer(gateway, admitted, flight)
     hold.take(Kind.REALTIME)
-    flight = Flight(request.id, None if gateway.drains else request.peer, hold)
     if mode.stream:
         return relay.stream(gateway, admitted, flight)
     return relay.answer(gateway, admitted, flight)
@@ -108,8 +111,7 @@ def _refusal(error: Exception, stamp: Stamp) -> DwctlError:
     return DwctlError("Internal error. Please try again later.")
 
 
-def _refuse(gateway: Gateway, error: DwctlError, record: Record) -> Answer:
-    gateway.recorder.note(record)
+def _answer_of(error: DwctlError) -> Answer:
     headers = [JSON, *headers_of(error).items()]
     if error.status == 413:
         # The rest of a body that is too large is not worth reading.

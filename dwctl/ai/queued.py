@@ -45,7 +45,7 @@ def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
     gateway.holdings.check_queued(admitted.key.owner_id)
     mode = admitted.request.asked.mode
     if mode.background and not mode.stream:
-        _enqueue(gateway, admitted)
+        _enqueue(gateway, admitted, flight)
         gateway.in_progress.leave(flight)
         return Answer(202, [JSON], admitted.request.surface.accepted(admitted.request.asked))
     held = _Held(gateway, admitted, flight)
@@ -57,8 +57,9 @@ def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
         raise
 
 
-def _enqueue(gateway: Gateway, admitted: Admitted) -> None:
+def _enqueue(gateway: Gateway, admitted: Admitted, flight: Flight) -> None:
     gateway.recorder.enqueue(opening_of(admitted, State.PENDING, gateway.registration.id))
+    flight.opened = flight.row_is_there = True
 
 
 class _Held:
@@ -78,7 +79,7 @@ class _Held:
         """Queue it; `end` must follow, also when this raises."""
         self._gateway.in_progress.enter(self._flight)
         try:
-            _enqueue(self._gateway, self._admitted)
+            _enqueue(self._gateway, self._admitted, self._flight)
         except BaseException:
             self.end()
             raise

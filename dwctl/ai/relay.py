@@ -220,7 +220,8 @@ class Run:
         end = Failed(
             kind,
             f"http_{response.status}",
-            {"status": response.status, "body": _text(raw)},
+            # Whoever reads it later is shown no more than its caller.
+            {"status": response.status, "body": _text(body)},
             retry_after_s=_seconds(response.header("retry-after")),
         )
         return Outcome(end, shown.status, body, headers, body, upstream_status=response.status)

@@ -20,6 +20,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from sqlalchemy.types import UserDefinedType
 
@@ -161,6 +162,10 @@ class Xid8(UserDefinedType[str]):
     def get_col_spec(self, **_options: Any) -> str:
         """What it is called in SQL."""
         return "xid8"
+
+
+# Reflection (`flask db check`) knows it by this.
+ischema_names["xid8"] = Xid8
 
 
 class RoutingChange(Base):
