@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dwctl.errors import DwctlError
+from dwctl.errors import Unavailable
 
 _OVER = frozenset({"completed", "failed", "canceled"})
 
 
-class StillRunning(DwctlError):
+class StillRunning(Unavailable):
     """The process that held the call is shutting down; the request goes on."""
 
     code = "server_shutting_down"
-    status = 503
-    retryable = True
 
 
 @dataclass(frozen=True, slots=True)
