@@ -65,7 +65,9 @@ class Events:
 
     def ended(self, response: Response) -> bytes:
         """The one event that says how it ended; there is none for a response that was cancelled but `failed`."""
-        type = _ENDINGS.get(response["status"], "response.failed")
+        status = response.get("status")
+        ending = _ENDINGS.get(status) if isinstance(status, str) else None
+        type = ending or "response.failed"
         return self.event(type, response=response) + DONE
 
     # --- items and their parts

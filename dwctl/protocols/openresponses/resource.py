@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from dwctl.protocols import shapes
 from dwctl.protocols.assembly import text_of
 from dwctl.protocols.openresponses import items
 from dwctl.protocols.openresponses.items import Item, item_id
@@ -281,7 +282,7 @@ class _Given:
     def whole(self, name: str) -> int | None:
         value = self.body.get(name)
         right = isinstance(value, int | float) and not isinstance(value, bool)
-        return int(value) if right and value is not None else None
+        return int(value) if right and value is not None and abs(value) <= shapes.MOST else None
 
 
 def _as_responses_request(body: Mapping[str, Any]) -> Mapping[str, Any]:
