@@ -175,16 +175,16 @@ def item_status(finish_reason: object) -> str:
 
 def reasoning_text(message: Mapping[str, Any]) -> str:
     """The reasoning in a message or a delta, in whatever member it is; what is there twice counts once."""
-    texts: list[str] = []
+    texts: dict[str, None] = {}
     for name in ("reasoning_content", "reasoning"):
         text = message.get(name)
-        if isinstance(text, str) and text and text not in texts:
-            texts.append(text)
+        if isinstance(text, str) and text:
+            texts[text] = None
     details = message.get("reasoning_details")
     for detail in details if isinstance(details, list) else ():
         text = detail.get("text") if isinstance(detail, dict) else None
-        if isinstance(text, str) and text and text not in texts:
-            texts.append(text)
+        if isinstance(text, str) and text:
+            texts[text] = None
     return "\n".join(texts)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from dwctl.protocols.assembly import FAILED, CallKeys, TooMuch, is_end, text_of
+from dwctl.protocols.assembly import FAILED, CallKeys, PartsBudget, TooMuch, is_end, text_of
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import items, resource
@@ -36,7 +36,6 @@ from dwctl.protocols.streaming import (
 from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
 
 _OPEN = Disclosure()
-_MOST_ITEMS = 4_096
 
 
 class ResponsesStream(UpstreamStream):
@@ -61,6 +60,7 @@ class ResponsesStream(UpstreamStream):
         self._events = Events()
         self._choices: dict[int, _Choice] = {}
         self._output: list[_OpenItem] = []
+        self._budget = PartsBudget()
         self._raw_usage: object = None
         self._started = self._ended_well = self._closed = False
 
@@ -127,9 +127,9 @@ class ResponsesStream(UpstreamStream):
         key = index if isinstance(index, int) else position
         found = self._choices.get(key)
         if found is None:
-            if len(self._choices) >= _MOST_ITEMS:
-                raise TooMuch("The upstream provider sent too many choices.")
-            found = self._choices[key] = _Choice(self._events, self._output, self._skeleton["id"])
+            self._budget.spend()
+            id = self._skeleton["id"]
+            found = self._choices[key] = _Choice(self._events, self._output, id, self._budget)
         return found
 
     # --- the end
@@ -222,11 +222,14 @@ class ResponsesStream(UpstreamStream):
 class _Choice:
     """One choice of the chat stream, as the items that it becomes."""
 
-    def __init__(self, events: Events, output: list[_OpenItem], response_id: str) -> None:
+    def __init__(
+        self, events: Events, output: list[_OpenItem], response_id: str, budget: PartsBudget
+    ) -> None:
         self.finish_reason: object = None
         self._events = events
         self._output = output  # of all choices
         self._response_id = response_id
+        self._budget = budget
         self._open: list[_OpenItem] = []
         self._reasoning: _Reasoning | None = None
         self._message: _Message | None = None
@@ -268,6 +271,7 @@ class _Choice:
         thought = resource.reasoning_text(delta)
         if thought:
             if self._reasoning is None:
+                self._budget.spend()
                 self._reasoning = self._add(_Reasoning(self._events), out)
             self._reasoning.text(thought, out)
 
@@ -286,6 +290,7 @@ class _Choice:
         key = self._call_keys.of(part)
         call = self._calls.get(key)
         if call is None:
+            self._budget.spend()
             call = self._calls[key] = _Call(self._events)
         fragment = call.take(part)
         if call.is_added:
@@ -295,6 +300,7 @@ class _Choice:
 
     def _message_item(self, out: list[bytes]) -> _Message:
         if self._message is None:
+            self._budget.spend()
             self._message = self._add(_Message(self._events), out)
         return self._message
 
