@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dwctl.protocols.openresponses import items
 from dwctl.protocols.openresponses.events import (
     ARGUMENTS_DELTA,
+    REASONING_DELTA,
     REFUSAL_DELTA,
     SUMMARY_DELTA,
     TEXT_DELTA,
@@ -48,6 +49,8 @@ def _item(events: Events, index: int, item: Item) -> Iterator[bytes]:
         )
         for summary_index, part in enumerate(_objects(item.get("summary"))):
             yield from _summary(events, {**place, "summary_index": summary_index}, part)
+        for content_index, part in enumerate(_objects(item.get("content"))):
+            yield from _part(events, {**place, "content_index": content_index}, part)
     elif kind == "function_call":
         yield events.item_added(index, {**item, "status": "in_progress", "arguments": ""})
         arguments = _text(item.get("arguments"))
@@ -77,6 +80,13 @@ def _part(events: Events, place: Place, part: Item) -> Iterator[bytes]:
         if text:
             yield events.delta(delta_prefix(REFUSAL_DELTA, place), text)
         yield events.refusal_done(place, text)
+    elif kind == "reasoning_text":
+        text = _text(part.get("text"))
+        yield events.part_added(place, items.reasoning_text(""))
+        if text:
+            yield events.delta(delta_prefix(REASONING_DELTA, place), text)
+        yield events.reasoning_done(place, text)
+        return
     else:
         yield events.part_added(place, part)
     yield events.part_done(place, part)
