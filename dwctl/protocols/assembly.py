@@ -17,9 +17,7 @@ _JOINED_STRINGS = frozenset(["arguments", "input", "data", "transcript", "text"]
 _HEAD = ("id", "created", "model", "system_fingerprint", "service_tier")
 
 
-# What a choice is made of costs a hundred times the bytes that begin it, so their number has a limit of its own.
-_MOST_CHOICES = 1_024
-_MOST_CALLS = 4_096  # of one choice
+_MOST_PARTS = 4_096
 
 _ENDS = frozenset(
     [
@@ -42,7 +40,22 @@ def is_end(finish_reason: object) -> bool:
 
 
 class TooMuch(Exception):
-    """A stream has more choices or tool calls than anyone asks for."""
+    """A stream has more choices, calls or items than anyone asks for."""
+
+
+class PartsBudget:
+    """How many choices, calls and items one stream may begin: each costs a hundred times the bytes that begin it."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, most: int = _MOST_PARTS) -> None:
+        self._left = most
+
+    def spend(self) -> None:
+        """One more. Raises TooMuch."""
+        self._left -= 1
+        if self._left < 0:
+            raise TooMuch("The upstream provider sent too many choices or calls.")
 
 
 class Assembler:
@@ -53,6 +66,7 @@ class Assembler:
         self._first: Mapping[str, Any] = {}
         self._last: Mapping[str, Any] = {}
         self._choices: dict[int, _Choice] = {}
+        self._budget = PartsBudget()
         self.text_chars = 0  # of all that the model wrote: text, reasoning, refusals, arguments
         self.failed = False  # a choice has ended with "error"
 
@@ -101,9 +115,8 @@ class Assembler:
         key = index if isinstance(index, int) else position
         found = self._choices.get(key)
         if found is None:
-            if len(self._choices) >= _MOST_CHOICES:
-                raise TooMuch("The upstream provider sent too many choices.")
-            found = self._choices[key] = _Choice()
+            self._budget.spend()
+            found = self._choices[key] = _Choice(self._budget)
         return found
 
 
@@ -112,11 +125,11 @@ class _Choice:
 
     __slots__ = ("_calls", "_logprobs", "_members", "_others", "_texts", "finish_reason")
 
-    def __init__(self) -> None:
+    def __init__(self, budget: PartsBudget) -> None:
         self.finish_reason: Any = None
         self._texts: dict[str, list[str]] = {}
         self._members: dict[str, Any] = {}  # of the message, in order of appearance
-        self._calls = ToolCalls()
+        self._calls = ToolCalls(budget)
         self._logprobs: Any = None
         self._others: dict[str, Any] = {}
 
@@ -165,7 +178,7 @@ class _Choice:
         return len(text)
 
     def message_choice(self, index: int) -> dict[str, Any]:
-        message = {"role": "assistant", "content": None} | self._members
+        message = {"role": "assistant", "content": None} | _finished(self._members)
         message["role"] = message["role"] or "assistant"
         for name, texts in self._texts.items():
             message[name] = "".join(texts) if texts else None
@@ -179,16 +192,17 @@ class _Choice:
         return {"index": index, "text": "".join(self._texts.get("text", [])), **self._ending()}
 
     def _ending(self) -> dict[str, Any]:
-        logprobs = {} if self._logprobs is None else {"logprobs": self._logprobs}
+        logprobs = {} if self._logprobs is None else {"logprobs": _finished(self._logprobs)}
         return {**logprobs, "finish_reason": self.finish_reason, **self._others}
 
 
 class ToolCalls:
     """The tool calls of one choice, merged by their index."""
 
-    __slots__ = ("_calls", "_keys")
+    __slots__ = ("_budget", "_calls", "_keys")
 
-    def __init__(self) -> None:
+    def __init__(self, budget: PartsBudget) -> None:
+        self._budget = budget
         self._calls: dict[int, dict[str, Any]] = {}
         self._keys = CallKeys()
 
@@ -198,14 +212,13 @@ class ToolCalls:
         return sum([self._add_part(part) for part in parts if isinstance(part, dict)])
 
     def complete(self) -> list[dict[str, Any]]:
-        return [call for _, call in sorted(self._calls.items())]
+        return [_finished(call) for _, call in sorted(self._calls.items())]
 
     def _add_part(self, part: dict[str, Any]) -> int:
         key = self._keys.of(part)
         call = self._calls.get(key)
         if call is None:
-            if len(self._calls) >= _MOST_CALLS:
-                raise TooMuch("The upstream provider sent too many tool calls.")
+            self._budget.spend()
             call = self._calls[key] = {}
         written = 0
         for name, value in part.items():
@@ -239,12 +252,11 @@ class CallKeys:
 def _add_function(function: dict[str, Any], part: dict[str, Any]) -> int:
     written = 0
     for name, value in part.items():
-        known = function.get(name)
         if name in _JOINED_STRINGS and isinstance(value, str):
-            function[name] = known + value if isinstance(known, str) else value
+            _join(function, name, value)
             written += len(value)
         elif value is not None:
-            function[name] = known or value
+            function[name] = function.get(name) or value
     return written
 
 
@@ -258,22 +270,52 @@ def text_of(content: object) -> str:
     return "".join([text for text in texts if isinstance(text, str)])
 
 
+class _Pieces:
+    """A text that comes in several chunks: joined once, when it is asked for."""
+
+    __slots__ = ("texts",)
+
+    def __init__(self, text: str) -> None:
+        self.texts = [text]
+
+
 def _merged(so_far: Any, value: Any) -> Any:
-    """A member that comes in several chunks: lists grow, objects are merged, the texts in them joined."""
+    """A member that comes in several chunks: lists grow, objects are merged, the texts in them joined.
+
+    What there is already is extended in place; the chunks that it came from belong to nobody else.
+    """
     if value is None:
         return so_far
     if isinstance(so_far, list) and isinstance(value, list):
-        return [*so_far, *value]
+        so_far.extend(value)
+        return so_far
     if not (isinstance(so_far, dict) and isinstance(value, dict)):
         return value
-    merged = dict(so_far)
     for name, member in value.items():
-        known = merged.get(name)
-        if name in _JOINED_STRINGS and isinstance(known, str) and isinstance(member, str):
-            merged[name] = known + member
+        if name in _JOINED_STRINGS and isinstance(member, str):
+            _join(so_far, name, member)
         else:
-            merged[name] = _merged(known, member)
-    return merged
+            so_far[name] = _merged(so_far.get(name), member)
+    return so_far
+
+
+def _join(owner: dict[str, Any], name: str, text: str) -> None:
+    known = owner.get(name)
+    if isinstance(known, str):
+        known = owner[name] = _Pieces(known)
+    if isinstance(known, _Pieces):
+        known.texts.append(text)
+    else:
+        owner[name] = text
+
+
+def _finished(value: Any) -> Any:
+    """A copy of what was merged, with its texts joined. (The elements of a list are never merged with anything.)"""
+    if isinstance(value, dict):
+        return {name: _finished(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return list(value)
+    return "".join(value.texts) if isinstance(value, _Pieces) else value
 
 
 # --- a stream made of a complete answer

@@ -439,3 +439,38 @@ def test_frames_are_given_on_as_soon_as_they_are_whole():
     whole = frame(chunk({"content": "a"}))
     assert stream.feed(whole[:-1]) == b""
     assert b'"content":"a"' in stream.feed(whole[-1:])
+
+
+REASONS = {
+    "known": ("stop", True, None),
+    "empty": ("", False, "upstream_error"),
+    "unknown": ("because", False, "upstream_error"),
+    "another type": ([], False, "upstream_error"),
+    "error": ("error", True, "upstream_error"),
+}
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "plain"])
+@pytest.mark.parametrize(("reason", "ends", "code"), REASONS.values(), ids=REASONS)
+def test_which_reasons_end_a_stream(reason, ends, code, strict):
+    stream = chat_stream(strict=strict)
+    out = stream.feed(sse([chunk({"content": "a"}), chunk({}, reason)], done=False))
+    assert stream.ended is ends
+    out += stream.finish()
+    assert (stream.error or {}).get("code") == code
+    assert (b'"error":{' in out) is (code is not None)
+    assert stream.assembled()["choices"][0]["message"]["content"] == "a"
+
+
+@pytest.mark.parametrize("end", [sse([]), sse([usage_chunk()], done=False)])
+def test_an_end_marker_or_a_usage_chunk_ends_a_stream_too(end):
+    stream = chat_stream()
+    stream.feed(sse([chunk({"content": "a"}), chunk({"content": "b"}, "")], done=False) + end)
+    stream.finish()
+    assert stream.error is None
+
+
+def test_an_error_beside_choices_is_a_failure():
+    stream, out = run(sse([chunk({"content": "a"}, error={"message": "m", "code": 503})]))
+    assert stream.error
+    assert out.endswith(b"data: [DONE]\n\n")

@@ -175,7 +175,8 @@ class ResponsesRelay(UpstreamStream):
         self._count(given)
         body["response"] = self.final = self._ours(given)
         written = frame(event, orjson.dumps(body))
-        if body.get("type") not in _LAST:
+        type = body.get("type")
+        if not isinstance(type, str) or type not in _LAST:
             return written
         self.done = True
         self._last_frame = written

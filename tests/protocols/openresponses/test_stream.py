@@ -41,7 +41,23 @@ def run(stream, **options):
     events = events_of(out)
     assert events[-1]["response"] == transformer.final
     check_response(transformer.final, sdk=not transformer.error)
+    check_one_item_at_a_time(events)
     return transformer, events
+
+
+def check_one_item_at_a_time(events):
+    """Each item is done before the next is added, and everything between is about it."""
+    current = None
+    for event in events:
+        kind, index = event["type"], event.get("output_index")
+        if kind == "response.output_item.added":
+            assert current is None
+            current = index
+        elif index is not None:
+            assert index == current
+        if kind == "response.output_item.done":
+            current = None
+    assert current is None
 
 
 def types(events):
@@ -104,25 +120,115 @@ def test_reasoning_then_text():
         "created",
         "in_progress",
         "output_item.added",
-        "reasoning_summary_part.added",
-        "reasoning_summary_text.delta",
-        "reasoning_summary_text.delta",
+        "content_part.added",
+        "reasoning_text.delta",
+        "reasoning_text.delta",
+        "reasoning_text.done",
+        "content_part.done",
+        "output_item.done",
         "output_item.added",
         "content_part.added",
         "output_text.delta",
-        "reasoning_summary_text.done",
-        "reasoning_summary_part.done",
-        "output_item.done",
         "output_text.done",
         "content_part.done",
         "output_item.done",
         "completed",
     ]
     thought, message = stream.final["output"]
-    assert thought["summary"] == [{"type": "summary_text", "text": "Hm"}]
+    assert thought["summary"] == []
     assert thought["content"] == [{"type": "reasoning_text", "text": "Hm"}]
     assert message["content"][0]["text"] == "Yes"
     assert stream.final["usage"] == RESPONSE_USAGE
+
+
+def test_a_summary_is_a_summary_where_the_upstream_calls_it_one():
+    def thought(text):
+        detail = {"type": "reasoning.summary", "summary": text}
+        return chunk({"reasoning": text, "reasoning_details": [detail]})
+
+    stream, events = run(sse([thought("H"), thought("m"), chunk({"content": "Yes"}, "stop")]))
+    item = stream.final["output"][0]
+    assert item["summary"] == [{"type": "summary_text", "text": "Hm"}]
+    assert "content" not in item
+    assert types(events)[3:8] == [
+        "reasoning_summary_part.added",
+        "reasoning_summary_text.delta",
+        "reasoning_summary_text.delta",
+        "reasoning_summary_text.done",
+        "reasoning_summary_part.done",
+    ]
+
+
+MIXED = {
+    "text, then reasoning again": [
+        chunk({"reasoning": "a"}),
+        chunk({"content": "b"}),
+        chunk({"reasoning": "c"}),
+        chunk({"content": "d"}, "stop"),
+    ],
+    "text after a call": [
+        chunk({"content": "a"}),
+        call_delta(0, "x", "f", "{}"),
+        chunk({"content": "b"}, "stop"),
+    ],
+    "text in the middle of a call": [
+        call_delta(0, "x", "f", "{"),
+        chunk({"content": "a"}),
+        call_delta(0, arguments="}"),
+        chunk({"content": "b"}, "stop"),
+    ],
+    "calls one after the other": [
+        call_delta(0, "x", "f", "{}"),
+        call_delta(1, "y", "g", "{}"),
+        call_delta(2, "z", "h", "{}"),
+        chunk({}, "tool_calls"),
+    ],
+    "several choices": [
+        {"choices": [{"index": i, "delta": {"content": f"{i}{n}"}} for i in (0, 1)]} for n in (0, 1)
+    ]
+    + [{"choices": [{"index": i, "delta": {}, "finish_reason": "stop"} for i in (1, 0)]}],
+}
+
+
+@pytest.mark.parametrize("chunks", MIXED.values(), ids=MIXED)
+def test_items_are_closed_before_the_next_opens_and_nothing_is_lost(chunks):
+    stream, events = run(sse(chunks))
+    sent = json.dumps([[c.get("delta") for c in chunk["choices"]] for chunk in chunks])
+    told = "".join(event.get("delta", "") for event in events)
+    shown = json.dumps(stream.final["output"])
+    for text in ("a", "b", "c", "d", "00", "01", "10", "11"):
+        if f'"{text}"' in sent:
+            assert text in told
+    assert all(item["status"] == "completed" for item in stream.final["output"])
+    assert shown.count('"arguments": "{}"') == sent.count('"id"')
+
+
+REASONS = {
+    "known": ("stop", True, None),
+    "empty": ("", False, "server_error"),
+    "unknown": ("because", False, "server_error"),
+    "another type": ([], False, "server_error"),
+    "error": ("error", True, "upstream_error"),
+}
+
+
+@pytest.mark.parametrize(("reason", "ends", "code"), REASONS.values(), ids=REASONS)
+def test_which_reasons_end_a_stream(reason, ends, code):
+    stream = make()
+    stream.feed(sse([chunk({"content": "a"}), chunk({}, reason)], done=False))
+    assert stream.ended is ends
+    stream.finish()
+    assert (stream.error or {}).get("code") == code
+    assert stream.final["output"][0]["content"][0]["text"] == "a"
+
+
+@pytest.mark.parametrize("end", [sse([]), sse([usage_chunk()], done=False)])
+def test_an_end_marker_or_a_usage_chunk_ends_a_stream_too(end):
+    stream = make()
+    stream.feed(sse([chunk({"content": "a"}), chunk({"content": "b"}, "")], done=False) + end)
+    stream.finish()
+    assert stream.error is None
+    assert stream.final["output"][0]["content"][0]["text"] == "ab"
 
 
 def test_function_calls_in_parallel():
@@ -137,11 +243,11 @@ def test_function_calls_in_parallel():
     assert types(events)[2:-1] == [
         "output_item.added",
         "function_call_arguments.delta",
-        "output_item.added",
-        "function_call_arguments.delta",
         "function_call_arguments.delta",
         "function_call_arguments.done",
         "output_item.done",
+        "output_item.added",
+        "function_call_arguments.delta",
         "function_call_arguments.done",
         "output_item.done",
     ]
@@ -339,7 +445,7 @@ def test_what_was_said_so_far_can_be_asked_for():
     stream.feed(sse([chunk({"reasoning": "Hm"}), chunk({"content": "Ye"})], done=False))
     so_far = stream.assembled()
     check_response(so_far)
-    assert [item["status"] for item in so_far["output"]] == ["incomplete", "incomplete"]
+    assert [item["status"] for item in so_far["output"]] == ["completed", "incomplete"]
     assert so_far["output"][1]["content"][0]["text"] == "Ye"
     stream.feed(sse([chunk({"content": "s"}), chunk({}, "stop")]))
     stream.finish()
