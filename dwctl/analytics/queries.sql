@@ -7,6 +7,7 @@
 SELECT fusillade.open_calls($1::json);
 
 -- name: record_calls  calls that are over: tracking row, log row, roll-up, charge and balance, or none of them
+--   $2: all of them are born final (none was opened before, none is waited for)
 WITH c AS MATERIALIZED (
     SELECT * FROM json_to_recordset($1::json) AS c(
         id uuid, at timestamptz, ended_at timestamptz, queued boolean, batch_id uuid, user_id uuid, api_key_id uuid, model text, sla text,
@@ -15,7 +16,7 @@ WITH c AS MATERIALIZED (
         usage_source text, response_type text, access_source text, input_price numeric, output_price numeric, cost numeric,
         outer_request_id uuid, custom_id text, origin text, request_source text, served_by text, error_code text)
 ), settled AS MATERIALIZED (
-    SELECT id FROM fusillade.end_calls($1::json) AS id
+    SELECT id FROM fusillade.end_calls($1::json, $2::boolean) AS id
 ), logged AS (
     INSERT INTO http_analytics (request_id, timestamp, method, uri, model, status_code, duration_ms, duration_to_first_byte_ms,
         prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, total_tokens, usage_source, response_type, user_id, api_key_id,

@@ -57,6 +57,7 @@ class Entry:
     file_id: UUID | None
     owner: str | None
     daemon_id: UUID | None
+    born_final: bool
     end: int = 0
 
 
@@ -65,6 +66,9 @@ class _Head(msgspec.Struct):
     file_id: UUID | None = None
     owner: str | None = None
     daemon_id: UUID | None = None
+    opened: bool = False
+    queued: bool = False
+    notify: bool = False
 
 
 _read_head = msgspec.json.Decoder(_Head).decode
@@ -72,8 +76,9 @@ _read_head = msgspec.json.Decoder(_Head).decode
 
 def entry_of(kind: Kind, record: Record | Opening) -> Entry:
     """A record as it is written and spooled."""
+    born_final = isinstance(record, Record) and is_born_final(record)
     text = line(record)
-    return Entry(kind, record.id, text, record.file_id, record.owner, record.daemon_id)
+    return Entry(kind, record.id, text, record.file_id, record.owner, record.daemon_id, born_final)
 
 
 def entry_from(spooled: Line) -> Entry:
@@ -86,8 +91,14 @@ def entry_from(spooled: Line) -> Entry:
         head.file_id,
         head.owner,
         head.daemon_id,
+        is_born_final(head),
         spooled.end,
     )
+
+
+def is_born_final(record: Record | _Head) -> bool:
+    """Whether nothing was there of this call before its record, and nobody waits for it elsewhere."""
+    return not (record.opened or record.queued or record.notify)
 
 
 class Later(Exception):
@@ -125,7 +136,7 @@ class _ArrayDumper(Dumper):
 def record(connection: psycopg.Connection[Any], ended: Sequence[Record]) -> list[UUID]:
     """Write records in a transaction of the caller's own; gives the accounts that are now empty. Raises psycopg.Error."""
     lines = [line(one) for one in ended]
-    rows = raw(connection).execute(QUERIES["record_calls"], (_Array(lines),)).fetchall()
+    rows = raw(connection).execute(QUERIES["record_calls"], (_Array(lines), False)).fetchall()
     return [user_id for (user_id,) in rows]
 
 
@@ -295,7 +306,7 @@ class Writer:
         connection = self._connected()
         files = {e.file_id: e.owner for e in group if e.file_id and e.file_id not in self._files}
         opening = [entry.line for entry in group if entry.kind is not Kind.FINAL]
-        ending = [entry.line for entry in group if entry.kind is Kind.FINAL]
+        ending = [entry for entry in group if entry.kind is Kind.FINAL]
         # One statement needs no transaction around it.
         alone = bool(files) + bool(opening) + bool(ending) == 1
         with nullcontext() if alone else connection.transaction():
@@ -313,8 +324,10 @@ class Writer:
         self._execute("open_calls", _Array([]))
         self._end([])
 
-    def _end(self, ending: Sequence[bytes]) -> list[UUID]:
-        rows = self._execute("record_calls", _Array(ending)).fetchall()
+    def _end(self, ending: Sequence[Entry]) -> list[UUID]:
+        born_final = all(entry.born_final for entry in ending)
+        lines = _Array([entry.line for entry in ending])
+        rows = self._execute("record_calls", lines, born_final).fetchall()
         return [user_id for (user_id,) in rows]
 
     def _execute(self, name: str, *values: Any) -> psycopg.Cursor[Any]:

@@ -35,7 +35,7 @@ FUNCTIONS = Path(__file__).with_name("0004_queue_functions.sql")
 NEW = (
     "ensure_files(json)",
     "open_calls(json)",
-    "end_calls(json)",
+    "end_calls(json, boolean)",
     "keep_last_words(json)",
     "give_up(uuid, uuid)",
     "withdraw(uuid[])",
