@@ -40,7 +40,10 @@ def on_starting(server):
 def post_worker_init(worker):
     from dwctl.ai import process
     from dwctl.operations import metrics
+    from dwctl.web import current
 
+    limits = current.parts(worker.wsgi).settings.limits
+    worker.stalled_reader_s = limits.requests.stalled_reader_timeout
     process.start(worker)
     metrics.start(worker)
 

@@ -171,9 +171,13 @@ class Auth:
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """`max_body_size` in bytes; 0 switches the limit off."""
+    """`max_body_size` in bytes; 0 switches the limit off.
+
+    stalled_reader_timeout: how long a caller may take nothing of an answer before its connection is closed.
+    """
 
     max_body_size: int = 10 * 1024 * 1024
+    stalled_reader_timeout: Duration = 60.0
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,8 @@ SELECT pg_current_snapshot()::text AS seen, now() AS at,
 SELECT table_name,
        CASE WHEN count(*) <= %(most)s AND count(row_id) = count(*) THEN array_agg(DISTINCT row_id) END AS ids
   FROM routing_changes
- WHERE xid >= pg_snapshot_xmin(%(seen)s::pg_snapshot) AND NOT pg_visible_in_snapshot(xid, %(seen)s::pg_snapshot)
+ WHERE xid >= pg_snapshot_xmin(%(seen)s::pg_snapshot)::text::bigint
+   AND NOT pg_visible_in_snapshot(xid::text::xid8, %(seen)s::pg_snapshot)
  GROUP BY table_name;
 
 -- name: snapshot_counts  how many of each a snapshot must have

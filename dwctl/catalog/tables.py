@@ -20,9 +20,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.orm import Mapped, mapped_column, relationship
-from sqlalchemy.types import UserDefinedType
 
 from dwctl.db import Base, CreatedAt, Id
 
@@ -154,20 +152,6 @@ class TrafficRule(Base):
     )
 
 
-class Xid8(UserDefinedType[str]):
-    """A transaction's number that never wraps around; SQLAlchemy has no name for it."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_options: Any) -> str:
-        """What it is called in SQL."""
-        return "xid8"
-
-
-# Reflection (`flask db check`) knows it by this.
-ischema_names["xid8"] = Xid8
-
-
 class RoutingChange(Base):
     """A row that routing snapshots must read again, written by triggers; without `row_id` all of its table.
 
@@ -177,7 +161,9 @@ class RoutingChange(Base):
     __tablename__ = "routing_changes"
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    xid: Mapped[str] = mapped_column(Xid8, server_default=text("pg_current_xact_id()"))
+    xid: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("pg_current_xact_id()::text::bigint")
+    )
     at: Mapped[CreatedAt]
     table_name: Mapped[str] = mapped_column(Text)
     row_id: Mapped[UUID | None]

@@ -16,7 +16,7 @@ depends_on = None
 TABLE = """
 CREATE TABLE routing_changes (
     id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT routing_changes_pkey PRIMARY KEY,
-    xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    xid bigint NOT NULL DEFAULT pg_current_xact_id()::text::bigint,
     at timestamptz NOT NULL DEFAULT now(),
     table_name text NOT NULL,
     row_id uuid
