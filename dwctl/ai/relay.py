@@ -289,8 +289,8 @@ class Run:
         gone = False
         last = b""
         try:
-            yield b""
             try:
+                yield b""
                 for piece in pieces:
                     data = stream.feed(piece)
                     # The usage comes after the end: who hangs up in between does not go without paying.
@@ -313,6 +313,11 @@ class Run:
                 last = self._fail_inside(stream)
             response.close()
             self.finish(self._streamed(stream, stopped))
+        except Exception:
+            if self._flight.over:
+                raise
+            self.finish(self._broken())
+            raise
         finally:
             response.close()
             self.leave()
