@@ -10,7 +10,6 @@ What the upstream sent stays as it is spelled, nulls too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -19,8 +18,10 @@ import orjson
 from dwctl.protocols import forms
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.forms import Form
-from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.splice import replace_members
+
+FAILED = "error"
+"""The `finish_reason` of servers that break off."""
 
 _SANE_MEMBERS = frozenset(
     ["id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier"]
@@ -40,18 +41,9 @@ _SANE_DETAILS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A complete answer, ready for the caller."""
-
-    body: bytes
-    content: (
-        dict[str, Any] | None
-    )  # the upstream's body as parsed; None where it is not a JSON object
-
-
 def finish_body(
     raw: bytes,
+    content: dict[str, Any] | None,
     *,
     form: Form,
     response_id: str | None,
@@ -59,14 +51,14 @@ def finish_body(
     strict: bool,
     sanitise: bool = False,
     service_tier: str | None = None,
-) -> Finished:
+) -> bytes:
     """What the caller gets for an upstream's complete 2xx body.
 
+    content: `raw` as `parse_object` reads it.
     response_id: the identifier that a chat completion gets; None leaves the upstream's.
     service_tier: the tier that a chat completion names; None leaves the upstream's.
     Raises BadUpstreamBody where strict or sanitised treatment cannot read the body; otherwise anything is passed on.
     """
-    content = parse_object(raw)
     if sanitise and form.has_messages:
         if content is None:
             raise BadUpstreamBody("not a JSON object")
@@ -80,9 +72,25 @@ def finish_body(
         changes = {}
     if service_tier and form.has_messages:
         changes["service_tier"] = service_tier
-    if content is not None and changes:
-        raw = replace_members(raw, _as_json(changes), parsed=content)
-    return Finished(raw, content)
+    if content is None or not changes:
+        return raw
+    return replace_members(raw, _as_json(changes))
+
+
+def failure_in(content: Mapping[str, Any]) -> object:
+    """The error of an answer that is one only in form: beside its choices, or as the reason of one. None where there is none."""
+    if content.get("error"):
+        return content["error"]
+    choices = content.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and choice.get("finish_reason") == FAILED:
+            return choice.get("error") or {
+                "message": "The upstream provider failed while it answered.",
+                "type": "api_error",
+                "param": None,
+                "code": "upstream_error",
+            }
+    return None
 
 
 def dump(value: object) -> bytes:

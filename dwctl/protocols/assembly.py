@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dwctl.protocols.answers import dump
+from dwctl.protocols.answers import FAILED, dump
 from dwctl.protocols.forms import Form
 
 _TEXT_MEMBERS = frozenset(["content", "refusal", "reasoning", "reasoning_content"])
@@ -30,8 +30,6 @@ _ENDS = frozenset(
         "stop_sequence",
     ]
 )
-FAILED = "error"
-"""The `finish_reason` of servers that break off."""
 
 
 def is_end(finish_reason: object) -> bool:

@@ -188,7 +188,7 @@ def prepare(
     streams = force_stream or body.get("stream") is True
     if streams and ask_for_usage and not wants_usage_chunk(body):
         changes["stream_options"] = _with_usage(body.get("stream_options"))
-    return replace_members(raw, changes, parsed=body)
+    return replace_members(raw, changes)
 
 
 def wants_usage_chunk(body: Mapping[str, Any]) -> bool:

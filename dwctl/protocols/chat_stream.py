@@ -191,7 +191,7 @@ class ChatStream(UpstreamStream):
         found = _BEGINNING.match(data)
         if found:
             self._beginning = found[0], b'data: {"id":' + named
-        return frame(event, replace_members(data, {"id": named}, parsed=chunk))
+        return frame(event, replace_members(data, {"id": named}))
 
     def _checked(self, event: SseEvent, chunk: dict[str, Any]) -> bytes:
         """A chunk in strict or sanitised treatment. The members that are there keep their order."""

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import orjson
 
 from dwctl.protocols import assembly, chat
-from dwctl.protocols.answers import dump, finish_body
+from dwctl.protocols.answers import dump, failure_in, finish_body
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.chat_stream import ChatStream
-from dwctl.protocols.disclosure import Disclosure
+from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.forms import Form
 from dwctl.protocols.json_objects import parse_object
@@ -96,8 +96,14 @@ class PassThrough:
 
     def complete(self, raw: bytes) -> Complete:
         """Raises BadUpstreamBody."""
-        done = finish_body(
+        content = parse_object(raw)
+        error = failure_in(content) if content else None
+        if error:
+            shown = disclose(self._disclosure, None, error)
+            return Complete(dump({"error": shown.error}), None, _message(shown.error))
+        body = finish_body(
             raw,
+            content,
             form=self._form,
             response_id=self._response_id,
             alias=self._asked.alias,
@@ -105,7 +111,7 @@ class PassThrough:
             sanitise=self._disclosure.sanitise,
             service_tier=self._asked.shown_tier,
         )
-        return Complete(done.body, _usage(self._asked, done.content, self._form.results))
+        return Complete(body, _usage(self._asked, content, self._form.results))
 
     def from_stream(self, raw: bytes) -> Complete:
         """An upstream that streamed although nobody asked: the answer that the stream adds up to."""
@@ -183,9 +189,13 @@ class Adapted(_Responses):
     def complete(self, raw: bytes) -> Complete:
         """Raises BadUpstreamBody for what is no chat completion."""
         content = parse_object(raw)
-        if content is None or not isinstance(content.get("choices"), list):
+        error = failure_in(content) if content else None
+        if content is None or not (error or isinstance(content.get("choices"), list)):
             raise BadUpstreamBody("no object with a list of choices")
         whole = resource.from_chat(self._skeleton, content, completed_at=_now())
+        if error:
+            shown = disclose(self._disclosure, None, error)
+            whole = resource.failed(whole, **shown.response_error)
         failure = _message(whole["error"]) if whole["status"] == "failed" else None
         return Complete(dump(whole), _usage(self._asked, content, "choices"), failure)
 
@@ -216,10 +226,15 @@ class Relayed(_Responses):
 
     def complete(self, raw: bytes) -> Complete:
         """Raises BadUpstreamBody."""
-        done = passthrough.finish_body(
-            raw, skeleton=self._skeleton, disclosure=self._disclosure, completed_at=_now()
+        content = parse_object(raw)
+        body = passthrough.finish_body(
+            raw,
+            content,
+            skeleton=self._skeleton,
+            disclosure=self._disclosure,
+            completed_at=_now(),
         )
-        return Complete(done.body, _usage(self._asked, done.content, "output"))
+        return Complete(body, _usage(self._asked, content, "output"))
 
     def stream(self, *, max_bytes: int = MAX_STREAM_BYTES) -> passthrough.ResponsesRelay:
         """A fresh transformer of Response events."""

@@ -113,7 +113,7 @@ def test_strict_mode_refuses_and_names_the_field(endpoint, body, param, code):
 
 USAGE = '"stream_options":{"include_usage":true}'
 PREPARED = {
-    "model": (CHAT, '{"model":"a", "x": 1.50}', {}, '{"model":"up", "x": 1.50}'),
+    "model": (CHAT, '{"model":"a", "x": 1.50}', {}, '{"model":"up","x":1.50}'),
     "model that is not there": (CHAT, '{"x":1}', {}, '{"x":1,"model":"up"}'),
     "gateway-only members": (CHAT, '{"service_tier":"flex","model":"a","background":false}', {}, '{"model":"up"}'),
     "the tier stays where it is wanted": (CHAT, '{"model":"a","service_tier":"flex"}', {"keep_service_tier": True}, '{"model":"up","service_tier":"flex"}'),

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from dwctl.protocols.answers import Finished, dump
+from dwctl.protocols.answers import dump
 from dwctl.protocols.chat_stream import frame
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.errors import BadUpstreamBody
@@ -30,24 +30,28 @@ _LAST = frozenset(["response.completed", "response.failed", "response.incomplete
 
 
 def finish_body(
-    raw: bytes, *, skeleton: Response, disclosure: Disclosure, completed_at: int
-) -> Finished:
+    raw: bytes,
+    content: dict[str, Any] | None,
+    *,
+    skeleton: Response,
+    disclosure: Disclosure,
+    completed_at: int,
+) -> bytes:
     """What the caller gets for a complete 2xx body. Raises BadUpstreamBody in strict mode where it is no Response.
 
-    A Response may be an error in form: its `error` is disclosed as any other.
+    content: `raw` as `parse_object` reads it. A Response may be an error in form: its `error` is disclosed as any other.
     """
-    content = parse_object(raw)
     shown = _disclosed(disclosure, content) if content else None
     if not disclosure.strict:
         changes = {"error": dump(shown)} if shown else {}
         if content is not None and "id" in content:
             changes["id"] = dump(skeleton["id"])
-        return Finished(replace_members(raw, changes, parsed=content) if changes else raw, content)
+        return replace_members(raw, changes) if changes else raw
     if content is None or not isinstance(content.get("output"), list):
         raise BadUpstreamBody("no object with a list of output items")
     if shown:
         content = {**content, "error": shown}
-    return Finished(dump(_completed(content, skeleton, completed_at)), content)
+    return dump(_completed(content, skeleton, completed_at))
 
 
 def _disclosed(disclosure: Disclosure, response: Mapping[str, Any]) -> dict[str, str] | None:

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import orjson
 
-from dwctl.protocols.assembly import FAILED, CallKeys, PartsBudget, TooMuch, is_end, text_of
+from dwctl.protocols.answers import FAILED
+from dwctl.protocols.assembly import CallKeys, PartsBudget, TooMuch, is_end, text_of
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import items, resource

@@ -5,6 +5,7 @@ import pytest
 
 from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import resource
 from dwctl.protocols.openresponses.passthrough import ResponsesRelay, finish_body
 from dwctl.protocols.openresponses.stream import ResponsesStream
@@ -30,17 +31,23 @@ def make(*, strict=True, trusted=False, sanitise=False, **options):
 
 
 def finish(raw, strict):
-    return finish_body(raw, skeleton=skeleton(), disclosure=Disclosure(strict), completed_at=107)
+    return finish_body(
+        raw,
+        parse_object(raw),
+        skeleton=skeleton(),
+        disclosure=Disclosure(strict),
+        completed_at=107,
+    )
 
 
 def test_a_strict_body_gets_our_identifier_alias_and_times():
     finished = finish(orjson.dumps(ANSWER), strict=True)
-    assert orjson.loads(finished.body) == resource.from_chat(skeleton(), COMPLETIONS["text"], completed_at=107) | {"output": ANSWER["output"]}  # fmt: skip
+    assert orjson.loads(finished) == resource.from_chat(skeleton(), COMPLETIONS["text"], completed_at=107) | {"output": ANSWER["output"]}  # fmt: skip
 
 
 def test_a_strict_body_is_completed():
     finished = finish(b'{"output":[],"created_at":5}', strict=True)  # fmt: skip
-    response = orjson.loads(finished.body)
+    response = orjson.loads(finished)
     check_response(response)
     assert (response["status"], response["completed_at"]) == ("completed", 107)
 
@@ -54,13 +61,13 @@ def test_a_strict_body_that_is_no_response_is_refused(raw):
 @pytest.mark.parametrize("raw", [b"", b"oops", b"[]", b'{"output":5}'])
 def test_without_strict_mode_anything_passes(raw):
     finished = finish(raw, strict=False)
-    assert finished.body == raw
+    assert finished == raw
 
 
 def test_without_strict_mode_only_the_identifier_changes():
     raw = orjson.dumps(ANSWER)
     finished = finish(raw, strict=False)
-    assert finished.body == raw.replace(b"resp_theirs", ID.encode())
+    assert finished == raw.replace(b"resp_theirs", ID.encode())
 
 
 def test_a_strict_stream_gets_our_identifier_alias_and_times():
