@@ -18,11 +18,12 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -84,7 +85,7 @@ class Spool:
             self._own = SpoolFile.create(self.folder, self._prefix)
         own = self._own
         try:
-            in_files(own.append, list(lines))
+            _wait_for(own.append, list(lines))
         except OSError:
             if own.is_torn and self._own is own:
                 self._own = None
@@ -108,7 +109,7 @@ class Spool:
         """Set a record aside that the database refuses for good, so that it does not hold up the others."""
         path = self.folder / f"{self._prefix}rejected.jsonl"
         head = msgspec.json.encode({"reason": reason, "kind": kind})
-        in_files(_append_to, path, head + b"\n" + record + b"\n")
+        _wait_for(_append_to, path, head + b"\n" + record + b"\n")
         log.error("record set aside", extra={"file": str(path), "reason": reason})
 
     def _paths(self) -> list[Path]:
@@ -262,6 +263,21 @@ def _fault_of(folder: Path) -> str | None:
         return "can be written by others: make it yours alone (chmod 700)"
     if not os.access(folder, os.W_OK | os.X_OK):
         return "is not writable"
+    return None
+
+
+def _wait_for(function: Callable[..., None], *arguments: Any) -> None:
+    """Run it in a native thread. (Its error is carried out of there: a pool of threads prints the stack of what is raised in it.)"""
+    fault = in_files(_fault_from, function, arguments)
+    if fault is not None:
+        raise fault
+
+
+def _fault_from(function: Callable[..., None], arguments: tuple[Any, ...]) -> OSError | None:
+    try:
+        function(*arguments)
+    except OSError as error:
+        return error
     return None
 
 

@@ -101,10 +101,10 @@ SELECT fusillade.expire(%(most)s);
 SELECT count(*) FROM fusillade.ready WHERE created_by = %(owner)s AND batch_id = id;
 
 -- name: take_unrecorded  requests that the queue itself has ended, whose record is still to be written, with what is known of them
-WITH some AS (
+WITH oldest AS (
     SELECT id FROM fusillade.unrecorded ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED
 ), taken AS (
-    DELETE FROM fusillade.unrecorded u USING some WHERE u.id = some.id RETURNING u.id, u.error_code, u.last_words, u.ended_at
+    DELETE FROM fusillade.unrecorded u USING oldest o WHERE u.id = o.id RETURNING u.id, u.error_code, u.last_words, u.ended_at
 )
 SELECT x.id, x.error_code, x.last_words, x.ended_at, coalesce(b.created_at, r.created_at) AS arrived_at, r.model, r.service_tier,
        r.custom_id, r.batch_id, b.created_by, b.api_key_id, b.completion_window, coalesce(t.path, b.endpoint) AS path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from dwctl.analytics.recorder import Overloaded, Recorder
 from dwctl.analytics.records import Kept, line
 from dwctl.analytics.writing import Kind
 from dwctl.db import DatabaseAway
+from dwctl.errors import Invalid
 from tests.analytics.made import ALICE, BOB, Calls, final, opening
 from tests.processes import free_port
 
@@ -343,3 +345,154 @@ def test_a_record_spooled_over_midnight_keeps_its_day(
     ).fetchone()
     assert row
     assert abs(row[0] - (datetime.now(UTC) - timedelta(days=1))) < timedelta(minutes=1)
+
+
+# --- what is wrong with a record, and what is not
+
+
+def test_a_record_that_is_set_aside_ends_its_call(
+    recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
+) -> None:
+    call = calls.make(price="999999999")
+    assert recorder.open(opening(call)) is Kept.COMMITTED
+    assert recorder.finish(final(call, tokens=2**31 - 1, request_body=None)) is Kept.SET_ASIDE
+    row = sql.execute("SELECT state, error FROM fusillade.requests WHERE id = %s", (call.id,)).fetchone()  # fmt: skip
+    assert row
+    assert row[0] == "failed"
+    assert row[1].startswith('{"type":"NotRecorded"')
+    assert sql.execute("SELECT FROM fusillade.open_calls WHERE id = %s", (call.id,)).fetchone() is None  # fmt: skip
+    assert recorder.away_since is None
+
+
+def test_a_request_that_the_database_refuses_is_the_callers_fault(recorder: Recorder, calls: Calls) -> None:  # fmt: skip
+    call = calls.make()
+    with pytest.raises(Invalid):
+        recorder.enqueue(opening(call, "pending", metadata="no json"))
+    assert (calls.state(call), recorder.is_behind) == (None, False)
+
+
+def test_an_index_that_refuses_a_text_stops_nobody_else(
+    recorders: Making, calls: Calls, tmp_path: Path
+) -> None:
+    """As a spool of an older version may have it, which did not bound what it was told."""
+    dead = recorders()
+    before, bad, after = calls.make(), calls.make(), calls.make()
+    long = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=6000))
+    uncut = line(final(bad)).replace(b'"model":"m"', f'"model":"{long}"'.encode())
+    dead.spool.append([(Kind.FINAL, line(final(before))), (Kind.FINAL, uncut), (Kind.FINAL, line(final(after)))])  # fmt: skip
+    left = dead.spool.take_own()
+    assert left
+    left.release()
+    recorder = recorders()
+    recorder.start()
+    soon(lambda: not left.path.exists())
+    assert [calls.counts(call) for call in (before, bad, after)] == [(1, 1), (0, 0), (1, 1)]
+    (aside,) = tmp_path.glob("*rejected.jsonl")
+    assert long in aside.read_text()
+    assert not recorder.is_behind
+    # From now on such a name is cut.
+    named = calls.make(model="x" * 6000)
+    assert recorder.finish(final(named)) is Kept.COMMITTED
+
+
+def test_a_spool_with_a_record_twice_is_drained(recorders: Making, calls: Calls) -> None:
+    dead = recorders()
+    some = [calls.make() for _ in range(3)]
+    texts = [(Kind.FINAL, line(final(call))) for call in some]
+    dead.spool.append([*texts, texts[1], texts[1], texts[0]])
+    left = dead.spool.take_own()
+    assert left
+    left.release()
+    recorder = recorders()
+    recorder.start()
+    soon(lambda: not left.path.exists())
+    assert {calls.counts(call) for call in some} == {(1, 1)}
+
+
+def test_one_call_twice_in_a_group_is_written_once(recorder: Recorder, calls: Calls) -> None:
+    call = calls.make()
+    writing = [gevent.spawn(recorder.finish, final(call)) for _ in range(3)]
+    gevent.joinall(writing, timeout=20, raise_error=True)
+    assert [greenlet.value for greenlet in writing] == [Kept.COMMITTED] * 3
+    assert calls.counts(call) == (1, 1)
+
+
+def test_a_lock_that_is_held_puts_records_off_and_says_nothing_of_the_database(
+    recorders: Making, calls: Calls, database_url: str
+) -> None:
+    recorder = recorders(database_wait="0.3s")
+    recorder.start()
+    owner = uuid4()
+    recorder.finish(final(calls.make(owner)))
+    call = calls.make(owner)
+    with psycopg.connect(database_url) as holder:
+        holder.execute("SELECT FROM user_balance_checkpoints WHERE user_id = %s FOR UPDATE", (owner,))  # fmt: skip
+        assert recorder.finish(final(call)) is Kept.SPOOLED
+        assert recorder.away_since is None
+        assert recorder.finish(final(calls.make(uuid4()))) is Kept.COMMITTED
+    soon(lambda: calls.counts(call) == (1, 1))
+
+
+def test_a_large_answer_is_committed(recorder: Recorder, calls: Calls) -> None:
+    call = calls.make()
+    assert recorder.finish(final(call, b"x" * 15_000_000)) is Kept.COMMITTED
+    assert recorder.away_since is None
+
+
+def test_records_wait_for_room_before_they_take_memory(recorders: Making, calls: Calls) -> None:
+    recorder = recorders(queue_bytes=1 << 20)  # it does not run yet
+    some = [calls.make() for _ in range(4)]
+    writing = [gevent.spawn(recorder.finish, final(call, b"x" * 600_000)) for call in some]
+    gevent.sleep(0.01)
+    assert recorder.depth == 1
+    recorder.start()
+    gevent.joinall(writing, timeout=20, raise_error=True)
+    assert {calls.counts(call) for call in some} == {(1, 1)}
+
+
+def test_where_no_room_is_to_be_had_calls_are_refused(recorders: Making, calls: Calls) -> None:
+    recorder = recorders(queue_bytes=1 << 20, database_wait="0.1s")  # it does not run
+    first, second = (final(calls.make(), b"x" * 900_000) for _ in range(2))
+    waiting = gevent.spawn(recorder.finish, first)
+    gevent.sleep(0.01)
+    with pytest.raises(Overloaded):
+        recorder.finish(second)
+    recorder.start()
+    waiting.get(timeout=10)
+
+
+# --- last words
+
+
+def test_the_latest_words_of_an_open_call_are_kept(
+    recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
+) -> None:
+    call, over = calls.make(), calls.make()
+    recorder.open(opening(call))
+    recorder.open(opening(over))
+    for tokens in (1, 2, 3):
+        recorder.keep_progress(final(call, tokens=tokens))
+        recorder.keep_progress(final(over, tokens=tokens))
+    recorder.finish(final(over, request_body=None))
+    later = calls.make()
+    recorder.open(opening(later))
+    recorder.keep_progress(final(later, tokens=4))
+
+    def kept() -> dict[UUID, int]:
+        rows = sql.execute("SELECT id, (last_words::json->>'prompt_tokens')::int FROM fusillade.open_calls WHERE daemon_id = %s", (calls.daemon,))  # fmt: skip
+        return dict(rows.fetchall())
+
+    soon(lambda: kept() == {call.id: 3, later.id: 4})
+
+
+def test_last_words_are_kept_by_the_owner_only(
+    recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
+) -> None:
+    call, probe = calls.make(), calls.make()
+    recorder.open(opening(call))
+    recorder.open(opening(probe))
+    recorder.keep_progress(final(call, daemon_id=uuid4()))
+    recorder.keep_progress(final(probe))
+    found = "SELECT last_words IS NOT NULL FROM fusillade.open_calls WHERE id = %s"
+    soon(lambda: sql.execute(found, (probe.id,)).fetchone() == (True,))
+    assert sql.execute(found, (call.id,)).fetchone() == (False,)
