@@ -122,15 +122,6 @@ def test_a_call_that_was_taken_without_an_answer_is_not_sent_again(seeded: Gatew
     assert call(seeded, "/chat/completions", model).status_code == 200
 
 
-def test_a_connection_that_was_closed_meanwhile_is_not_noticed(seeded: Gateway) -> None:
-    model = seeded.model("stale-1")
-    for stream in (False, True, False, False):
-        answer = call(seeded, "/chat/completions", model, stream=stream)
-        assert answer.status_code == 200
-        assert "Hello" in answer.text
-        assert len(seeded.left(answer).charges) == 1
-
-
 def test_a_call_that_was_sent_is_not_sent_again(seeded: Gateway) -> None:
     model = seeded.model("drop")
     call(seeded, "/chat/completions", seeded.model("close"))
