@@ -7,6 +7,7 @@ The greenlet that calls waits; the loop goes on. Pools are made by the loop that
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gevent import monkey
@@ -46,5 +47,20 @@ def _run(kind: str, function: Callable[..., T], arguments: tuple[Any, ...]) -> T
     pool = _pools.by_kind.get(kind)
     if pool is None:
         pool = _pools.by_kind[kind] = ThreadPool(_SIZES[kind])
-    result: T = pool.apply(function, arguments)
-    return result
+    outcome: T | _Raised = pool.apply(_outcome, (function, arguments))
+    if isinstance(outcome, _Raised):
+        raise outcome.error
+    return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    error: BaseException
+
+
+def _outcome(function: Callable[..., T], arguments: tuple[Any, ...]) -> T | _Raised:
+    """What comes of it: gevent prints the stack of whatever is raised in its threads, also where the caller expects it."""
+    try:
+        return function(*arguments)
+    except BaseException as error:
+        return _Raised(error)

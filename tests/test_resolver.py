@@ -96,6 +96,12 @@ def test_a_name_that_is_not_there_is_a_failed_connection(system: System):
         open_connection(Origin("http", "four.invalid", 80), connect_s=5, tls=default_tls_context)
 
 
+def test_what_a_thread_raises_comes_out_and_is_not_printed(capfd: pytest.CaptureFixture[str]):
+    with pytest.raises(ValueError, match="invalid literal"):
+        threads.in_files(int, "no number")
+    assert capfd.readouterr().err == ""
+
+
 def test_a_loop_of_another_thread_has_threads_of_its_own():
     """gevent's pools belong to the loop that made them."""
     found: list[list[resolver.Address]] = []

@@ -124,15 +124,6 @@ def test_a_call_that_was_taken_without_an_answer_is_not_sent_again(stage: Gatewa
     assert call(stage, "/chat/completions", model).status_code == 200
 
 
-def test_a_connection_that_was_closed_meanwhile_is_not_noticed(stage: Gateway) -> None:
-    model = stage.model("stale-1")
-    for stream in (False, True, False, False):
-        answer = call(stage, "/chat/completions", model, stream=stream)
-        assert answer.status_code == 200
-        assert "Hello" in answer.text
-        assert len(stage.left(answer).charges) == 1
-
-
 def test_a_call_that_was_sent_is_not_sent_again(stage: Gateway) -> None:
     model = stage.model("drop")
     call(stage, "/chat/completions", stage.model("close"))
