@@ -38,16 +38,19 @@ def on_starting(server):
 
 
 def post_worker_init(worker):
-    from dwctl.ai import serving
+    from dwctl.ai import process
     from dwctl.operations import metrics
+    from dwctl.web import current
 
-    serving.start(worker)
+    limits = current.parts(worker.wsgi).settings.limits
+    worker.stalled_reader_s = limits.requests.stalled_reader_timeout
+    process.start(worker)
     metrics.start(worker)
 
 
 def worker_exit(server, worker):
-    from dwctl.ai import serving
+    from dwctl.ai import process
     from dwctl.operations import metrics
 
-    serving.stop(worker)
+    process.stop(worker)
     metrics.stop(worker)

@@ -171,14 +171,42 @@ class Auth:
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """`max_body_size` in bytes; 0 switches the limit off."""
+    """`max_body_size` in bytes; 0 switches the limit off.
+
+    stalled_reader_timeout: how long a caller may take nothing of an answer before its connection is closed.
+    """
 
     max_body_size: int = 10 * 1024 * 1024
+    stalled_reader_timeout: Duration = 60.0
+
+
+@dataclass(frozen=True)
+class AccountLimits:
+    """What one account may hold at once; 0 switches a limit off. In one web process each, but for `queued`: over all of them.
+
+    realtime, background: calls. queued: single requests that wait for a worker. buffered_bytes: bodies of its calls in memory.
+    """
+
+    realtime: int = 2000
+    background: int = 500
+    queued: int = 10_000
+    buffered_bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ProcessLimits:
+    """What one web process holds at once, of all accounts together; 0 switches a limit off."""
+
+    realtime: int = 8000
+    background: int = 2000
+    buffered_bytes: int = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Limits:
     requests: RequestLimits = field(default_factory=RequestLimits)
+    account: AccountLimits = field(default_factory=AccountLimits)
+    process: ProcessLimits = field(default_factory=ProcessLimits)
 
 
 @dataclass(frozen=True)
@@ -188,8 +216,9 @@ class Onwards:
 
 @dataclass(frozen=True)
 class Upstream:
-    """Time-outs of calls to inference servers, and the largest answer held in memory (bytes).
+    """Time-outs of calls to inference servers, and the largest answer (in one piece or streamed) that is taken in (bytes).
 
+    usage_grace: how long a stream is read on for its usage when the model has ended and the caller is gone.
     models_timeout, validate_timeout: for reading an endpoint's list of models, and for trying an endpoint out.
     """
 
@@ -201,6 +230,7 @@ class Upstream:
     max_answer_size: int = 64 * 1024 * 1024
     max_idle_per_origin: int = 100
     on_disconnect: str = "cancel"
+    usage_grace: Duration = 5.0
 
 
 @dataclass(frozen=True)
@@ -208,12 +238,16 @@ class Recorder:
     """How calls are written down.
 
     open_after: a blocking call that lasts longer gets its tracking row before it is answered.
-    database_wait: how long a caller waits for its record before the record goes to the spool.
+    progress_interval: how often a stream leaves word of what it has delivered, for the case that its process dies.
+    database_wait: how long a caller waits for its record before the record goes to the spool; longer for one of many megabytes.
+    queue_size, queue_bytes: how many records wait, and how large they are together, before calls are made to wait or refused.
     """
 
     open_after: Duration = 1.0
+    progress_interval: Duration = 5.0
     database_wait: Duration = 1.0
     queue_size: int = 10_000
+    queue_bytes: int = 128 * 1024 * 1024
     group_size: int = 256
     spool_dir: str | None = None
 
@@ -224,6 +258,8 @@ class Retention:
 
     responses_days: int = 30
     log_days: int = 90
+    rollups_days: int = 400
+    files_days: int = 60
 
 
 @dataclass(frozen=True)
@@ -577,7 +613,9 @@ def _check(settings: Settings) -> None:
             and settings.auth.security.cors.allow_credentials
         ),
         "recorder.queue_size: must be at least 1": settings.recorder.queue_size >= 1,
+        "recorder.queue_bytes: must be at least 1 MiB": settings.recorder.queue_bytes >= 1 << 20,
         "recorder.group_size: must be at least 1": settings.recorder.group_size >= 1,
+        "recorder.database_wait: must be at least 100ms": settings.recorder.database_wait >= 0.1,
         "daemons.dead_after: must be at least four times daemons.heartbeat": settings.daemons.dead_after
         >= 4 * settings.daemons.heartbeat,
     }

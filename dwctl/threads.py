@@ -1,20 +1,31 @@
 """Native threads for what would stop the loop: names, files and hashes, each with a pool of its own.
 
 gevent's one pool has ten threads for everything: ten look-ups of a name that does not resolve would keep an fsync waiting.
-The greenlet that calls waits; the loop goes on. Pools are made in the process that uses them, so after forking.
+The greenlet that calls waits; the loop goes on. Pools are made by the loop that uses them, so after forking.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from gevent import monkey
 from gevent.threadpool import ThreadPool
 
 T = TypeVar("T")
 
 _SIZES = {"names": 8, "files": 2, "hashes": 4}
+
+
+class _Pools(monkey.get_original("_thread", "_local")):  # type: ignore[misc]  # gevent has no types
+    """The pools of one native thread: a pool serves the loop that made it, and no other."""
+
+    def __init__(self) -> None:
+        self.by_kind: dict[str, ThreadPool] = {}
+
+
+_pools = _Pools()
 
 
 def in_names(function: Callable[..., T], *arguments: Any) -> T:
@@ -33,10 +44,23 @@ def in_hashes(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def _run(kind: str, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
-    result: T = _pool(kind).apply(function, arguments)
-    return result
+    pool = _pools.by_kind.get(kind)
+    if pool is None:
+        pool = _pools.by_kind[kind] = ThreadPool(_SIZES[kind])
+    outcome: T | _Raised = pool.apply(_outcome, (function, arguments))
+    if isinstance(outcome, _Raised):
+        raise outcome.error
+    return outcome
 
 
-@cache
-def _pool(kind: str) -> ThreadPool:
-    return ThreadPool(_SIZES[kind])
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    error: BaseException
+
+
+def _outcome(function: Callable[..., T], arguments: tuple[Any, ...]) -> T | _Raised:
+    """What comes of it: gevent prints the stack of whatever is raised in its threads, also where the caller expects it."""
+    try:
+        return function(*arguments)
+    except BaseException as error:
+        return _Raised(error)

@@ -1,22 +1,35 @@
 """Everything that refuses a call does so here, before any work.
 
-Order: credential (401), model known (404), access (403), traffic rules (403), funds (402). Limits on rate and concurrency join here.
+Order: credential (401), model known (404), access (403), traffic rules (403), funds (402), and what one account may hold at once
+(`holdings`, 429). A worker asks the same questions of a queued request, again and as of now (`readmit`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from uuid import UUID
 
-from dwctl.ai.calls import Call, Tier
+from dwctl.ai.calls import Line, Request, Stamp
 from dwctl.billing import tariffs
+from dwctl.billing.tariffs import TariffPrice
 from dwctl.catalog.routing import Key, Model, Routing
 from dwctl.catalog.snapshot import Snapshot
 from dwctl.errors import DwctlError, Unavailable
+from dwctl.protocols import asked as reading
+from dwctl.protocols.asked import Asked
+from dwctl.protocols.disclosure import Disclosure
+from dwctl.protocols.modes import Mode, Tier
+from dwctl.protocols.surfaces import SURFACES
+from dwctl.queue.leases import Job
+from dwctl.upstream.target import Target
 
 MISSING_KEY = "Please supply an API key: Authorization: Bearer <key>"
 INVALID_KEY = "The API key is unknown or was revoked."
+
+_FRESH_ENOUGH_S = 2.0
 
 
 class Refused(DwctlError):
@@ -25,10 +38,18 @@ class Refused(DwctlError):
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """`model` is what was asked for and prices the call, `serving` what runs it (another one under a redirect rule)."""
+    """A call that may run. `asked_for` prices it; `served_by` runs it (another model under a redirect rule), at `target`.
 
-    model: Model
-    serving: Model
+    `price` is the tariff in force when it began; None where it costs nothing.
+    """
+
+    request: Request
+    key: Key
+    asked_for: Model
+    served_by: Model
+    target: Target
+    price: TariffPrice | None
+    disclosure: Disclosure
 
 
 def bearer(authorization: str | None) -> str | None:
@@ -50,36 +71,106 @@ def authenticate(snapshot: Snapshot, authorization: str | None) -> Key:
     return key
 
 
-def admit(routing: Routing, key: Key, alias: str, call: Call) -> Admitted:
-    """Which model serves the call. Raises Refused (404, 403, 402) or Unavailable (its endpoint cannot be called)."""
-    model = routing.models.get(alias)
+def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admitted:
+    """Let a call in, or raise InvalidRequest (400), Refused (404, 403, 402) or Unavailable (its endpoint cannot be called)."""
+    asked = request.asked
+    model = routing.models.get(asked.alias)
+    request.surface.check(
+        asked.content, alias=asked.alias, strict=strict, adapted=model is None or model.adapter
+    )
     if model is None:
         raise Refused(
-            f"The model `{alias}` does not exist or you do not have access to it.",
+            f"The model `{asked.alias}` does not exist or you do not have access to it.",
             code="model_not_found",
             status=404,
         )
     if not routing.may_use(key.owner_id, model):
         raise Refused(
-            f"You do not have access to '{alias}'. Please contact your administrator to request access.",
+            f"You do not have access to '{asked.alias}'. Please contact your administrator to request access.",
             code="model_access_denied",
             status=403,
         )
-    serving = _served_by(routing, model, pricing_purpose(key, call.tier))
-    if not routing.has_funds(key.owner_id) and not _is_free(model, key, call):
+    # Traffic rules and tariffs judge queued work as `batch`, whatever key brought it.
+    flex = request.tier is Tier.FLEX
+    purpose = "batch" if flex else key.purpose
+    served_by = _served_by(routing, model, purpose)
+    if served_by.adapter and not model.adapter:
+        request.surface.check(asked.content, alias=asked.alias, strict=strict, adapted=True)
+    price = tariffs.pick(
+        model.tariffs,
+        purpose=purpose,
+        window=request.window if flex else None,
+        at=datetime.fromtimestamp(asked.created_at, UTC),
+    )
+    if not routing.has_funds(key.owner_id) and not (price is None or price.is_zero):
         raise Refused(
             "Account balance too low. Please add credits to continue.",
             code="insufficient_credits",
             status=402,
         )
-    if serving.target is None:
-        raise Unavailable(f"The model `{alias}` has no endpoint that can be called.")
-    return Admitted(model, serving)
+    if served_by.target is None:
+        raise Unavailable(f"The model `{asked.alias}` has no endpoint that can be called.")
+    disclosure = Disclosure(strict, served_by.trusted, served_by.sanitise)
+    return Admitted(request, key, model, served_by, served_by.target, price, disclosure)
 
 
-def pricing_purpose(key: Key, tier: Tier) -> str:
-    """Traffic rules and tariffs judge queued work as `batch`, whatever key brought it."""
-    return "batch" if tier is Tier.FLEX else key.purpose
+def readmit(snapshot: Snapshot, job: Job, *, strict: bool) -> Admitted:
+    """Judge a queued request as of now. A refusal is only believed from a snapshot that is newer than the claim.
+
+    Raises what `admit` raises, and Refused for a request that cannot be run by anybody (its body, its path or its owner is gone).
+    """
+    request = _request_of(job)
+    key = key_of(job)
+    try:
+        return admit(snapshot.routing, key, request, strict=strict)
+    except DwctlError:
+        snapshot.wait_fresher_than(time.monotonic(), _FRESH_ENOUGH_S)
+        return admit(snapshot.routing, key, request, strict=strict)
+
+
+def key_of(job: Job) -> Key:
+    """As whom a queued request runs. A realtime call in the background whose process died pays the realtime price all the same."""
+    owner = job.owner_id or UUID(int=0)
+    purpose = "realtime" if job.tier == Tier.REALTIME else "batch"
+    return Key(job.api_key_id, owner, owner, purpose)
+
+
+def _request_of(job: Job) -> Request:
+    surface = SURFACES.get((job.path or "").removeprefix("/v1/"))
+    if surface is None or job.body is None:
+        raise Refused(
+            "What was to be sent is gone, or its path is unknown.",
+            code="request_error",
+            status=400,
+        )
+    if job.owner_id is None or job.owner_deleted:
+        raise Refused(
+            "The account in whose name the request runs does not exist.",
+            code="owner_gone",
+            status=403,
+        )
+    body = job.body.encode()
+    content = reading.read(body)
+    line = line_of(job)
+    tier = Tier.REALTIME if job.tier == Tier.REALTIME else Tier.FLEX
+    asked = Asked(
+        surface=surface,
+        body=body,
+        content=content,
+        alias=reading.read_alias(content, job.model),
+        id=job.id,
+        created_at=(job.batch_created_at or job.created_at).timestamp(),
+        mode=Mode(tier, stream=False, background=content.get("background") is True),
+    )
+    stamp = Stamp(job.id, asked.created_at, time.monotonic())
+    return Request(stamp, asked, queued=True, line=line)
+
+
+def line_of(job: Job) -> Line | None:
+    """What a request is within its batch; None for a single one."""
+    if job.batch_id is None or job.batch_id == job.id:
+        return None
+    return Line(job.batch_id, job.custom_id, job.window)
 
 
 def _served_by(routing: Routing, model: Model, purpose: str) -> Model:
@@ -93,13 +184,3 @@ def _served_by(routing: Routing, model: Model, purpose: str) -> Model:
             status=403,
         )
     return routing.models.get(rule.target) or model
-
-
-def _is_free(model: Model, key: Key, call: Call) -> bool:
-    price = tariffs.pick(
-        model.tariffs,
-        purpose=pricing_purpose(key, call.tier),
-        window=call.window[0] if call.tier is Tier.FLEX else None,
-        at=datetime.fromtimestamp(call.created_at, UTC),
-    )
-    return price is None or (price.input == 0 and price.output == 0)

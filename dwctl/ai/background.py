@@ -1,84 +1,140 @@
 """Realtime calls in the background: answered 202 at once, run in a greenlet that outlives the request.
 
-With `stream` the events go to the caller as they come; when it leaves, the call goes on. If this process dies, a worker starts the call
-once more, as long as nothing of its output was ever shown.
+With `stream` the events go to the caller as they come; when it leaves, or reads too slowly, the call goes on. If this process dies, a
+worker starts the call once more, as long as nothing of its output was ever shown.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import orjson
-from gevent.queue import Queue
+import gevent
+from gevent.event import Event
 
 from dwctl.ai import relay
-from dwctl.ai.calls import Answer, Call
-from dwctl.ai.outcomes import tracking_of
-from dwctl.ai.treatments import Treatment, skeleton_of
+from dwctl.ai.admission import Admitted
+from dwctl.ai.bookkeeping import opening_of
+from dwctl.ai.calls import JSON, Answer
+from dwctl.ai.in_progress import Flight
+from dwctl.ai.outcomes import Interrupted, Outcome, Reason
+from dwctl.db import DatabaseAway
+from dwctl.queue.tables import State
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
 
 log = logging.getLogger(__name__)
 
-
-def answer(gateway: Gateway, call: Call, treatment: Treatment) -> Answer:
-    """Commit the tracking row, then go on without the caller."""
-    _open(gateway, call)
-    if call.stream:
-        return _stream(gateway, call, treatment)
-    gateway.spawn(_run, gateway, call, treatment)
-    return Answer(202, [relay.JSON], orjson.dumps(skeleton_of(call)))
+_OFFER_AGAIN_S = 1.0
+_AHEAD_BYTES = 1024 * 1024
+"""How far a stream may be ahead of its reader; one that is slower than that is let go."""
 
 
-def _open(gateway: Gateway, call: Call) -> None:
-    """Raises DatabaseAway: an id that nobody could fetch, from a process that may die, is no answer."""
-    record = tracking_of(call).opening("processing") | {"repeatable": not call.stream}
-    gateway.recorder.enqueue(record)
-    call.opened = call.opened_in_database = True
+def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
+    """Commit the tracking row, then go on without the caller. Raises DatabaseAway: an id that nobody could fetch is no answer."""
+    asked = admitted.request.asked
+    opening = opening_of(
+        admitted,
+        State.PROCESSING,
+        gateway.registration.id,
+        repeatable=not asked.mode.stream,
+    )
+    gateway.recorder.enqueue(opening)
+    flight.opened = flight.row_is_there = True
+    if asked.mode.stream:
+        return _stream(gateway, admitted, flight)
+    gateway.spawn(_run, gateway, admitted, flight)
+    return Answer(202, [JSON], asked.surface.accepted(asked))
 
 
-def _run(gateway: Gateway, call: Call, treatment: Treatment) -> None:
-    flight = gateway.in_progress.enter(call.id)
+def _run(gateway: Gateway, admitted: Admitted, flight: Flight) -> None:
+    run = relay.Run(gateway, admitted, flight)
+    run.enter()
     try:
-        relay.finish(gateway, call, relay.run(gateway, call, treatment, flight))
+        outcome = run.outcome()
+        if isinstance(outcome.end, Interrupted) and outcome.end.reason is Reason.DRAINED:
+            # The row stays as it is: when this process has said goodbye, a worker runs it once more.
+            return
+        _finish_surely(run, outcome)
     except Exception:
-        log.exception("background call lost", extra={"request_id": str(call.id)})
+        log.exception("background call not recorded", extra={"request_id": str(flight.id)})
     finally:
-        gateway.in_progress.leave(flight)
+        run.leave()
 
 
-def _stream(gateway: Gateway, call: Call, treatment: Treatment) -> Answer:
-    """The relay feeds a queue in its own greenlet; this generator empties it for as long as the caller is there."""
-    relayed = relay.stream(gateway, _without_peer(call), treatment)
-    body = relayed.body
-    if isinstance(body, bytes):
+def _finish_surely(run: relay.Run, outcome: Outcome) -> None:
+    """Nobody is there to be told that the record was not taken: it is offered again."""
+    while True:
+        try:
+            run.finish(outcome)
+            return
+        except DatabaseAway:
+            gevent.sleep(_OFFER_AGAIN_S)
+
+
+def _stream(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
+    """The relay fills a queue in a greenlet of its own; the answer's body empties it for as long as the caller is there."""
+    relayed = relay.stream(gateway, admitted, flight)
+    if isinstance(relayed.body, bytes):
         return relayed
-    pieces: Queue[bytes | None] = Queue()
-    gateway.spawn(_pump, body, pieces)
-    return Answer(relayed.status, relayed.headers, _drain(pieces))
+    pieces = _Pieces()
+    gateway.spawn(_pump, relayed.body, pieces)
+    return Answer(relayed.status, relayed.headers, pieces.read())
 
 
-def _pump(body: Iterator[bytes], pieces: Queue[bytes | None]) -> None:
+def _pump(body: Iterator[bytes], pieces: _Pieces) -> None:
     try:
         for piece in body:
-            pieces.put(piece)
+            pieces.add(piece)
     except Exception:
         log.exception("background stream lost")
     finally:
-        pieces.put(None)
+        pieces.end()
 
 
-def _drain(pieces: Queue[bytes | None]) -> Iterator[bytes]:
-    while (piece := pieces.get()) is not None:
-        yield piece
+class _Pieces:
+    """What a stream has said and its reader has not taken yet, up to `_AHEAD_BYTES`."""
 
+    def __init__(self) -> None:
+        self._waiting: deque[bytes] = deque()
+        self._bytes = 0
+        self._given_up = self._ended = False
+        self._changed = Event()
 
-def _without_peer(call: Call) -> Call:
-    incoming = call.incoming
-    call.incoming = type(incoming)(
-        incoming.endpoint, incoming.query, incoming.headers, incoming.body
-    )
-    return call
+    def add(self, piece: bytes) -> None:
+        """Never waits: the call must go on whether somebody reads or not."""
+        if self._given_up:
+            return
+        self._waiting.append(piece)
+        self._bytes += len(piece)
+        if self._bytes > _AHEAD_BYTES and len(self._waiting) > 1:
+            self._give_up()
+        self._changed.set()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._ended = True
+        self._changed.set()
+
+    def read(self) -> Iterator[bytes]:
+        """The pieces as they come. Ends in the middle where the reader was too slow."""
+        try:
+            while True:
+                while self._waiting:
+                    piece = self._waiting.popleft()
+                    self._bytes -= len(piece)
+                    yield piece
+                if self._ended or self._given_up:
+                    return
+                self._changed.wait()
+                self._changed.clear()
+        finally:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self._given_up = True
+        self._waiting.clear()
+        self._bytes = 0

@@ -1,40 +1,49 @@
-"""One call on its way through: what came in, what was decided, what came out. Plain values, no Flask."""
+"""The values that a call becomes until it is admitted, and the answer that goes back. Plain, frozen, no Flask.
+
+    Incoming -> Request -> Admitted (`admission`) -> Attempt (`relay`) -> Outcome (`outcomes`) -> Record (`bookkeeping`)
+
+Each is made in one place from the one before, and holds nothing optional that its maker knows. What changes while a call runs is its
+`Flight` (`in_progress`), the only mutable one.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from dwctl.catalog.routing import Key, Model
 from dwctl.clock import uuid7
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.asked import Asked
+from dwctl.protocols.modes import Tier
+from dwctl.protocols.surfaces import Surface
 
 Headers = list[tuple[str, str]]
 
+JSON = ("content-type", "application/json")
+EVENT_STREAM = (
+    ("content-type", "text/event-stream; charset=utf-8"),
+    ("cache-control", "no-cache"),
+    ("x-accel-buffering", "no"),
+)
 
-class Tier(StrEnum):
-    """Where a call runs: at once in the web process, or by a worker from the queue."""
-
-    REALTIME = "priority"
-    FLEX = "flex"
-
-
-WINDOWS = {Tier.REALTIME: ("0s", 0.0), Tier.FLEX: ("1h", 3600.0)}
-"""Completion window of a single request, as text and in seconds."""
+_WINDOWS = {Tier.REALTIME: ("0s", 0.0), Tier.FLEX: ("1h", 3600.0)}
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """What a caller sent. `peer` is the caller's socket where the server shows it (to notice that the caller has left)."""
+    """What a caller sent; nothing is parsed, and the body not read yet.
 
-    endpoint: Endpoint
+    `read_body` gives it once (raises TooLarge); `length` is what was announced, None for a body that comes in chunks. `peer` is the
+    caller's socket where the server shows it (to notice that the caller has left).
+    """
+
+    surface: Surface
     query: str
     headers: Sequence[tuple[str, str]]
-    body: bytes
+    length: int | None
+    read_body: Callable[[], bytes]
     peer: Any = None
 
     def header(self, name: str) -> str | None:
@@ -54,51 +63,68 @@ class Answer:
     body: bytes | Iterator[bytes]
 
 
-@dataclass(slots=True)
-class Call:
-    """The state of one call; it lives in one greenlet. `id` is the request id of log, charge and `x-request-id`."""
+class Stamp(NamedTuple):
+    """A call's identity, from its arrival. `id` is the request id of log, charge and `x-request-id`; `at` Unix time, `started` monotonic."""
 
-    endpoint: Endpoint
-    incoming: Incoming
-    id: UUID = field(default_factory=uuid7)
-    arrived_at: float = field(default_factory=time.time)
-    started: float = field(default_factory=time.monotonic)
-    content: dict[str, Any] = field(default_factory=dict)
-    alias: str | None = None
-    key: Key | None = None
-    key_presented: bool = False
-    model: Model | None = None
-    serving: Model | None = None
-    tier: Tier = Tier.REALTIME
-    background: bool = False
-    stream: bool = False
-    track: bool = True
-    opened: bool = False
-    opened_in_database: bool = False
-    over: bool = False
-    first_byte_at: float | None = None
-    daemon_id: UUID | None = None
+    id: UUID
+    at: float
+    started: float
+
+    @classmethod
+    def now(cls) -> Stamp:
+        """That of a call that arrives now."""
+        return cls(uuid7(), time.time(), time.monotonic())
+
+
+class Line(NamedTuple):
+    """A request as a line of a real batch."""
+
+    batch_id: UUID
+    custom_id: str | None
+    window: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call that was understood.
+
+    `asked.created_at` (Unix time) decides the price: when the call arrived, or its batch was made. `tracked`: it has a row of its own.
+    `queued`: a worker runs it, from a row that is there; `line` where that is a line of a batch.
+    """
+
+    stamp: Stamp
+    asked: Asked
+    headers: Sequence[tuple[str, str]] = ()
+    tracked: bool = True
     queued: bool = False
-    created_at: float = 0.0
-    batch_id: UUID | None = None
-    custom_id: str | None = None
-    batch_window: str | None = None
-
-    def __post_init__(self) -> None:
-        self.created_at = self.arrived_at
+    line: Line | None = None
 
     @property
-    def response_id(self) -> str:
-        """The public id."""
-        return f"resp_{self.id}"
+    def id(self) -> UUID:
+        """The request id."""
+        return self.stamp.id
+
+    @property
+    def surface(self) -> Surface:
+        """The protocol that its caller speaks."""
+        return self.asked.surface
+
+    @property
+    def tier(self) -> Tier:
+        """Where it runs."""
+        return self.asked.mode.tier
 
     @property
     def path(self) -> str:
         """The API route, as templates store it."""
-        return f"/v1/{self.endpoint.value}"
+        return f"/v1/{self.surface.path}"
 
     @property
-    def window(self) -> tuple[str, float]:
-        """Completion window as text and in seconds (the seconds matter to single requests only)."""
-        text, seconds = WINDOWS[self.tier]
-        return self.batch_window or text, seconds
+    def window(self) -> str:
+        """The completion window as text."""
+        return self.line.window if self.line else _WINDOWS[self.tier][0]
+
+    @property
+    def window_s(self) -> float:
+        """Seconds until the deadline of a single request."""
+        return _WINDOWS[self.tier][1]

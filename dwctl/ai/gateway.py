@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 import gevent
 import psycopg
+from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
 from dwctl.ai.held import Held
+from dwctl.ai.holdings import Holdings
 from dwctl.ai.in_progress import InProgress
-from dwctl.ai.outcomes import Outcome
-from dwctl.ai.stored import cancelled_among
+from dwctl.ai.outcomes import Outcome, Reason
+from dwctl.ai.retrieval import cancelled_among
 from dwctl.analytics.recorder import Recorder
 from dwctl.catalog.snapshot import Snapshot
 from dwctl.config import Settings
 from dwctl.db import DatabaseAway
-from dwctl.queue.leases import CANCEL_CHANNEL
+from dwctl.queue.leases import CANCEL_CHANNEL, queued_of
 from dwctl.queue.processes import Registration
 from dwctl.upstream.client import UpstreamClient
 from dwctl.wakeups import Wakeups
@@ -29,6 +32,9 @@ from dwctl.web.current import Parts
 log = logging.getLogger(__name__)
 
 _SWEEP_CANCELLED_S = 5.0
+_LAST_WORDS_S = 2.0
+_LARGE_BYTES = 4 * 1024 * 1024
+_LARGE_AT_ONCE = 2
 
 
 class Gateway:
@@ -42,7 +48,11 @@ class Gateway:
         self.client = UpstreamClient(max_idle_per_origin=settings.upstream.max_idle_per_origin)
         self.snapshot = Snapshot(settings, parts.connections, parts.sealer)
         self.recorder = Recorder(settings, self.snapshot.mark_unfunded)
-        self.in_progress = InProgress(settings.recorder.open_after)
+        self.in_progress = InProgress(
+            settings.recorder.open_after, settings.recorder.progress_interval
+        )
+        limits = settings.limits
+        self.holdings = Holdings(limits.account, limits.process, self._count_queued)
         self.wakeups = Wakeups(settings)
         self.registration = Registration(
             parts.connections,
@@ -55,6 +65,7 @@ class Gateway:
             sweep_s=settings.responses.sweep_interval,
             most_per_owner=settings.responses.held_max_per_owner,
         )
+        self._large = BoundedSemaphore(_LARGE_AT_ONCE)
         self._detached = Group()
         self._sweeper: gevent.Greenlet | None = None
         self.started = False
@@ -78,18 +89,28 @@ class Gateway:
         """Run something that outlives its request; `stop` waits for it."""
         self._detached.spawn(function, *arguments)
 
+    @property
+    def drains(self) -> bool:
+        """Whether a stream whose caller has left is read to its end all the same."""
+        return self.settings.upstream.on_disconnect == "drain" and not self.draining
+
     def drain(self) -> None:
         """No new work: whoever waits for a worker is told so, and connections are not kept alive."""
         self.draining = True
         self.held.drain()
 
-    def stop(self, within_s: float) -> None:
-        """Write down what is left, and say goodbye."""
+    def end_calls(self, deadline: float) -> None:
+        """Let what runs here go on until `deadline` (monotonic); then stop it, so that it can still be written down."""
+        self.in_progress.wait_empty(deadline - time.monotonic())
+        self.in_progress.stop_all(Reason.DRAINED)
+        self.in_progress.wait_empty(_LAST_WORDS_S)
+
+    def stop(self, deadline: float) -> None:
+        """Write down what is left until `deadline` (monotonic), and say goodbye."""
         if not self.started:
             return
         self.drain()
-        deadline = time.monotonic() + within_s
-        self._detached.join(timeout=max(0.0, within_s - 1.0))
+        self._detached.join(timeout=max(0.0, deadline - time.monotonic() - 1.0))
         self.held.stop()
         self.snapshot.stop()
         self.recorder.stop(deadline)
@@ -100,11 +121,24 @@ class Gateway:
             self._sweeper.kill()
         self.client.close()
 
+    @contextmanager
+    def turn_for(self, size: int) -> Iterator[None]:
+        """Around work on a body of that many bytes: it takes several times as much memory, so large ones wait for each other."""
+        if size < _LARGE_BYTES:
+            yield
+            return
+        with self._large:
+            yield
+
     def count(self, outcome: Outcome) -> None:
         """Keep the process's own tally."""
         self.registration.processed += 1
         if not outcome.succeeded:
             self.registration.failed += 1
+
+    def _count_queued(self, owner: UUID) -> int:
+        with self.connections.transaction() as connection:
+            return queued_of(connection, owner)
 
     def _sweep_cancelled(self) -> None:
         """A cancel whose notification was lost reaches its call all the same, a little later."""

@@ -19,10 +19,11 @@ import psycopg
 from gevent.event import Event
 
 from dwctl import sql
-from dwctl.ai import stored
+from dwctl.ai import retrieval
 from dwctl.db import Connections, DatabaseAway
 from dwctl.errors import DwctlError
 from dwctl.queue.leases import DONE_CHANNEL
+from dwctl.queue.tables import State
 from dwctl.wakeups import Wakeups
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ _QUERIES = sql.load("dwctl.queue")
 _SWEEP_AT_ONCE = 10_000
 # Their bodies are in memory together.
 _READ_AT_ONCE = 100
-_OVER = frozenset({"completed", "failed", "canceled"})
+_OVER = frozenset({State.COMPLETED, State.FAILED, State.CANCELED})
 _RETRY_AFTER_S = 10
 
 
@@ -47,7 +48,7 @@ class Waiter:
     """One caller. `over` is set when its request is over, or when it must stop waiting (`Held.draining`).
 
     `queued`: its request's row is there; until then the sweep must not take it for one that is gone.
-    `row`: when `over` is set, the request as `stored.rows_of` gives it; None where it is gone or could not be read.
+    `row`: when `over` is set, the request as `retrieval.rows_of` gives it; None where it is gone or could not be read.
     """
 
     __slots__ = ("id", "over", "owner", "queued", "row")
@@ -158,7 +159,7 @@ class Held:
         """Read these requests, and wake the callers of those that are over or gone (all, when the process ends)."""
         for start in range(0, len(ids), _READ_AT_ONCE):
             some = ids[start : start + _READ_AT_ONCE]
-            rows = {row.id: row for row in stored.rows_of(self._connections, some)}
+            rows = {row.id: row for row in retrieval.rows_of(self._connections, some)}
             self._release(some, rows)
 
     def _release(self, ids: Sequence[UUID], rows: Mapping[UUID, Any]) -> None:

@@ -3,8 +3,9 @@
 One greenlet looks at all of them a few times a second, so that a call costs a dictionary entry and not a timer of its own:
 - a caller that has left (its socket says so; behind a proxy, when the proxy closes) gets its upstream call cancelled;
 - a blocking call that lasts gets its tracking row (`recorder.open_after`);
-- a cancel from anywhere reaches the process that holds the call by its id.
-An interruption is thrown into a call's greenlet only while it waits for the upstream, never while it writes something down.
+- a cancel from anywhere reaches the process that holds the call by its id;
+- a stream that lasts leaves word of what it has delivered (`recorder.progress_interval`), for the case that this process dies.
+A stop is thrown into a call's greenlet only while it waits for the upstream, never while it writes something down.
 """
 
 from __future__ import annotations
@@ -21,75 +22,111 @@ from uuid import UUID
 import gevent
 from gevent import GreenletExit, get_hub, getcurrent, monkey
 
+from dwctl.ai.holdings import Hold
+from dwctl.ai.outcomes import Reason
+
 _LOOK_EVERY_S = 0.25
 _GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 # gevent's own poll makes a watcher for each descriptor; this one asks the kernel once, without waiting.
 _poll = monkey.get_original("select", "poll")
 
 
-class Interrupted(BaseException):
-    """Nobody waits for this call any more. Not an Exception: no handler of faults may swallow it."""
+class Stopped(BaseException):
+    """The run must end, for this reason. Not an Exception: no handler of faults may swallow it."""
 
-
-class CallerLeft(Interrupted):
-    """The caller closed its connection."""
-
-
-class Cancelled(Interrupted):
-    """The owner cancelled the response."""
-
-
-class Drained(Interrupted):
-    """This process ends: a queued request is given back, a caller that still waits is told."""
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.name)
+        self.reason = reason
 
 
 class Flight:
-    """One call that runs here."""
+    """One call while it runs here: all of it that changes.
 
-    __slots__ = ("_greenlet", "_pending", "_waiting", "id", "on_slow", "over", "peer", "started")
+    opened: its tracking row was asked for; row_is_there: and is committed. first_byte_at: monotonic. over: its record is made, or it
+    has left. linger_s: how long it goes on when its caller has left.
+    """
 
-    def __init__(self, id: UUID, peer: Any, on_slow: Callable[[], None] | None) -> None:
+    __slots__ = (
+        "_greenlet",
+        "_pending",
+        "_waiting",
+        "first_byte_at",
+        "hold",
+        "id",
+        "last_words",
+        "linger_s",
+        "on_slow",
+        "opened",
+        "over",
+        "peer",
+        "row_is_there",
+        "spoke_at",
+        "started",
+    )
+
+    def __init__(self, id: UUID, peer: Any = None, hold: Hold | None = None) -> None:
         self.id = id
         self.peer = peer
-        self.on_slow = on_slow
-        self.started = time.monotonic()
+        self.hold = hold
+        self.started = self.spoke_at = time.monotonic()
+        self.first_byte_at: float | None = None
+        self.opened = False
+        self.row_is_there = False
         self.over = False
+        self.linger_s = 0.0
+        self.on_slow: Callable[[], None] | None = None
+        self.last_words: Callable[[], None] | None = None
         self._greenlet: Any = None
-        self._pending: Interrupted | None = None
+        self._pending: Reason | None = None
         self._waiting = False
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around each wait for the upstream: here, and only here, the call may be interrupted."""
+        """Around each wait for the upstream: here, and only here, the call may be stopped. Raises Stopped."""
         if self._pending is not None:
-            raise self._pending
+            raise Stopped(self._pending)
         self._greenlet = getcurrent()
         self._waiting = True
         try:
             yield
         except GreenletExit:
             # The server's grace for its connections is over.
-            raise Drained from None
+            raise Stopped(Reason.DRAINED) from None
         finally:
             self._waiting = False
 
-    def interrupt(self, reason: Interrupted) -> None:
-        """Raise `reason` where the call waits, or at its next wait."""
+    def stop(self, reason: Reason) -> None:
+        """Raise Stopped where the call waits, or at its next wait."""
         if not self.over and self._pending is None:
             self._pending = reason
             get_hub().loop.run_callback(self._throw)
 
+    def caller_left(self) -> None:
+        """The caller has hung up: stop, after `linger_s`."""
+        if self.linger_s:
+            self.peer = None
+            gevent.spawn_later(self.linger_s, self.stop, Reason.LEFT)
+        else:
+            self.stop(Reason.LEFT)
+
+    def go_on_alone(self) -> None:
+        """The caller has left, and that is no reason to stop any more."""
+        self.peer = None
+        if self._pending is Reason.LEFT:
+            self._pending = None
+
     def _throw(self) -> None:
-        if self._waiting and not self.over:
-            self._greenlet.throw(self._pending)
+        if self._waiting and not self.over and self._pending is not None:
+            self._greenlet.throw(Stopped(self._pending))
 
 
 class InProgress:
     """The registry of this process."""
 
-    def __init__(self, open_after_s: float) -> None:
+    def __init__(self, open_after_s: float, speak_every_s: float) -> None:
         self.flights: dict[UUID, Flight] = {}
         self._open_after_s = open_after_s
+        self._speak_every_s = speak_every_s
         self._young: deque[Flight] = deque()
         self._greenlet: gevent.Greenlet | None = None
 
@@ -102,31 +139,45 @@ class InProgress:
         if self._greenlet is not None:
             self._greenlet.kill()
 
-    def enter(
-        self, id: UUID, peer: Any = None, on_slow: Callable[[], None] | None = None
-    ) -> Flight:
+    def enter(self, flight: Flight, on_slow: Callable[[], None] | None = None) -> Flight:
         """A call begins. `on_slow` is called once, in a greenlet of its own, if it lasts. `leave` must follow."""
-        flight = Flight(id, peer, on_slow)
-        self.flights[id] = flight
+        self.flights[flight.id] = flight
         if on_slow is not None:
+            flight.on_slow = on_slow
             self._young.append(flight)
         return flight
 
     def leave(self, flight: Flight) -> None:
-        """The call is over."""
+        """The call is over, and what it held is free. A second time does nothing."""
         flight.over = True
+        flight.on_slow = flight.last_words = None
         self.flights.pop(flight.id, None)
+        if flight.hold is not None:
+            flight.hold.release()
 
     def cancel(self, id: UUID) -> None:
         """Cancel a call, if it runs here."""
         if flight := self.flights.get(id):
-            flight.interrupt(Cancelled())
+            flight.stop(Reason.CANCELLED)
+
+    def stop_all(self, reason: Reason) -> None:
+        """Stop every call that runs here; each ends as soon as it has been written down."""
+        for flight in list(self.flights.values()):
+            flight.stop(reason)
+
+    def wait_empty(self, within_s: float) -> bool:
+        """Wait until no call runs here."""
+        until = time.monotonic() + within_s
+        while self.flights and time.monotonic() < until:
+            gevent.sleep(_LOOK_EVERY_S / 10)
+        return not self.flights
 
     def _run(self) -> None:
         while True:
             gevent.sleep(_LOOK_EVERY_S)
             self._open_slow(time.monotonic() - self._open_after_s)
             self._find_leavers()
+            self._speak()
 
     def _open_slow(self, before: float) -> None:
         young = self._young
@@ -134,6 +185,13 @@ class InProgress:
             flight = young.popleft()
             if not flight.over and flight.on_slow is not None:
                 gevent.spawn(flight.on_slow)
+
+    def _speak(self) -> None:
+        now = time.monotonic()
+        for flight in list(self.flights.values()):
+            if flight.last_words is not None and now - flight.spoke_at >= self._speak_every_s:
+                flight.spoke_at = now
+                flight.last_words()
 
     def _find_leavers(self) -> None:
         by_descriptor: dict[int, Flight] = {}
@@ -144,7 +202,7 @@ class InProgress:
                 by_descriptor[descriptor] = flight
                 poll.register(descriptor, _GONE)
         for descriptor, _event in poll.poll(0) if by_descriptor else ():
-            by_descriptor[descriptor].interrupt(CallerLeft())
+            by_descriptor[descriptor].caller_left()
 
 
 def _descriptor(peer: Any) -> int:

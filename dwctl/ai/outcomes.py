@@ -1,179 +1,175 @@
-"""How a call ended, and the record that is written of it: one place for what is logged, stored and charged."""
+"""How a run ended: done, failed (a kind that knows whether a retry helps) or interrupted (why). Pure.
+
+Done         the answer is what the upstream promised
+Failed       it is not: refused, broken off, not understood, or a bug of ours
+Interrupted  nobody wanted it any more, or the process ended
+"""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from decimal import Decimal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
-from uuid import UUID
 
-import orjson
-
-from dwctl.ai.admission import pricing_purpose
-from dwctl.ai.calls import Call, Headers, Tier
-from dwctl.analytics.records import Tracking, text_of, timestamp
-from dwctl.billing import tariffs
-from dwctl.catalog.routing import SYSTEM
+from dwctl.ai.calls import JSON, Headers
+from dwctl.errors import DwctlError
+from dwctl.protocols.disclosure import neutral
+from dwctl.protocols.failures import FailureKind
 from dwctl.protocols.usage import TokenUsage
+from dwctl.upstream.errors import Timeout, UpstreamError
+from dwctl.web.envelope import openai_error, wrap
 
-_NONE = TokenUsage()
+CLIENT_CLOSED = 499
 
 
-@dataclass(slots=True)
+class Reason(Enum):
+    """Why a run was interrupted: status, code, how it is stored, and what is said."""
+
+    LEFT = (
+        CLIENT_CLOSED,
+        "client_disconnected",
+        FailureKind.CLIENT_DISCONNECTED,
+        "client cancelled request before upstream response",
+    )
+    CANCELLED = (CLIENT_CLOSED, "cancelled", FailureKind.CANCELLED, "The response was cancelled.")
+    DRAINED = (
+        503,
+        "drained",
+        FailureKind.TASK_TERMINATED,
+        "The process that ran the request is shutting down.",
+    )
+    DIED = (
+        503,
+        "interrupted",
+        FailureKind.INTERRUPTED,
+        "The process that ran this request ended before it was done.",
+    )
+
+    def __init__(self, status: int, code: str, kind: FailureKind, text: str) -> None:
+        self.status = status
+        self.code = code
+        self.kind = kind
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer is there, whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """`code` is what the log says; `details` are stored beside the kind (batches-and-worker 4.1)."""
+
+    kind: FailureKind
+    code: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Ended from outside."""
+
+    reason: Reason
+
+
+End = Done | Failed | Interrupted
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of one call.
+    """What a run came to.
 
-    status: what the caller got (or would have got). upstream_status: what the upstream said, where it said anything.
-    stored: what GET will show, a JSON text. failure: the tagged error of a call that did not succeed, as batches-and-worker 4.1 has it.
-    usage_source: reported, estimated or none.
+    status, headers, body: what the caller gets (or would have got). stored: what GET will show. upstream_status: what the upstream
+    said, where it said anything. usage: None where nothing was used.
     """
 
+    end: End
     status: int
-    body: bytes = b""
-    headers: Headers = field(default_factory=list)
-    stored: bytes | None = None
-    upstream_status: int | None = None
-    failure: dict[str, Any] | None = None
-    error_code: str | None = None
-    retry_after_s: float | None = None
-    usage: TokenUsage | None = None
-    usage_source: str = "none"
+    body: bytes
+    headers: Headers
+    stored: bytes
     response_type: str = "other"
+    upstream_status: int | None = None
+    usage: TokenUsage | None = None
 
     @property
     def succeeded(self) -> bool:
         """Whether the request ends `completed`."""
-        return self.failure is None
+        return isinstance(self.end, Done)
+
+    @property
+    def retry_helps(self) -> bool:
+        """Whether the same request may succeed later."""
+        return isinstance(self.end, Failed) and self.end.kind.retry_helps
+
+    @property
+    def error_code(self) -> str | None:
+        """For the log."""
+        if isinstance(self.end, Failed):
+            return self.end.code
+        return self.end.reason.code if isinstance(self.end, Interrupted) else None
+
+    @property
+    def failure(self) -> dict[str, Any] | None:
+        """The tagged error that is stored."""
+        if isinstance(self.end, Failed):
+            details = dict(self.end.details)
+            return (
+                {"type": self.end.kind, "details": details} if details else {"type": self.end.kind}
+            )
+        return {"type": self.end.reason.kind} if isinstance(self.end, Interrupted) else None
+
+    def with_usage(self, usage: TokenUsage | None) -> Outcome:
+        """The same, having used that much."""
+        return replace(self, usage=usage)
 
 
-def tracking_of(call: Call) -> Tracking:
-    """The rows that stand for this call in the queue's tables. Needs an admitted call."""
-    assert call.key is not None
-    assert call.alias is not None
-    window, window_s = call.window
-    return Tracking(
-        id=call.id,
-        at=call.created_at,
-        owner=str(call.key.owner_id),
-        api_key_id=call.key.id,
-        path=call.path,
-        model=call.alias,
-        tier=call.tier.value,
-        window=window,
-        window_s=window_s,
-        daemon_id=call.daemon_id,
-        request_body=text_of(call.incoming.body),
-        request_size=len(call.incoming.body),
-    )
+def refused(error: DwctlError) -> Outcome:
+    """A queued request that may not run (any more)."""
+    body = openai_error(error.message, error.code, error.status, error.param)
+    details = {"status": error.status, "body": body.decode()}
+    return _failed(error.status, body, Failed(FailureKind.FINAL_STATUS, error.code, details))
 
 
-def record_of(call: Call, outcome: Outcome) -> dict[str, Any]:
-    """The whole record of a call that is over: tracking row, log row, charge."""
-    ended = time.time()
-    record = _log_part(call, outcome, ended) | _charge_part(call, outcome)
-    # A queued call has its row already, and must end there even where nobody may serve it.
-    if call.track and call.key is not None and (call.serving is not None or call.queued):
-        record |= _tracking_part(call, outcome)
-    return record
+def unreachable(error: UpstreamError) -> Outcome:
+    """The upstream gave no whole answer."""
+    if isinstance(error, Timeout):
+        kind, status, code = FailureKind.TIMEOUT, 504, "gateway_timeout"
+        text = "The upstream provider took too long to answer."
+    else:
+        kind, status, code = FailureKind.NETWORK, 502, "upstream_unreachable"
+        text = "The upstream provider could not be reached or broke off its answer."
+    if not error.retryable:
+        kind, code, text = FailureKind.FINAL_STATUS, error.code, error.message
+    details: dict[str, Any] = {"error": error.message}
+    if kind is FailureKind.FINAL_STATUS:
+        details = {"status": status, "body": error.message}
+    return _failed(status, openai_error(text, code, status), Failed(kind, code, details))
 
 
-def _tracking_part(call: Call, outcome: Outcome) -> dict[str, Any]:
-    part = tracking_of(call).opening("completed" if outcome.succeeded else "failed")
-    stored = text_of(outcome.body if outcome.stored is None else outcome.stored)
-    failure = None if outcome.failure is None else orjson.dumps(outcome.failure).decode()
-    part |= {
-        "track": True,
-        "opened": call.opened,
-        "queued": call.queued,
-        "notify": call.queued or call.background,
-        "response_status": outcome.status,
-        "response_body": stored,
-        "response_size": len(stored),
-        "routed_model": call.serving.alias if call.serving else None,
-        "error": failure,
-    }
-    if call.opened_in_database:
-        part["request_body"] = None
-    return part
+def unreadable(upstream_status: int, reason: str) -> Outcome:
+    """A 2xx answer that is not what the protocol promises."""
+    body = wrap(neutral(502))
+    details = {"status": 502, "body": reason}
+    end = Failed(FailureKind.RETRIABLE_STATUS, "http_502", details)
+    return replace(_failed(502, body, end), upstream_status=upstream_status)
 
 
-def _log_part(call: Call, outcome: Outcome, ended: float) -> dict[str, Any]:
-    usage = outcome.usage or _NONE
-    elapsed = time.monotonic() - call.started
-    first = None if call.first_byte_at is None else int((call.first_byte_at - call.started) * 1000)
-    return {
-        "id": call.id,
-        "at": timestamp(call.created_at),
-        "ended_at": timestamp(ended),
-        "track": False,
-        "opened": False,
-        "queued": call.queued,
-        "notify": False,
-        "method": "POST",
-        "uri": f"/{call.endpoint.value}"
-        + (f"?{call.incoming.query}" if call.incoming.query else ""),
-        "model": call.alias,
-        "status_code": outcome.status,
-        "duration_ms": int(elapsed * 1000),
-        "ttfb_ms": first,
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "reasoning_tokens": usage.reasoning_tokens,
-        "cached_tokens": usage.cached_tokens,
-        "total_tokens": usage.total_tokens,
-        "usage_source": outcome.usage_source,
-        "response_type": outcome.response_type,
-        "user_id": call.key.owner_id if call.key else None,
-        "api_key_id": call.key.id if call.key else None,
-        "access_source": _access_source(call),
-        "outer_request_id": _outer_id(call),
-        "origin": _origin(call),
-        "sla": call.window[0],
-        "batch_id": call.batch_id,
-        "custom_id": call.custom_id,
-        "served_by": call.serving.target.endpoint_name
-        if call.serving and call.serving.target
-        else None,
-        "error_code": outcome.error_code,
-    }
+def internal() -> Outcome:
+    """A bug of ours, told apart by the request id in the log. Trying again would meet it again."""
+    text = "Internal error. Please try again later."
+    body = openai_error(text, "internal_error", 500)
+    return _failed(500, body, Failed(FailureKind.INTERNAL, "internal_error", {"error": text}))
 
 
-def _charge_part(call: Call, outcome: Outcome) -> dict[str, Any]:
-    if call.model is None or call.key is None or outcome.usage is None:
-        return {}
-    price = tariffs.pick(
-        call.model.tariffs,
-        purpose=pricing_purpose(call.key, call.tier),
-        window=call.window[0] if call.tier is Tier.FLEX else None,
-        at=datetime.fromtimestamp(call.created_at, UTC),
-    )
-    if price is None:
-        return {}
-    cost = tariffs.price(price, outcome.usage.prompt_tokens, outcome.usage.completion_tokens)
-    free = call.key.owner_id == SYSTEM
-    return {
-        "input_price": price.input,
-        "output_price": price.output,
-        "cost": Decimal(0) if free else cost,
-    }
+def interrupted(reason: Reason) -> Outcome:
+    """Ended from outside before there was an answer."""
+    body = openai_error(reason.text, reason.code, reason.status)
+    return Outcome(Interrupted(reason), reason.status, body, [JSON], body)
 
 
-def _access_source(call: Call) -> str:
-    if call.key is not None:
-        return "playground" if call.key.purpose == "playground" else "api_key"
-    return "unknown_api_key" if call.key_presented else "unauthenticated"
-
-
-def _origin(call: Call) -> str:
-    return "frontend" if call.key is not None and call.key.purpose == "playground" else "api"
-
-
-def _outer_id(call: Call) -> UUID | None:
-    """A request id from outside is written down as it is, and means nothing else."""
-    given = call.incoming.header("x-fusillade-request-id")
-    try:
-        return UUID(given) if given else None
-    except ValueError:
-        return None
+def _failed(status: int, body: bytes, end: Failed) -> Outcome:
+    return Outcome(end, status, body, [JSON], body)

@@ -8,12 +8,12 @@ from flask import Blueprint, Response, request
 
 from dwctl.access import guard
 from dwctl.access.caller import Caller
-from dwctl.ai import http, lifecycle
+from dwctl.ai import front
 from dwctl.ai.routes import gateway, listing, unknown_endpoint
 from dwctl.catalog.routing import Key
 from dwctl.db import db
 from dwctl.identity import api_keys
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.surfaces import SURFACES
 
 blueprint = Blueprint("playground", __name__)
 guard.protect(blueprint)
@@ -27,16 +27,14 @@ def list_models() -> Response:
     return listing(guard.identify().owner_id)
 
 
-@blueprint.post("/v1/<path:endpoint>")
-def infer(endpoint: str) -> Response:
+@blueprint.post("/v1/<path:path>")
+def infer(path: str) -> Response:
     """One call in the person's name (or their active organisation's)."""
-    if endpoint not in tuple(Endpoint):
+    surface = SURFACES.get(path)
+    if surface is None:
         raise unknown_endpoint()
-    here = gateway()
     key = _key_of(guard.identify())
-    limit = here.settings.limits.requests.max_body_size
-    incoming = http.read(request.environ, Endpoint(endpoint), limit)
-    answer = lifecycle.answer(here, incoming, key)
+    answer = front.respond(gateway(), request.environ, surface, key)
     return Response(answer.body, answer.status, answer.headers)
 
 

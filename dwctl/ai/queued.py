@@ -1,53 +1,35 @@
 """Calls that a worker runs (tier flex): queued with a one-hour window, then held until they are done, streamed, or in the background.
 
-Routers in front cut silent connections, so a held call on /responses sends the status line and a white space before that, and its final
-object carries the outcome. A caller that leaves cancels its request, unless it was in the background.
+Routers in front cut silent connections, so a held call sends something before that, where its protocol allows it: JSON white space, or
+a comment between events. A caller that leaves cancels its request, unless it was in the background.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-import orjson
 import psycopg
 
-from dwctl.ai import stored
-from dwctl.ai.calls import Answer, Call
+from dwctl.ai import retrieval
+from dwctl.ai.admission import Admitted
+from dwctl.ai.bookkeeping import opening_of
+from dwctl.ai.calls import EVENT_STREAM, JSON, Answer
 from dwctl.ai.held import Waiter
-from dwctl.ai.in_progress import CallerLeft, Flight, Interrupted
-from dwctl.ai.outcomes import tracking_of
-from dwctl.ai.treatments import Treatment, skeleton_of
+from dwctl.ai.in_progress import Flight, Stopped
+from dwctl.ai.outcomes import Reason
 from dwctl.db import DatabaseAway
-from dwctl.errors import DwctlError, Unavailable
-from dwctl.protocols import errors as wire
-from dwctl.protocols.chat import Endpoint
-from dwctl.protocols.errors import BadUpstreamBody
-from dwctl.protocols.failures import read_failure
-from dwctl.protocols.openresponses.events import Events
-from dwctl.protocols.openresponses.replay import replay
-from dwctl.web.errors import openai_error
+from dwctl.errors import DwctlError
+from dwctl.protocols.rows import StoredRow
+from dwctl.protocols.surfaces import KEEP_ALIVE
+from dwctl.queue.tables import State
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
 
 log = logging.getLogger(__name__)
-
-JSON = ("content-type", "application/json")
-EVENT_STREAM = [
-    ("content-type", "text/event-stream; charset=utf-8"),
-    ("cache-control", "no-cache"),
-    ("x-accel-buffering", "no"),
-]
-_KEEP_ALIVE = b": waiting\n\n"
-
-
-class StillRunning(Unavailable):
-    """This process is shutting down."""
-
-    code = "server_shutting_down"
 
 
 class TimedOut(DwctlError):
@@ -58,213 +40,145 @@ class TimedOut(DwctlError):
     retryable = True
 
 
-def answer(gateway: Gateway, call: Call, treatment: Treatment) -> Answer:
-    """Queue the call, and answer it in the way that it asked for."""
-    if call.stream:
-        return _stream(gateway, call, treatment)
-    if call.background:
-        enqueue(gateway, call)
-        return Answer(202, [JSON], orjson.dumps(skeleton_of(call)))
-    return _hold(gateway, call)
-
-
-def enqueue(gateway: Gateway, call: Call) -> None:
-    """Make the call a pending row. Raises DatabaseAway: then there is none."""
-    gateway.recorder.enqueue(tracking_of(call).opening("pending"))
-    call.over = True
-
-
-# --- held
-
-
-def _hold(gateway: Gateway, call: Call) -> Answer:
-    assert call.key is not None
-    waiter = gateway.held.enter(call.id, call.key.owner_id)
-    flight = gateway.in_progress.enter(call.id, call.incoming.peer)
-    goes_on = False
-    try:
-        enqueue(gateway, call)
-        waiter.queued = True
-        patience_s = gateway.settings.responses.held_timeout
-        if call.endpoint is Endpoint.RESPONSES:
-            patience_s = min(patience_s, gateway.settings.responses.keepalive)
-        if _wait(flight, waiter, patience_s):
-            return _finished(gateway, call, waiter)
-        if call.endpoint is Endpoint.RESPONSES:
-            goes_on = True
-            return Answer(200, [JSON], _spaces(gateway, call, flight, waiter))
-        raise TimedOut(
-            f"The request {call.response_id} is still waiting; it goes on. Fetch it by its id."
-        )
-    except Interrupted as reason:
-        return _abandoned(gateway, call, reason)
-    finally:
-        if not goes_on:
-            gateway.held.leave(waiter)
-            gateway.in_progress.leave(flight)
-
-
-def _wait(flight: Flight, waiter: Waiter, seconds: float) -> bool:
-    with flight.waiting():
-        return bool(waiter.over.wait(seconds))
-
-
-def _spaces(gateway: Gateway, call: Call, flight: Flight, waiter: Waiter) -> Iterator[bytes]:
-    """JSON white space until the object comes. The status line has left, so whatever happens is told in the object."""
-    settings = gateway.settings.responses
-    until = time.monotonic() + settings.held_timeout
-    try:
-        while True:
-            yield b" "
-            if _wait(flight, waiter, settings.keepalive) or time.monotonic() > until:
-                break
-        yield orjson.dumps(_object(gateway, call, waiter))
-    except (GeneratorExit, CallerLeft):
-        cancel(gateway, call)
-    except Interrupted:
-        yield orjson.dumps(_object(gateway, call, waiter))
-    finally:
-        gateway.held.leave(waiter)
+def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
+    """Queue the call, and answer it in the way that it asked for. Raises DatabaseAway, TooMany, TooManyHeld: then it is not queued."""
+    gateway.holdings.check_queued(admitted.key.owner_id)
+    mode = admitted.request.asked.mode
+    if mode.background and not mode.stream:
+        _enqueue(gateway, admitted, flight)
         gateway.in_progress.leave(flight)
-
-
-def _finished(gateway: Gateway, call: Call, waiter: Waiter) -> Answer:
-    """The answer to a call whose request is over (or whose process is about to be)."""
-    row = _row(gateway, call, waiter)
-    if row.state in ("pending", "claimed", "processing"):
-        raise StillRunning(
-            f"This process is shutting down; the request goes on as {call.response_id}. Fetch it by its id."
-        )
-    if row.state == "canceled":
-        body = openai_error("The request was cancelled.", "cancelled", 499)
-        return Answer(499, [JSON], body)
-    if row.state == "failed":
-        return _failure(call, row)
-    if call.endpoint is Endpoint.RESPONSES:
-        return Answer(200, [JSON], orjson.dumps(stored.shown(row)))
-    return Answer(row.response_status or 200, [JSON], (row.response_body or "").encode())
-
-
-def _failure(call: Call, row: Any) -> Answer:
-    failure = read_failure(row.error)
-    status = row.response_status or failure.status or 502
-    if status < 400:
-        status = 502
-    kept = row.response_body if _is_error(row.response_body) else None
-    body = kept.encode() if kept else openai_error(failure.message, failure.code, status)
-    return Answer(status, [JSON], body)
-
-
-def _is_error(text: str | None) -> bool:
+        return Answer(202, [JSON], admitted.request.surface.accepted(admitted.request.asked))
+    held = _Held(gateway, admitted, flight)
+    held.begin()
     try:
-        content = orjson.loads(text or "")
-    except ValueError:
-        return False
-    return (
-        isinstance(content, dict)
-        and isinstance(content.get("error"), dict)
-        and "object" not in content
-    )
-
-
-def _abandoned(gateway: Gateway, call: Call, reason: Interrupted) -> Answer:
-    if isinstance(reason, CallerLeft):
-        cancel(gateway, call)
-    body = openai_error("The request was cancelled.", "cancelled", 499)
-    return Answer(499, [JSON], body)
-
-
-# --- streamed
-
-
-def _stream(gateway: Gateway, call: Call, treatment: Treatment) -> Answer:
-    """Events at once where the protocol has some for waiting, comments meanwhile, the answer's events when it is there."""
-    assert call.key is not None
-    waiter = gateway.held.enter(call.id, call.key.owner_id)
-    flight = gateway.in_progress.enter(call.id, call.incoming.peer)
-    try:
-        enqueue(gateway, call)
-        waiter.queued = True
+        return held.streamed() if mode.stream else held.answered()
     except BaseException:
-        gateway.held.leave(waiter)
-        gateway.in_progress.leave(flight)
+        held.end()
         raise
-    return Answer(200, list(EVENT_STREAM), _events(gateway, call, treatment, flight, waiter))
 
 
-def _events(
-    gateway: Gateway, call: Call, treatment: Treatment, flight: Flight, waiter: Waiter
-) -> Iterator[bytes]:
-    settings = gateway.settings.responses
-    until = time.monotonic() + settings.held_timeout
-    events = Events()
-    responses = call.endpoint is Endpoint.RESPONSES
-    try:
-        if responses:
-            waiting = skeleton_of(call)
-            yield events.created(waiting, "queued") + events.queued(waiting)
-        else:
-            yield _KEEP_ALIVE
-        while not _wait(flight, waiter, settings.keepalive) and time.monotonic() < until:
-            yield _KEEP_ALIVE
-        yield _ending(gateway, call, treatment, events, waiter)
-    except (GeneratorExit, CallerLeft):
-        if not call.background:
-            cancel(gateway, call)
-    except Interrupted:
-        yield _ending(gateway, call, treatment, events, waiter)
-    finally:
-        gateway.held.leave(waiter)
-        gateway.in_progress.leave(flight)
+def _enqueue(gateway: Gateway, admitted: Admitted, flight: Flight) -> None:
+    gateway.recorder.enqueue(opening_of(admitted, State.PENDING, gateway.registration.id))
+    flight.opened = flight.row_is_there = True
 
 
-def _ending(
-    gateway: Gateway, call: Call, treatment: Treatment, events: Events, waiter: Waiter
-) -> bytes:
-    if call.endpoint is Endpoint.RESPONSES:
-        whole = _object(gateway, call, waiter)
-        return replay(whole, sequence_number=events.sequence_number, created=False)
-    try:
-        found = _finished(gateway, call, waiter)
-    except DwctlError as error:
-        found = Answer(error.status, [], openai_error(error.message, error.code, error.status))
-    assert isinstance(found.body, bytes)
-    body = found.body
-    if found.status < 300:
+class _Held:
+    """A call whose connection waits for what a worker makes of it."""
+
+    def __init__(self, gateway: Gateway, admitted: Admitted, flight: Flight) -> None:
+        self._gateway = gateway
+        self._settings = gateway.settings.responses
+        self._admitted = admitted
+        self._asked = admitted.request.asked
+        self._surface = admitted.request.surface
+        self._flight = flight
+        self._waiter: Waiter = gateway.held.enter(flight.id, admitted.key.owner_id)
+        self._until = time.monotonic() + self._settings.held_timeout
+
+    def begin(self) -> None:
+        """Queue it; `end` must follow, also when this raises."""
+        self._gateway.in_progress.enter(self._flight)
         try:
-            return treatment.replay(body)
-        except BadUpstreamBody:
-            body = wire.wrap(wire.sanitised_strict(502))
-    return b"data: " + body.replace(b"\n", b"\ndata: ") + b"\n\ndata: [DONE]\n\n"
+            _enqueue(self._gateway, self._admitted, self._flight)
+        except BaseException:
+            self.end()
+            raise
+        self._waiter.queued = True
 
+    def end(self) -> None:
+        """Nobody waits any more; a second time does nothing."""
+        self._gateway.held.leave(self._waiter)
+        self._gateway.in_progress.leave(self._flight)
 
-# --- rows
+    # --- in one piece
 
+    def answered(self) -> Answer:
+        """The answer to a caller that waits for one object. Raises TimedOut, StillRunning, NotFound."""
+        alive = self._surface.keeps_alive_in_json
+        try:
+            over = self._wait(self._settings.keepalive if alive else self._settings.held_timeout)
+        except Stopped as stopped:
+            if stopped.reason is Reason.LEFT:
+                self._cancel()
+            over = True
+        if over:
+            shown = self._surface.answer(self._row())
+            self.end()
+            return Answer(shown.status, [JSON], shown.body)
+        if not alive:
+            raise TimedOut(
+                f"The request {self._asked.response_id} is still waiting; it goes on. Fetch it by its id."
+            )
+        # The status line leaves with the first space, so whatever happens after that is told in the object.
+        return Answer(200, [JSON], self._begun(b" ", b" ", self._last_object))
 
-def _row(gateway: Gateway, call: Call, waiter: Waiter) -> Any:
-    """The request: as the watcher has read it when it was over, else as it stands. Raises NotFound."""
-    assert call.key is not None
-    if waiter.row is not None:
-        return waiter.row
-    return stored.row_of(gateway.connections, call.response_id, {call.key.owner_id})
+    def _last_object(self) -> bytes:
+        return self._surface.last_object(self._asked, self._row_or_error())
 
+    # --- as a stream
 
-def _object(gateway: Gateway, call: Call, waiter: Waiter) -> dict[str, Any]:
-    """The Response object as it stands. Never raises: the status line has left already."""
-    try:
-        return stored.shown(_row(gateway, call, waiter))
-    except DwctlError as error:
-        problem = {"code": error.code, "message": error.message, "type": "server_error"}
-        return {**skeleton_of(call), "status": "failed", "error": problem}
+    def streamed(self) -> Answer:
+        """Events at once where the protocol has some for waiting, comments meanwhile, the answer's events when it is there."""
+        stream = self._surface.held_stream(self._asked)
 
+        def end() -> bytes:
+            row = self._row_or_error()
+            return stream.fail(row) if isinstance(row, DwctlError) else stream.end(row)
 
-def cancel(gateway: Gateway, call: Call) -> None:
-    """Nobody waits any more, so nobody should work on it."""
-    assert call.key is not None
-    try:
-        stored.cancel(gateway.connections, call.response_id, {call.key.owner_id})
-    except (DwctlError, DatabaseAway, psycopg.Error) as error:
-        log.warning(
-            "request of a caller that left not cancelled",
-            extra={"request_id": str(call.id), "reason": type(error).__name__},
-        )
+        return Answer(200, list(EVENT_STREAM), self._begun(stream.begin(), KEEP_ALIVE, end))
+
+    # --- both
+
+    def _begun(self, first: bytes, meanwhile: bytes, end: Callable[[], bytes]) -> Iterator[bytes]:
+        """A body that has begun: such a generator runs to its end also when nobody reads it."""
+        pieces = self._pieces(first, meanwhile, end)
+        next(pieces)
+        return pieces
+
+    def _pieces(self, first: bytes, meanwhile: bytes, end: Callable[[], bytes]) -> Iterator[bytes]:
+        try:
+            yield b""
+            yield first
+            try:
+                while not self._wait(self._settings.keepalive) and time.monotonic() < self._until:
+                    yield meanwhile
+            except Stopped as stopped:
+                if stopped.reason is Reason.LEFT:
+                    self._cancel()
+                    return
+            yield end()
+        except GeneratorExit:
+            self._cancel()
+        finally:
+            self.end()
+
+    def _wait(self, seconds: float) -> bool:
+        with self._flight.waiting():
+            return bool(self._waiter.over.wait(seconds))
+
+    def _row(self) -> StoredRow:
+        """The request: as the watcher has read it when it was over, else as it stands. Raises NotFound, DatabaseAway."""
+        owners = {self._admitted.key.owner_id}
+        row = self._waiter.row
+        if row is None:
+            row = retrieval.row_of(self._gateway.connections, self._asked.response_id, owners)
+        return retrieval.stored_row(row)
+
+    def _row_or_error(self) -> StoredRow | DwctlError:
+        try:
+            return self._row()
+        except DwctlError as error:
+            return error
+
+    def _cancel(self) -> None:
+        """Nobody waits any more, so nobody should work on it; a call in the background goes on."""
+        if self._asked.mode.background:
+            return
+        owners = {self._admitted.key.owner_id}
+        try:
+            retrieval.cancel(self._gateway.connections, self._asked.response_id, owners)
+        except (DwctlError, DatabaseAway, psycopg.Error) as error:
+            log.warning(
+                "request of a caller that left not cancelled",
+                extra={"request_id": str(self._flight.id), "reason": type(error).__name__},
+            )

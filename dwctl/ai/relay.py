@@ -1,393 +1,422 @@
 """One call to its upstream: send, treat, record. Shared by web (now) and worker (from the queue).
 
-`run` gives the outcome of a blocking call and records nothing, `answer` records it before the body leaves, `stream` records before its
-last frame. No database connection is held while the upstream works.
+`answer` and `stream` relay for a caller that waits: the record is committed before the body, or the stream's last frame, leaves. `outcome`
+only runs. Around each run stands one guard: whatever is raised in here, a bug of ours too, becomes a final outcome, is recorded, and is
+charged for the usage that is known. No database connection is held while the upstream works.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import gevent
 import orjson
 
-from dwctl.ai.calls import Answer, Call, Headers
-from dwctl.ai.in_progress import CallerLeft, Cancelled, Drained, Flight, Interrupted
-from dwctl.ai.outcomes import Outcome, record_of, tracking_of
-from dwctl.ai.treatments import Complete, StreamTreatment, Treatment, usage_of_stream
-from dwctl.protocols import errors as wire
+from dwctl.ai import outcomes
+from dwctl.ai.admission import Admitted
+from dwctl.ai.bookkeeping import opening_of, record_of
+from dwctl.ai.calls import EVENT_STREAM, JSON, Answer, Headers
+from dwctl.ai.in_progress import Flight, Stopped
+from dwctl.ai.outcomes import Done, End, Failed, Outcome, Reason
+from dwctl.analytics.records import Kept
+from dwctl.errors import DwctlError
+from dwctl.protocols.disclosure import disclose
 from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.failures import FailureKind
+from dwctl.protocols.json_objects import parse_object
+from dwctl.protocols.treatments import Complete, StreamTreatment, Treatment
+from dwctl.protocols.usage import TokenUsage, counts_of, settled
+from dwctl.queue.tables import State
 from dwctl.upstream import headers as upstream_headers
 from dwctl.upstream.client import UpstreamResponse
-from dwctl.upstream.errors import Timeout, UpstreamError
+from dwctl.upstream.errors import ResponseTooLarge, UpstreamError
 from dwctl.upstream.target import Target
-from dwctl.web.errors import openai_error
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
 
-JSON = ("content-type", "application/json")
-_EVENT_STREAM = [
-    ("content-type", "text/event-stream; charset=utf-8"),
-    ("cache-control", "no-cache"),
-    ("x-accel-buffering", "no"),
-]
-_CLIENT_CLOSED = 499
+log = logging.getLogger(__name__)
+
 _RETRIABLE = frozenset({404, 408, 429})
 
 
-def answer(gateway: Gateway, call: Call, treatment: Treatment) -> Answer:
-    """Relay a blocking call; its record is committed (or spooled) before this returns."""
-    flight = enter(gateway, call)
+class NotRecorded(DwctlError):
+    """The answer is there, but could not be written down, so it is withheld. Please report the request id."""
+
+    code = "not_recorded"
+    status = 500
+
+
+def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
+    """Relay a blocking call. Raises NotRecorded, or DatabaseAway where neither database nor spool took the record."""
+    run = Run(gateway, admitted, flight)
+    run.enter()
     try:
-        outcome = run(gateway, call, treatment, flight)
-        finish(gateway, call, outcome)
+        outcome = run.outcome()
+        if run.finish(outcome) is Kept.SET_ASIDE and outcome.succeeded:
+            raise NotRecorded
     finally:
-        gateway.in_progress.leave(flight)
+        run.leave()
     return Answer(outcome.status, outcome.headers, outcome.body)
 
 
-def stream(gateway: Gateway, call: Call, treatment: Treatment) -> Answer:
+def stream(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
     """Relay a streaming call: an upstream that refuses is answered in one piece, otherwise events flow from here on."""
-    flight = enter(gateway, call)
+    run = Run(gateway, admitted, flight)
+    run.enter()
     try:
-        response = _send(gateway, call, treatment, flight)
-        if isinstance(response, Outcome) or not _is_event_stream(response):
-            outcome = (
-                response
-                if isinstance(response, Outcome)
-                else _replayed(gateway, call, treatment, flight, response)
-            )
-            finish(gateway, call, outcome)
-            gateway.in_progress.leave(flight)
-            return Answer(outcome.status, outcome.headers, outcome.body)
-        open_row(gateway, call)
-    except BaseException:
-        gateway.in_progress.leave(flight)
+        return run.streamed()
+    except BaseException as error:
+        if isinstance(error, Exception):
+            run.end_row()
+        run.leave()
         raise
-    headers = _EVENT_STREAM + [
-        (name, value)
-        for name, value in upstream_headers.to_caller(response.status, response.headers)
-        if name not in ("content-type", "cache-control")
-    ]
-    return Answer(200, headers, _events(gateway, call, treatment, flight, response))
 
 
-def run(gateway: Gateway, call: Call, treatment: Treatment, flight: Flight) -> Outcome:
-    """Send and treat, nothing else. Never raises for what an upstream or a caller can do."""
-    response = _send(gateway, call, treatment, flight)
-    if isinstance(response, Outcome):
-        return response
-    return _read(gateway, call, treatment, flight, response)
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A call at one target, in the way in which that is spoken to."""
+
+    target: Target
+    treatment: Treatment
+    headers: Headers
 
 
-def enter(gateway: Gateway, call: Call) -> Flight:
-    """Put the call among those in progress."""
-    slow = (lambda: open_row(gateway, call)) if call.track and not call.opened else None
-    peer = None if _drains(gateway) else call.incoming.peer
-    return gateway.in_progress.enter(call.id, peer, slow)
+class Run:
+    """An admitted call that is being run here."""
 
+    def __init__(self, gateway: Gateway, admitted: Admitted, flight: Flight) -> None:
+        self._gateway = gateway
+        self._settings = gateway.settings.upstream
+        self._admitted = admitted
+        self._request = admitted.request
+        self._flight = flight
+        self._received = b""
 
-def _drains(gateway: Gateway) -> bool:
-    return gateway.settings.upstream.on_disconnect == "drain"
+    # --- a complete answer
 
+    def outcome(self) -> Outcome:
+        """Run it to its end. Never raises for what an upstream, a caller or we can do wrong."""
+        try:
+            response = self._send()
+            return response if isinstance(response, Outcome) else self._complete(response)
+        except Stopped as stopped:
+            return outcomes.interrupted(stopped.reason)
+        except UpstreamError as error:
+            return outcomes.unreachable(error)
+        except Exception:
+            return self._broken()
 
-def open_row(gateway: Gateway, call: Call) -> None:
-    """Make the tracking row of a call that lasts, once."""
-    if not call.track or call.opened or call.over:
-        return
-    call.opened = True
-    record = tracking_of(call).opening("processing")
-    call.opened_in_database = gateway.recorder.open(record)
+    def finish(self, outcome: Outcome) -> Kept:
+        """Write the call down. When this returns, what the caller gets is safe to give."""
+        self._flight.over = True
+        gateway = self._gateway
+        with gateway.turn_for(len(outcome.stored)):
+            record = record_of(self._admitted, outcome, self._flight, gateway.registration.id)
+            kept = gateway.recorder.finish(record)
+        gateway.count(outcome)
+        return kept
 
+    def end_row(self) -> None:
+        """The call cannot be answered after all: what was opened ends."""
+        if self._flight.opened and not self._flight.over:
+            self.finish(outcomes.internal())
 
-def finish(gateway: Gateway, call: Call, outcome: Outcome) -> None:
-    """Write the call down. When this returns, what the caller gets is safe to give."""
-    call.over = True
-    gateway.recorder.finish(record_of(call, outcome))
-    gateway.count(outcome)
+    def open_row(self) -> None:
+        """Make the tracking row of a call that lasts, once."""
+        flight = self._flight
+        if not self._request.tracked or flight.opened or flight.over:
+            return
+        flight.opened = True
+        opening = opening_of(self._admitted, State.PROCESSING, self._gateway.registration.id)
+        flight.row_is_there = self._gateway.recorder.open(opening) is Kept.COMMITTED
 
+    def enter(self) -> None:
+        """Put the call among those in progress; `leave` must follow."""
+        lasting = self.open_row if self._request.tracked and not self._flight.opened else None
+        self._gateway.in_progress.enter(self._flight, lasting)
 
-# --- a complete answer
+    def leave(self) -> None:
+        """The call is over; a second time does nothing."""
+        self._gateway.in_progress.leave(self._flight)
 
+    @cached_property
+    def _attempt(self) -> Attempt:
+        admitted, target = self._admitted, self._admitted.target
+        credential = target.auth_header[0] if target.auth_header else ""
+        kept = upstream_headers.to_upstream(self._request.headers, credential=credential)
+        return Attempt(
+            target,
+            self._request.surface.treat(
+                self._request.asked,
+                admitted.disclosure,
+                adapted=admitted.served_by.adapter,
+                keep_service_tier=admitted.served_by.forward_service_tier,
+            ),
+            [(name, value) for name, value in kept if name != "content-type"] + [JSON],
+        )
 
-def _send(
-    gateway: Gateway, call: Call, treatment: Treatment, flight: Flight
-) -> UpstreamResponse | Outcome:
-    """The upstream's 2xx answer with its body still to come, or what else it came to."""
-    assert call.serving is not None
-    target = call.serving.target
-    assert target is not None
-    body = treatment.request_body(target)
-    try:
-        with flight.waiting():
-            response = gateway.client.send(
-                target, treatment.upstream_path, body, _headers(call, target)
+    def _send(self) -> UpstreamResponse | Outcome:
+        """The upstream's 2xx answer with its body still to come, or what its refusal comes to."""
+        target, treatment = self._attempt.target, self._attempt.treatment
+        body = treatment.request_body(target.model_name)
+        with self._flight.waiting():
+            response = self._gateway.client.send(
+                target, treatment.path, body, self._attempt.headers
             )
-        call.first_byte_at = time.monotonic()
+        self._flight.first_byte_at = time.monotonic()
         if 200 <= response.status < 300:
             return response
-        with flight.waiting():
-            raw = response.read(gateway.settings.upstream.max_answer_size)
-    except UpstreamError as error:
-        return _failed(error)
-    except Interrupted as reason:
-        return _interrupted(reason)
-    return _refused(gateway, call, response, raw)
+        with self._flight.waiting():
+            raw = response.read(self._settings.max_answer_size)
+        return self._refused(response, raw)
 
+    def _complete(self, response: UpstreamResponse) -> Outcome:
+        with self._flight.waiting():
+            self._received = response.read(self._settings.max_answer_size)
+        with self._gateway.turn_for(len(self._received)):
+            return self._treated(response)
 
-def _read(
-    gateway: Gateway, call: Call, treatment: Treatment, flight: Flight, response: UpstreamResponse
-) -> Outcome:
-    try:
-        with flight.waiting():
-            raw = response.read(gateway.settings.upstream.max_answer_size)
-        complete = (
-            treatment.from_stream(raw) if _is_event_stream(response) else treatment.complete(raw)
-        )
-    except UpstreamError as error:
-        return _failed(error)
-    except BadUpstreamBody:
-        return _bad_gateway(response.status, "the answer is not what the endpoint promises")
-    except Interrupted as reason:
-        return _interrupted(reason)
-    return _completed(treatment, response, complete)
-
-
-def _completed(treatment: Treatment, response: UpstreamResponse, complete: Complete) -> Outcome:
-    headers = upstream_headers.to_caller(response.status, response.headers)
-    if complete.failure is not None or _is_event_stream(response):
-        headers = [JSON]
-    outcome = Outcome(
-        status=response.status if complete.failure is None else 502,
-        body=complete.body,
-        headers=headers,
-        upstream_status=response.status,
-        usage=complete.usage,
-        usage_source="none" if complete.usage is None else complete.usage_source,
-        response_type=treatment.response_type,
-    )
-    if complete.failure is not None:
-        outcome.failure = _tagged("RetriableHttpStatus", status=502, body=complete.failure)
-        outcome.error_code = "upstream_error"
-    return outcome
-
-
-def _replayed(
-    gateway: Gateway, call: Call, treatment: Treatment, flight: Flight, response: UpstreamResponse
-) -> Outcome:
-    """A complete answer to a call that wanted a stream becomes that stream."""
-    outcome = _read(gateway, call, treatment, flight, response)
-    if not outcome.succeeded:
-        return outcome
-    try:
-        events = treatment.replay(outcome.body)
-    except BadUpstreamBody as error:
-        return _bad_gateway(response.status, str(error))
-    outcome.stored, outcome.body = outcome.body, events
-    outcome.headers = list(_EVENT_STREAM)
-    outcome.response_type += "_stream"
-    return outcome
-
-
-# --- a stream
-
-
-def _events(
-    gateway: Gateway, call: Call, treatment: Treatment, flight: Flight, response: UpstreamResponse
-) -> Iterator[bytes]:
-    transformer = treatment.stream()
-    pieces = response.chunks()
-    try:
+    def _treated(self, response: UpstreamResponse) -> Outcome:
+        treatment = self._attempt.treatment
         try:
-            while piece := _next(flight, pieces):
-                if data := transformer.feed(piece):
-                    yield data
-                if transformer.done:
-                    break
-            last = transformer.finish()
-        except UpstreamError as error:
-            last = transformer.fail(error.code, error.message)
-        response.close()
-        finish(gateway, call, _streamed(call, treatment, transformer))
-    except (Cancelled, Drained) as reason:
-        response.close()
-        last = _farewell(transformer, reason)
-        finish(gateway, call, _left(treatment, transformer, reason))
-    except (GeneratorExit, CallerLeft) as gone:
-        if _drains(gateway) and not gateway.draining:
-            _read_on(flight, pieces, transformer)
-            outcome = _streamed(call, treatment, transformer)
-        else:
-            outcome = _left(treatment, transformer, gone)
-        response.close()
-        finish(gateway, call, outcome)
-        return
-    finally:
-        gateway.in_progress.leave(flight)
-    yield last
+            if _is_event_stream(response):
+                return self._completed(treatment.from_stream(self._received), response, [JSON])
+            headers = upstream_headers.to_caller(response.status, response.headers)
+            return self._completed(treatment.complete(self._received), response, headers)
+        except BadUpstreamBody:
+            return outcomes.unreadable(
+                response.status, "the answer is not what the endpoint promises"
+            )
 
-
-def _farewell(transformer: StreamTreatment, reason: Interrupted) -> bytes:
-    if isinstance(reason, Cancelled):
-        return transformer.cancel()
-    return transformer.fail("interrupted", _INTERRUPTIONS[Drained][3])
-
-
-def _read_on(flight: Flight, pieces: Iterator[bytes], transformer: StreamTreatment) -> None:
-    """The rest of a stream that nobody reads any more: for the record, and for its usage."""
-    try:
-        while not transformer.done and (piece := _next(flight, pieces)):
-            transformer.feed(piece)
-        transformer.finish()
-    except UpstreamError as error:
-        transformer.fail(error.code, error.message)
-    except Interrupted as reason:
-        _farewell(transformer, reason)
-
-
-def _next(flight: Flight, pieces: Iterator[bytes]) -> bytes | None:
-    with flight.waiting():
-        return next(pieces, None)
-
-
-def _streamed(call: Call, treatment: Treatment, transformer: StreamTreatment) -> Outcome:
-    usage, source = usage_of_stream(transformer)
-    outcome = Outcome(
-        status=200,
-        stored=orjson.dumps(transformer.assembled()),
-        upstream_status=200,
-        usage=usage,
-        usage_source=source,
-        response_type=f"{treatment.response_type}_stream",
-    )
-    if transformer.error is not None:
-        outcome.failure = _tagged("StreamBroken", error=transformer.error.get("message"))
-        outcome.error_code = str(transformer.error.get("code"))
-    return outcome
-
-
-def _left(treatment: Treatment, transformer: StreamTreatment, reason: BaseException) -> Outcome:
-    """What was delivered until the caller left is billed, as an estimate where the upstream had not reported it yet."""
-    outcome = _interrupted(reason if isinstance(reason, Interrupted) else CallerLeft())
-    outcome.usage, outcome.usage_source = usage_of_stream(transformer)
-    outcome.stored = orjson.dumps(transformer.assembled())
-    outcome.response_type = f"{treatment.response_type}_stream"
-    return outcome
-
-
-# --- what else it can come to
-
-
-def _failed(error: UpstreamError) -> Outcome:
-    timed_out = isinstance(error, Timeout)
-    status, code = (504, "gateway_timeout") if timed_out else (502, "upstream_unreachable")
-    text = (
-        "The upstream provider took too long to answer."
-        if timed_out
-        else "The upstream provider could not be reached or broke off its answer."
-    )
-    return Outcome(
-        status=status,
-        body=openai_error(text, code, status),
-        headers=[JSON],
-        failure=_tagged("Timeout" if timed_out else "NetworkError", error=error.message),
-        error_code=code,
-    )
-
-
-def _bad_gateway(upstream_status: int, reason: str) -> Outcome:
-    return Outcome(
-        status=502,
-        body=wire.wrap(wire.sanitised_strict(502)),
-        headers=[JSON],
-        upstream_status=upstream_status,
-        failure=_tagged("RetriableHttpStatus", status=502, body=reason),
-        error_code="http_502",
-    )
-
-
-def _refused(gateway: Gateway, call: Call, response: UpstreamResponse, raw: bytes) -> Outcome:
-    """An upstream's own error status. Untrusted upstreams are not quoted; their 401 and 403 refused our credential, not the caller's."""
-    assert call.serving is not None
-    strict, serving = gateway.settings.onwards.strict_mode, call.serving
-    status = response.status if serving.trusted else wire.client_status(response.status)
-    headers = upstream_headers.to_caller(response.status, response.headers)
-    if serving.sanitise:
-        raw, headers = wire.wrap(wire.sanitised_plain(status)), _only_retry_after(headers)
-    elif (strict and not serving.trusted) or status != response.status:
-        raw, headers = wire.wrap(wire.sanitised_strict(status)), _only_retry_after(headers)
-    elif not _is_json(raw):
-        raw, headers = (
-            openai_error(_text(raw), f"http_{status}", status),
-            _only_retry_after(headers),
+    def _completed(
+        self, complete: Complete, response: UpstreamResponse, headers: Headers
+    ) -> Outcome:
+        response_type = self._request.surface.response_type
+        end = Done() if complete.failure is None else _answered_with(complete.failure)
+        return Outcome(
+            end=end,
+            status=response.status if complete.failure is None else 502,
+            body=complete.body,
+            headers=headers if complete.failure is None else [JSON],
+            stored=complete.body,
+            response_type=response_type,
+            upstream_status=response.status,
+            usage=complete.usage,
         )
-    retriable = response.status >= 500 or response.status in _RETRIABLE
-    kind = "RetriableHttpStatus" if retriable else "NonRetriableHttpStatus"
-    return Outcome(
-        status=status,
-        body=raw,
-        headers=headers,
-        upstream_status=response.status,
-        failure=_tagged(kind, status=response.status, body=_text(raw)),
-        error_code=f"http_{response.status}",
-        retry_after_s=_seconds(response.header("retry-after")),
-    )
+
+    def _refused(self, response: UpstreamResponse, raw: bytes) -> Outcome:
+        """An upstream's own error status. Trying again may help with what is about the moment, not about the request."""
+        shown = disclose(self._admitted.disclosure, response.status, raw)
+        headers = shown.headers(upstream_headers.to_caller(response.status, response.headers))
+        body = raw if shown.as_it_came else shown.body
+        retriable = response.status >= 500 or response.status in _RETRIABLE
+        kind = FailureKind.RETRIABLE_STATUS if retriable else FailureKind.FINAL_STATUS
+        end = Failed(
+            kind,
+            f"http_{response.status}",
+            # Whoever reads it later is shown no more than its caller.
+            {"status": response.status, "body": _text(body)},
+            retry_after_s=_seconds(response.header("retry-after")),
+        )
+        return Outcome(end, shown.status, body, headers, body, upstream_status=response.status)
+
+    def _broken(self) -> Outcome:
+        """A bug of ours met this call. What the upstream had done by then is paid for."""
+        log.exception("call failed inside", extra={"request_id": str(self._request.id)})
+        return outcomes.internal().with_usage(_known_usage(self._received))
+
+    # --- a stream
+
+    def streamed(self) -> Answer:
+        """The answer to a caller that wants events. Whoever closes its body ends the call."""
+        response = self._opened()
+        if isinstance(response, Outcome):
+            self.finish(response)
+            self.leave()
+            return Answer(response.status, response.headers, response.body)
+        events = self._events(response)
+        next(events)  # a generator that has begun runs to its end also when nobody reads it
+        headers = upstream_headers.to_caller(response.status, response.headers)
+        passed_on = [pair for pair in headers if pair[0] not in ("content-type", "cache-control")]
+        return Answer(200, [*EVENT_STREAM, *passed_on], events)
+
+    def _opened(self) -> UpstreamResponse | Outcome:
+        """A stream that has begun and has its row, or what else the call came to. Raises DatabaseAway: there is no row."""
+        try:
+            response = self._send()
+            if isinstance(response, Outcome):
+                return response
+            if not _is_event_stream(response):
+                return self._replayed(response)
+        except Stopped as stopped:
+            return outcomes.interrupted(stopped.reason)
+        except UpstreamError as error:
+            return outcomes.unreachable(error)
+        except Exception:
+            return self._broken()
+        try:
+            self.open_row()
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    def _replayed(self, response: UpstreamResponse) -> Outcome:
+        """A complete answer to a call that wanted a stream becomes that stream."""
+        outcome = self._complete(response)
+        if not outcome.succeeded:
+            return outcome
+        try:
+            events = self._attempt.treatment.replay(outcome.body)
+        except BadUpstreamBody as error:
+            return outcomes.unreadable(response.status, str(error))
+        response_type = f"{outcome.response_type}_stream"
+        headers = list(EVENT_STREAM)
+        return replace(outcome, body=events, headers=headers, response_type=response_type)
+
+    def _events(self, response: UpstreamResponse) -> Iterator[bytes]:
+        stream = self._attempt.treatment.stream()
+        flight = self._flight
+        flight.last_words = lambda: self._leave_word(stream)
+        pieces = self._pieces(response)
+        stopped: Reason | None = None
+        gone = False
+        last = b""
+        try:
+            try:
+                yield b""
+                for piece in pieces:
+                    data = stream.feed(piece)
+                    # The usage comes after the end: who hangs up in between does not go without paying.
+                    flight.linger_s = self._settings.usage_grace if stream.ended else 0.0
+                    if data:
+                        yield data
+                    if stream.done:
+                        break
+                last = stream.finish()
+            except UpstreamError as error:
+                last = stream.fail(error.code, error.message)
+            except Stopped as stop:
+                stopped = stop.reason
+                last = _farewell(stream, stopped)
+                gone = stopped is Reason.LEFT
+            except GeneratorExit:
+                gone = True
+                stopped = self._without_caller(stream, pieces)
+            except Exception:
+                last = self._fail_inside(stream)
+            response.close()
+            self.finish(self._streamed(stream, stopped))
+        except Exception:
+            if self._flight.over:
+                raise
+            self.finish(self._broken())
+            raise
+        finally:
+            response.close()
+            self.leave()
+        if not gone:
+            yield last
+
+    def _pieces(self, response: UpstreamResponse) -> Iterator[bytes]:
+        """The upstream's pieces, up to the size that may be held. Raises UpstreamError, Stopped."""
+        pieces = response.chunks()
+        size = 0
+        while True:
+            with self._flight.waiting():
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            size += len(piece)
+            if size > self._settings.max_answer_size:
+                raise ResponseTooLarge
+            yield piece
+
+    def _without_caller(self, stream: StreamTreatment, pieces: Iterator[bytes]) -> Reason | None:
+        """The rest of a stream whose caller has left: all of it where the operator wants that, else, where the model has ended, the
+        usage that may still come. Says how the call ended then.
+        """
+        self._flight.go_on_alone()
+        if self._gateway.drains:
+            patience_s = None
+        elif stream.ended:
+            patience_s = self._settings.usage_grace
+        else:
+            return Reason.LEFT
+        try:
+            with gevent.Timeout(patience_s, False):
+                for piece in pieces:
+                    stream.feed(piece)
+                    if stream.done:
+                        break
+                stream.finish()
+                return None
+        except UpstreamError as error:
+            stream.fail(error.code, error.message)
+        except Stopped as stop:
+            _farewell(stream, stop.reason)
+            return stop.reason
+        except Exception:
+            self._fail_inside(stream)
+        return Reason.LEFT
+
+    def _streamed(self, stream: StreamTreatment, stopped: Reason | None) -> Outcome:
+        """What a stream came to. What was delivered until it was stopped is billed."""
+        end: End = Done()
+        if stopped is not None:
+            end = outcomes.Interrupted(stopped)
+        elif stream.error is not None:
+            details = {"error": stream.error.get("message")}
+            end = Failed(FailureKind.STREAM_BROKEN, str(stream.error.get("code")), details)
+        stored = orjson.dumps(stream.assembled())
+        return Outcome(
+            end=end,
+            status=200 if stopped is None else stopped.status,
+            body=b"",
+            headers=[],
+            stored=stored,
+            response_type=f"{self._request.surface.response_type}_stream",
+            upstream_status=200,
+            usage=stream.settle(),
+        )
+
+    def _leave_word(self, stream: StreamTreatment) -> None:
+        """What is to be written down if this process dies now."""
+        outcome = outcomes.interrupted(Reason.DIED).with_usage(stream.settle())
+        daemon_id = self._gateway.registration.id
+        record = record_of(self._admitted, outcome, self._flight, daemon_id)
+        self._gateway.recorder.keep_progress(record)
+
+    def _fail_inside(self, stream: StreamTreatment) -> bytes:
+        log.exception("stream failed inside", extra={"request_id": str(self._request.id)})
+        return stream.fail("internal_error", "Internal error. Please try again later.")
 
 
-_INTERRUPTIONS: Mapping[type[BaseException], tuple[int, str, str, str]] = {
-    Cancelled: (_CLIENT_CLOSED, "cancelled", "Cancelled", "The response was cancelled."),
-    Drained: (
-        503,
-        "drained",
-        "TaskTerminated",
-        "The process that ran the request is shutting down.",
-    ),
-}
-_LEFT = (
-    _CLIENT_CLOSED,
-    "client_disconnected",
-    "ClientDisconnected",
-    "client cancelled request before upstream response",
-)
+def _farewell(stream: StreamTreatment, reason: Reason) -> bytes:
+    if reason is Reason.CANCELLED:
+        return stream.cancel()
+    return b"" if reason is Reason.LEFT else stream.fail("interrupted", reason.text)
 
 
-def _interrupted(reason: BaseException) -> Outcome:
-    status, code, kind, text = _INTERRUPTIONS.get(type(reason), _LEFT)
-    return Outcome(
-        status=status,
-        body=openai_error(text, code, status),
-        headers=[JSON],
-        failure=_tagged(kind),
-        error_code=code,
-    )
-
-
-def _headers(call: Call, target: Target) -> Headers:
-    credential = target.auth_header[0] if target.auth_header else ""
-    kept = upstream_headers.to_upstream(call.incoming.headers, credential=credential)
-    return [(name, value) for name, value in kept if name != "content-type"] + [JSON]
-
-
-def _tagged(kind: str, **details: object) -> dict[str, object]:
-    return {"type": kind, "details": details} if details else {"type": kind}
-
-
-def _only_retry_after(headers: Headers) -> Headers:
-    return [JSON, *((name, value) for name, value in headers if name == "retry-after")]
+def _answered_with(failure: str) -> Failed:
+    details = {"status": 502, "body": failure}
+    return Failed(FailureKind.RETRIABLE_STATUS, "upstream_error", details)
 
 
 def _is_event_stream(response: UpstreamResponse) -> bool:
     return (response.header("content-type") or "").startswith("text/event-stream")
 
 
-def _is_json(raw: bytes) -> bool:
-    try:
-        orjson.loads(raw)
-    except ValueError:
-        return False
-    return True
+def _known_usage(raw: bytes) -> TokenUsage | None:
+    """What an answer that we could not treat says it has used."""
+    counts = counts_of(parse_object(raw))
+    return settled(counts, written_chars=lambda: 0, prompt_tokens=lambda: 0) if counts else None
 
 
 def _text(raw: bytes) -> str:
@@ -395,4 +424,4 @@ def _text(raw: bytes) -> str:
 
 
 def _seconds(value: str | None) -> float | None:
-    return float(value) if value and value.isdecimal() else None
+    return float(value) if value and value.isdecimal() and len(value) < 7 else None

@@ -10,12 +10,12 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from dwctl.access import guard
-from dwctl.ai import admission, front, stored
+from dwctl.ai import admission, front, retrieval
 from dwctl.ai.gateway import Gateway
 from dwctl.catalog.routing import Model
 from dwctl.errors import DwctlError, NotFound, Unavailable
 from dwctl.identity import authentication
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.surfaces import SURFACES, Surface
 
 blueprint = Blueprint("ai", __name__)
 guard.open_to_all(blueprint, reason="inference takes API keys, and looks at them itself")
@@ -29,19 +29,18 @@ def gateway() -> Gateway:
     return found
 
 
-def _declare(endpoint: Endpoint) -> Callable[[], Response]:
+def _declare(surface: Surface) -> Callable[[], Response]:
     def infer() -> Response:
-        answer = front.respond(gateway(), request.environ, endpoint)
+        answer = front.respond(gateway(), request.environ, surface)
         return Response(answer.body, answer.status, answer.headers)
 
-    infer.__name__ = f"create_{endpoint.name.lower()}"
-    infer.__doc__ = f"POST /{endpoint.value}: see `lifecycle.answer`."
+    infer.__name__ = f"create_{surface.name}"
+    infer.__doc__ = f"POST /{surface.path}: see `lifecycle.answer`."
     return infer
 
 
-for _endpoint in Endpoint:
-    _view = _declare(_endpoint)
-    blueprint.add_url_rule(f"/{_endpoint.value}", view_func=_view, methods=["POST"])
+for _surface in SURFACES.values():
+    blueprint.add_url_rule(f"/{_surface.path}", view_func=_declare(_surface), methods=["POST"])
 
 
 class StillSpooled(Unavailable):
@@ -83,7 +82,7 @@ def get_response(response_id: str) -> Response:
     """A stored response of the caller's account, by any of its keys, its session or the trusted header."""
     owners = _owners()
     try:
-        return _json(stored.fetch(gateway().connections, response_id, owners))
+        return _json(retrieval.fetch(gateway().connections, response_id, owners))
     except NotFound:
         if gateway().recorder.is_behind:
             raise StillSpooled from None
@@ -94,20 +93,20 @@ def get_response(response_id: str) -> Response:
 def cancel_response(response_id: str) -> Response:
     """Stop a response that waits or runs, wherever it does; one that is over is returned unchanged."""
     owners = _owners()
-    return _json(stored.cancel(gateway().connections, response_id, owners))
+    return _json(retrieval.cancel(gateway().connections, response_id, owners))
 
 
 @blueprint.delete("/responses/<response_id>")
 def delete_response(response_id: str) -> Response:
     """Delete a stored response; its log row and its charge stay."""
     owners = _owners()
-    return _json(stored.delete(gateway().connections, response_id, owners))
+    return _json(retrieval.delete(gateway().connections, response_id, owners))
 
 
 @blueprint.route("/<path:anything>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
 def unknown(anything: str) -> Response:
     """Nothing else is served here: 405 for an inference route with the wrong method, 404 for the rest."""
-    if anything in tuple(Endpoint):
+    if anything in SURFACES:
         raise MethodNotAllowed(["POST"], "This route takes POST.")
     raise unknown_endpoint()
 

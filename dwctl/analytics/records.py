@@ -1,64 +1,144 @@
-"""What is written down of a call, as the JSON line that the statements in `queries.sql` and the spool both take."""
+"""What is written down of a call, as the JSON line that the statements in `queries.sql` and the spool both take.
+
+`Opening` is what `fusillade.open_calls` takes, `Record` what `record_calls` takes: the same members by the same names (a test compares
+them). A member that is None is left out of the line, which is NULL to the statements; so a line of an older version can still be read.
+"""
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-import orjson
+import msgspec
 
+# Where a text may become part of an index entry, which has at most 2,704 bytes: four bytes a character, and room for the other columns.
+_MOST_IN_INDEX = 512
+_MOST_IN_ROW = 4096
+_MARK = "…"
+# PostgreSQL takes a text of at most 1 GB, quoted as JSON and not. A body beyond this is not kept; its call is recorded all the same.
+MOST_BYTES = 192 * 1024 * 1024
 _NUL = rb"\u0000"
 _FILES = UUID("6a1d7f3e-4c0b-5f0e-9d0a-3f1f5f0c2b11")
+_BOUNDS = {
+    "model": _MOST_IN_INDEX,
+    "owner": _MOST_IN_INDEX,
+    "routed_model": _MOST_IN_INDEX,
+    "uri": _MOST_IN_ROW,
+    "custom_id": _MOST_IN_ROW,
+    "served_by": _MOST_IN_ROW,
+    "error_code": _MOST_IN_ROW,
+}
+_TOO_LARGE = (
+    '{"error":{"message":"The answer was too large to be kept.","type":"server_error",'
+    '"param":null,"code":"answer_not_kept"}}'
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Tracking:
-    """The part of a record that becomes rows in `fusillade`: who asked for what.
+class Kept(StrEnum):
+    """What became of a record."""
 
-    `owner` is the account's id as text. `window_s` is the time until the deadline. `batch_id` is set for a line of a real batch only.
+    COMMITTED = "committed"
+    """It is in the database."""
+    SPOOLED = "spooled"
+    """It is in an fsynced file, and will be in the database when that is back."""
+    SET_ASIDE = "set_aside"
+    """The database refuses this record for good: it is in a file for a person to read, and its request has ended without it."""
+    REFUSED = "refused"
+    """Nobody has it. Calls hear of it as an exception, so that no answer leaves by mistake."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A call that is over: tracking row, log row, roll-up, charge.
+
+    track: it has a row in `fusillade.requests` (then owner, path, tier, state, response_* are there). opened: that row was made before.
+    queued: a worker runs it. notify: somebody may wait for it. request_body None: the row is known to be committed, with its body.
+    at: arrival, minted once; log row and id belong to it. sla: the completion window. cost None: nothing is charged.
     """
 
     id: UUID
-    at: float
+    at: datetime
+    ended_at: datetime
+    track: bool
+    opened: bool
+    queued: bool
+    notify: bool
+    method: str
+    uri: str
+    status_code: int
+    duration_ms: int
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    cached_tokens: int
+    total_tokens: int
+    usage_source: str
+    response_type: str
+    access_source: str
+    origin: str
+    sla: str
+    batch_id: UUID | None = None
+    file_id: UUID | None = None
+    owner: str | None = None
+    user_id: UUID | None = None
+    api_key_id: UUID | None = None
+    path: str | None = None
+    model: str | None = None
+    request_body: str | None = None
+    request_size: int | None = None
+    tier: str | None = None
+    expires_at: datetime | None = None
+    daemon_id: UUID | None = None
+    metadata: str | None = None
+    state: str | None = None
+    response_status: int | None = None
+    response_body: str | None = None
+    response_size: int | None = None
+    routed_model: str | None = None
+    error: str | None = None
+    ttfb_ms: int | None = None
+    input_price: Decimal | None = None
+    output_price: Decimal | None = None
+    cost: Decimal | None = None
+    outer_request_id: UUID | None = None
+    custom_id: str | None = None
+    request_source: str | None = None
+    served_by: str | None = None
+    error_code: str | None = None
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A call that is not over: a realtime call that lasts (state `processing`) or a request for a worker (`pending`).
+
+    repeatable: a worker may start it once more if this process dies. last_words: what is recorded if this process dies, an
+    interrupted Record of the same id and time (`Recorder.keep_progress` replaces it); None: a record without usage.
+    """
+
+    id: UUID
+    at: datetime
+    file_id: UUID
     owner: str
-    api_key_id: UUID | None
     path: str
     model: str
-    tier: str
-    window: str
-    window_s: float
-    daemon_id: UUID | None
     request_body: str
     request_size: int
-    batch_id: UUID | None = None
-
-    def opening(self, state: str) -> dict[str, Any]:
-        """The object that `open_calls` takes."""
-        return {
-            "id": self.id,
-            "at": timestamp(self.at),
-            "file_id": file_of(self.owner, self.at),
-            "owner": self.owner,
-            "api_key_id": self.api_key_id,
-            "path": self.path,
-            "model": self.model,
-            "request_body": self.request_body,
-            "request_size": self.request_size,
-            "tier": self.tier,
-            "sla": self.window,
-            "expires_at": timestamp(self.at + self.window_s),
-            "daemon_id": self.daemon_id,
-            "state": state,
-        }
+    tier: str
+    sla: str
+    expires_at: datetime
+    state: str
+    api_key_id: UUID | None = None
+    daemon_id: UUID | None = None
+    metadata: str | None = None
+    repeatable: bool | None = None
+    last_words: Record | None = None
 
 
 def timestamp(at: float) -> datetime:
-    """A Unix time as `line` writes it best: orjson makes RFC 3339 of it."""
+    """A Unix time as records have it."""
     return datetime.fromtimestamp(at, UTC)
 
 
@@ -78,26 +158,48 @@ def text_of(body: bytes) -> str:
     return text.replace("\x00", "\ufffd") if "\x00" in text else text
 
 
-def line(record: dict[str, Any]) -> bytes:
-    """A record as one line of JSON. What PostgreSQL cannot store (NUL) or orjson cannot write (lone surrogates) is replaced."""
+def line(record: Record | Opening) -> bytes:
+    """A record as one line of JSON that PostgreSQL can take.
+
+    What it cannot store (NUL, lone surrogates) is replaced; texts that reach an index are cut, with a mark; bodies that are too large
+    for it are left out.
+    """
+    record = _bounded(record)
     try:
-        found = orjson.dumps(record, default=_other)
-    except TypeError:
-        return orjson.dumps(_storable(record), default=_other)
+        found = msgspec.json.encode(record)
+    except UnicodeEncodeError:
+        found = _NUL
     # Bodies are clean; but any other text may come from an upstream, too. A body that merely spells it out is found here as well.
-    return orjson.dumps(_storable(record), default=_other) if _NUL in found else found
+    if _NUL in found:
+        found = msgspec.json.encode(_storable(record))
+    return found if len(found) <= MOST_BYTES else line(_without_bodies(record))
 
 
-def _storable(record: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: value.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
-        if isinstance(value, str)
-        else value
-        for key, value in record.items()
-    }
+def _bounded(record: Record | Opening) -> Record | Opening:
+    cut = {}
+    for name, most in _BOUNDS.items():
+        text = getattr(record, name, None)
+        if text is not None and len(text) > most:
+            cut[name] = text[: most - len(_MARK)] + _MARK
+    return msgspec.structs.replace(record, **cut) if cut else record
 
 
-def _other(value: Any) -> str:
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    raise TypeError(type(value).__name__)
+def _storable(record: Record | Opening) -> Record | Opening:
+    cleaned: dict[str, Any] = {}
+    for name, value in msgspec.structs.asdict(record).items():
+        if isinstance(value, str):
+            cleaned[name] = value.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+        elif isinstance(value, Record):
+            cleaned[name] = _storable(_bounded(value))
+    return msgspec.structs.replace(record, **cleaned)
+
+
+def _without_bodies(record: Record | Opening) -> Record | Opening:
+    cut: dict[str, Any] = {}
+    if record.request_body is not None:
+        cut["request_body"] = ""
+    if isinstance(record, Opening):
+        cut["last_words"] = None
+    elif record.response_body is not None:
+        cut["response_body"] = _TOO_LARGE
+    return msgspec.structs.replace(record, **cut)

@@ -1,8 +1,13 @@
 """Records on disk while the database is away: one file for each process, fsynced before a caller is answered.
 
-A line is `{"kind": "open" | "final", "record": {...}}`. The owner holds a lock (flock) on its file for as long as it lives, so a sibling
+A line is `{"kind":"open" | "final","record":{...}}`. The owner holds a lock (flock) on its file for as long as it lives, so a sibling
 that gets the lock has found an orphan, and adopts it. File names carry a digest of the database's address: processes of two
-deployments that share a machine never drain each other's. A line that was cut by a crash is skipped: its caller got no answer.
+deployments that share a machine never drain each other's.
+
+What is in a file up to its last good end is whole lines. A write that fails in the middle (the disk is full) is cut back to there; where
+even that fails the file is left as it is, and the next line goes to another one. Only a kill can leave a torn line, as the last of its
+file: its caller got no answer. How far a file was drained stands beside it (`.drained`): what is drained twice changes nothing, but
+costs time. The folder and the files are ours alone: bodies are in them, and what is in them is charged.
 """
 
 from __future__ import annotations
@@ -11,22 +16,41 @@ import fcntl
 import hashlib
 import logging
 import os
+import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
-import orjson
-from gevent import get_hub
+import msgspec
 
 from dwctl.config import Settings
 from dwctl.db import identity_of
+from dwctl.threads import in_files
 
 log = logging.getLogger(__name__)
 
-Line = tuple[str, bytes]
-"""Kind (`open`, `final`) and record, a JSON text."""
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A record in a file: its kind, its JSON text, and the offset at which its line ends. An unreadable line has the kind "unreadable"."""
+
+    kind: str
+    record: bytes
+    end: int
+
+
+class _Spooled(msgspec.Struct):
+    kind: str
+    record: msgspec.Raw
+
+
+_read = msgspec.json.Decoder(_Spooled).decode
+_UNREADABLE = "unreadable"
 
 
 class Spool:
@@ -49,13 +73,24 @@ class Spool:
     @property
     def pending_bytes(self) -> int:
         """Size of what waits to be drained here, of this process and of dead ones."""
-        return sum(path.stat().st_size for path in self._paths() if path.exists())
+        total = 0
+        for path in self._paths():
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size
+        return total
 
-    def append(self, lines: Iterable[Line]) -> None:
-        """Write and fsync, in a native thread so that the loop goes on. Raises OSError when the disk refuses."""
+    def append(self, lines: Iterable[tuple[str, bytes]]) -> None:
+        """Write and fsync (kind, record), in a native thread so that the loop goes on. Raises OSError when the disk refuses: then none is in it."""
         if self._own is None:
             self._own = SpoolFile.create(self.folder, self._prefix)
-        get_hub().threadpool.apply(self._own.append, (list(lines),))
+        own = self._own
+        try:
+            _wait_for(own.append, list(lines))
+        except OSError:
+            if own.is_torn and self._own is own:
+                self._own = None
+                own.release()
+            raise
 
     def take_own(self) -> SpoolFile | None:
         """This process's file, to be drained; later lines go to a new one."""
@@ -70,11 +105,11 @@ class Spool:
                 if orphan is not None:
                     yield orphan
 
-    def reject(self, line: Line, reason: str) -> None:
+    def reject(self, kind: str, record: bytes, reason: str) -> None:
         """Set a record aside that the database refuses for good, so that it does not hold up the others."""
         path = self.folder / f"{self._prefix}rejected.jsonl"
-        with path.open("ab") as file:
-            file.write(orjson.dumps({"reason": reason, "kind": line[0]}) + b"\n" + line[1] + b"\n")
+        head = msgspec.json.encode({"reason": reason, "kind": kind})
+        _wait_for(_append_to, path, head + b"\n" + record + b"\n")
         log.error("record set aside", extra={"file": str(path), "reason": reason})
 
     def _paths(self) -> list[Path]:
@@ -86,74 +121,179 @@ class SpoolFile:
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
+        self.is_torn = False
+        """Its end is not that of a line, and could not be mended: nothing may be appended."""
         self._descriptor = descriptor
+        self._good_end = os.fstat(descriptor).st_size
 
     @classmethod
     def create(cls, folder: Path, prefix: str) -> SpoolFile:
         """A new file, locked before anybody can take it for an orphan."""
         path = folder / f"{prefix}{uuid4().hex}.spool"
         hidden = path.with_suffix(".new")
-        descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        hidden.rename(path)
-        _sync_folder(folder)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW
+        descriptor = os.open(hidden, flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            hidden.rename(path)
+            _sync_folder(folder)
+        except OSError:
+            os.close(descriptor)
+            raise
         return cls(path, descriptor)
 
     @classmethod
     def lock(cls, path: Path) -> SpoolFile | None:
-        """The file, if its owner is gone."""
+        """The file, if its owner is gone, and it is ours and a file."""
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = os.fstat(descriptor)
+            ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
             # Another one may have drained and removed it between the listing and the lock.
-            if os.fstat(descriptor).st_nlink:
+            if ours and found.st_nlink:
                 return cls(path, descriptor)
         except OSError:
             pass
         os.close(descriptor)
         return None
 
-    def append(self, lines: list[Line]) -> None:
-        text = b"".join(b'{"kind":"%b","record":%b}\n' % (k.encode(), r) for k, r in lines)
-        while text:
-            text = text[os.write(self._descriptor, text) :]
-        os.fsync(self._descriptor)
+    def append(self, lines: list[tuple[str, bytes]]) -> None:
+        """Write and fsync; all of it or, with an OSError, nothing."""
+        if self.is_torn:
+            raise OSError("the end of the spool file is torn")
+        try:
+            for kind, record in lines:
+                _write_all(self._descriptor, b'{"kind":"%b","record":' % kind.encode())
+                _write_all(self._descriptor, record)
+                _write_all(self._descriptor, b"}\n")
+            os.fsync(self._descriptor)
+        except OSError:
+            self._cut_back()
+            raise
+        self._good_end = os.fstat(self._descriptor).st_size
 
     def lines(self) -> Iterator[Line]:
-        """What is in it, from the beginning."""
+        """What is in it and was not drained before, in its order."""
+        end = self._drained()
         with self.path.open("rb") as file:
+            file.seek(end)
             for text in file:
+                end += len(text)
                 try:
-                    entry = orjson.loads(text)
-                    yield entry["kind"], orjson.dumps(entry["record"])
-                except (ValueError, KeyError, TypeError):
-                    log.warning("spool line skipped", extra={"file": str(self.path)})
+                    entry = _read(text)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    yield Line(_UNREADABLE, text.rstrip(b"\n"), end)
+                else:
+                    yield Line(entry.kind, bytes(entry.record), end)
+
+    def mark(self, end: int) -> None:
+        """All up to this offset is in the database. (Not fsynced: a mark that is lost costs time only.)"""
+        beside = self._mark_path.with_suffix(".mark")
+        beside.write_text(str(end))
+        beside.rename(self._mark_path)
 
     def remove(self) -> None:
         """Everything in it is in the database."""
         self.path.unlink(missing_ok=True)
+        self._mark_path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
     def release(self) -> None:
         """Leave it for the next one that tries."""
         os.close(self._descriptor)
 
+    @property
+    def _mark_path(self) -> Path:
+        return self.path.with_suffix(".drained")
+
+    def _drained(self) -> int:
+        try:
+            end = int(self._mark_path.read_text())
+        except (OSError, ValueError):
+            return 0
+        return end if 0 <= end <= os.fstat(self._descriptor).st_size else 0
+
+    def _cut_back(self) -> None:
+        try:
+            os.ftruncate(self._descriptor, self._good_end)
+            os.fsync(self._descriptor)
+        except OSError:
+            self.is_torn = True
+
 
 def folder_of(settings: Settings) -> Path:
-    """Where spool files lie: `recorder.spool_dir`, else the user's state folder, else (not writable) the temporary one."""
+    """Where spool files lie: `recorder.spool_dir`, else the user's state folder, else (not writable) one in the temporary folder.
+
+    Raises OSError with what is wrong: it cannot be written, or others could write into it.
+    """
     given = settings.recorder.spool_dir
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    for folder in (Path(given),) if given else (Path(state, "dwctl", "spool"), Path(tempfile.gettempdir(), "dwctl-spool")):  # fmt: skip
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError:
-            continue
-        if os.access(folder, os.W_OK):
+    if given:
+        folder = Path(given)
+        if fault := _fault_of(folder):
+            raise OSError(f"recorder.spool_dir: {given} {fault}")
+        return folder
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    # Anybody may make a folder in the temporary one: its name is ours, and it is used only if it is, too.
+    temporary = Path(tempfile.gettempdir(), f"dwctl-spool-{os.geteuid()}")
+    faults = []
+    for folder in (state / "dwctl" / "spool", temporary):
+        fault = _fault_of(folder)
+        if fault is None:
             return folder
-    raise OSError(f"recorder.spool_dir: {given or state} is not writable")
+        faults.append(f"{folder} {fault}")
+    raise OSError("recorder.spool_dir is not set, and " + ", ".join(faults))
+
+
+def _fault_of(folder: Path) -> str | None:
+    """Make the folder if need be; what is wrong with it, or None."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = folder.lstat() if folder.is_symlink() else folder.stat()
+    except OSError:
+        return "cannot be made"
+    if not stat.S_ISDIR(found.st_mode):
+        return "is not a folder"
+    if found.st_uid not in (os.geteuid(), 0):
+        return "belongs to somebody else"
+    if found.st_mode & 0o022:
+        return "can be written by others: make it yours alone (chmod 700)"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return "is not writable"
+    return None
+
+
+def _wait_for(function: Callable[..., None], *arguments: Any) -> None:
+    """Run it in a native thread. (Its error is carried out of there: a pool of threads prints the stack of what is raised in it.)"""
+    fault = in_files(_fault_from, function, arguments)
+    if fault is not None:
+        raise fault
+
+
+def _fault_from(function: Callable[..., None], arguments: tuple[Any, ...]) -> OSError | None:
+    try:
+        function(*arguments)
+    except OSError as error:
+        return error
+    return None
+
+
+def _append_to(path: Path, text: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        _write_all(descriptor, text)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, text: bytes) -> None:
+    left = memoryview(text)
+    while left:
+        left = left[os.write(descriptor, left) :]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -53,3 +53,32 @@ SELECT id FROM deployed_models WHERE hosted_on = ANY (%(ids)s);
 
 -- name: snapshot_models_redirecting  the models whose rules lead to these
 SELECT deployed_model_id AS id FROM model_traffic_rules WHERE redirect_target_id = ANY (%(ids)s);
+
+-- name: snapshot_mark  what this transaction sees, for the next reading; lost: the log of changes cannot say what is new since `seen`
+SELECT pg_current_snapshot()::text AS seen, now() AS at,
+       %(seen)s::text IS NULL
+           -- Older changes are purged after an hour.
+           OR %(at)s::timestamptz < now() - interval '30 minutes'
+           -- Transactions were numbered further than they are now: another server, or one that was set back.
+           OR pg_snapshot_xmax(pg_current_snapshot()) < pg_snapshot_xmax(%(seen)s::pg_snapshot) AS lost;
+
+-- name: snapshot_changes  rows changed by transactions that `seen` did not see, by table (null: too many to name)
+SELECT table_name,
+       CASE WHEN count(*) <= %(most)s AND count(row_id) = count(*) THEN array_agg(DISTINCT row_id) END AS ids
+  FROM routing_changes
+ WHERE xid >= pg_snapshot_xmin(%(seen)s::pg_snapshot)::text::bigint
+   AND NOT pg_visible_in_snapshot(xid::text::xid8, %(seen)s::pg_snapshot)
+ GROUP BY table_name;
+
+-- name: snapshot_counts  how many of each a snapshot must have
+SELECT (SELECT count(*) FROM api_keys k
+          JOIN users o ON o.id = k.user_id AND NOT o.is_deleted
+          JOIN users c ON c.id = k.created_by AND NOT c.is_deleted
+         WHERE NOT k.is_deleted AND k.secret_hash IS NOT NULL) AS keys,
+       (SELECT count(DISTINCT user_id) FROM user_groups) AS groups,
+       (SELECT count(*) FROM user_balance_checkpoints WHERE balance > 0) AS funded,
+       (SELECT count(*) FROM deployed_models WHERE NOT deleted AND status = 'active') AS models;
+
+-- name: forget_changes  the log of changes has done its work after an hour (see snapshot_mark)
+DELETE FROM routing_changes WHERE id IN (
+    SELECT id FROM routing_changes WHERE at < now() - interval '1 hour' ORDER BY at LIMIT %(most)s FOR UPDATE SKIP LOCKED);

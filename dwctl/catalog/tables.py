@@ -8,8 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     Numeric,
@@ -147,4 +149,26 @@ class TrafficRule(Base):
         UniqueConstraint("deployed_model_id", "api_key_purpose"),
         CheckConstraint("action IN ('deny', 'redirect')", name="action"),
         CheckConstraint("(action = 'redirect') = (redirect_target_id IS NOT NULL)", name="target"),
+    )
+
+
+class RoutingChange(Base):
+    """A row that routing snapshots must read again, written by triggers; without `row_id` all of its table.
+
+    `xid` is the transaction: a process knows by it what it has not seen (`snapshot_changes` in queries.sql).
+    """
+
+    __tablename__ = "routing_changes"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    xid: Mapped[int] = mapped_column(
+        BigInteger, server_default=text("pg_current_xact_id()::text::bigint")
+    )
+    at: Mapped[CreatedAt]
+    table_name: Mapped[str] = mapped_column(Text)
+    row_id: Mapped[UUID | None]
+
+    __table_args__ = (
+        Index("routing_changes_xid_idx", "xid"),
+        Index("routing_changes_at_idx", "at"),
     )

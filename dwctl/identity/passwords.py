@@ -9,11 +9,11 @@ from functools import cache
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
-import gevent
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 from gevent import monkey
 
+from dwctl import threads
 from dwctl.config import Password
 from dwctl.errors import Invalid, Unavailable
 
@@ -79,8 +79,7 @@ def _outside_the_loop(function: Callable[..., T], *args: Any) -> T:
         raise Unavailable("Too many sign-ins at the same time. Try again shortly.")
     try:
         if monkey.is_module_patched("threading"):
-            result: T = gevent.get_hub().threadpool.apply(function, args)
-            return result
+            return threads.in_hashes(function, *args)
         return function(*args)
     finally:
         _turns.release()

@@ -160,8 +160,8 @@ def _notifications(gateway: Gateway) -> Check:
     problem = None
     if not wakeups.connected:
         problem = "not listening yet; changes are found by polling"
-    elif not wakeups.delivers:
-        problem = "notifications do not arrive: set database.direct_url to an address without a transaction pooler"
+    elif wakeups.deaf:
+        problem = "notifications do not arrive, changes are found by polling: set database.direct_url to an address without a transaction pooler"
     return Check(True, problem, {"listening": wakeups.connected, "delivered": wakeups.delivers})
 
 

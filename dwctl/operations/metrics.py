@@ -33,7 +33,7 @@ from dwctl.db import db
 from dwctl.operations import measured
 from dwctl.operations.measured import BUCKETS_S, Tally
 from dwctl.operations.siblings import Siblings
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.surfaces import SURFACES
 
 blueprint = Blueprint("metrics", __name__)
 guard.open_to_all(
@@ -105,7 +105,7 @@ class Page:
 
 def init_app(app: Flask, more: Iterable[Collect] = ()) -> None:
     """Count the app's requests and give it a page to show. Call it when everything else stands in front of the app."""
-    tally = measured.install(app, hot_routes=[front.PREFIX + endpoint for endpoint in Endpoint])
+    tally = measured.install(app, hot_routes=[front.PREFIX + path for path in SURFACES])
     app.extensions[_EXTENSION] = Page(app, tally, more)
 
 

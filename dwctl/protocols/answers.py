@@ -10,40 +10,18 @@ What the upstream sent stays as it is spelled, nulls too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import orjson
 
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols import forms
 from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.forms import Form
 from dwctl.protocols.splice import replace_members
-from dwctl.protocols.usage import TokenUsage, usage_of
 
-STRICT_MEMBERS: Mapping[Endpoint, frozenset[str]] = {
-    Endpoint.CHAT: frozenset(
-        [
-            "id",
-            "object",
-            "created",
-            "model",
-            "choices",
-            "usage",
-            "system_fingerprint",
-            "service_tier",
-            "metadata",
-            "moderation",
-            "obfuscation",
-        ]
-    ),
-    Endpoint.COMPLETIONS: frozenset(
-        ["id", "object", "created", "model", "choices", "usage", "system_fingerprint"]
-    ),
-    Endpoint.EMBEDDINGS: frozenset(["object", "data", "model", "usage"]),
-}
-_ID_PREFIX = {Endpoint.CHAT: "chatcmpl-", Endpoint.COMPLETIONS: "cmpl-"}
-_OBJECT = {Endpoint.CHAT: "chat.completion", Endpoint.COMPLETIONS: "text_completion"}
+FAILED = "error"
+"""The `finish_reason` of servers that break off."""
 
 _SANE_MEMBERS = frozenset(
     ["id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier"]
@@ -63,64 +41,74 @@ _SANE_DETAILS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A complete answer, ready for the caller."""
-
-    body: bytes
-    usage: TokenUsage | None
-    content: dict[str, Any] | None  # `body` as parsed; None where it is not a JSON object
-
-
 def finish_body(
     raw: bytes,
+    content: dict[str, Any] | None,
     *,
-    endpoint: Endpoint,
+    form: Form,
     response_id: str | None,
     alias: str,
     strict: bool,
     sanitise: bool = False,
-) -> Finished:
+    service_tier: str | None = None,
+) -> bytes:
     """What the caller gets for an upstream's complete 2xx body.
 
-    response_id: the identifier that a chat completion (or a passed-through response) gets; None leaves the upstream's.
+    content: `raw` as `parse_object` reads it.
+    response_id: the identifier that a chat completion gets; None leaves the upstream's.
+    service_tier: the tier that a chat completion names; None leaves the upstream's.
     Raises BadUpstreamBody where strict or sanitised treatment cannot read the body; otherwise anything is passed on.
     """
-    content = parse_object(raw)
-    if sanitise and endpoint is Endpoint.CHAT:
+    if sanitise and form.has_messages:
         if content is None:
             raise BadUpstreamBody("not a JSON object")
         content = sanitised(content, alias)
-        raw = orjson.dumps(content)
-    if strict and endpoint is not Endpoint.RESPONSES:
-        changes = _strict_changes(endpoint, _promised(endpoint, content), response_id, alias)
-    elif content is not None and response_id and "id" in content and _has_our_id(endpoint):
+        raw = dump(content)
+    if strict:
+        changes = _strict_changes(form, _promised(form, content), response_id, alias)
+    elif content is not None and response_id and "id" in content and form.has_our_id:
         changes = {"id": response_id}
     else:
         changes = {}
-    if content is not None and changes:
-        raw = replace_members(raw, _as_json(changes), parsed=content)
-        content = _changed(content, changes)
-    return Finished(raw, usage_of(content), content)
+    if service_tier and form.has_messages:
+        changes["service_tier"] = service_tier
+    if content is None or not changes:
+        return raw
+    return replace_members(raw, _as_json(changes))
 
 
-def parse_object(raw: bytes) -> dict[str, Any] | None:
-    """The JSON object that `raw` is; None for everything else."""
+def failure_in(content: Mapping[str, Any]) -> object:
+    """The error of an answer that is one only in form: beside its choices, or as the reason of one. None where there is none."""
+    if content.get("error"):
+        return content["error"]
+    choices = content.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and choice.get("finish_reason") == FAILED:
+            return choice.get("error") or {
+                "message": "The upstream provider failed while it answered.",
+                "type": "api_error",
+                "param": None,
+                "code": "upstream_error",
+            }
+    return None
+
+
+def dump(value: object) -> bytes:
+    """A JSON value that came from an upstream. Raises BadUpstreamBody where it cannot be written again."""
     try:
-        content = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return None
-    return content if isinstance(content, dict) else None
+        return orjson.dumps(value)
+    except TypeError as error:
+        raise BadUpstreamBody(f"it cannot be written again: {error}") from None
 
 
-def new_id(endpoint: Endpoint) -> str:
-    return f"{_ID_PREFIX[endpoint]}{uuid4().hex}"
+def new_id(form: Form) -> str:
+    return f"{form.id_prefix}{uuid4().hex}"
 
 
 def sanitised(content: Mapping[str, Any], alias: str) -> dict[str, Any]:
     """A chat completion, or a chunk of one, with the members that OpenAI documents and no others."""
     kept = {name: value for name, value in content.items() if name in _SANE_MEMBERS}
-    kept.setdefault("id", new_id(Endpoint.CHAT))
+    kept.setdefault("id", new_id(forms.CHAT))
     kept.setdefault("object", "chat.completion")
     kept.setdefault("created", 0)
     kept["model"] = alias
@@ -147,39 +135,33 @@ def _only(value: Any, names: frozenset[str]) -> Any:
     return {name: member for name, member in value.items() if name in names}
 
 
-def _has_our_id(endpoint: Endpoint) -> bool:
-    return endpoint in (Endpoint.CHAT, Endpoint.RESPONSES)
-
-
-def _promised(endpoint: Endpoint, content: dict[str, Any] | None) -> dict[str, Any]:
-    """`content`, where it is what the endpoint promises."""
-    results = "data" if endpoint is Endpoint.EMBEDDINGS else "choices"
-    found = content.get(results) if content else None
+def _promised(form: Form, content: dict[str, Any] | None) -> dict[str, Any]:
+    """`content`, where it is what the protocol promises."""
+    found = content.get(form.results) if content else None
     if (
         content is None
         or not isinstance(found, list)
         or not all(isinstance(r, dict) for r in found)
     ):
-        raise BadUpstreamBody(f"no object with a list of {results}")
+        raise BadUpstreamBody(f"no object with a list of {form.results}")
     return content
 
 
 def _strict_changes(
-    endpoint: Endpoint, content: Mapping[str, Any], response_id: str | None, alias: str
+    form: Form, content: Mapping[str, Any], response_id: str | None, alias: str
 ) -> dict[str, Any]:
     """Top-level members to set, or to drop where the value is the marker `_DROPPED`."""
-    known = STRICT_MEMBERS[endpoint]
-    changes: dict[str, Any] = {name: _DROPPED for name in content if name not in known}
+    changes: dict[str, Any] = {name: _DROPPED for name in content if name not in form.members}
     if content.get("model") != alias:
         changes["model"] = alias
-    if endpoint is Endpoint.EMBEDDINGS:
+    if not form.id_prefix:
         return changes
-    if response_id and endpoint is Endpoint.CHAT:
+    if response_id and form.has_our_id:
         changes["id"] = response_id
     elif content.get("id") is None:
-        changes["id"] = new_id(endpoint)
+        changes["id"] = new_id(form)
     if content.get("object") is None:
-        changes["object"] = _OBJECT[endpoint]
+        changes["object"] = form.object
     if content.get("created") is None:
         changes["created"] = 0
     choices = content["choices"]
@@ -202,10 +184,4 @@ _DROPPED = object()
 
 
 def _as_json(changes: Mapping[str, Any]) -> dict[str, bytes | None]:
-    return {
-        name: None if value is _DROPPED else orjson.dumps(value) for name, value in changes.items()
-    }
-
-
-def _changed(content: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: v for name, v in {**content, **changes}.items() if v is not _DROPPED}
+    return {name: None if value is _DROPPED else dump(value) for name, value in changes.items()}

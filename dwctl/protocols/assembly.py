@@ -9,32 +9,73 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
-
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.answers import FAILED, dump
+from dwctl.protocols.forms import Form
 
 _TEXT_MEMBERS = frozenset(["content", "refusal", "reasoning", "reasoning_content"])
 _JOINED_STRINGS = frozenset(["arguments", "input", "data", "transcript", "text"])
 _HEAD = ("id", "created", "model", "system_fingerprint", "service_tier")
 
 
-class Assembler:
-    """Collects one stream's chunks."""
+_MOST_PARTS = 4_096
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+_ENDS = frozenset(
+    [
+        "stop",
+        "length",
+        "content_filter",
+        "tool_calls",
+        "function_call",
+        "eos_token",
+        "stop_sequence",
+    ]
+)
+
+
+def is_end(finish_reason: object) -> bool:
+    """Whether it says that a choice has ended; what is empty or unknown does not."""
+    return isinstance(finish_reason, str) and (finish_reason in _ENDS or finish_reason == FAILED)
+
+
+class TooMuch(Exception):
+    """A stream has more choices, calls or items than anyone asks for."""
+
+
+class PartsBudget:
+    """How many choices, calls and items one stream may begin: each costs a hundred times the bytes that begin it."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, most: int = _MOST_PARTS) -> None:
+        self._left = most
+
+    def spend(self) -> None:
+        """One more. Raises TooMuch."""
+        self._left -= 1
+        if self._left < 0:
+            raise TooMuch("The upstream provider sent too many choices or calls.")
+
+
+class Assembler:
+    """Collects one stream's chunks. Each is taken in once: the work grows with the stream, whatever it is made of."""
+
+    def __init__(self, form: Form) -> None:
+        self._form = form
         self._first: Mapping[str, Any] = {}
         self._last: Mapping[str, Any] = {}
         self._choices: dict[int, _Choice] = {}
+        self._budget = PartsBudget()
         self.text_chars = 0  # of all that the model wrote: text, reasoning, refusals, arguments
+        self.failed = False  # a choice has ended with "error"
 
     @property
     def finished(self) -> bool:
         """Every choice that began has said why it ended."""
         choices = self._choices.values()
-        return bool(choices) and all(choice.finish_reason is not None for choice in choices)
+        return bool(choices) and all(is_end(choice.finish_reason) for choice in choices)
 
     def add(self, chunk: Mapping[str, Any]) -> None:
+        """Raises TooMuch."""
         self._last = chunk
         if not self._first:
             self._first = chunk
@@ -43,15 +84,17 @@ class Assembler:
             return
         for position, part in enumerate(choices):
             if isinstance(part, dict):
-                self.text_chars += self._choice(part.get("index"), position).add(part)
+                choice = self._choice(part.get("index"), position)
+                self.text_chars += choice.add(part)
+                self.failed = self.failed or choice.finish_reason == FAILED
 
     def answer(self, **overrides: Any) -> dict[str, Any]:
         """The complete object; `overrides` replace its top-level members."""
-        chat = self._endpoint is Endpoint.CHAT
+        chat = self._form.has_messages
         head = {name: self._head(name) for name in _HEAD}
         return {
             "id": head["id"] or "",
-            "object": "chat.completion" if chat else "text_completion",
+            "object": self._form.object,
             "created": head["created"] or 0,
             "model": head["model"] or "",
             "choices": [
@@ -70,7 +113,8 @@ class Assembler:
         key = index if isinstance(index, int) else position
         found = self._choices.get(key)
         if found is None:
-            found = self._choices[key] = _Choice()
+            self._budget.spend()
+            found = self._choices[key] = _Choice(self._budget)
         return found
 
 
@@ -79,11 +123,11 @@ class _Choice:
 
     __slots__ = ("_calls", "_logprobs", "_members", "_others", "_texts", "finish_reason")
 
-    def __init__(self) -> None:
+    def __init__(self, budget: PartsBudget) -> None:
         self.finish_reason: Any = None
         self._texts: dict[str, list[str]] = {}
         self._members: dict[str, Any] = {}  # of the message, in order of appearance
-        self._calls = ToolCalls()
+        self._calls = ToolCalls(budget)
         self._logprobs: Any = None
         self._others: dict[str, Any] = {}
 
@@ -132,7 +176,7 @@ class _Choice:
         return len(text)
 
     def message_choice(self, index: int) -> dict[str, Any]:
-        message = {"role": "assistant", "content": None} | self._members
+        message = {"role": "assistant", "content": None} | _finished(self._members)
         message["role"] = message["role"] or "assistant"
         for name, texts in self._texts.items():
             message[name] = "".join(texts) if texts else None
@@ -146,16 +190,17 @@ class _Choice:
         return {"index": index, "text": "".join(self._texts.get("text", [])), **self._ending()}
 
     def _ending(self) -> dict[str, Any]:
-        logprobs = {} if self._logprobs is None else {"logprobs": self._logprobs}
+        logprobs = {} if self._logprobs is None else {"logprobs": _finished(self._logprobs)}
         return {**logprobs, "finish_reason": self.finish_reason, **self._others}
 
 
 class ToolCalls:
     """The tool calls of one choice, merged by their index."""
 
-    __slots__ = ("_calls", "_keys")
+    __slots__ = ("_budget", "_calls", "_keys")
 
-    def __init__(self) -> None:
+    def __init__(self, budget: PartsBudget) -> None:
+        self._budget = budget
         self._calls: dict[int, dict[str, Any]] = {}
         self._keys = CallKeys()
 
@@ -165,10 +210,14 @@ class ToolCalls:
         return sum([self._add_part(part) for part in parts if isinstance(part, dict)])
 
     def complete(self) -> list[dict[str, Any]]:
-        return [call for _, call in sorted(self._calls.items())]
+        return [_finished(call) for _, call in sorted(self._calls.items())]
 
     def _add_part(self, part: dict[str, Any]) -> int:
-        call = self._calls.setdefault(self._keys.of(part), {})
+        key = self._keys.of(part)
+        call = self._calls.get(key)
+        if call is None:
+            self._budget.spend()
+            call = self._calls[key] = {}
         written = 0
         for name, value in part.items():
             if name in ("function", "custom"):
@@ -201,12 +250,11 @@ class CallKeys:
 def _add_function(function: dict[str, Any], part: dict[str, Any]) -> int:
     written = 0
     for name, value in part.items():
-        known = function.get(name)
         if name in _JOINED_STRINGS and isinstance(value, str):
-            function[name] = known + value if isinstance(known, str) else value
+            _join(function, name, value)
             written += len(value)
         elif value is not None:
-            function[name] = known or value
+            function[name] = function.get(name) or value
     return written
 
 
@@ -220,45 +268,72 @@ def text_of(content: object) -> str:
     return "".join([text for text in texts if isinstance(text, str)])
 
 
+class _Pieces:
+    """A text that comes in several chunks: joined once, when it is asked for."""
+
+    __slots__ = ("texts",)
+
+    def __init__(self, text: str) -> None:
+        self.texts = [text]
+
+
 def _merged(so_far: Any, value: Any) -> Any:
-    """A member that comes in several chunks: lists grow, objects are merged, the texts in them joined."""
+    """A member that comes in several chunks: lists grow, objects are merged, the texts in them joined.
+
+    What there is already is extended in place; the chunks that it came from belong to nobody else.
+    """
     if value is None:
         return so_far
     if isinstance(so_far, list) and isinstance(value, list):
-        return [*so_far, *value]
+        so_far.extend(value)
+        return so_far
     if not (isinstance(so_far, dict) and isinstance(value, dict)):
         return value
-    merged = dict(so_far)
     for name, member in value.items():
-        known = merged.get(name)
-        if name in _JOINED_STRINGS and isinstance(known, str) and isinstance(member, str):
-            merged[name] = known + member
+        if name in _JOINED_STRINGS and isinstance(member, str):
+            _join(so_far, name, member)
         else:
-            merged[name] = _merged(known, member)
-    return merged
+            so_far[name] = _merged(so_far.get(name), member)
+    return so_far
+
+
+def _join(owner: dict[str, Any], name: str, text: str) -> None:
+    known = owner.get(name)
+    if isinstance(known, str):
+        known = owner[name] = _Pieces(known)
+    if isinstance(known, _Pieces):
+        known.texts.append(text)
+    else:
+        owner[name] = text
+
+
+def _finished(value: Any) -> Any:
+    """A copy of what was merged, with its texts joined. (The elements of a list are never merged with anything.)"""
+    if isinstance(value, dict):
+        return {name: _finished(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return list(value)
+    return "".join(value.texts) if isinstance(value, _Pieces) else value
 
 
 # --- a stream made of a complete answer
 
 
-def replay(answer: Mapping[str, Any], endpoint: Endpoint, *, usage_wanted: bool) -> bytes:
+def replay(answer: Mapping[str, Any], form: Form, *, usage_wanted: bool) -> bytes:
     """A complete answer as the frames of a stream, `[DONE]` included."""
-    frames = [
-        b"data: " + orjson.dumps(chunk) for chunk in chunks_of(answer, endpoint, usage_wanted)
-    ]
+    frames = [b"data: " + dump(chunk) for chunk in chunks_of(answer, form, usage_wanted)]
     return b"\n\n".join([*frames, b"data: [DONE]\n\n"])
 
 
 def chunks_of(
-    answer: Mapping[str, Any], endpoint: Endpoint, usage_wanted: bool
+    answer: Mapping[str, Any], form: Form, usage_wanted: bool
 ) -> Iterator[dict[str, Any]]:
-    chat = endpoint is Endpoint.CHAT
-    name = "chat.completion.chunk" if chat else "text_completion"
-    head = {n: v for n, v in answer.items() if n not in ("choices", "usage")} | {"object": name}
+    head = {n: v for n, v in answer.items() if n not in ("choices", "usage")}
+    head["object"] = form.chunk_object
     choices = answer.get("choices")
     for position, choice in enumerate(choices if isinstance(choices, list) else []):
         if isinstance(choice, dict):
-            parts = _chat_parts(choice) if chat else iter([choice])
+            parts = _chat_parts(choice) if form.has_messages else iter([choice])
             for part in parts:
                 yield {**head, "choices": [{"index": position, **part}]}
     if usage_wanted and answer.get("usage"):

@@ -7,7 +7,7 @@ are not checked: servers differ in them, and say so themselves.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -16,29 +16,25 @@ from dwctl.protocols import shapes
 from dwctl.protocols.shapes import Check, each, with_members
 from dwctl.protocols.splice import replace_members
 
-
-class Endpoint(StrEnum):
-    """The inference endpoints, by their path under the API's root."""
-
-    CHAT = "chat/completions"
-    COMPLETIONS = "completions"
-    EMBEDDINGS = "embeddings"
-    RESPONSES = "responses"
-
-
-_REPORTS_USAGE_ON_REQUEST = (Endpoint.CHAT, Endpoint.COMPLETIONS)
 _TRUE = b"true"
 
 # --- what strict mode accepts
 
 
-def validate(endpoint: Endpoint, body: Mapping[str, Any]) -> None:
+def validate(accepted: Accepted, body: Mapping[str, Any]) -> None:
     """Raise InvalidRequest naming the first field that is missing or of a wrong type.
 
-    `responses` has a model of its own: see `openresponses.request`.
+    /responses has a model of its own: see `openresponses.request`.
     """
-    required, optional = _ACCEPTED[endpoint]
-    shapes.members(body, optional, required)
+    shapes.members(body, accepted.optional, accepted.required)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What one protocol's requests hold. Members that are in neither may be there too."""
+
+    required: Mapping[str, Check]
+    optional: Mapping[str, Check]
 
 
 def _content(value: object, path: str) -> None:
@@ -131,41 +127,39 @@ _SAMPLING: Mapping[str, Check] = {
     "seed": shapes.integer,
     "service_tier": shapes.string,
 }
-_ACCEPTED: Mapping[Endpoint, tuple[Mapping[str, Check], Mapping[str, Check]]] = {
-    Endpoint.CHAT: (
-        {"model": shapes.string, "messages": each(_MESSAGE)},
-        {
-            **_SAMPLING,
-            "max_completion_tokens": shapes.natural,
-            "logprobs": shapes.boolean,
-            "top_logprobs": shapes.natural,
-            "tools": each(_tool),
-            "tool_choice": _tool_choice,
-            "parallel_tool_calls": shapes.boolean,
-            "response_format": with_members({"json_schema": shapes.an_object}, type=shapes.string),
-        },
-    ),
-    Endpoint.COMPLETIONS: (
-        {"model": shapes.string},
-        {
-            **_SAMPLING,
-            "prompt": shapes.texts_or_tokens,
-            "suffix": shapes.string,
-            "logprobs": shapes.natural,
-            "echo": shapes.boolean,
-            "best_of": shapes.natural,
-        },
-    ),
-    Endpoint.EMBEDDINGS: (
-        {"model": shapes.string, "input": shapes.texts_or_tokens},
-        {
-            "encoding_format": shapes.string,
-            "dimensions": shapes.natural,
-            "user": shapes.string,
-            "service_tier": shapes.string,
-        },
-    ),
-}
+CHAT = Accepted(
+    {"model": shapes.string, "messages": each(_MESSAGE)},
+    {
+        **_SAMPLING,
+        "max_completion_tokens": shapes.natural,
+        "logprobs": shapes.boolean,
+        "top_logprobs": shapes.natural,
+        "tools": each(_tool),
+        "tool_choice": _tool_choice,
+        "parallel_tool_calls": shapes.boolean,
+        "response_format": with_members({"json_schema": shapes.an_object}, type=shapes.string),
+    },
+)
+COMPLETIONS = Accepted(
+    {"model": shapes.string},
+    {
+        **_SAMPLING,
+        "prompt": shapes.texts_or_tokens,
+        "suffix": shapes.string,
+        "logprobs": shapes.natural,
+        "echo": shapes.boolean,
+        "best_of": shapes.natural,
+    },
+)
+EMBEDDINGS = Accepted(
+    {"model": shapes.string, "input": shapes.texts_or_tokens},
+    {
+        "encoding_format": shapes.string,
+        "dimensions": shapes.natural,
+        "user": shapes.string,
+        "service_tier": shapes.string,
+    },
+)
 
 # --- what goes upstream
 
@@ -174,15 +168,15 @@ def prepare(
     raw: bytes,
     body: Mapping[str, Any],
     *,
-    endpoint: Endpoint,
     model_name: str,
+    ask_for_usage: bool = False,
     keep_service_tier: bool = False,
     force_stream: bool = False,
 ) -> bytes:
     """The caller's bytes as they go upstream: the upstream's own model name, nothing that is meant for the gateway only.
 
-    A stream of chat/completions or completions is told to report its usage (without that nobody could bill it); the other
-    stream options stay. `force_stream` makes a stream of a call that is none.
+    ask_for_usage: a stream is told to report its usage (without that nobody could bill it); its other options stay.
+    force_stream: makes a stream of a call that is none.
     """
     changes: dict[str, bytes | None] = {"model": orjson.dumps(model_name)}
     if not keep_service_tier and "service_tier" in body:
@@ -192,9 +186,9 @@ def prepare(
     if force_stream and body.get("stream") is not True:
         changes["stream"] = _TRUE
     streams = force_stream or body.get("stream") is True
-    if streams and endpoint in _REPORTS_USAGE_ON_REQUEST and not wants_usage_chunk(body):
+    if streams and ask_for_usage and not wants_usage_chunk(body):
         changes["stream_options"] = _with_usage(body.get("stream_options"))
-    return replace_members(raw, changes, parsed=body)
+    return replace_members(raw, changes)
 
 
 def wants_usage_chunk(body: Mapping[str, Any]) -> bool:

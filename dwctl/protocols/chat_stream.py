@@ -1,15 +1,15 @@
 """Streams of chat/completions and completions: an upstream's bytes in, the caller's bytes out.
 
-How to drive it: pass on what `feed` returns; stop reading when `done`; then put down what is to be recorded (`usage`,
+How to drive it: pass on what `feed` returns; stop reading when `done`; then put down what is to be recorded (`settle()`,
 `assembled()`, `error`) and send what `finish` returns. `feed` never sends the closing `[DONE]`, so that everything can be
 recorded before the caller's stream ends.
 
-    stream = ChatStream(endpoint=Endpoint.CHAT, response_id="resp_...", alias="gpt-4o", strict=True)
+    stream = ChatStream(form=forms.CHAT, response_id="resp_...", alias="gpt-4o", disclosure=Disclosure(strict=True))
     for chunk in upstream:
         yield stream.feed(chunk)
         if stream.done:
             break
-    closing = stream.finish()        # or stream.fail("...") when the connection broke
+    closing = stream.finish()        # or stream.fail("...", "...") when the connection broke
     ...record...
     yield closing
 """
@@ -17,104 +17,100 @@ recorded before the caller's stream ends.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from dwctl.protocols import errors
-from dwctl.protocols.answers import (
-    STRICT_MEMBERS,
-    new_id,
-    parse_object,
-    sanitised,
-    sanitised_usage,
-)
-from dwctl.protocols.assembly import Assembler
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols import forms
+from dwctl.protocols.answers import new_id, sanitised, sanitised_usage
+from dwctl.protocols.assembly import Assembler, TooMuch
+from dwctl.protocols.disclosure import Disclosure, disclose
+from dwctl.protocols.forms import Form
+from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.splice import replace_members
-from dwctl.protocols.usage import TokenUsage, count, read_usage
-from dwctl.upstream.sse import MAX_EVENT_BYTES, EventTooLarge, SseEvent, SseParser
+from dwctl.protocols.streaming import (
+    LOGGED_BYTES,
+    MAX_STREAM_BYTES,
+    TOO_LARGE,
+    UpstreamStream,
+)
+from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
+from dwctl.web.envelope import error_object, wrap
 
 DONE = b"data: [DONE]\n\n"
-CHARS_PER_TOKEN = 4  # the usual rule of thumb, for streams whose usage never came
 
-_OBJECT = {Endpoint.CHAT: "chat.completion.chunk", Endpoint.COMPLETIONS: "text_completion"}
 _BEGINNING = re.compile(rb'\{"id": ?"[^"\\]*"')
+_OPEN = Disclosure()
+_FAILED = ("The upstream provider failed while it answered.", "api_error", "upstream_error")
 _NOTHING_YET = b"\n"  # no event's data begins with it
-LOGGED_BYTES = 65_536
 
 
-class ChatStream:
+class ChatStream(UpstreamStream):
     """Treats one stream as `answers.finish_body` treats a complete body. One for each call."""
 
     def __init__(
         self,
         *,
-        endpoint: Endpoint,
         response_id: str | None,
         alias: str,
-        strict: bool,
-        sanitise: bool = False,
-        trusted: bool = False,
+        form: Form = forms.CHAT,
+        disclosure: Disclosure = _OPEN,
+        request: Mapping[str, Any] | None = None,
         usage_wanted: bool = True,
+        service_tier: str | None = None,
+        max_bytes: int = MAX_STREAM_BYTES,
         max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
         """response_id: the identifier in each chunk of a chat stream; None leaves the upstream's.
         usage_wanted: the caller asked for the usage chunk itself; otherwise that chunk is taken out.
+        service_tier: the tier that the complete answer names; None for what the upstream says.
         """
-        self.usage: TokenUsage | None = None
-        self.done = False  # nothing that the upstream may still send matters
-        self.error: dict[str, Any] | None = None  # the error object that the caller gets to see
-        self.upstream_error: bytes | None = None  # the upstream's own, for the log
-        self._endpoint = endpoint
-        self._response_id = response_id if endpoint is Endpoint.CHAT else None
+        super().__init__(disclosure, request, max_bytes, max_event_bytes)
+        self._form = form
+        self._response_id = response_id if form.has_our_id else None
         self._alias = alias
-        self._strict = strict
-        self._sanitise = sanitise and endpoint is Endpoint.CHAT
-        self._trusted = trusted
+        self._strict = disclosure.strict
+        self._sanitise = disclosure.sanitise and form.has_messages
         self._usage_wanted = usage_wanted
-        self._known = STRICT_MEMBERS[endpoint]
+        self._service_tier = service_tier if form.has_messages else None
         self._id = self._response_id
         self._beginning = (_NOTHING_YET, b"")  # of a chunk as it comes, and as it goes on
         self._raw_usage: dict[str, Any] | None = None
         self._own_error: dict[str, Any] | None = None  # one that the gateway itself has to report
         self._ended_well = False
         self._closed = False
-        self._parser = SseParser(max_event_bytes)
-        self._assembler = Assembler(endpoint)
+        self._assembler = Assembler(form)
+
+    @property
+    def ended(self) -> bool:
+        return self._ended_well or self._assembler.finished
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes that can go to the caller now."""
-        if self.done:
-            return b""
-        try:
-            events = self._parser.feed(chunk)
-        except EventTooLarge:
-            self._break_off("The upstream provider sent an event that is too large.")
-            return b""
-        return self._treat(events)
+        return b"" if self.done else self._treat(self._events_in(chunk))
 
     def finish(self) -> bytes:
         """The last frames, now that the upstream has ended: `[DONE]`, after an error frame where it ended too early."""
         if self._closed:
             return b""
         rest = b"" if self.done else self._rest()
-        if not self._ended_well and self.error is None and not self._assembler.finished:
-            self._break_off("The upstream provider ended the stream too early.")
+        if self.error is None and not self.ended:
+            self._break_off("upstream_error", "The upstream provider ended the stream too early.")
         self._closed = self.done = True
         return rest + self._closing()
 
-    def fail(self, message: str, *, type: str = "api_error", code: str = "upstream_error") -> bytes:
+    def fail(self, code: str, message: str) -> bytes:
         """The last frames, when something other than the upstream's own end ends the stream."""
         if self._closed:
             return b""
-        self.error = self._own_error = errors.error_object(message, type, code)
-        self._closed = self.done = True
+        self._break_off(code, message)
+        self._closed = True
         return self._closing()
 
     def cancel(self) -> bytes:
         """The last frames of a call that its owner cancelled."""
-        return self.fail("The request was cancelled.", code="cancelled")
+        return self.fail("cancelled", "The request was cancelled.")
 
     def assembled(self) -> dict[str, Any]:
         """The complete answer that the caller could put together from its stream, up to here."""
@@ -124,13 +120,13 @@ class ChatStream:
         named = {} if self._id is None else {"id": self._id}
         if self._strict or self._sanitise:
             named["model"] = self._alias
+        if self._service_tier:
+            named["service_tier"] = self._service_tier
         counted = {} if usage is None else {"usage": usage}
         return self._assembler.answer(**named, **counted)
 
-    @property
-    def estimated_completion_tokens(self) -> int:
-        """How many tokens the text delivered so far is likely to be."""
-        return -(-self._assembler.text_chars // CHARS_PER_TOKEN)
+    def _written_chars(self) -> int:
+        return self._assembler.text_chars
 
     def _treat(self, events: list[SseEvent]) -> bytes:
         out = []
@@ -142,11 +138,7 @@ class ChatStream:
 
     def _rest(self) -> bytes:
         """What the upstream left without a blank line behind it, unless it was cut in the middle."""
-        try:
-            events = self._parser.close()
-        except EventTooLarge:
-            self._break_off("The upstream provider sent an event that is too large.")
-            return b""
+        events = self._last_events()
         rest = self._treat([event for event in events if _is_whole(event.data)])
         return rest if not rest or rest.endswith(b"\n\n") else rest.rstrip(b"\r\n") + b"\n\n"
 
@@ -159,13 +151,20 @@ class ChatStream:
             return self._unreadable(event)
         if chunk.get("error"):
             return self._with_error(event, chunk["error"])
+        self._count(chunk)
         usage = chunk.get("usage")
         if usage and isinstance(usage, dict):
-            self.usage = read_usage(usage) or self.usage
             self._raw_usage = usage
             if not chunk.get("choices"):
+                self._ended_well = True
                 return self._usage_frame(event, chunk)
-        self._assembler.add(chunk)
+        try:
+            self._assembler.add(chunk)
+        except TooMuch as error:
+            self._break_off(TOO_LARGE, str(error))
+            return b""
+        if self._assembler.failed and self.error is None:
+            self.error = self._own_error = error_object(*_FAILED)
         return self._rewritten(event, data, chunk)
 
     def _usage_frame(self, event: SseEvent, chunk: dict[str, Any]) -> bytes:
@@ -192,7 +191,7 @@ class ChatStream:
         found = _BEGINNING.match(data)
         if found:
             self._beginning = found[0], b'data: {"id":' + named
-        return frame(event, replace_members(data, {"id": named}, parsed=chunk))
+        return frame(event, replace_members(data, {"id": named}))
 
     def _checked(self, event: SseEvent, chunk: dict[str, Any]) -> bytes:
         """A chunk in strict or sanitised treatment. The members that are there keep their order."""
@@ -200,17 +199,17 @@ class ChatStream:
         if choices and not _are_objects(choices):
             return self._unreadable(event)
         if self._id is None:
-            self._id = chunk.get("id") or new_id(self._endpoint)
+            self._id = chunk.get("id") or new_id(self._form)
         chunk["id"] = self._id
         if chunk.get("object") is None:
-            chunk["object"] = _OBJECT[self._endpoint]
+            chunk["object"] = self._form.chunk_object
         if chunk.get("created") is None:
             chunk["created"] = 0
         chunk["model"] = self._alias
         if self._sanitise:
             chunk = sanitised(chunk, self._alias)
-        if not chunk.keys() <= self._known:
-            chunk = {name: value for name, value in chunk.items() if name in self._known}
+        if not chunk.keys() <= self._form.members:
+            chunk = {name: value for name, value in chunk.items() if name in self._form.members}
         for index, choice in enumerate(choices or ()):
             if choice.get("index") is None:
                 choice["index"] = index
@@ -219,30 +218,25 @@ class ChatStream:
     def _unreadable(self, event: SseEvent) -> bytes:
         if not self._strict:
             return event.raw
-        self._break_off("The upstream provider sent data that cannot be read.")
+        self._break_off("upstream_error", "The upstream provider sent data that cannot be read.")
         return b""
 
     def _with_error(self, event: SseEvent, error: object) -> bytes:
         """An error inside the stream: an untrusted upstream's is replaced."""
         self.upstream_error = (event.data or b"")[:LOGGED_BYTES]
-        status = status_of(error)
-        if self._sanitise:
-            self.error = errors.sanitised_plain(status)
-        elif self._strict and not self._trusted:
-            self.error = errors.sanitised_strict(errors.client_status(status))
-        else:
-            self.error = error if isinstance(error, dict) else {"message": str(error)}
-            return event.raw
-        return frame(event, errors.wrap(self.error))
-
-    def _break_off(self, message: str) -> None:
+        shown = disclose(self._disclosure, None, error)
         self.done = True
-        self.error = self._own_error = errors.error_object(message, "api_error", "upstream_error")
+        self.error = shown.error
+        return event.raw if shown.as_it_came else frame(event, shown.body)
+
+    def _break_off(self, code: str, message: str) -> None:
+        self.done = True
+        self.error = self._own_error = error_object(message, "api_error", code)
 
     def _closing(self) -> bytes:
         if self._own_error is None:
             return DONE
-        return b"data: " + errors.wrap(self._own_error) + b"\n\n" + DONE
+        return b"data: " + wrap(self._own_error) + b"\n\n" + DONE
 
 
 def frame(event: SseEvent, data: bytes) -> bytes:
@@ -265,8 +259,3 @@ def _is_plain(event: SseEvent) -> bool:
 
 def _are_objects(choices: object) -> bool:
     return isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices)
-
-
-def status_of(error: object) -> int:
-    code = count(error.get("code")) if isinstance(error, dict) else None
-    return code if code and 400 <= code <= 599 else 500

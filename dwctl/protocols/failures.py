@@ -9,23 +9,59 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import orjson
 
 from dwctl.protocols.usage import count
 
-_HTTP = ("RetriableHttpStatus", "NonRetriableHttpStatus")
-_TAGS = {
-    "NetworkError": ("network_error", "The upstream provider could not be reached."),
-    "Timeout": ("timeout", "The upstream provider took too long to answer."),
-    "TaskTerminated": ("interrupted", "The request was interrupted before it was done."),
-    "RequestBuilderError": ("request_error", "The request could not be sent to the upstream provider."),
-    "Cancelled": ("cancelled", "The request was cancelled."),
-    "ClientDisconnected": ("client_disconnected", "The client left before the answer was complete."),
-    "Interrupted": ("interrupted", "The process that ran the request ended before it was done."),
-    "BatchTerminated": ("batch_terminated", "The batch ended before the request was run."),
+
+class FailureKind(StrEnum):
+    """How a request failed. The values are the tags of stored failures."""
+
+    RETRIABLE_STATUS = "RetriableHttpStatus"
+    FINAL_STATUS = "NonRetriableHttpStatus"
+    NETWORK = "NetworkError"
+    TIMEOUT = "Timeout"
+    STREAM_BROKEN = "StreamBroken"
+    REQUEST_BUILDER = "RequestBuilderError"
+    INTERNAL = "InternalError"
+    CANCELLED = "Cancelled"
+    CLIENT_DISCONNECTED = "ClientDisconnected"
+    TASK_TERMINATED = "TaskTerminated"
+    INTERRUPTED = "Interrupted"
+    WORKER_LOST = "WorkerLost"
+    DEADLINE_PASSED = "DeadlinePassed"
+    NOT_RECORDED = "NotRecorded"
+    BATCH_TERMINATED = "BatchTerminated"
+
+    @property
+    def retry_helps(self) -> bool:
+        """Whether the same request may come out differently another time."""
+        return self in _PASSING
+
+
+_PASSING = frozenset({FailureKind.RETRIABLE_STATUS, FailureKind.NETWORK, FailureKind.TIMEOUT})
+_HTTP = frozenset({FailureKind.RETRIABLE_STATUS, FailureKind.FINAL_STATUS})
+_READABLE: Mapping[FailureKind, tuple[str, str]] = {
+    FailureKind.NETWORK: ("network_error", "The upstream provider could not be reached."),
+    FailureKind.TIMEOUT: ("timeout", "The upstream provider took too long to answer."),
+    FailureKind.STREAM_BROKEN: ("stream_broken", "The upstream provider broke off its answer."),
+    FailureKind.REQUEST_BUILDER: ("request_error", "The request could not be sent to the upstream provider."),
+    FailureKind.INTERNAL: ("internal_error", "The gateway failed while it ran the request."),
+    FailureKind.CANCELLED: ("cancelled", "The request was cancelled."),
+    FailureKind.CLIENT_DISCONNECTED: ("client_disconnected", "The client left before the answer was complete."),
+    FailureKind.TASK_TERMINATED: ("interrupted", "The request was interrupted before it was done."),
+    FailureKind.INTERRUPTED: ("interrupted", "The process that ran the request ended before it was done."),
+    FailureKind.WORKER_LOST: ("worker_lost", "The processes that ran the request died, more often than is tried again."),
+    FailureKind.DEADLINE_PASSED: ("deadline_passed", "The request's completion window ended before it was run."),
+    FailureKind.NOT_RECORDED: ("not_recorded", "The answer could not be recorded."),
+    FailureKind.BATCH_TERMINATED: ("batch_terminated", "The batch ended before the request was run."),
 }  # fmt: skip
+_SAYS_MORE = frozenset({FailureKind.STREAM_BROKEN})
+"""Kinds whose details have a message of ours, made to be shown."""
+_KINDS = frozenset(FailureKind)
 _BEFORE_A_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SENTENCE = re.compile(r"Upstream returned (\d{3})(?:: (.*))?\Z", re.DOTALL)
 _TYPES = {
@@ -75,8 +111,11 @@ def _tagged(tag: str, details: Mapping[str, Any]) -> Failure:
     if tag in _HTTP:
         status = count(details.get("status")) or 0
         return http_failure(status if 100 <= status <= 999 else 500, details.get("body"))
-    if tag in _TAGS:
-        return Failure(*_TAGS[tag])
+    if tag in _KINDS:
+        kind = FailureKind(tag)
+        code, message = _READABLE[kind]
+        said = _message_in(details) if kind in _SAYS_MORE else None
+        return Failure(code, said or message)
     code = _BEFORE_A_CAPITAL.sub("_", tag).lower()
     return Failure(code, _message_in(details) or "The request failed.")
 

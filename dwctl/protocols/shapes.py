@@ -12,6 +12,10 @@ from dwctl.protocols.errors import InvalidRequest
 
 Check: TypeAlias = Callable[[Any, str], None]
 
+MOST = 2**53 - 1
+"""The largest integer that every reader of JSON keeps as it is."""
+_QUOTED_CHARS = 80
+
 
 def refuse(path: str, expected: str, value: object) -> NoReturn:
     raise InvalidRequest(
@@ -23,7 +27,7 @@ def refuse(path: str, expected: str, value: object) -> NoReturn:
 
 def refuse_value(path: str, value: object, supported: str) -> NoReturn:
     raise InvalidRequest(
-        f"Invalid value for '{path}': '{value}'. Supported: {supported}.",
+        f"Invalid value for '{path}': '{_short(value)}'. Supported: {supported}.",
         param=path,
         code="invalid_value",
     )
@@ -63,9 +67,12 @@ def integer(value: object, path: str) -> None:
 
 
 def natural(value: Any, path: str) -> None:
+    """An integer that is not negative, and that every reader of JSON keeps as it is."""
     integer(value, path)
     if value < 0:
         refuse(path, "an integer that is not negative", value)
+    if value > MOST:
+        refuse_value(path, value, f"integers up to {MOST}")
 
 
 def an_object(value: object, path: str) -> None:
@@ -144,6 +151,12 @@ def members(
         optional_check = optional.get(name)
         if optional_check and value is not None:
             optional_check(value, prefix + name)
+
+
+def _short(value: object) -> str:
+    """A value as an error quotes it: not at any length, and not what it is made of."""
+    text = str(value) if isinstance(value, str | int | float) or value is None else _name_of(value)
+    return text if len(text) <= _QUOTED_CHARS else f"{text[:_QUOTED_CHARS]}..."
 
 
 def _name_of(value: object) -> str:

@@ -1,38 +1,105 @@
-"""Token counts, read from whatever an upstream calls them.
+"""Token counts: read from whatever an upstream calls them, completed by what follows from them, estimated where nothing is said.
 
-Nothing here raises: a strange count is worth less than the answer that it came with, and must not lose it.
+Nothing here raises: a strange count is worth less than the answer that it came with, and must not lose it. And nothing here can be
+chosen by the caller: a count that is absent is not zero, whoever hung up before it came.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from math import isfinite
 from typing import Any
 
 _MOST = 2**31 - 1  # more than this in one call is nonsense, and would not fit the log's columns
+_CHARS_PER_TOKEN = 4  # the usual rule of thumb
+_MEDIA_TOKENS = 1_000  # of an image, a sound, a film or a file: about what a picture of 1024 x 1024 costs with most models
+_MEDIA = frozenset(
+    ["image_url", "input_image", "image", "input_audio", "audio_url", "video_url", "input_video", "file", "input_file"]
+)  # fmt: skip
+# Members of messages, items and tools whose texts no model reads as such.
+_BOOKKEEPING = frozenset(
+    ["id", "type", "role", "call_id", "tool_call_id", "status", "detail", "index", "finish_reason", "logprobs", "signature",
+     "encrypted_content", "object"]
+)  # fmt: skip
+_READ_BY_MODELS = (
+    "messages",
+    "input",
+    "prompt",
+    "instructions",
+    "tools",
+    "suffix",
+    "text",
+    "response_format",
+)
+
+
+class UsageSource(StrEnum):
+    """How a usage is known. The values are those of the request log."""
+
+    REPORTED = "reported"
+    ESTIMATED = "estimated"
 
 
 @dataclass(frozen=True, slots=True)
 class TokenUsage:
-    """What one call used, in LLM tokens; `reasoning` is part of `completion`, `cached` of `prompt`."""
+    """What one call used, in LLM tokens; `reasoning` is part of `completion`, `cached` of `prompt`.
+
+    source: estimated where one of the two that are paid for (prompt, completion) is an estimate.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
     reasoning_tokens: int = 0
     cached_tokens: int = 0
+    source: UsageSource = UsageSource.REPORTED
 
 
-def usage_of(body: object) -> TokenUsage | None:
-    """The usage of an answer of any endpoint, or of a stream's chunk; None where it names no count."""
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What an upstream has said of its usage so far; None is what it has not said."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    total: int | None = None
+    reasoning: int = 0
+    cached: int = 0
+
+    @property
+    def says_nothing(self) -> bool:
+        """No count, or nothing but zeros: some servers send those with each chunk."""
+        return not (self.prompt or self.completion or self.total)
+
+    def followed_by(self, later: Counts) -> Counts:
+        """Both together: the later one counts, as far as it says anything."""
+        if later.says_nothing and not self.says_nothing:
+            return self
+        return Counts(
+            self.prompt if later.prompt is None else later.prompt,
+            self.completion if later.completion is None else later.completion,
+            self.total if later.total is None else later.total,
+            later.reasoning or self.reasoning,
+            later.cached or self.cached,
+        )
+
+
+def counts_of(body: object) -> Counts | None:
+    """The counts in an answer of any protocol, or in a stream's chunk: in its `usage`, else in a choice's. None: there are none."""
     if not isinstance(body, Mapping):
         return None
-    return read_usage(body.get("usage"))
+    found = read_counts(body.get("usage"))
+    if found is not None:
+        return found
+    choices = body.get("choices")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        return read_counts(choices[0].get("usage"))
+    return None
 
 
-def read_usage(usage: object) -> TokenUsage | None:
-    """A `usage` object of chat, completions, embeddings or responses."""
+def read_counts(usage: object) -> Counts | None:
+    """A `usage` object of chat, completions, embeddings or responses; None where it names no count."""
     if not isinstance(usage, Mapping):
         return None
     prompt = _first(usage, "prompt_tokens", "input_tokens")
@@ -40,20 +107,139 @@ def read_usage(usage: object) -> TokenUsage | None:
     total = _first(usage, "total_tokens")
     if prompt is None and completion is None and total is None:
         return None
-    return TokenUsage(
-        prompt or 0,
-        completion or 0,
-        total or min((prompt or 0) + (completion or 0), _MOST),
+    return Counts(
+        prompt,
+        completion,
+        total,
         _detail(usage, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens"),
         _detail(usage, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens"),
     )
+
+
+def settled(
+    counts: Counts | None,
+    *,
+    written_chars: Callable[[], int],
+    prompt_tokens: Callable[[], int],
+    ended: bool = False,
+    writes: bool = True,
+) -> TokenUsage | None:
+    """What the call is charged for: what was said, what follows from it, and for the rest an estimate.
+
+    written_chars: of the answer, as far as there is one. prompt_tokens: an estimate. Neither is called where it is not needed.
+    ended: the upstream has said that it is done; then the prompt was read, even where nothing was written.
+    writes: False for embeddings, which have a prompt only.
+    None only where nothing was said, nothing written and nothing ended.
+    """
+    if counts is None or counts.says_nothing:
+        written = written_chars()
+        if written == 0 and counts is not None:
+            return TokenUsage()
+        if written == 0 and not ended:
+            return None
+        return _estimated(Counts(), written, prompt_tokens) if writes else _prompt(prompt_tokens())
+    counts = derived(counts, writes=writes)
+    if counts.prompt is not None and counts.completion:
+        return _reported(counts)
+    written = written_chars() if writes else 0
+    if counts.prompt is not None and not written:
+        return _reported(counts)
+    return _estimated(counts, written, prompt_tokens)
+
+
+def derived(counts: Counts, *, writes: bool = True) -> Counts:
+    """With what follows: of prompt, completion and total two give the third."""
+    prompt, completion, total = counts.prompt, counts.completion, counts.total
+    if not writes:
+        return replace(counts, prompt=prompt or total, completion=completion or 0)
+    if total and prompt is not None and not completion:
+        completion = max(total - prompt, 0)
+    elif total and completion is not None and not prompt:
+        prompt = max(total - completion, 0)
+    return replace(counts, prompt=prompt, completion=completion)
+
+
+def _reported(counts: Counts) -> TokenUsage:
+    prompt, completion = counts.prompt or 0, counts.completion or 0
+    total = max(counts.total or 0, min(prompt + completion, _MOST))
+    return TokenUsage(prompt, completion, total, counts.reasoning, counts.cached)
+
+
+def _estimated(counts: Counts, written: int, prompt_tokens: Callable[[], int]) -> TokenUsage:
+    prompt, completion = counts.prompt, counts.completion
+    if prompt is None:
+        prompt = prompt_tokens()
+        if completion is None and counts.total:  # only a total: the two must add up to it
+            prompt = min(prompt, counts.total)
+            completion = counts.total - prompt
+    if not completion:
+        completion = tokens_in(written)
+    total = max(counts.total or 0, min(prompt + completion, _MOST))
+    return TokenUsage(
+        prompt, completion, total, counts.reasoning, counts.cached, UsageSource.ESTIMATED
+    )
+
+
+def _prompt(tokens: int) -> TokenUsage:
+    return TokenUsage(prompt_tokens=tokens, total_tokens=tokens, source=UsageSource.ESTIMATED)
+
+
+# --- estimates
+
+
+def tokens_in(chars: int) -> int:
+    """How many tokens a text of that length is likely to be."""
+    return min(-(-chars // _CHARS_PER_TOKEN), _MOST)
+
+
+def prompt_estimate(content: Mapping[str, Any]) -> int:
+    """How many tokens a request's prompt is likely to be: its text, 1,000 for each image, sound, film or file, tokens as they are."""
+    tokens = chars = 0
+    for name in _READ_BY_MODELS:
+        if name in content:
+            found_tokens, found_chars = _measure(content[name])
+            tokens += found_tokens
+            chars += found_chars
+    return max(min(tokens + tokens_in(chars), _MOST), 1)
+
+
+def text_chars(value: object) -> int:
+    """The length of all texts in a JSON value that a model has written or read; identifiers and the like are left out."""
+    return _measure(value)[1]
+
+
+def _measure(value: object) -> tuple[int, int]:
+    """Tokens (of media, and given as numbers) and characters. Without recursion: the value may be nested deeply."""
+    tokens = chars = 0
+    left = [value]
+    while left:
+        here = left.pop()
+        if isinstance(here, str):
+            chars += len(here)
+        elif isinstance(here, list):
+            if here and type(here[0]) is int:
+                tokens += len(here)
+            else:
+                left += here
+        elif isinstance(here, dict):
+            kind = here.get("type")
+            if isinstance(kind, str) and kind in _MEDIA:
+                tokens += _MEDIA_TOKENS
+            else:
+                left += [member for name, member in here.items() if name not in _BOOKKEEPING]
+    return tokens, chars
+
+
+# --- reading
 
 
 def count(value: object) -> int | None:
     """A token count, where it is one: a number, or digits, that is not negative."""
     if isinstance(value, str) and value.isdecimal() and len(value) <= 12:
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not isfinite(value):
         return None
     return min(max(int(value), 0), _MOST)
 

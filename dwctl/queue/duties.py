@@ -9,21 +9,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import psycopg
 
 from dwctl import sql
-from dwctl.clock import now
 from dwctl.config import Settings
 from dwctl.queue import leases
+from dwctl.queue.leases import GivenBack
 
 log = logging.getLogger(__name__)
 
 _QUERIES = sql.load("dwctl.queue")
-_PURGE_AT_ONCE = 1000
+_AT_ONCE = 1000
+_DAY_S = 86400.0
 
 Run = Callable[[psycopg.Connection[Any], Settings], float]
 
@@ -51,8 +50,10 @@ def bury_the_dead(connection: psycopg.Connection[Any], settings: Settings) -> fl
             log.warning("process declared dead", extra={"daemon_id": str(id)})
     for owner, ids in connection.execute(_QUERIES["left_by_the_dead"]).fetchall():
         log.warning("leases returned", extra={"daemon_id": str(owner), "requests": len(ids)})
-        leases.give_back(connection, owner, ids)
-    connection.execute(_QUERIES["interrupt_calls"])
+        ended = leases.give_back(connection, owner, ids, why=GivenBack.LOST)
+        if ended:
+            log.error("requests lost too often", extra={"daemon_id": str(owner), "requests": ended})
+    connection.execute(_QUERIES["interrupt_calls"], {"wait_s": leases.WAITS_AFTER_LOSS_S[0]})
     connection.execute(_QUERIES["forget_daemons"])
     return min(daemons.heartbeat, 1.0)
 
@@ -63,24 +64,37 @@ def wake_delayed(connection: psycopg.Connection[Any], _settings: Settings) -> fl
     return 0.25
 
 
+def expire(connection: psycopg.Connection[Any], _settings: Settings) -> float:
+    """Single requests that no worker could run before their deadline end."""
+    row = connection.execute(_QUERIES["expire"], {"most": _AT_ONCE}).fetchone()
+    return 0.1 if row and row[0] >= _AT_ONCE else 1.0
+
+
 def purge_responses(connection: psycopg.Connection[Any], settings: Settings) -> float:
     """Delete single requests past `retention.responses_days`, some at a time."""
-    days = settings.retention.responses_days
+    purged = _purge(connection, "purge_responses", settings.retention.responses_days)
+    return 0.5 if purged == _AT_ONCE else 600.0
+
+
+def purge_files(connection: psycopg.Connection[Any], settings: Settings) -> float:
+    """Delete the days' containers past `retention.files_days` that nothing refers to, some at a time."""
+    purged = _purge(connection, "purge_files", settings.retention.files_days)
+    # Looking for what refers to them reads all batches.
+    return 60.0 if purged == _AT_ONCE else _DAY_S
+
+
+def _purge(connection: psycopg.Connection[Any], statement: str, days: int) -> int:
+    """By the database's clock: a process whose own is months ahead must not delete anything early."""
     if not days:
-        return 3600.0
-    cutoff_s = now().timestamp() - days * 86400
-    values = {
-        "before": UUID(int=int(cutoff_s * 1000) << 80),
-        "cutoff": datetime.fromtimestamp(cutoff_s, UTC),
-        "most": _PURGE_AT_ONCE,
-    }
-    row = connection.execute(_QUERIES["purge_responses"], values).fetchone()
-    purged = row[0] if row else 0
-    return 0.5 if purged == _PURGE_AT_ONCE else 600.0
+        return 0
+    row = connection.execute(_QUERIES[statement], {"days": days, "most": _AT_ONCE}).fetchone()
+    return row[0] if row else 0
 
 
 DUTIES = (
     Duty("bury_the_dead", bury_the_dead),
     Duty("wake_delayed", wake_delayed),
+    Duty("expire_requests", expire),
     Duty("purge_responses", purge_responses),
+    Duty("purge_files", purge_files),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any
 from uuid import UUID
 
@@ -19,12 +20,27 @@ READY_CHANNEL = "fusillade_ready"
 DONE_CHANNEL = "fusillade_done"
 CANCEL_CHANNEL = "fusillade_cancel"
 
+# How long a request waits after its first and second loss. The third ends it: what kills its worker each time must not do so for ever.
+WAITS_AFTER_LOSS_S = (1.0, 10.0)
+
+
+class GivenBack(Enum):
+    """Why a lease is returned."""
+
+    DRAINED = "drained"
+    """Its owner ends in good order, or has not begun: it counts nothing and is due at once."""
+    LOST = "lost"
+    """Its owner died with it: counted; it waits, and ends `failed` (WorkerLost) the third time, a realtime request the second."""
+    UNSETTLED = "unsettled"
+    """Its owner could not settle it: as if it had been lost."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One claimed request.
 
     `owner_id` is None when nobody can be found in whose name it runs. `path` and `body` are None when its template is gone.
+    `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them.
     """
 
     id: UUID
@@ -42,6 +58,7 @@ class Job:
     deadline: datetime
     created_at: datetime
     batch_created_at: datetime | None
+    times_lost: int
 
 
 def claim(
@@ -73,10 +90,7 @@ def claim(
 def start(connection: psycopg.Connection[Any], me: UUID, ids: Collection[UUID]) -> set[UUID]:
     """Move claimed requests to "processing"; those that are not ours any more (cancelled meanwhile) are missing in the answer."""
     rows = connection.execute(_QUERIES["start"], {"me": me, "ids": list(ids)}).fetchall()
-    begun = {id for (id,) in rows}
-    if gone := set(ids) - begun:
-        connection.execute(_QUERIES["let_go"], {"me": me, "ids": list(gone)})
-    return begun
+    return {id for (id,) in rows}
 
 
 def retry_later(connection: psycopg.Connection[Any], me: UUID, id: UUID, delay_s: float) -> None:
@@ -84,9 +98,20 @@ def retry_later(connection: psycopg.Connection[Any], me: UUID, id: UUID, delay_s
     connection.execute(_QUERIES["retry_later"], {"me": me, "id": id, "delay_s": delay_s})
 
 
-def give_back(connection: psycopg.Connection[Any], owner: UUID, ids: Collection[UUID]) -> None:
-    """Return leases: the requests are due at once, with the attempts that they had."""
-    connection.execute(_QUERIES["give_back"], {"owner": owner, "ids": list(ids)})
+def give_back(
+    connection: psycopg.Connection[Any], owner: UUID, ids: Collection[UUID], *, why: GivenBack
+) -> int:
+    """Return leases. Those that were lost too often end `failed`, and a duty records them; gives how many."""
+    waits_s = None if why is GivenBack.DRAINED else list(WAITS_AFTER_LOSS_S)
+    values = {"owner": owner, "ids": list(ids), "waits_s": waits_s}
+    row = connection.execute(_QUERIES["give_back"], values).fetchone()
+    return row[0] if row else 0
+
+
+def queued_of(connection: psycopg.Connection[Any], owner: UUID) -> int:
+    """How many single requests of an account wait for a worker; lines of batches, and what is put off for a moment, are not counted."""
+    row = connection.execute(_QUERIES["queued_of"], {"owner": str(owner)}).fetchone()
+    return row[0] if row else 0
 
 
 def wake_delayed(connection: psycopg.Connection[Any]) -> None:
@@ -111,4 +136,5 @@ def _job(row: Any) -> Job:
         deadline=row.deadline,
         created_at=row.created_at,
         batch_created_at=row.batch_created_at,
+        times_lost=row.times_lost,
     )

@@ -1,4 +1,4 @@
--- All hot SQL of the queue.
+-- All hot SQL of the queue. What writes requests and what belongs to them is in functions.sql; here it is called.
 
 -- name: beat  a process is there; the first beat registers it
 INSERT INTO fusillade.daemons AS d (id, status, hostname, pid, version, config_snapshot, started_at, last_heartbeat,
@@ -26,42 +26,16 @@ SELECT r.id, r.state, r.model, r.service_tier, r.response_status, r.response_bod
 SELECT * FROM fusillade.claim(%(me)s, %(models)s, %(caps)s, %(default_cap)s, %(most)s) ORDER BY deadline, id;
 
 -- name: start  the calls of these requests begin; gives those that are still ours to run
-UPDATE fusillade.requests SET state = 'processing', started_at = now(), updated_at = now()
- WHERE id = ANY (%(ids)s) AND state = 'claimed' AND daemon_id = %(me)s
-RETURNING id;
-
--- name: let_go  claimed by us, and not ours any more
-DELETE FROM fusillade.inflight WHERE id = ANY (%(ids)s) AND daemon_id = %(me)s;
+SELECT * FROM fusillade.start(%(me)s, %(ids)s);
 
 -- name: retry_later  failed, but a later try may succeed
-WITH mine AS (
-    UPDATE fusillade.requests SET state = 'pending', daemon_id = NULL, claimed_at = NULL, started_at = NULL,
-           retry_attempt = retry_attempt + 1, not_before = now() + %(delay_s)s * interval '1 second', updated_at = now()
-     WHERE id = %(id)s AND daemon_id = %(me)s AND state IN ('claimed', 'processing')
-    RETURNING id, not_before
-), landed AS (
-    DELETE FROM fusillade.inflight WHERE id = %(id)s AND daemon_id = %(me)s
-)
-INSERT INTO fusillade.delayed (not_before, id) SELECT not_before, id FROM mine ON CONFLICT DO NOTHING;
+SELECT fusillade.retry_later(%(me)s, %(id)s, %(delay_s)s);
 
--- name: give_back  claimed by us and not begun (or begun by a process that is gone): anybody may have them now
-WITH lost AS (
-    DELETE FROM fusillade.inflight WHERE id = ANY (%(ids)s) AND daemon_id = %(owner)s RETURNING id
-), freed AS (
-    UPDATE fusillade.requests r SET state = 'pending', daemon_id = NULL, claimed_at = NULL, started_at = NULL, updated_at = now()
-      FROM lost WHERE r.id = lost.id AND r.daemon_id = %(owner)s AND r.state IN ('claimed', 'processing')
-    RETURNING r.id, r.model, r.batch_id
-)
-SELECT fusillade.make_ready(array_agg(id)) FROM freed HAVING count(*) > 0;
+-- name: give_back  leases returned: due at once, put off, or over
+SELECT fusillade.give_back(%(owner)s, %(ids)s, %(waits_s)s);
 
 -- name: wake_delayed  what waited for its time is due
-WITH due AS (
-    DELETE FROM fusillade.delayed d USING (
-        SELECT not_before, id FROM fusillade.delayed WHERE not_before <= now() ORDER BY not_before LIMIT 500 FOR UPDATE SKIP LOCKED) s
-     WHERE d.not_before = s.not_before AND d.id = s.id
-    RETURNING d.id
-)
-SELECT fusillade.make_ready(array_agg(id)) FROM due HAVING count(*) > 0;
+SELECT fusillade.wake_delayed(500);
 
 -- name: outcomes  what became of requests that somebody waits for
 SELECT id, state FROM fusillade.requests
@@ -72,44 +46,10 @@ SELECT w.id FROM unnest(%(ids)s::uuid[]) w(id)
  WHERE (SELECT r.state IN ('completed', 'failed', 'canceled') FROM fusillade.requests r WHERE r.id = w.id) IS DISTINCT FROM false;
 
 -- name: cancel  stop a request wherever it is; nothing happens to one that is over
-WITH target AS (
-    SELECT r.id, r.state, r.model, b.created_by, b.expires_at
-      FROM fusillade.requests r JOIN fusillade.batches b ON b.id = r.batch_id
-     WHERE r.id = %(id)s AND b.created_by = ANY (%(owners)s) AND b.deleted_at IS NULL
-       FOR UPDATE OF r
-), stopped AS (
-    UPDATE fusillade.requests r SET state = 'canceled', canceled_at = now(), updated_at = now()
-      FROM target t WHERE r.id = t.id AND t.state IN ('pending', 'claimed', 'processing')
-    RETURNING r.id, r.daemon_id
-), unready AS (
-    -- A claim takes the two rows the other way round: it is not waited for, and finds by the state that it comes too late.
-    DELETE FROM fusillade.ready WHERE ctid = ANY (ARRAY(
-        SELECT y.ctid FROM target t JOIN fusillade.ready y
-            ON y.model = t.model AND y.created_by = t.created_by AND y.deadline = t.expires_at AND y.id = t.id
-           FOR UPDATE OF y SKIP LOCKED))
-), undelayed AS (
-    DELETE FROM fusillade.delayed d USING target t WHERE t.state = 'pending' AND d.id = t.id
-), batch AS (
-    UPDATE fusillade.batches b SET cancelling_at = now(), cancelled_at = now() FROM stopped s WHERE b.id = s.id
-), told AS (
-    SELECT pg_notify('fusillade_cancel', id::text), pg_notify('fusillade_done', id::text) FROM stopped
-)
-SELECT t.id, (SELECT count(*) FROM told) FROM target t;
+SELECT * FROM fusillade.cancel(%(id)s, %(owners)s);
 
 -- name: delete_response  a single request with all its rows; what it cost stays in the log and the ledger
-WITH target AS (
-    SELECT r.id, r.template_id FROM fusillade.requests r JOIN fusillade.batches b ON b.id = r.batch_id
-     WHERE r.id = %(id)s AND b.created_by = ANY (%(owners)s) AND b.deleted_at IS NULL AND r.batch_id = r.id
-), requests AS (
-    DELETE FROM fusillade.requests r USING target t WHERE r.id = t.id RETURNING r.id
-), templates AS (
-    DELETE FROM fusillade.request_templates x USING target t WHERE x.id = t.template_id AND x.id = t.id
-), batches AS (
-    DELETE FROM fusillade.batches b USING target t WHERE b.id = t.id
-), told AS (
-    SELECT pg_notify('fusillade_cancel', id::text), pg_notify('fusillade_done', id::text) FROM requests
-)
-SELECT id, (SELECT count(*) FROM told) FROM requests;
+SELECT * FROM fusillade.delete_response(%(id)s, %(owners)s);
 
 -- name: observe  the watch of bury_the_dead: since when has the database been there without a gap?
 UPDATE fusillade.duties
@@ -130,32 +70,8 @@ SELECT i.daemon_id, array_agg(i.id) AS ids
          LIMIT 1000) i
  GROUP BY i.daemon_id;
 
--- name: interrupt_calls  realtime calls whose process is gone: their caller is gone too, so they end, and are never run again;
---   those in the background of which nothing was shown get one more try by a worker
-WITH lost AS (
-    DELETE FROM fusillade.open_calls o
-     WHERE o.id IN (SELECT id FROM fusillade.open_calls f
-                     WHERE NOT EXISTS (SELECT FROM fusillade.daemons d WHERE d.id = f.daemon_id AND d.status <> 'dead')
-                     LIMIT 1000 FOR UPDATE SKIP LOCKED)
-    RETURNING o.id, o.daemon_id, o.repeatable
-), again AS (
-    UPDATE fusillade.requests r SET state = 'pending', daemon_id = NULL, claimed_at = NULL, started_at = NULL,
-           retry_attempt = retry_attempt + 1, updated_at = now()
-      FROM lost WHERE r.id = lost.id AND r.daemon_id = lost.daemon_id AND r.state = 'processing' AND lost.repeatable
-    RETURNING r.id
-), ended AS (
-    UPDATE fusillade.requests r SET state = 'failed', failed_at = now(), updated_at = now(),
-           error = '{"type":"Interrupted","details":{"error":"The process that ran this request ended before it was done."}}'
-      FROM lost WHERE r.id = lost.id AND r.daemon_id = lost.daemon_id AND r.state = 'processing' AND NOT lost.repeatable
-    RETURNING r.id
-), batches AS (
-    UPDATE fusillade.batches b SET failed_at = now() FROM ended e WHERE b.id = e.id
-), ready AS (
-    SELECT fusillade.make_ready(array_agg(id)) FROM again HAVING count(*) > 0
-), told AS (
-    SELECT pg_notify('fusillade_done', id::text) FROM ended
-)
-SELECT (SELECT count(*) FROM ended), (SELECT count(*) FROM again), (SELECT count(*) FROM ready), (SELECT count(*) FROM told);
+-- name: interrupt_calls  realtime calls whose process is gone end, or get one more try by a worker
+SELECT fusillade.interrupt_calls(200, %(wait_s)s);
 
 -- name: forget_daemons  processes that ended days ago
 DELETE FROM fusillade.daemons d
@@ -163,19 +79,8 @@ DELETE FROM fusillade.daemons d
    AND NOT EXISTS (SELECT FROM fusillade.inflight i WHERE i.daemon_id = d.id)
    AND NOT EXISTS (SELECT FROM fusillade.open_calls o WHERE o.daemon_id = d.id);
 
--- name: purge_responses  single requests that are over and older than the retention; time-ordered ids make it a walk along the key
-WITH old AS (
-    SELECT r.id FROM fusillade.requests r
-     WHERE r.id < %(before)s AND r.batch_id = r.id AND r.state IN ('completed', 'failed', 'canceled') AND r.created_at < %(cutoff)s
-     ORDER BY r.id LIMIT %(most)s FOR UPDATE SKIP LOCKED
-), requests AS (
-    DELETE FROM fusillade.requests r USING old WHERE r.id = old.id
-), templates AS (
-    DELETE FROM fusillade.request_templates t USING old WHERE t.id = old.id
-), batches AS (
-    DELETE FROM fusillade.batches b USING old WHERE b.id = old.id
-)
-SELECT count(*) FROM old;
+-- name: purge_responses  single requests that are over and older than the retention
+SELECT fusillade.purge_responses(%(days)s, %(most)s);
 
 -- name: queue_depth  what waits and what runs, by model
 SELECT model, count(*) FILTER (WHERE waits) AS waiting, count(*) FILTER (WHERE NOT waits) AS running
@@ -185,6 +90,29 @@ SELECT model, count(*) FILTER (WHERE waits) AS waiting, count(*) FILTER (WHERE N
 -- name: workers_alive  worker processes that beat
 SELECT count(*) FROM fusillade.daemons
  WHERE status = 'running' AND config_snapshot->>'type' = 'worker' AND last_heartbeat > now() - %(dead_after_s)s * interval '1 second';
+
+-- name: purge_files  days' containers of single requests that nothing refers to
+SELECT fusillade.purge_files(%(days)s, %(most)s);
+
+-- name: expire  single requests whose deadline has passed while they waited
+SELECT fusillade.expire(%(most)s);
+
+-- name: queued_of  how many single requests of an account wait for a worker (an index-only walk; one that is put off for a moment is not counted)
+SELECT count(*) FROM fusillade.ready WHERE created_by = %(owner)s AND batch_id = id;
+
+-- name: take_unrecorded  requests that the queue itself has ended, whose record is still to be written, with what is known of them
+WITH oldest AS (
+    SELECT id FROM fusillade.unrecorded ORDER BY id LIMIT %(most)s FOR UPDATE SKIP LOCKED
+), taken AS (
+    DELETE FROM fusillade.unrecorded u USING oldest o WHERE u.id = o.id RETURNING u.id, u.error_code, u.last_words, u.ended_at
+)
+SELECT x.id, x.error_code, x.last_words, x.ended_at, coalesce(b.created_at, r.created_at) AS arrived_at, r.model, r.service_tier,
+       r.custom_id, r.batch_id, b.created_by, b.api_key_id, b.completion_window, coalesce(t.path, b.endpoint) AS path
+  FROM taken x
+  LEFT JOIN fusillade.requests r ON r.id = x.id
+  LEFT JOIN fusillade.batches b ON b.id = r.batch_id
+  LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
+ ORDER BY x.id;
 
 -- name: plan_duty  a duty's row, made once
 INSERT INTO fusillade.duties (name) VALUES (%(name)s) ON CONFLICT DO NOTHING;

@@ -157,6 +157,7 @@ class Request(Base):
     canceled_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
+    times_lost: Mapped[int] = mapped_column(SmallInteger, server_default="0")
 
     __table_args__ = (
         CheckConstraint(
@@ -232,6 +233,8 @@ class Ready(Base):
     batch_id: Mapped[UUID | None]
 
     __table_args__ = (
+        # For `queued_of`; entries of batches, which are the many, are not in it.
+        Index("ready_created_by_idx", "created_by", postgresql_where=text("batch_id = id")),
         {
             "schema": SCHEMA,
             "postgresql_with": {
@@ -333,16 +336,41 @@ class Duty(Base):
 
 
 class OpenCall(Base):
-    """A realtime call that lasts, and the process that works on it; `repeatable`: it may be started again when that process dies."""
+    """A realtime call that lasts, and the process that works on it.
+
+    repeatable: it may be started again when that process dies. last_words: else this record is written (JSON, `analytics.records.Record`).
+    """
 
     __tablename__ = "open_calls"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     daemon_id: Mapped[UUID]
     repeatable: Mapped[bool] = mapped_column(server_default="false")
+    last_words: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         Index("open_calls_daemon_id_idx", "daemon_id"),
+        {
+            "schema": SCHEMA,
+            "postgresql_with": {
+                "autovacuum_vacuum_threshold": "1000",
+                "autovacuum_vacuum_scale_factor": "0",
+            },
+        },
+    )
+
+
+class Unrecorded(Base):
+    """A request that the queue itself has ended: its row is final, and a duty of `analytics` is still to record it."""
+
+    __tablename__ = "unrecorded"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    error_code: Mapped[str] = mapped_column(Text)
+    last_words: Mapped[str | None] = mapped_column(Text)
+    ended_at: Mapped[CreatedAt]
+
+    __table_args__ = (
         {
             "schema": SCHEMA,
             "postgresql_with": {

@@ -6,8 +6,8 @@ an answer whose body is read whole or piece by piece; `headers` says which heade
 the next one and retrying are the caller's business (`catalog`, `ai`).
 
 Promises:
-- A request is sent once. The one exception: a kept-alive connection that turns out to have been closed by the
-  other side before it said anything gets the same request once more, on a new connection.
+- A request is sent once. The one exception: where the other side had closed a kept-alive connection before the request
+  reached it (it never acknowledged the bytes), the request goes out once more, on a new connection.
 - Redirects are not followed, proxies from the environment are not used, TLS certificates are always verified.
 - Bodies come out plain (decoded), as they arrive, and a body that was cut short is never taken for a whole one.
 - Every wait has a limit and names its phase. A greenlet may be killed in any wait: its connection is then closed,

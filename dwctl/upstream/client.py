@@ -25,13 +25,15 @@ from dwctl.upstream.errors import BadResponse, ConnectionFailed, Phase, Response
 from dwctl.upstream.http1 import MAX_HEAD_BYTES, Head, parse_head
 from dwctl.upstream.target import Target, Timeouts
 
-# A server that closes an idle connection just as we write to it is heard of within a round trip. One that closes it
-# later has had the request, and may have done the work: sending it again could do it twice.
-_STALE_WITHIN_S = 2.0
+_HEAD_END = b"\r\n\r\n"
 
 
 class _Stale(Exception):
-    """A kept-alive connection had been closed before the request reached the other side."""
+    """A kept-alive connection had been closed before the request reached the other side.
+
+    RFC 9110, 9.2.2: what is not idempotent is repeated only by who can tell that the original was never applied. Here the other
+    side's TCP tells: it ended the connection in good order without having acknowledged the request.
+    """
 
 
 class UpstreamClient:
@@ -262,7 +264,6 @@ def _request(
 
 def _first_bytes(connection: Connection, request: bytes, due: float, phase: Phase) -> bytes:
     """Send, and wait until the other side says something."""
-    began = monotonic()
     failure: OSError | None = None
     received = b""
     try:
@@ -275,7 +276,8 @@ def _first_bytes(connection: Connection, request: bytes, due: float, phase: Phas
         failure = failure or error
     if received:
         return received
-    if connection.reused and monotonic() - began < _STALE_WITHIN_S:
+    in_good_order = not isinstance(failure, ConnectionResetError)
+    if connection.reused and in_good_order and connection.left_something():
         raise _Stale
     raise ConnectionFailed("The upstream server closed the connection.") from failure
 
@@ -284,13 +286,16 @@ def _read_head(
     connection: Connection, received: bytes, method: str, due: float, phase: Phase
 ) -> tuple[Head, bytes]:
     """The final answer's head (those before it, 1xx, are skipped) and what was received after it."""
+    looked = 0
     while True:
-        end = received.find(b"\r\n\r\n")
+        end = received.find(_HEAD_END, looked)
         if end < 0:
+            looked = max(0, len(received) - len(_HEAD_END) + 1)
             received += _more_of_head(connection, received, due, phase)
             continue
         head = parse_head(received[:end], method)
-        received = received[end + 4 :]
+        received = received[end + len(_HEAD_END) :]
+        looked = 0
         if head.status == 101:
             raise BadResponse("The upstream server wants another protocol.")
         if head.status >= 200:
@@ -302,6 +307,10 @@ def _more_of_head(connection: Connection, received: bytes, due: float, phase: Ph
         raise BadResponse("The upstream server does not speak HTTP/1.1.")
     if len(received) > MAX_HEAD_BYTES:
         raise BadResponse("The upstream server's answer has headers without end.")
+    if (
+        monotonic() >= due
+    ):  # also where there is always something to read, such as one 1xx after the other
+        raise Timeout(phase)
     more = connection.receive(due, phase)
     if not more:
         raise BadResponse("The upstream server's answer was cut short.")

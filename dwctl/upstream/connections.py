@@ -17,6 +17,8 @@ import errno
 import os
 import socket
 import ssl
+import struct
+import sys
 from collections import deque
 from collections.abc import Callable
 from math import inf
@@ -25,8 +27,8 @@ from typing import Any
 
 import certifi
 import gevent
-import gevent.socket
 
+from dwctl import resolver
 from dwctl.upstream.errors import ConnectionFailed, Phase, Timeout
 from dwctl.upstream.target import Origin
 
@@ -35,6 +37,7 @@ _WRITE_BYTES = 256 * 1024
 _KEEPALIVE_S = 60
 _KEEPALIVE_INTERVAL_S = 15
 _KEEPALIVE_PROBES = 4
+_BYTES_ACKED = struct.Struct("120xQ")  # tcpi_bytes_acked in linux/tcp.h's struct tcp_info
 _READ, _WRITE = 1, 2  # libev's names for them
 
 
@@ -58,6 +61,7 @@ class Connection:
         self._timer: Any = None
         self._timer_at = inf
         self._on_idle: Callable[[Connection], None] | None = None
+        self._sent = 0
 
     def connect(self, address: Any, due: float) -> None:
         error = self._sock.connect_ex(address)
@@ -102,6 +106,15 @@ class Connection:
             return False
         return False
 
+    def left_something(self) -> bool:
+        """Whether the other side, which has closed the connection, had surely not received all that was sent when it did.
+
+        What it has acknowledged, it may have worked on. A FIN carries the acknowledgement of all that came before it, so this is
+        known for a connection that ended in good order; a reset one may have been reset before an acknowledgement was due.
+        """
+        acknowledged = _acknowledged(self._sock)
+        return acknowledged is not None and acknowledged < self._sent
+
     def close(self) -> None:
         """Give it up, from whichever greenlet; one that waits for it gets ConnectionAbortedError."""
         if self._sock.fileno() < 0:
@@ -121,9 +134,11 @@ class Connection:
 
     def _send_some(self, data: bytes | memoryview) -> int:
         try:
-            return self._sock.send(data)
+            sent = self._sock.send(data)
         except BlockingIOError:
             return 0
+        self._sent += sent
+        return sent
 
     def _write_watcher(self) -> Any:
         if self._writable is None:
@@ -283,7 +298,9 @@ def open_connection(
     due = monotonic() + connect_s
     failure: OSError | Timeout | None = None
     try:
-        addresses = _resolve(origin, connect_s)
+        addresses = resolver.addresses(origin.host, origin.port, timeout_s=connect_s)
+    except resolver.LookupTimeout as error:
+        raise Timeout(Phase.CONNECT) from error
     except (OSError, UnicodeError) as error:
         raise ConnectionFailed from error
     for tried, (family, kind, protocol, _, address) in enumerate(addresses):
@@ -312,12 +329,15 @@ def default_tls_context() -> ssl.SSLContext:
     return context
 
 
-def _resolve(origin: Origin, connect_s: float) -> list[Any]:
-    with gevent.Timeout(connect_s, Timeout(Phase.CONNECT)):
-        found: list[Any] = gevent.socket.getaddrinfo(
-            origin.host, origin.port, type=socket.SOCK_STREAM
-        )
-    return found
+def _acknowledged(sock: _socket.socket) -> int | None:
+    """Bytes that the other side has acknowledged, its SYN's one among them; None where the system does not tell (it is Linux that does)."""
+    if sys.platform != "linux":
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size)
+    except OSError:
+        return None
+    return int(_BYTES_ACKED.unpack(info)[0]) if len(info) == _BYTES_ACKED.size else None
 
 
 def _make_socket(family: int, kind: int, protocol: int) -> _socket.socket:

@@ -18,16 +18,11 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from dwctl.db import DatabaseAway
 from dwctl.errors import Conflict, DwctlError, Invalid, NotFound
 from dwctl.web import request_id
+from dwctl.web.envelope import openai_error
 
 log = logging.getLogger(__name__)
 
 _OPENAI_SURFACES = ("/ai/", "/admin/api/v1/ai/")
-
-_TYPES_BY_CODE = {
-    "model_access_denied": "permission_error",
-    "insufficient_credits": "insufficient_quota",
-}
-_TYPES_BY_STATUS = {429: "rate_limit_error", 403: "permission_error"}
 
 _CODES = {400: "bad_request", 401: "unauthenticated", 403: "forbidden", 404: "not_found",
           405: "method_not_allowed", 413: "payload_too_large", 415: "unsupported_media_type",
@@ -44,15 +39,6 @@ UNIQUE_MESSAGES: dict[str, tuple[str, str]] = {
     "inference_endpoints_name_unique": ("An endpoint with this name already exists", "endpoint"),
 }
 """Message and resource of a 409, by the constraint that was hit."""
-
-
-def openai_error(message: str, code: str, status: int, param: str | None = None) -> bytes:
-    """OpenAI's envelope with all four members; the type follows from code and status."""
-    kind = _TYPES_BY_CODE.get(code) or _TYPES_BY_STATUS.get(status)
-    if kind is None:
-        kind = "invalid_request_error" if status < 500 else "internal_error"
-    error = {"message": message, "type": kind, "param": param, "code": code}
-    return orjson.dumps({"error": error})
 
 
 def headers_of(error: DwctlError) -> dict[str, str]:

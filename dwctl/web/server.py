@@ -1,27 +1,39 @@
-"""Gunicorn's gevent worker, with two things added. Imported by gunicorn before gevent patches: imports nothing of ours.
+"""Gunicorn's gevent worker, with three things added. Imported by gunicorn before gevent patches: imports nothing of ours.
 
 Told to end, it hangs up on callers that keep an idle connection open. Gunicorn waits for those until its grace is over, so that every
 restart under a keep-alive client would take all of it. Whoever has a request under way is answered first; `end_requests` ends what takes
 too long, before gunicorn kills the process.
+
+A caller that takes nothing of its answer for too long is hung up on: gunicorn waits for it without limit. Its answer's iterator is closed
+then, as when a caller leaves.
 
 An answer's head leaves together with the first of its body. Gunicorn sends them one after the other: two system calls and two segments.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import logging
 import select
 import socket
+import struct
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import gevent
+import gevent.socket
 from gevent import monkey
 from gunicorn.http import wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
+log = logging.getLogger(__name__)
+
 _LAST_REQUEST_S = 0.1
 _SENT_TOGETHER = 64 * 1024
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -31,10 +43,13 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         super().__init__(*args, **kwargs)
         self._clients: dict[Any, socket.socket] = {}
         self._idle: dict[Any, gevent.Timeout] = {}
+        self.stalled_reader_s: float | None = None
+        """How long a caller may take nothing of an answer; None for ever. Set when the settings are known."""
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         """Serve one connection."""
         me = gevent.getcurrent()
+        client = _Client(client, self.stalled_reader_s)
         self._clients[me] = client
         try:
             super().handle(listener, client, addr)
@@ -73,6 +88,49 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             greenlet.throw(timeout)
 
 
+class _Client(gevent.socket.socket):  # type: ignore[misc]  # gevent has no types
+    """A caller's connection, whose sends end when nothing goes out for too long. (Over TLS of gunicorn's own there is no such limit.)"""
+
+    def __init__(self, accepted: socket.socket, stalled_s: float | None) -> None:
+        family, kind, protocol = accepted.family, accepted.type, accepted.proto
+        super().__init__(family, kind, protocol, fileno=accepted.detach())
+        self._stalled_s = stalled_s
+
+    def sendall(self, data: bytes, flags: int = 0) -> None:
+        """Raises: ConnectionResetError where the caller has stalled; it is what gunicorn takes for a caller that left."""
+        sent = self._send_now(data, flags)
+        if sent == len(data):
+            return
+        rest = memoryview(data)[sent:]
+        while rest:
+            self._wait_for_room()
+            rest = rest[self._send_now(rest, flags) :]
+
+    def _send_now(self, data: bytes | memoryview, flags: int) -> int:
+        try:
+            sent: int = self._sock.send(data, flags)
+        except BlockingIOError:
+            return 0
+        return sent
+
+    def _wait_for_room(self) -> None:
+        # A socket says that it has room when a third of its buffer is free, which takes a slow reader minutes: so what counts is whether
+        # the other side has taken anything.
+        waiting = _untaken(self)
+        while True:
+            try:
+                gevent.socket.wait_write(self.fileno(), timeout=self._stalled_s)
+                return
+            except TimeoutError:
+                before, waiting = waiting, _untaken(self)
+            if waiting < before:
+                continue
+            log.warning("a caller took nothing of its answer", extra={"for_s": self._stalled_s})
+            # What the kernel still holds for it is thrown away: it would wait there for as long as the caller likes.
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            raise ConnectionResetError(errno.ECONNRESET, "the caller reads nothing")
+
+
 class _Response(wsgi.Response):  # type: ignore[misc]
     """Joins the head to the first of the body, unless joining costs more than it saves."""
 
@@ -107,6 +165,12 @@ class _Joined:
 
 # What gunicorn makes its answers with; it has no setting for that.
 wsgi.Response = _Response
+
+
+def _untaken(client: socket.socket) -> int:
+    """Bytes that were sent and that the other side has not acknowledged."""
+    (count,) = struct.unpack("i", fcntl.ioctl(client.fileno(), termios.TIOCOUTQ, b"\0" * 4))
+    return int(count)
 
 
 def _has_data(client: socket.socket) -> bool:

@@ -18,7 +18,7 @@ from dwctl.worker.metrics import collector
 
 
 def create_worker_app(settings: Settings | None = None) -> Flask:
-    """The worker's application, with a gateway, claims and duties that `serving.start` sets going."""
+    """The worker's application, with a gateway, claims and duties that `process.start` sets going."""
     app, _api = base_app(settings or config.load())
     parts = current.parts(app)
     daemon = dataclasses.asdict(parts.settings.background_services.batch_daemon)

@@ -18,25 +18,19 @@ import psycopg
 from gevent.event import Event
 from gevent.pool import Group
 
-from dwctl.ai import admission, lifecycle, relay
-from dwctl.ai.calls import Call, Incoming, Tier
+from dwctl.ai import admission, outcomes, relay
+from dwctl.ai.bookkeeping import record_of_unrunnable
 from dwctl.ai.gateway import Gateway
-from dwctl.ai.in_progress import Drained, Flight
-from dwctl.ai.outcomes import Outcome
-from dwctl.ai.treatments import Treatment, made_for
-from dwctl.catalog.routing import Key
+from dwctl.ai.in_progress import Flight
+from dwctl.ai.outcomes import Failed, Interrupted, Outcome, Reason
 from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError
-from dwctl.protocols.chat import Endpoint
 from dwctl.queue import leases, retry
-from dwctl.queue.leases import Job
-from dwctl.web.errors import openai_error
+from dwctl.queue.leases import GivenBack, Job
 
 log = logging.getLogger(__name__)
 
 _AFTER_FAULT_S = 1.0
-_FRESH_ENOUGH_S = 2.0
-_RETRIABLE = frozenset({"RetriableHttpStatus", "NetworkError", "Timeout"})
 
 
 class Claims:
@@ -68,7 +62,7 @@ class Claims:
             self._greenlet.kill()
         self._running.join(timeout=max(0.0, deadline - time.monotonic()))
         for flight in list(self._jobs.values()):
-            flight.interrupt(Drained())
+            flight.stop(Reason.DRAINED)
         self._running.join(timeout=2.0)
 
     def models_in_flight(self) -> list[str]:
@@ -101,7 +95,7 @@ class Claims:
         self.claimed += len(begun)
         for job in jobs:
             if job.id in begun:
-                self._jobs[job.id] = self._gateway.in_progress.enter(job.id)
+                self._jobs[job.id] = self._gateway.in_progress.enter(_flight(job))
                 self._models[job.id] = job.model
                 self._running.spawn(self._work, job)
         return len(jobs) == most
@@ -111,7 +105,7 @@ class Claims:
         if self._doubtful:
             # The commit of the last claim was not heard of: they may be ours, and nobody runs them.
             with self._gateway.connections.transaction() as connection:
-                leases.give_back(connection, me, self._doubtful)
+                leases.give_back(connection, me, self._doubtful, why=GivenBack.DRAINED)
             self._doubtful = []
         with self._gateway.connections.transaction() as connection:
             jobs = leases.claim(
@@ -137,15 +131,15 @@ class Claims:
         flight = self._jobs[job.id]
         try:
             self._settle(job, flight)
-        except (DatabaseAway, psycopg.Error) as error:
-            # The lease stays with this process: it is renewed as long as the process lives, so it must be returned by hand.
-            log.warning(
+        except Exception as error:
+            away = isinstance(error, DatabaseAway | psycopg.Error)
+            log.log(
+                logging.WARNING if away else logging.ERROR,
                 "request not settled",
                 extra={"request_id": str(job.id), "reason": type(error).__name__},
+                exc_info=None if away else error,
             )
-            gevent.spawn(self._return_when_possible, job)
-        except Exception:
-            log.exception("request not settled", extra={"request_id": str(job.id)})
+            # The lease stays with this process: it is renewed as long as the process lives, so it must be returned by hand.
             gevent.spawn(self._return_when_possible, job)
         finally:
             self._gateway.in_progress.leave(flight)
@@ -153,63 +147,46 @@ class Claims:
             self._wake.set()
 
     def _settle(self, job: Job, flight: Flight) -> None:
-        call = _call(job, self._gateway.registration.id)
+        gateway = self._gateway
+        strict = gateway.settings.onwards.strict_mode
         try:
-            treatment = self._admit(job, call)
+            admitted = admission.readmit(gateway.snapshot, job, strict=strict)
         except DwctlError as error:
-            self._finish(call, _refused(error))
+            self._end_unrun(job, outcomes.refused(error))
             return
-        outcome = relay.run(self._gateway, call, treatment, flight)
-        if outcome.error_code == "drained":
-            self._give_back(job)
+        except Exception:
+            # It would be met again at each try, so this is its end.
+            log.exception("request not understood", extra={"request_id": str(job.id)})
+            self._end_unrun(job, outcomes.internal())
+            return
+        run = relay.Run(gateway, admitted, flight)
+        outcome = run.outcome()
+        if isinstance(outcome.end, Interrupted) and outcome.end.reason is Reason.DRAINED:
+            self._give_back(job, GivenBack.DRAINED)
         elif (wait_s := self._wait_before_retry(job, outcome)) is not None:
             self._retry(job, wait_s)
         else:
-            self._finish(call, outcome)
+            run.finish(outcome)
+            self._count(outcome)
 
-    def _finish(self, call: Call, outcome: Outcome) -> None:
-        relay.finish(self._gateway, call, outcome)
+    def _end_unrun(self, job: Job, outcome: Outcome) -> None:
+        gateway = self._gateway
+        gateway.recorder.finish(record_of_unrunnable(job, outcome, gateway.registration.id))
+        gateway.count(outcome)
+        self._count(outcome)
+
+    def _count(self, outcome: Outcome) -> None:
         self.ended["success" if outcome.succeeded else "failure"] += 1
 
-    def _admit(self, job: Job, call: Call) -> Treatment:
-        """Judge access as it is now. A refusal is only believed from a snapshot that is newer than the request."""
-        if (
-            job.path is None
-            or job.body is None
-            or call.endpoint.value != job.path.removeprefix("/v1/")
-        ):
-            raise admission.Refused(
-                "What was to be sent is gone, or its path is unknown.",
-                code="request_error",
-                status=400,
-            )
-        if job.owner_id is None or job.owner_deleted:
-            raise admission.Refused(
-                "The account in whose name the request runs does not exist.",
-                code="owner_gone",
-                status=403,
-            )
-        call.content = lifecycle.parse(call.incoming.body)
-        call.background = call.content.get("background") is True
-        try:
-            self._route(call)
-        except DwctlError:
-            self._gateway.snapshot.wait_fresher_than(time.monotonic(), _FRESH_ENOUGH_S)
-            self._route(call)
-        return made_for(call, strict=self._gateway.settings.onwards.strict_mode)
-
-    def _route(self, call: Call) -> None:
-        assert call.key is not None
-        assert call.alias is not None
-        admitted = admission.admit(self._gateway.snapshot.routing, call.key, call.alias, call)
-        call.model, call.serving = admitted.model, admitted.serving
-
     def _wait_before_retry(self, job: Job, outcome: Outcome) -> float | None:
-        if outcome.failure is None or outcome.failure["type"] not in _RETRIABLE:
+        if not (isinstance(outcome.end, Failed) and outcome.retry_helps):
             return None
         left_s = (job.deadline - datetime.now(UTC)).total_seconds()
         return retry.delay(
-            self._policy, attempt=job.attempt, left_s=left_s, retry_after_s=outcome.retry_after_s
+            self._policy,
+            attempt=job.attempt,
+            left_s=left_s,
+            retry_after_s=outcome.end.retry_after_s,
         )
 
     def _retry(self, job: Job, wait_s: float) -> None:
@@ -217,47 +194,23 @@ class Claims:
         with self._gateway.connections.transaction() as connection:
             leases.retry_later(connection, self._gateway.registration.id, job.id, wait_s)
 
-    def _give_back(self, job: Job) -> None:
+    def _give_back(self, job: Job, why: GivenBack) -> None:
         with self._gateway.connections.transaction() as connection:
-            leases.give_back(connection, self._gateway.registration.id, [job.id])
+            leases.give_back(connection, self._gateway.registration.id, [job.id], why=why)
 
     def _return_when_possible(self, job: Job) -> None:
         while True:
             try:
-                self._give_back(job)
+                self._give_back(job, GivenBack.UNSETTLED)
                 return
             except (DatabaseAway, psycopg.Error):
                 gevent.sleep(_AFTER_FAULT_S)
 
 
-def _call(job: Job, me: UUID) -> Call:
-    path = (job.path or "").removeprefix("/v1/")
-    endpoint = Endpoint(path) if path in tuple(Endpoint) else Endpoint.CHAT
-    body = (job.body or "").encode()
-    owner = job.owner_id or UUID(int=0)
-    call = Call(endpoint, Incoming(endpoint, "", [], body), id=job.id)
-    call.alias = job.model
-    # A realtime call in the background whose process died pays the realtime price all the same.
-    realtime = job.tier == Tier.REALTIME.value
-    call.key = Key(job.api_key_id, owner, owner, "realtime" if realtime else "batch")
-    call.tier = Tier.REALTIME if realtime else Tier.FLEX
-    if job.batch_id != job.id:
-        call.batch_id, call.batch_window, call.custom_id = job.batch_id, job.window, job.custom_id
-    call.opened = call.opened_in_database = call.queued = True
-    call.daemon_id = me
-    call.created_at = (job.batch_created_at or job.created_at).timestamp()
-    return call
-
-
-def _refused(error: DwctlError) -> Outcome:
-    body = openai_error(error.message, error.code, error.status, error.param)
-    details = {"status": error.status, "body": body.decode()}
-    return Outcome(
-        status=error.status,
-        body=body,
-        failure={"type": "NonRetriableHttpStatus", "details": details},
-        error_code=error.code,
-    )
+def _flight(job: Job) -> Flight:
+    flight = Flight(job.id)
+    flight.opened = flight.row_is_there = True
+    return flight
 
 
 def _policy(gateway: Gateway) -> retry.Policy:

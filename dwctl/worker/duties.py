@@ -9,6 +9,7 @@ import psycopg
 
 from dwctl import sql
 from dwctl.analytics import duties as analytics_duties
+from dwctl.catalog import duties as catalog_duties
 from dwctl.config import Settings
 from dwctl.db import Connections, DatabaseAway
 from dwctl.identity import duties as identity_duties
@@ -25,6 +26,7 @@ ALL: tuple[Duty, ...] = (
     *queue_duties.DUTIES,
     *analytics_duties.DUTIES,
     *identity_duties.DUTIES,
+    *catalog_duties.DUTIES,
 )
 
 

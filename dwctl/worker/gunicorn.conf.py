@@ -29,15 +29,15 @@ def on_starting(server):
 
 def post_worker_init(worker):
     from dwctl.operations import metrics
-    from dwctl.worker import serving
+    from dwctl.worker import process
 
-    serving.start(worker)
+    process.start(worker)
     metrics.start(worker)
 
 
 def worker_exit(server, worker):
     from dwctl.operations import metrics
-    from dwctl.worker import serving
+    from dwctl.worker import process
 
-    serving.stop(worker)
+    process.stop(worker)
     metrics.stop(worker)

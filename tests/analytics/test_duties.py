@@ -12,6 +12,7 @@ import pytest
 
 from dwctl import config
 from dwctl.analytics import duties
+from dwctl.queue import duties as queue_duties
 
 
 @pytest.fixture
@@ -118,3 +119,39 @@ def test_a_reader_in_the_way_does_not_make_calls_wait(
         assert time.monotonic() - began < settings().recorder.database_wait
     connection.rollback()
     chore(connection, settings(90))
+
+
+def test_roll_ups_past_the_retention_are_deleted(connection: psycopg.Connection[Any]) -> None:
+    for days in (401, 399):
+        connection.execute(
+            "INSERT INTO usage_rollups (bucket, model, user_id, requests, succeeded, prompt_tokens, completion_tokens, duration_ms, cost, last_at) "
+            "VALUES (now() - %s * interval '1 day', 'm', gen_random_uuid(), 1, 1, 1, 1, 1, 0, now())",
+            (days,),
+        )
+    duties.purge_rollups(connection, config.load({"DWCTL_RETENTION__ROLLUPS_DAYS": "0"}))
+    assert _count(connection, "usage_rollups") == 2
+    duties.purge_rollups(connection, config.load({}))
+    assert _count(connection, "usage_rollups") == 1
+    connection.rollback()
+
+
+def test_days_files_are_deleted_when_nothing_refers_to_them(
+    connection: psycopg.Connection[Any],
+) -> None:
+    connection.execute(
+        "INSERT INTO fusillade.files (id, name, created_at) SELECT ('00000000-0000-4000-8000-00000000000' || n)::uuid, "
+        "CASE n WHEN 3 THEN 'mine.jsonl' ELSE 'single_request' END, now() - CASE n WHEN 4 THEN 59 ELSE 61 END * interval '1 day' FROM generate_series(1, 4) n"
+    )
+    connection.execute(
+        "INSERT INTO fusillade.batches (file_id, expires_at) VALUES ('00000000-0000-4000-8000-000000000002', now())"
+    )
+    queue_duties.purge_files(connection, config.load({}))
+    rows = connection.execute("SELECT right(id::text, 1) FROM fusillade.files ORDER BY id")
+    assert [row[0] for row in rows] == ["2", "3", "4"]
+    connection.rollback()
+
+
+def _count(connection: psycopg.Connection[Any], table: str) -> int:
+    row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # type: ignore[arg-type]
+    assert row
+    return int(row[0])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,71 +16,13 @@ import psycopg
 import pytest
 
 from dwctl import config
-from dwctl.ai.calls import Call, Incoming
-from dwctl.ai.outcomes import Outcome, record_of, tracking_of
 from dwctl.analytics.recorder import Overloaded, Recorder
-from dwctl.billing.tariffs import CurrentTariff
-from dwctl.catalog.routing import Key, Model
+from dwctl.analytics.records import Kept, line
+from dwctl.analytics.writing import Kind
 from dwctl.db import DatabaseAway
-from dwctl.protocols.chat import Endpoint
-from dwctl.protocols.usage import TokenUsage
+from dwctl.errors import Invalid
+from tests.analytics.made import ALICE, BOB, Calls, final, opening
 from tests.processes import free_port
-
-ALICE, BOB = UUID(int=1, version=4), UUID(int=2, version=4)
-OPEN, FINAL = "open", "final"
-
-
-@dataclass
-class Calls:
-    """Calls as the relay would have finished them, and what the database has of them."""
-
-    sql: psycopg.Connection[Any]
-    daemon: UUID = field(default_factory=uuid4)
-
-    def make(self, owner: UUID = ALICE, *, price: str = "0.001", ago_s: float = 0.0) -> Call:
-        call = Call(Endpoint.CHAT, Incoming(Endpoint.CHAT, "", (), b'{"model":"m"}'))
-        call.created_at = time.time() - ago_s
-        call.key = Key(uuid4(), owner, owner, "realtime")
-        call.alias, call.daemon_id = "m", self.daemon
-        tariff = CurrentTariff(
-            Decimal(price), Decimal(0), "realtime", None, datetime(2000, 1, 1, tzinfo=UTC)
-        )
-        call.model = call.serving = Model(
-            id=uuid4(), alias="m", target=None, type=None, created_at=datetime.now(UTC), trusted=False,
-            sanitise=False, adapter=True, forward_service_tier=False, groups=frozenset(), tariffs=(tariff,),
-        )  # fmt: skip
-        return call
-
-    def opening(self, call: Call) -> dict[str, Any]:
-        call.opened = True
-        return tracking_of(call).opening("processing")
-
-    def final(self, call: Call, body: bytes = b'{"answer":1}', tokens: int = 1) -> dict[str, Any]:
-        usage = TokenUsage(prompt_tokens=tokens, total_tokens=tokens)
-        outcome = Outcome(status=200, body=body, usage=usage, usage_source="reported")
-        return record_of(call, outcome)
-
-    def state(self, call: Call) -> str | None:
-        row = self._one("SELECT state FROM fusillade.requests WHERE id = %s", call.id)
-        return None if row is None else str(row[0])
-
-    def counts(self, call: Call) -> tuple[int, int]:
-        """Log rows and charges."""
-        row = self._one(
-            "SELECT (SELECT count(*) FROM http_analytics WHERE request_id = %(id)s), "
-            "(SELECT count(*) FROM credits_transactions WHERE source_id = %(id)s::text)",
-            {"id": call.id},
-        )
-        assert row
-        return row[0], row[1]
-
-    def balance(self, owner: UUID) -> Decimal:
-        row = self._one("SELECT balance FROM user_balance_checkpoints WHERE user_id = %s", owner)
-        return Decimal(0) if row is None else row[0]
-
-    def _one(self, statement: str, values: Any) -> Any:
-        given = values if isinstance(values, dict) else (values,)
-        return self.sql.execute(statement, given).fetchone()  # type: ignore[call-overload]
 
 
 @pytest.fixture
@@ -131,8 +73,8 @@ def test_what_is_written_twice_counts_once(recorder: Recorder, calls: Calls) -> 
     """A commit whose outcome was not heard of is repeated."""
     call = calls.make()
     before = calls.balance(ALICE)
-    record = calls.final(call)
-    assert [recorder.finish(record) for _ in range(3)] == [True] * 3
+    record = final(call)
+    assert [recorder.finish(record) for _ in range(3)] == [Kept.COMMITTED] * 3
     assert calls.state(call) == "completed"
     assert calls.counts(call) == (1, 1)
     assert calls.balance(ALICE) == before - Decimal("0.001")
@@ -141,7 +83,7 @@ def test_what_is_written_twice_counts_once(recorder: Recorder, calls: Calls) -> 
 def test_a_call_without_a_row_is_charged_once_too(recorder: Recorder, calls: Calls) -> None:
     call = calls.make()
     call.track = False
-    record = calls.final(call)
+    record = final(call)
     for _ in range(2):
         recorder.finish(record)
     assert (calls.state(call), calls.counts(call)) == (None, (1, 1))
@@ -149,16 +91,16 @@ def test_a_call_without_a_row_is_charged_once_too(recorder: Recorder, calls: Cal
 
 def test_what_costs_nothing_has_no_entry_in_the_ledger(recorder: Recorder, calls: Calls) -> None:
     call = calls.make(price="0")
-    recorder.finish(calls.final(call))
+    recorder.finish(final(call))
     assert calls.counts(call) == (1, 0)
 
 
 def test_what_arrives_together_is_written_together(recorder: Recorder, calls: Calls) -> None:
     several = [calls.make(owner) for owner in (ALICE, BOB) * 20]
     before = calls.balance(ALICE), calls.balance(BOB)
-    writing = [gevent.spawn(recorder.finish, calls.final(call)) for call in several]
+    writing = [gevent.spawn(recorder.finish, final(call)) for call in several]
     gevent.joinall(writing, timeout=20, raise_error=True)
-    assert [greenlet.value for greenlet in writing] == [True] * 40
+    assert [greenlet.value for greenlet in writing] == [Kept.COMMITTED] * 40
     assert recorder.counts["groups"] < 40
     assert {calls.counts(call) for call in several} == {(1, 1)}
     assert calls.balance(ALICE) == before[0] - Decimal("0.02")
@@ -175,9 +117,9 @@ def test_an_account_that_a_charge_has_emptied_is_told_at_once(
     sql.execute(
         "INSERT INTO user_balance_checkpoints (user_id, balance) VALUES (%s, 0.0015)", (owner,)
     )
-    recorder.finish(calls.final(calls.make(owner)))
+    recorder.finish(final(calls.make(owner)))
     assert told == []
-    recorder.finish(calls.final(calls.make(owner)))
+    recorder.finish(final(calls.make(owner)))
     assert told == [owner]
 
 
@@ -186,13 +128,13 @@ def test_an_account_that_a_charge_has_emptied_is_told_at_once(
 
 def test_only_its_owner_may_finish_a_call(recorder: Recorder, calls: Calls) -> None:
     call = calls.make()
-    recorder.open(calls.opening(call))
+    recorder.open(opening(call))
     assert calls.state(call) == "processing"
     call.daemon_id = uuid4()
-    recorder.finish(calls.final(call))
+    recorder.finish(final(call))
     assert (calls.state(call), calls.counts(call)) == ("processing", (0, 0))
     call.daemon_id = calls.daemon
-    recorder.finish(calls.final(call))
+    recorder.finish(final(call))
     assert (calls.state(call), calls.counts(call)) == ("completed", (1, 1))
 
 
@@ -200,12 +142,12 @@ def test_a_call_that_was_cancelled_is_charged_and_its_result_dropped(
     recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
 ) -> None:
     call = calls.make()
-    recorder.open(calls.opening(call))
+    recorder.open(opening(call))
     sql.execute(
         "UPDATE fusillade.requests SET state = 'canceled', canceled_at = now() WHERE id = %s",
         (call.id,),
     )
-    recorder.finish(calls.final(call))
+    recorder.finish(final(call))
     assert (calls.state(call), calls.counts(call)) == ("canceled", (1, 1))
     body = sql.execute(
         "SELECT response_body FROM fusillade.requests WHERE id = %s", (call.id,)
@@ -217,13 +159,13 @@ def test_an_owner_that_was_taken_for_dead_takes_its_call_back(
     recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
 ) -> None:
     call = calls.make()
-    recorder.open(calls.opening(call))
+    recorder.open(opening(call))
     sql.execute(
         """UPDATE fusillade.requests SET state = 'failed', failed_at = now(),
            error = '{"type":"Interrupted","details":{"error":"ended"}}' WHERE id = %s""",
         (call.id,),
     )
-    recorder.finish(calls.final(call))
+    recorder.finish(final(call))
     assert (calls.state(call), calls.counts(call)) == ("completed", (1, 1))
 
 
@@ -231,12 +173,12 @@ def test_what_has_failed_otherwise_stays_failed(
     recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
 ) -> None:
     call = calls.make()
-    recorder.open(calls.opening(call))
+    recorder.open(opening(call))
     sql.execute(
         "UPDATE fusillade.requests SET state = 'failed', failed_at = now(), error = 'by hand' WHERE id = %s",
         (call.id,),
     )
-    recorder.finish(calls.final(call))
+    recorder.finish(final(call))
     assert (calls.state(call), calls.counts(call)) == ("failed", (0, 0))
 
 
@@ -249,8 +191,8 @@ def test_a_record_that_cannot_be_written_does_not_take_its_group_along(
     good = [calls.make() for _ in range(12)]
     # More than the ledger can hold.
     bad = calls.make(price="999999999")
-    records = [calls.final(call) for call in good]
-    records.insert(6, calls.final(bad, tokens=2**31 - 1))
+    records = [final(call) for call in good]
+    records.insert(6, final(bad, tokens=2**31 - 1))
     writing = [gevent.spawn(recorder.finish, record) for record in records]
     gevent.joinall(writing, timeout=20, raise_error=True)
     assert {calls.counts(call) for call in good} == {(1, 1)}
@@ -260,7 +202,7 @@ def test_a_record_that_cannot_be_written_does_not_take_its_group_along(
     assert str(bad.id) in aside.read_text()
     # The recorder goes on.
     later = calls.make()
-    assert recorder.finish(calls.final(later)) is True
+    assert recorder.finish(final(later)) is Kept.COMMITTED
     assert calls.counts(later) == (1, 1)
 
 
@@ -269,7 +211,7 @@ def test_a_record_of_any_day_finds_a_partition(
     recorder: Recorder, calls: Calls, days: float
 ) -> None:
     call = calls.make(ago_s=days * 86400)
-    assert recorder.finish(calls.final(call)) is True
+    assert recorder.finish(final(call)) is Kept.COMMITTED
     assert (calls.state(call), calls.counts(call)) == ("completed", (1, 1))
 
 
@@ -279,7 +221,7 @@ def test_a_partition_that_cannot_be_made_now_is_made_later(
     call = calls.make(ago_s=500 * 86400)
     with psycopg.connect(database_url) as reader:
         reader.execute("SELECT count(*) FROM http_analytics")
-        assert recorder.finish(calls.final(call)) is False
+        assert recorder.finish(final(call)) is Kept.SPOOLED
         assert (recorder.counts["rejected"], recorder.is_behind) == (0, True)
     soon(lambda: calls.counts(call) == (1, 1))
 
@@ -295,7 +237,7 @@ def test_texts_of_every_kind_are_kept(
     ]
     for body, text in table:
         call = calls.make()
-        assert recorder.finish(calls.final(call, body)) is True
+        assert recorder.finish(final(call, body)) is Kept.COMMITTED
         found = sql.execute(
             "SELECT response_body, response_size FROM fusillade.requests WHERE id = %s", (call.id,)
         ).fetchone()
@@ -312,12 +254,12 @@ def test_a_full_queue_refuses_calls_and_sheds_notes(recorders: Making, calls: Ca
     refused = calls.make()
     refused.track = False
     for _ in range(3):
-        recorder.note(calls.final(refused))
+        recorder.note(final(refused))
     assert (recorder.depth, recorder.counts["shed"]) == (2, 1)
-    waiting = [gevent.spawn(recorder.finish, calls.final(calls.make())) for _ in range(2)]
+    waiting = [gevent.spawn(recorder.finish, final(calls.make())) for _ in range(2)]
     gevent.sleep(0)
     with pytest.raises(Overloaded) as error:
-        recorder.finish(calls.final(calls.make()))
+        recorder.finish(final(calls.make()))
     assert (error.value.status, error.value.retryable) == (503, True)
     recorder.start()
     gevent.joinall(waiting, timeout=10, raise_error=True)
@@ -340,27 +282,27 @@ def test_while_the_database_is_away_calls_are_spooled_and_work_is_refused(
 ) -> None:
     recorder = away(recorders)
     call = calls.make()
-    assert recorder.open(calls.opening(call)) is False
-    assert recorder.finish(calls.final(call)) is False
+    assert recorder.open(opening(call)) is Kept.SPOOLED
+    assert recorder.finish(final(call)) is Kept.SPOOLED
     assert recorder.is_behind
     assert recorder.spool.pending_bytes > 0
     with pytest.raises(DatabaseAway):
-        recorder.enqueue(calls.opening(calls.make()))
+        recorder.enqueue(opening(calls.make()))
     own = recorder.spool.take_own()
     assert own
-    assert [kind for kind, _ in own.lines()] == [OPEN, FINAL]
+    assert [found.kind for found in own.lines()] == ["open", "final"]
     own.release()
 
 
 def test_what_waits_at_the_end_is_spooled(recorders: Making, calls: Calls) -> None:
     recorder = recorders()  # it does not run
     call = calls.make()
-    gevent.spawn(recorder.finish, calls.final(call))
+    gevent.spawn(recorder.finish, final(call))
     gevent.sleep(0)
     recorder.stop(time.monotonic())
     own = recorder.spool.take_own()
     assert own
-    assert [str(call.id).encode() in record for _, record in own.lines()] == [True]
+    assert [str(call.id).encode() in found.record for found in own.lines()] == [True]
     own.release()
 
 
@@ -371,10 +313,10 @@ def test_a_spool_that_was_left_behind_is_drained_without_its_bad_lines(
     good = [calls.make() for _ in range(3)]
     lasting = calls.make()
     poison = calls.make(price="999999999")
-    dead.spool.append([(OPEN, _line(calls.opening(lasting)))])
-    dead.spool.append((FINAL, _line(calls.final(call))) for call in good)
-    dead.spool.append([(FINAL, _line(calls.final(poison, tokens=2**31 - 1)))])
-    dead.spool.append([(FINAL, _line(calls.final(lasting)))])
+    dead.spool.append([(Kind.OPEN, line(opening(lasting)))])
+    dead.spool.append((Kind.FINAL, line(final(call))) for call in good)
+    dead.spool.append([(Kind.FINAL, line(final(poison, tokens=2**31 - 1)))])
+    dead.spool.append([(Kind.FINAL, line(final(lasting)))])
     left = dead.spool.take_own()
     assert left
     with left.path.open("ab") as file:
@@ -388,23 +330,169 @@ def test_a_spool_that_was_left_behind_is_drained_without_its_bad_lines(
     assert {calls.counts(call) for call in [*good, lasting]} == {(1, 1)}
     assert calls.state(lasting) == "completed"
     assert calls.counts(poison) == (0, 0)
-    assert len(list(tmp_path.glob("*rejected.jsonl"))) == 1
+    (aside,) = tmp_path.glob("*rejected.jsonl")
+    assert "cut in the mid" in aside.read_text()
     assert not recorder.is_behind
-
-
-def _line(record: dict[str, Any]) -> bytes:
-    from dwctl.analytics.records import line
-
-    return line(record)
 
 
 def test_a_record_spooled_over_midnight_keeps_its_day(
     recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
 ) -> None:
     call = calls.make(ago_s=86400)
-    recorder.finish(calls.final(call))
+    recorder.finish(final(call))
     row = sql.execute(
         "SELECT timestamp FROM http_analytics WHERE request_id = %s", (call.id,)
     ).fetchone()
     assert row
     assert abs(row[0] - (datetime.now(UTC) - timedelta(days=1))) < timedelta(minutes=1)
+
+
+# --- what is wrong with a record, and what is not
+
+
+def test_a_record_that_is_set_aside_ends_its_call(
+    recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
+) -> None:
+    call = calls.make(price="999999999")
+    assert recorder.open(opening(call)) is Kept.COMMITTED
+    assert recorder.finish(final(call, tokens=2**31 - 1, request_body=None)) is Kept.SET_ASIDE
+    row = sql.execute("SELECT state, error FROM fusillade.requests WHERE id = %s", (call.id,)).fetchone()  # fmt: skip
+    assert row
+    assert row[0] == "failed"
+    assert row[1].startswith('{"type":"NotRecorded"')
+    assert sql.execute("SELECT FROM fusillade.open_calls WHERE id = %s", (call.id,)).fetchone() is None  # fmt: skip
+    assert recorder.away_since is None
+
+
+def test_a_request_that_the_database_refuses_is_the_callers_fault(recorder: Recorder, calls: Calls) -> None:  # fmt: skip
+    call = calls.make()
+    with pytest.raises(Invalid):
+        recorder.enqueue(opening(call, "pending", metadata="no json"))
+    assert (calls.state(call), recorder.is_behind) == (None, False)
+
+
+def test_an_index_that_refuses_a_text_stops_nobody_else(
+    recorders: Making, calls: Calls, tmp_path: Path
+) -> None:
+    """As a spool of an older version may have it, which did not bound what it was told."""
+    dead = recorders()
+    before, bad, after = calls.make(), calls.make(), calls.make()
+    long = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=6000))
+    uncut = line(final(bad)).replace(b'"model":"m"', f'"model":"{long}"'.encode())
+    dead.spool.append([(Kind.FINAL, line(final(before))), (Kind.FINAL, uncut), (Kind.FINAL, line(final(after)))])  # fmt: skip
+    left = dead.spool.take_own()
+    assert left
+    left.release()
+    recorder = recorders()
+    recorder.start()
+    soon(lambda: not left.path.exists())
+    assert [calls.counts(call) for call in (before, bad, after)] == [(1, 1), (0, 0), (1, 1)]
+    (aside,) = tmp_path.glob("*rejected.jsonl")
+    assert long in aside.read_text()
+    assert not recorder.is_behind
+    # From now on such a name is cut.
+    named = calls.make(model="x" * 6000)
+    assert recorder.finish(final(named)) is Kept.COMMITTED
+
+
+def test_a_spool_with_a_record_twice_is_drained(recorders: Making, calls: Calls) -> None:
+    dead = recorders()
+    some = [calls.make() for _ in range(3)]
+    texts = [(Kind.FINAL, line(final(call))) for call in some]
+    dead.spool.append([*texts, texts[1], texts[1], texts[0]])
+    left = dead.spool.take_own()
+    assert left
+    left.release()
+    recorder = recorders()
+    recorder.start()
+    soon(lambda: not left.path.exists())
+    assert {calls.counts(call) for call in some} == {(1, 1)}
+
+
+def test_one_call_twice_in_a_group_is_written_once(recorder: Recorder, calls: Calls) -> None:
+    call = calls.make()
+    writing = [gevent.spawn(recorder.finish, final(call)) for _ in range(3)]
+    gevent.joinall(writing, timeout=20, raise_error=True)
+    assert [greenlet.value for greenlet in writing] == [Kept.COMMITTED] * 3
+    assert calls.counts(call) == (1, 1)
+
+
+def test_a_lock_that_is_held_puts_records_off_and_says_nothing_of_the_database(
+    recorders: Making, calls: Calls, database_url: str
+) -> None:
+    recorder = recorders(database_wait="0.3s")
+    recorder.start()
+    owner = uuid4()
+    recorder.finish(final(calls.make(owner)))
+    call = calls.make(owner)
+    with psycopg.connect(database_url) as holder:
+        holder.execute("SELECT FROM user_balance_checkpoints WHERE user_id = %s FOR UPDATE", (owner,))  # fmt: skip
+        assert recorder.finish(final(call)) is Kept.SPOOLED
+        assert recorder.away_since is None
+        assert recorder.finish(final(calls.make(uuid4()))) is Kept.COMMITTED
+    soon(lambda: calls.counts(call) == (1, 1))
+
+
+def test_a_large_answer_is_committed(recorder: Recorder, calls: Calls) -> None:
+    call = calls.make()
+    assert recorder.finish(final(call, b"x" * 15_000_000)) is Kept.COMMITTED
+    assert recorder.away_since is None
+
+
+def test_records_wait_for_room_before_they_take_memory(recorders: Making, calls: Calls) -> None:
+    recorder = recorders(queue_bytes=1 << 20)  # it does not run yet
+    some = [calls.make() for _ in range(4)]
+    writing = [gevent.spawn(recorder.finish, final(call, b"x" * 600_000)) for call in some]
+    gevent.sleep(0.01)
+    assert recorder.depth == 1
+    recorder.start()
+    gevent.joinall(writing, timeout=20, raise_error=True)
+    assert {calls.counts(call) for call in some} == {(1, 1)}
+
+
+def test_where_no_room_is_to_be_had_calls_are_refused(recorders: Making, calls: Calls) -> None:
+    recorder = recorders(queue_bytes=1 << 20, database_wait="0.1s")  # it does not run
+    first, second = (final(calls.make(), b"x" * 900_000) for _ in range(2))
+    waiting = gevent.spawn(recorder.finish, first)
+    gevent.sleep(0.01)
+    with pytest.raises(Overloaded):
+        recorder.finish(second)
+    recorder.start()
+    waiting.get(timeout=10)
+
+
+# --- last words
+
+
+def test_the_latest_words_of_an_open_call_are_kept(
+    recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
+) -> None:
+    call, over = calls.make(), calls.make()
+    recorder.open(opening(call))
+    recorder.open(opening(over))
+    for tokens in (1, 2, 3):
+        recorder.keep_progress(final(call, tokens=tokens))
+        recorder.keep_progress(final(over, tokens=tokens))
+    recorder.finish(final(over, request_body=None))
+    later = calls.make()
+    recorder.open(opening(later))
+    recorder.keep_progress(final(later, tokens=4))
+
+    def kept() -> dict[UUID, int]:
+        rows = sql.execute("SELECT id, (last_words::json->>'prompt_tokens')::int FROM fusillade.open_calls WHERE daemon_id = %s", (calls.daemon,))  # fmt: skip
+        return dict(rows.fetchall())
+
+    soon(lambda: kept() == {call.id: 3, later.id: 4})
+
+
+def test_last_words_are_kept_by_the_owner_only(
+    recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
+) -> None:
+    call, probe = calls.make(), calls.make()
+    recorder.open(opening(call))
+    recorder.open(opening(probe))
+    recorder.keep_progress(final(call, daemon_id=uuid4()))
+    recorder.keep_progress(final(probe))
+    found = "SELECT last_words IS NOT NULL FROM fusillade.open_calls WHERE id = %s"
+    soon(lambda: sql.execute(found, (probe.id,)).fetchone() == (True,))
+    assert sql.execute(found, (call.id,)).fetchone() == (False,)

@@ -228,7 +228,8 @@ def test_a_cancelled_stream_whose_usage_is_unknown_bills_what_it_said(stage: Gat
     (log,) = stage.of(id).logs
     assert log.usage_source == "estimated"
     assert log.completion_tokens > 0
-    assert stage.charges(id) == [cost(REALTIME, 0, log.completion_tokens)]
+    assert log.prompt_tokens > 0
+    assert stage.charges(id) == [cost(REALTIME, log.prompt_tokens, log.completion_tokens)]
     stream.close()
 
 

@@ -257,7 +257,11 @@ def test_odd_upstreams_serve_a_worker_too(stage: Gateway, path: str, trait: str,
     assert answer.status_code == 200, answer.text
     id = f"resp_{answer.headers['x-request-id']}"
     assert stage.shown(id)["output"][0]["content"][0]["text"] == text
-    assert len(stage.charges(id)) == (0 if trait == "no-usage" else 1)
+    assert len(stage.charges(id)) == 1
+    (log,) = stage.of(id).logs
+    assert log.usage_source == ("estimated" if trait in ("no-usage", "sse-anyway") else "reported")
+    assert log.prompt_tokens > 0
+    assert log.completion_tokens > 0
 
 
 # --- ended at once

@@ -3,10 +3,8 @@ import json
 import orjson
 import pytest
 
-from dwctl.protocols.chat import Endpoint, prepare, validate, wants_usage_chunk
+from dwctl.protocols.chat import CHAT, COMPLETIONS, EMBEDDINGS, prepare, validate, wants_usage_chunk
 from dwctl.protocols.errors import InvalidRequest
-
-CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES = Endpoint
 
 
 def chat(**members):
@@ -115,7 +113,7 @@ def test_strict_mode_refuses_and_names_the_field(endpoint, body, param, code):
 
 USAGE = '"stream_options":{"include_usage":true}'
 PREPARED = {
-    "model": (CHAT, '{"model":"a", "x": 1.50}', {}, '{"model":"up", "x": 1.50}'),
+    "model": (CHAT, '{"model":"a", "x": 1.50}', {}, '{"model":"up","x":1.50}'),
     "model that is not there": (CHAT, '{"x":1}', {}, '{"x":1,"model":"up"}'),
     "gateway-only members": (CHAT, '{"service_tier":"flex","model":"a","background":false}', {}, '{"model":"up"}'),
     "the tier stays where it is wanted": (CHAT, '{"model":"a","service_tier":"flex"}', {"keep_service_tier": True}, '{"model":"up","service_tier":"flex"}'),
@@ -125,10 +123,10 @@ PREPARED = {
     "usage switched off": (CHAT, '{"model":"a","stream":true,"stream_options":{"include_usage":false,"z":1}}', {}, '{"model":"up","stream":true,"stream_options":{"include_usage":true,"z":1}}'),
     "usage asked for": (CHAT, '{"model":"a","stream":true,"stream_options":{ "include_usage":true}}', {}, '{"model":"up","stream":true,"stream_options":{ "include_usage":true}}'),
     "no stream": (CHAT, '{"model":"a","stream":false}', {}, '{"model":"up","stream":false}'),
-    "a stream of responses": (RESPONSES, '{"model":"a","stream":true}', {}, '{"model":"up","stream":true}'),
+    "a stream of responses": (None, '{"model":"a","stream":true}', {}, '{"model":"up","stream":true}'),
     "forced": (CHAT, '{"model":"a"}', {"force_stream": True}, f'{{"model":"up","stream":true,{USAGE}}}'),
     "forced against the body": (COMPLETIONS, '{"model":"a","stream":false}', {"force_stream": True}, f'{{"model":"up","stream":true,{USAGE}}}'),
-    "forced responses": (RESPONSES, '{"model":"a"}', {"force_stream": True}, '{"model":"up","stream":true}'),
+    "forced responses": (None, '{"model":"a"}', {"force_stream": True}, '{"model":"up","stream":true}'),
     "embeddings": (EMBEDDINGS, '{"model":"a","input":[1],"service_tier":"flex"}', {}, '{"model":"up","input":[1]}'),
     "big integers": (CHAT, '{"seed":123456789012345678901234567890,"model":"a"}', {}, '{"seed":123456789012345678901234567890,"model":"up"}'),
 }  # fmt: skip
@@ -139,12 +137,18 @@ PREPARED = {
 )
 def test_what_goes_upstream(endpoint, raw, options, expected):
     body = orjson.loads(raw)
-    sent = prepare(raw.encode(), body, endpoint=endpoint, model_name="up", **options)
+    sent = prepare(
+        raw.encode(),
+        body,
+        ask_for_usage=endpoint in (CHAT, COMPLETIONS),
+        model_name="up",
+        **options,
+    )
     assert sent.decode() == expected
 
 
 def test_a_model_name_with_quotes_is_escaped():
-    sent = prepare(b'{"model":"a"}', {"model": "a"}, endpoint=CHAT, model_name='we"ird/é')
+    sent = prepare(b'{"model":"a"}', {"model": "a"}, model_name='we"ird/é')
     assert json.loads(sent) == {"model": 'we"ird/é'}
 
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from dwctl.protocols.failures import Failure, http_failure, read_failure
+from dwctl.protocols.failures import Failure, FailureKind, http_failure, read_failure
 
 
 def tagged(type, **details):
@@ -52,3 +52,18 @@ def test_a_stored_failure_is_readable(text, expected):
 
 def test_a_body_of_bytes_is_not_shown():
     assert http_failure(500, b"x").message == "The upstream provider answered with status 500."
+
+
+def test_only_passing_failures_are_worth_a_retry():
+    assert {kind for kind in FailureKind if kind.retry_helps} == {
+        "RetriableHttpStatus",
+        "NetworkError",
+        "Timeout",
+    }
+
+
+@pytest.mark.parametrize("kind", [k for k in FailureKind if "Status" not in k])
+def test_every_kind_is_readable_without_its_details(kind):
+    failure = read_failure(tagged(kind.value))
+    assert failure.message not in ("", "The request failed.")
+    assert failure.code.replace("_", "").isalpha()

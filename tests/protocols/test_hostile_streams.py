@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from dwctl.protocols.chat import Endpoint
 from dwctl.protocols.chat_stream import ChatStream
-from dwctl.protocols.openresponses.relay import ResponsesRelay
+from dwctl.protocols.disclosure import Disclosure
+from dwctl.protocols.openresponses.passthrough import ResponsesRelay
 from dwctl.protocols.openresponses.stream import ResponsesStream
 from tests.protocols.openresponses.samples import CITATION, LOGPROB, skeleton
 from tests.protocols.openresponses.schema import check_response
@@ -61,9 +61,8 @@ def spoilt(stream: bytes, rng: random.Random) -> bytes:
 
 
 def chat(strict, sanitise):
-    return lambda: ChatStream(
-        endpoint=Endpoint.CHAT, response_id="resp_1", alias="m", strict=strict, sanitise=sanitise
-    )
+    disclosure = Disclosure(strict=strict, sanitise=sanitise)
+    return lambda: ChatStream(response_id="resp_1", alias="m", disclosure=disclosure)
 
 
 TRANSFORMERS = {
@@ -71,8 +70,11 @@ TRANSFORMERS = {
     "chat, plain": (chat(False, False), CHAT),
     "chat, sanitised": (chat(False, True), CHAT),
     "responses": (lambda: ResponsesStream(skeleton(), now=lambda: 1), CHAT),
-    "relay": (lambda: ResponsesRelay(skeleton(), now=lambda: 1), RESPONSES),
-    "relay, plain": (lambda: ResponsesRelay(skeleton(), now=lambda: 1, strict=False), RESPONSES),
+    "relay": (
+        lambda: ResponsesRelay(skeleton(), now=lambda: 1, disclosure=Disclosure(strict=True)),
+        RESPONSES,
+    ),
+    "relay, plain": (lambda: ResponsesRelay(skeleton(), now=lambda: 1), RESPONSES),
 }
 
 
@@ -83,6 +85,7 @@ def test_nothing_that_an_upstream_sends_raises(make, stream):
         transformer, out = drive(make, spoilt(stream, rng))
         transformer.assembled()
         assert out.endswith(b"data: [DONE]\n\n")
-        assert transformer.estimated_completion_tokens >= 0
+        usage = transformer.settle()
+        assert usage is None or usage.total_tokens >= 0
         if isinstance(transformer, ResponsesStream):
             check_response(transformer.final, sdk=False)

@@ -114,6 +114,11 @@ class Rows:
         begun = leases.start(self.ours, me, [job.id for job in jobs])
         return [job for job in jobs if job.id in begun]
 
+    def time_passes(self) -> None:
+        """What was put off is due."""
+        self.ours.execute("UPDATE fusillade.delayed SET not_before = now()")
+        leases.wake_delayed(self.ours)
+
     def complete(self, me: UUID, id: UUID) -> None:
         """What the recorder does to these tables, in short."""
         self.ours.execute(

@@ -14,6 +14,7 @@ import pytest
 
 from dwctl import sql
 from dwctl.queue import leases
+from dwctl.queue.leases import GivenBack
 from tests.queue.rows import ALICE, BOB, CAROL, Rows, ids
 
 ME, YOU = uuid.uuid4(), uuid.uuid4()
@@ -250,7 +251,7 @@ def test_what_is_put_off_waits_for_its_time(rows: Rows) -> None:
 def test_what_is_given_back_is_anybodys_with_the_attempts_it_had(rows: Rows) -> None:
     id = rows.request(retry_attempt=3)
     rows.begin(ME)
-    leases.give_back(rows.ours, ME, [id])
+    leases.give_back(rows.ours, ME, [id], why=GivenBack.DRAINED)
     assert rows.state(id) == "pending"
     (job,) = rows.claim(YOU)
     assert (job.id, job.attempt) == (id, 3)
@@ -263,7 +264,7 @@ def test_only_its_owner_changes_a_claim(rows: Rows, change: str) -> None:
     if change == "retry":
         leases.retry_later(rows.ours, YOU, id, 0.0)
     else:
-        leases.give_back(rows.ours, YOU, [id])
+        leases.give_back(rows.ours, YOU, [id], why=GivenBack.DRAINED)
     assert rows.state(id) == "processing"
     assert rows.one("SELECT daemon_id FROM fusillade.inflight") == ME
     assert rows.claim(YOU) == []
@@ -279,7 +280,7 @@ def test_a_request_that_was_cancelled_stays_so(rows: Rows, change: str) -> None:
     if change == "retry":
         leases.retry_later(rows.ours, ME, id, 0.0)
     else:
-        leases.give_back(rows.ours, ME, [id])
+        leases.give_back(rows.ours, ME, [id], why=GivenBack.DRAINED)
     leases.wake_delayed(rows.ours)
     assert rows.state(id) == "canceled"
     assert rows.claim(YOU) == []
@@ -289,10 +290,10 @@ def test_a_request_that_was_cancelled_stays_so(rows: Rows, change: str) -> None:
 def test_giving_back_twice_is_as_good_as_once(rows: Rows) -> None:
     id = rows.request()
     rows.begin(ME)
-    leases.give_back(rows.ours, ME, [id])
-    leases.give_back(rows.ours, ME, [id])
+    leases.give_back(rows.ours, ME, [id], why=GivenBack.DRAINED)
+    leases.give_back(rows.ours, ME, [id], why=GivenBack.DRAINED)
     assert len(rows.claim(YOU)) == 1
-    leases.give_back(rows.ours, ME, [id])
+    leases.give_back(rows.ours, ME, [id], why=GivenBack.DRAINED)
     assert rows.claim(ME) == []
 
 
@@ -314,7 +315,7 @@ def test_a_running_request_that_is_set_back_by_hand_is_its_workers_no_more(rows:
         (id,),
     )
     assert ids(rows.claim(YOU)) == [id]
-    leases.give_back(rows.ours, ME, [id])
+    leases.give_back(rows.ours, ME, [id], why=GivenBack.DRAINED)
     assert rows.state(id) == "claimed"
 
 
@@ -462,7 +463,7 @@ def test_many_workers_and_many_writers_lose_nothing_and_share_nothing(rows: Rows
                     if number % 5 == 4 and job.attempt == 0:
                         leases.retry_later(connection, me, job.id, 0.0)
                     elif number % 5 == 3 and job.attempt == 0:
-                        leases.give_back(connection, me, [job.id])
+                        leases.give_back(connection, me, [job.id], why=GivenBack.DRAINED)
                     else:
                         own.complete(me, job.id)
                         with lock:

@@ -1,8 +1,10 @@
 """The client against real servers: `tests.fake_upstream` in its own process, and scripted ones for odd bytes."""
 
+import contextlib
 import datetime
 import gc
 import json
+import struct
 import subprocess
 import sys
 import uuid
@@ -21,9 +23,8 @@ from cryptography.x509.oid import NameOID
 from gevent import socket
 from gevent.server import StreamServer
 
-from dwctl.upstream import client as client_module
 from dwctl.upstream.client import UpstreamClient, UpstreamResponse
-from dwctl.upstream.connections import default_tls_context
+from dwctl.upstream.connections import Connection, default_tls_context
 from dwctl.upstream.errors import (
     BadResponse,
     ConnectionFailed,
@@ -281,26 +282,102 @@ def test_a_connection_with_bytes_nobody_asked_for_is_not_kept(client: UpstreamCl
     assert client.idle_connections == 0
 
 
-@pytest.mark.parametrize("model", ["vanish", "stale-1"])
-def test_a_kept_connection_that_turns_out_closed_costs_nothing(
-    client: UpstreamClient, upstream: FakeUpstream, model: str
+def test_a_kept_connection_that_was_closed_meanwhile_costs_nothing(client: UpstreamClient) -> None:
+    connections: list[socket.socket] = []
+
+    def serve_once(sock: socket.socket, _address: object) -> None:
+        connections.append(sock)
+        sock.recv(MEGABYTE)
+        sock.sendall(EMPTY)
+
+    server = StreamServer(("127.0.0.1", 0), serve_once)
+    server.start()
+    try:
+        for _ in range(3):
+            assert call(client, f"http://127.0.0.1:{server.server_port}", "ok").status == 200
+            assert client.idle_connections == 1
+            while not connections[-1].closed:
+                gevent.sleep(0.001)
+        assert len(connections) == 3
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def closing_before_the_request(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
+    """What is in it runs between the look at a kept connection and the sending: the moment in which nobody else can."""
+    closings: list[Callable[[], None]] = []
+    take_up = Connection.take_up
+
+    def take_up_and_close(self: Connection) -> bool:
+        usable = take_up(self)
+        for close in closings:
+            close()
+        return usable
+
+    monkeypatch.setattr(Connection, "take_up", take_up_and_close)
+    return closings
+
+
+EMPTY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [10, 3 * MEGABYTE])
+def test_a_request_that_the_other_side_had_closed_before_is_sent_once_more(
+    client: UpstreamClient, closing_before_the_request: list[Callable[[], None]], size: int
 ) -> None:
-    call(client, upstream.url, model).read(MEGABYTE)
-    assert client.idle_connections == 1
-    assert call(client, upstream.url, "ok").status == 200
-    first, second = upstream.seen()
-    assert first["connection"] != second["connection"]
+    heads: list[bytes] = []
+    open_now: list[socket.socket] = []
+
+    def serve(sock: socket.socket, _address: object) -> None:
+        open_now.append(sock)
+        with contextlib.suppress(OSError):
+            heads.append(sock.recv(MEGABYTE))
+            sock.sendall(EMPTY)
+            gevent.sleep(60)
+
+    server = StreamServer(("127.0.0.1", 0), serve)
+    server.start()
+    try:
+        target = make_target(f"http://127.0.0.1:{server.server_port}")
+        assert client.send(target, "/x", b"x", []).status == 200
+        assert client.idle_connections == 1
+        closing_before_the_request.append(lambda: open_now[0].close())
+        assert client.send(target, "/x", b"x" * size, []).status == 200
+        assert len(heads) == 2
+        assert len(open_now) == 2
+    finally:
+        server.stop()
 
 
-def test_a_request_is_sent_once_more_at_most(client: UpstreamClient) -> None:
-    with scripted(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", None, None, b"never") as (
-        url,
-        heads,
-    ):
+def _reset(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.mark.parametrize("end", [lambda _: None, _reset], ids=["closed", "reset"])
+@pytest.mark.parametrize("after_s", [0, 0.1], ids=["at once", "after a while"])
+def test_a_request_that_the_other_side_has_taken_is_not_sent_again(
+    client: UpstreamClient, end: Callable[[socket.socket], None], after_s: float
+) -> None:
+    heads: list[bytes] = []
+
+    def serve(sock: socket.socket, _address: object) -> None:
+        heads.append(sock.recv(MEGABYTE))
+        sock.sendall(EMPTY)
+        heads.append(sock.recv(MEGABYTE))
+        gevent.sleep(after_s)
+        end(sock)
+
+    server = StreamServer(("127.0.0.1", 0), serve)
+    server.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
         call(client, url, "ok")
         with pytest.raises(ConnectionFailed):
             call(client, url, "ok")
-        assert len(heads) == 3
+        assert len(heads) == 2
+    finally:
+        server.stop()
 
 
 def test_a_request_that_was_being_answered_is_not_sent_again(client: UpstreamClient) -> None:
@@ -308,17 +385,6 @@ def test_a_request_that_was_being_answered_is_not_sent_again(client: UpstreamCli
     with scripted(*answers) as (url, heads):
         call(client, url, "ok")
         with pytest.raises(BadResponse):
-            call(client, url, "ok")
-        assert len(heads) == 2
-
-
-def test_a_request_that_was_worked_on_for_long_is_not_sent_again(
-    client: UpstreamClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client_module, "_STALE_WITHIN_S", 0.0)
-    with scripted(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", None) as (url, heads):
-        call(client, url, "ok")
-        with pytest.raises(ConnectionFailed):
             call(client, url, "ok")
         assert len(heads) == 2
 
@@ -480,6 +546,36 @@ def test_each_wait_has_a_limit_and_a_name(
     assert caught.value.status == 504
     assert caught.value.retryable
     assert outcome(upstream) == "left"
+
+
+def _drip(piece: bytes, pause_s: float) -> Callable[[socket.socket, object], None]:
+    def serve(sock: socket.socket, _address: object) -> None:
+        with contextlib.suppress(OSError):
+            sock.recv(MEGABYTE)
+            sock.sendall(b"HTTP/1.1 ")
+            while True:
+                sock.sendall(piece)
+                gevent.sleep(pause_s)
+
+    return serve
+
+
+@pytest.mark.parametrize(
+    ("piece", "pause_s"),
+    [(b"2", 0.01), (b"103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 ", 0.01), (b"103 Early Hints\r\n\r\nHTTP/1.1 ", 0)],
+    ids=["a head in drops", "interim answers", "interim answers without a pause"],
+)  # fmt: skip
+def test_a_head_that_goes_on_for_ever_is_a_first_byte_timeout(
+    client: UpstreamClient, piece: bytes, pause_s: float
+) -> None:
+    server = StreamServer(("127.0.0.1", 0), _drip(piece, pause_s))
+    server.start()
+    try:
+        with pytest.raises(Timeout) as caught:
+            call(client, f"http://127.0.0.1:{server.server_port}", "ok", first_byte_s=0.3)
+        assert caught.value.phase is Phase.FIRST_BYTE
+    finally:
+        server.stop()
 
 
 def test_a_stream_may_last_longer_than_its_pauses(
@@ -711,7 +807,7 @@ PATCHED = """
 from gevent import monkey; monkey.patch_all()
 import gevent, ssl, sys, time, uuid
 from dwctl.upstream.client import UpstreamClient
-from dwctl.upstream.connections import default_tls_context
+from dwctl.upstream.connections import Connection, default_tls_context
 from dwctl.upstream.target import Target, Timeouts
 context = default_tls_context()
 context.load_verify_locations(sys.argv[1])

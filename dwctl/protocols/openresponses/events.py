@@ -17,6 +17,7 @@ DONE = b"data: [DONE]\n\n"
 
 TEXT_DELTA = "response.output_text.delta"
 REFUSAL_DELTA = "response.refusal.delta"
+REASONING_DELTA = "response.reasoning_text.delta"  # as clients read it; the Open Responses schema says `reasoning.delta`
 SUMMARY_DELTA = "response.reasoning_summary_text.delta"
 ARGUMENTS_DELTA = "response.function_call_arguments.delta"
 
@@ -65,7 +66,9 @@ class Events:
 
     def ended(self, response: Response) -> bytes:
         """The one event that says how it ended; there is none for a response that was cancelled but `failed`."""
-        type = _ENDINGS.get(response["status"], "response.failed")
+        status = response.get("status")
+        ending = _ENDINGS.get(status) if isinstance(status, str) else None
+        type = ending or "response.failed"
         return self.event(type, response=response) + DONE
 
     # --- items and their parts
@@ -101,6 +104,12 @@ class Events:
         part = {"type": "summary_text", "text": text}
         return self.event("response.reasoning_summary_text.done", **place, text=text) + self.event(
             "response.reasoning_summary_part.done", **place, part=part
+        )
+
+    def reasoning_done(self, place: Place, text: str) -> bytes:
+        part = {"type": "reasoning_text", "text": text}
+        return self.event("response.reasoning_text.done", **place, text=text) + self.part_done(
+            place, part
         )
 
     def arguments_done(self, place: Place, arguments: str) -> bytes:

@@ -64,14 +64,18 @@ def message(id: str, content: list[Item], status: str = "completed") -> Item:
     }
 
 
-def reasoning(id: str, text: str, status: str = "completed") -> Item:
-    """The same text as summary and as content: chat completions do not say which of the two they send."""
+def reasoning_text(text: str) -> Item:
+    return {"type": "reasoning_text", "text": text}
+
+
+def reasoning(id: str, content: str = "", summary: str = "", status: str = "completed") -> Item:
+    """The model's own text as content, what the upstream calls a summary as summary."""
     return {
         "type": "reasoning",
         "id": id,
         "status": status,
-        "summary": [{"type": "summary_text", "text": text}],
-        "content": [{"type": "reasoning_text", "text": text}],
+        "summary": [{"type": "summary_text", "text": summary}] if summary else [],
+        **({"content": [reasoning_text(content)]} if content else {}),
     }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dwctl.protocols.openresponses import items
 from dwctl.protocols.openresponses.events import (
     ARGUMENTS_DELTA,
+    REASONING_DELTA,
     REFUSAL_DELTA,
     SUMMARY_DELTA,
     TEXT_DELTA,
@@ -30,7 +31,7 @@ def replay(response: Response, *, sequence_number: int = 0, created: bool = True
     events = Events(sequence_number)
     begun = events.created(response) if created else b""
     frames = [begun, events.in_progress(response)]
-    for index, item in enumerate(response["output"]):
+    for index, item in enumerate(_objects(response["output"])):
         frames += _item(events, index, item)
     return b"".join([*frames, events.ended(response)])
 
@@ -40,17 +41,19 @@ def _item(events: Events, index: int, item: Item) -> Iterator[bytes]:
     place = {"item_id": item.get("id"), "output_index": index}
     if kind == "message":
         yield events.item_added(index, {**item, "status": "in_progress", "content": []})
-        for content_index, part in enumerate(item.get("content") or ()):
+        for content_index, part in enumerate(_objects(item.get("content"))):
             yield from _part(events, {**place, "content_index": content_index}, part)
     elif kind == "reasoning":
         yield events.item_added(
             index, {**_without(item, "content"), "status": "in_progress", "summary": []}
         )
-        for summary_index, part in enumerate(item.get("summary") or ()):
+        for summary_index, part in enumerate(_objects(item.get("summary"))):
             yield from _summary(events, {**place, "summary_index": summary_index}, part)
+        for content_index, part in enumerate(_objects(item.get("content"))):
+            yield from _part(events, {**place, "content_index": content_index}, part)
     elif kind == "function_call":
         yield events.item_added(index, {**item, "status": "in_progress", "arguments": ""})
-        arguments = str(item.get("arguments") or "")
+        arguments = _text(item.get("arguments"))
         if arguments:
             yield events.delta(delta_prefix(ARGUMENTS_DELTA, place), arguments)
         yield events.arguments_done(place, arguments)
@@ -62,32 +65,48 @@ def _item(events: Events, index: int, item: Item) -> Iterator[bytes]:
 def _part(events: Events, place: Place, part: Item) -> Iterator[bytes]:
     kind = part.get("type")
     if kind == "output_text":
+        text, logprobs = _text(part.get("text")), _objects(part.get("logprobs"))
+        cited = _objects(part.get("annotations"))
         yield events.part_added(place, items.output_text(""))
-        given = {**items.output_text(""), **part}
-        if given["text"]:
-            yield events.text_delta(
-                delta_prefix(TEXT_DELTA, place), given["text"], given["logprobs"]
-            )
-        for number, annotation in enumerate(given["annotations"]):
+        if text:
+            yield events.text_delta(delta_prefix(TEXT_DELTA, place), text, logprobs)
+        for number, annotation in enumerate(cited):
             yield events.annotation_added(place, number, annotation)
-        yield events.text_done(place, given)
+        part = {**part, **items.output_text(text, cited, logprobs)}
+        yield events.text_done(place, part)
     elif kind == "refusal":
-        text = str(part.get("refusal") or "")
+        text = _text(part.get("refusal"))
         yield events.part_added(place, items.refusal(""))
         if text:
             yield events.delta(delta_prefix(REFUSAL_DELTA, place), text)
         yield events.refusal_done(place, text)
+    elif kind == "reasoning_text":
+        text = _text(part.get("text"))
+        yield events.part_added(place, items.reasoning_text(""))
+        if text:
+            yield events.delta(delta_prefix(REASONING_DELTA, place), text)
+        yield events.reasoning_done(place, text)
+        return
     else:
         yield events.part_added(place, part)
     yield events.part_done(place, part)
 
 
 def _summary(events: Events, place: Place, part: Item) -> Iterator[bytes]:
-    text = str(part.get("text") or "")
+    text = _text(part.get("text"))
     yield events.summary_added(place)
     if text:
         yield events.delta(delta_prefix(SUMMARY_DELTA, place), text)
     yield events.summary_done(place, text)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _objects(values: object) -> list[Item]:
+    """Those of a list's elements that are objects: an upstream may have sent anything."""
+    return [v for v in values if isinstance(v, dict)] if isinstance(values, list) else []
 
 
 def _without(item: Item, *names: str) -> Item:

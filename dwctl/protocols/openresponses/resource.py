@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from dwctl.protocols import shapes
 from dwctl.protocols.assembly import text_of
 from dwctl.protocols.openresponses import items
 from dwctl.protocols.openresponses.items import Item, item_id
-from dwctl.protocols.usage import count, read_usage
+from dwctl.protocols.usage import count, derived, read_counts
 
 Response = dict[str, Any]
 
@@ -172,38 +173,43 @@ def item_status(finish_reason: object) -> str:
     return "incomplete" if ended_early else "completed"
 
 
-def reasoning_text(message: Mapping[str, Any]) -> str:
-    """The reasoning in a message or a delta, in whatever member it is; what is there twice counts once."""
-    texts: list[str] = []
-    for name in ("reasoning_content", "reasoning"):
-        text = message.get(name)
-        if isinstance(text, str) and text and text not in texts:
-            texts.append(text)
+def reasoning_texts(message: Mapping[str, Any]) -> tuple[str, str]:
+    """The reasoning in a message or a delta, as content and as summary; what is there twice counts once."""
+    content: dict[str, None] = {}
+    summary: dict[str, None] = {}
     details = message.get("reasoning_details")
     for detail in details if isinstance(details, list) else ():
-        text = detail.get("text") if isinstance(detail, dict) else None
-        if isinstance(text, str) and text and text not in texts:
-            texts.append(text)
-    return "\n".join(texts)
+        if isinstance(detail, dict):
+            is_summary = isinstance(detail.get("summary"), str)
+            text = detail["summary"] if is_summary else detail.get("text")
+            if isinstance(text, str) and text:
+                (summary if is_summary else content)[text] = None
+    given = [message.get(name) for name in ("reasoning_content", "reasoning")]
+    flat = dict.fromkeys(text for text in given if isinstance(text, str) and text)
+    known = {*summary, "".join(summary), "\n".join(summary)}
+    own = dict.fromkeys(text for text in [*flat, *content] if text not in known)
+    return "\n".join(own), "\n".join(summary)
 
 
 def usage(given: object) -> dict[str, Any] | None:
     """A chat completion's or a Response's usage as a Response's; None where no count is known."""
-    known = read_usage(given)
-    if known is None:
+    counts = read_counts(given)
+    if counts is None:
         return None
     assert isinstance(given, Mapping)
+    known = derived(counts)
+    prompt, completion = known.prompt or 0, known.completion or 0
     details = given.get("input_tokens_details") or given.get("prompt_tokens_details")
     written = details.get("cache_write_tokens") if isinstance(details, dict) else None
     return {
-        "input_tokens": known.prompt_tokens,
+        "input_tokens": prompt,
         "input_tokens_details": {
-            "cached_tokens": known.cached_tokens,
+            "cached_tokens": known.cached,
             "cache_write_tokens": count(written) or 0,
         },
-        "output_tokens": known.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": known.reasoning_tokens},
-        "total_tokens": known.total_tokens,
+        "output_tokens": completion,
+        "output_tokens_details": {"reasoning_tokens": known.reasoning},
+        "total_tokens": known.total or prompt + completion,
     }
 
 
@@ -215,8 +221,9 @@ def _output_of(choice: Mapping[str, Any], response_id: str, index: int) -> list[
     def next_id(kind: str) -> str:
         return item_id(response_id, kind, index + len(output))
 
-    if thought := reasoning_text(message):
-        output.append(items.reasoning(next_id("reasoning"), thought))
+    content, summary = reasoning_texts(message)
+    if content or summary:
+        output.append(items.reasoning(next_id("reasoning"), content, summary))
     if parts := _parts(message, choice):
         output.append(items.message(next_id("message"), parts))
     for call in _calls(message):
@@ -279,7 +286,7 @@ class _Given:
     def whole(self, name: str) -> int | None:
         value = self.body.get(name)
         right = isinstance(value, int | float) and not isinstance(value, bool)
-        return int(value) if right and value is not None else None
+        return int(value) if right and value is not None and abs(value) <= shapes.MOST else None
 
 
 def _as_responses_request(body: Mapping[str, Any]) -> Mapping[str, Any]:

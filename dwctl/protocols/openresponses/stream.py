@@ -3,22 +3,25 @@
 It is driven as `chat_stream.ChatStream` is: pass on what `feed` returns, stop when `done`, then record `final` and send what
 `finish` returns. The event that says how the response ended, and `[DONE]`, only ever come from there.
 
-Order: created, in_progress, then each item (added, its part added, deltas) as it appears, each closed when its choice has ended,
-in the order in which they began; then exactly one of completed, incomplete and failed.
+Order: created, in_progress, then the items one after the other (added, its parts added, deltas, done), in the order in which they
+began; then exactly one of completed, incomplete and failed. One item is open at a time: what comes for another waits (see `_Line`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from dwctl.protocols import errors
-from dwctl.protocols.answers import parse_object
-from dwctl.protocols.assembly import CallKeys, text_of
-from dwctl.protocols.chat_stream import CHARS_PER_TOKEN, LOGGED_BYTES, status_of
+import orjson
+
+from dwctl.protocols.answers import FAILED
+from dwctl.protocols.assembly import CallKeys, PartsBudget, TooMuch, is_end, text_of
+from dwctl.protocols.disclosure import Disclosure, disclose
+from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import items, resource
 from dwctl.protocols.openresponses.events import (
     ARGUMENTS_DELTA,
+    REASONING_DELTA,
     REFUSAL_DELTA,
     SUMMARY_DELTA,
     TEXT_DELTA,
@@ -28,11 +31,18 @@ from dwctl.protocols.openresponses.events import (
 )
 from dwctl.protocols.openresponses.items import Item, item_id
 from dwctl.protocols.openresponses.resource import Response
-from dwctl.protocols.usage import TokenUsage, read_usage
-from dwctl.upstream.sse import MAX_EVENT_BYTES, EventTooLarge, SseEvent, SseParser
+from dwctl.protocols.streaming import (
+    LOGGED_BYTES,
+    MAX_STREAM_BYTES,
+    TOO_LARGE,
+    UpstreamStream,
+)
+from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
+
+_OPEN = Disclosure()
 
 
-class ResponsesStream:
+class ResponsesStream(UpstreamStream):
     """One call's stream."""
 
     def __init__(
@@ -40,70 +50,41 @@ class ResponsesStream:
         skeleton: Response,
         *,
         now: Callable[[], int],
-        sequence_number: int = 0,
-        strict: bool = True,
-        trusted: bool = False,
-        sanitise: bool = False,
+        disclosure: Disclosure = _OPEN,
+        request: Mapping[str, Any] | None = None,
+        max_bytes: int = MAX_STREAM_BYTES,
         max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
-        """now: the clock, in whole seconds. strict, trusted, sanitise: whether an upstream's error is shown as it is.
-
-        sequence_number: of the next event, where another process has sent the first ones.
-        """
-        self.usage: TokenUsage | None = None
-        self.done = False  # nothing that the upstream may still send matters
-        self.error: dict[str, Any] | None = None  # the error object of a response that failed
-        self.upstream_error: bytes | None = None  # the upstream's own, for the log
-        self.final: Response = resource.in_progress(
-            skeleton
-        )  # after finish(): as in the last event
+        """now: the clock, in whole seconds."""
+        super().__init__(disclosure, request, max_bytes, max_event_bytes)
+        self.final: Response = resource.in_progress(skeleton)
+        """After finish(): as in the last event."""
         self._skeleton = skeleton
         self._now = now
-        self._sanitise = sanitise
-        self._hides_errors = sanitise or (strict and not trusted)
-        self._events = Events(sequence_number)
-        self._parser = SseParser(max_event_bytes)
+        self._events = Events()
         self._choices: dict[int, _Choice] = {}
-        self._output: list[_OpenItem] = []
+        self._budget = PartsBudget()
+        self._line = _Line(self._events, str(skeleton["id"]), self._budget)
         self._raw_usage: object = None
         self._started = self._ended_well = self._closed = False
 
-    # --- the beginning
+    @property
+    def ended(self) -> bool:
+        choices = self._choices.values()
+        finished = bool(choices) and all(is_end(choice.finish_reason) for choice in choices)
+        return self._ended_well or finished
 
     def start(self) -> bytes:
         """created and in_progress. Where this is not called, the first chunk brings them."""
-        return self.created() + self.in_progress()
-
-    def created(self, status: str = "in_progress") -> bytes:
-        """status: "queued" for a call that waits; `queued` and `in_progress` then follow."""
         self._started = True
-        return self._events.created(self._skeleton, status)
-
-    def queued(self) -> bytes:
-        return self._events.queued(self._skeleton)
-
-    def in_progress(self) -> bytes:
-        self._started = True
-        return self._events.in_progress(self._skeleton)
-
-    @property
-    def sequence_number(self) -> int:
-        """The number of the next event."""
-        return self._events.sequence_number
-
-    # --- the middle
+        return self._events.created(self._skeleton) + self._events.in_progress(self._skeleton)
 
     def feed(self, chunk: bytes) -> bytes:
         """The events that can go to the caller now."""
         if self.done:
             return b""
         begun = b"" if self._started else self.start()
-        try:
-            events = self._parser.feed(chunk)
-        except EventTooLarge:
-            self._fail("server_error", "The upstream provider sent an event that is too large.")
-            return begun
-        return begun + self._treat(events)
+        return begun + self._treat(self._events_in(chunk))
 
     def _treat(self, events: list[SseEvent]) -> bytes:
         out: list[bytes] = []
@@ -123,24 +104,36 @@ class ResponsesStream:
         chunk = parse_object(data)
         if chunk is None:
             return
+        self._count(chunk)
         if chunk.get("error"):
             self._fail_as(chunk["error"], data)
             return
-        usage = read_usage(chunk.get("usage"))
-        if usage is not None:
-            self.usage = usage
-            self._raw_usage = chunk["usage"]
+        usage = chunk.get("usage")
         choices = chunk.get("choices")
+        if usage and isinstance(usage, dict):
+            self._raw_usage = usage
+            self._ended_well = self._ended_well or not choices
         if isinstance(choices, list):
-            for position, part in enumerate(choices):
-                if isinstance(part, dict):
-                    self._choice(part.get("index"), position).read(part, out)
+            try:
+                self._read_choices(choices, out)
+            except TooMuch as error:
+                self._break_off(TOO_LARGE, str(error))
+
+    def _read_choices(self, choices: list[Any], out: list[bytes]) -> None:
+        for position, part in enumerate(choices):
+            if isinstance(part, dict):
+                choice = self._choice(part.get("index"), position)
+                choice.read(part)
+                self._line.advance(out)
+                if choice.finish_reason == FAILED and self.error is None:
+                    self._fail("upstream_error", "The upstream provider failed while it answered.")
 
     def _choice(self, index: object, position: int) -> _Choice:
         key = index if isinstance(index, int) else position
         found = self._choices.get(key)
         if found is None:
-            found = self._choices[key] = _Choice(self._events, self._output, self._skeleton["id"])
+            self._budget.spend()
+            found = self._choices[key] = _Choice(self._line)
         return found
 
     # --- the end
@@ -151,19 +144,19 @@ class ResponsesStream:
             return b""
         out = [b"" if self._started else self.start()]
         if not self.done:
-            out.append(self._rest())
-        if self.error is None and not self._ended_well and not self._all_finished():
+            out.append(self._treat(self._last_events()))
+        if self.error is None and not self.ended:
             self._fail("server_error", "The upstream provider ended the stream too early.")
         if self.error is None and not self._choices:
             self._fail("server_error", "The model gave no answer.")
         return b"".join([*out, *self._closing()])
 
-    def fail(self, code: str, message: str, *, type: str = "server_error") -> bytes:
+    def fail(self, code: str, message: str) -> bytes:
         """The last events, when something other than the upstream's own end ends the stream."""
         if self._closed:
             return b""
         begun = b"" if self._started else self.start()
-        self._fail(code, message, type)
+        self._break_off(code, message)
         return b"".join([begun, *self._closing()])
 
     def cancel(self) -> bytes:
@@ -178,42 +171,21 @@ class ResponsesStream:
         """The object up to here: `final` once the stream is closed, before that with the items as far as they are."""
         return self.final if self._closed else self._so_far()
 
-    @property
-    def estimated_completion_tokens(self) -> int:
-        """How many tokens the text delivered so far is likely to be."""
-        return -(-sum(item.chars for item in self._output) // CHARS_PER_TOKEN)
+    def _written_chars(self) -> int:
+        return sum(item.chars for item in self._line.items)
 
-    def _rest(self) -> bytes:
-        try:
-            return self._treat(self._parser.close())
-        except EventTooLarge:
-            self._fail("server_error", "The upstream provider sent an event that is too large.")
-            return b""
-
-    def _all_finished(self) -> bool:
-        choices = self._choices.values()
-        return bool(choices) and all(choice.finish_reason is not None for choice in choices)
+    def _break_off(self, code: str, message: str) -> None:
+        self.done = True
+        self._fail(code, message)
 
     def _fail(self, code: str, message: str, type: str = "server_error") -> None:
-        self.done = True
         self.error = {"code": code, "message": message, "type": type}
 
     def _fail_as(self, error: object, data: bytes) -> None:
-        """The upstream says in its stream that it failed: an untrusted one's words are replaced."""
+        """The upstream says in its stream that it failed."""
         self.upstream_error = data[:LOGGED_BYTES]
-        status = status_of(error)
-        if self._sanitise:
-            shown = errors.sanitised_plain(status)
-        elif self._hides_errors:
-            shown = errors.sanitised_strict(errors.client_status(status))
-        else:
-            shown = error if isinstance(error, dict) else {"message": error}
-        code = shown.get("code")
-        self._fail(
-            code if isinstance(code, str) and code else f"http_{status}",
-            str(shown.get("message") or "The upstream provider failed."),
-            str(shown.get("type") or "server_error"),
-        )
+        self.done = True
+        self._fail(**disclose(self._disclosure, None, error).response_error)
 
     def _closing(self) -> list[bytes]:
         if self.error is not None:
@@ -236,10 +208,14 @@ class ResponsesStream:
 
     def _close_items(self, last_status: str) -> list[bytes]:
         """Close what no finish_reason has closed."""
-        return [frame for c in self._choices.values() for frame in c.close(last_status)]
+        out: list[bytes] = []
+        for choice in self._choices.values():
+            choice.close(last_status)
+        self._line.advance(out)
+        return out
 
     def _items(self) -> list[Item]:
-        return [item.so_far() for item in self._output]
+        return [item.so_far() for item in self._line.items]
 
     def _so_far(self) -> Response:
         usage = resource.usage(self._raw_usage)
@@ -251,132 +227,164 @@ class ResponsesStream:
         return self._events.ended(response)
 
 
+class _Line:
+    """The output items of all choices, in the order in which they began; the events of one at a time.
+
+    The item whose turn it is writes its events as they come. The others collect, and write all of it when their turn comes.
+    """
+
+    def __init__(self, events: Events, response_id: str, budget: PartsBudget) -> None:
+        self.items: list[_OpenItem] = []
+        self._events = events
+        self._response_id = response_id
+        self._budget = budget
+        self._turn = 0  # the index of the item that may write
+
+    def begin(self, kind: type[_AnyItem]) -> _AnyItem:
+        """A new item at the end of the line. Raises TooMuch."""
+        self._budget.spend()
+        item = kind(self._events, len(self.items), self._response_id)
+        self.items.append(item)
+        return item
+
+    def advance(self, out: list[bytes]) -> None:
+        """Close what has ended, and give the turn to the next."""
+        while self._turn < len(self.items):
+            item = self.items[self._turn]
+            if not item.out_is_open and (item.is_ready or item.ending):
+                item.open(out)
+            out += item.take_events()
+            if item.ending is None:
+                return
+            item.close(out)
+            self._turn += 1
+
+
 class _Choice:
     """One choice of the chat stream, as the items that it becomes."""
 
-    def __init__(self, events: Events, output: list[_OpenItem], response_id: str) -> None:
+    def __init__(self, line: _Line) -> None:
         self.finish_reason: object = None
-        self._events = events
-        self._output = output  # of all choices
-        self._response_id = response_id
-        self._open: list[_OpenItem] = []
+        self._line = line
+        self._open: list[_OpenItem] = []  # begun, and not ended
         self._reasoning: _Reasoning | None = None
         self._message: _Message | None = None
         self._calls: dict[int, _Call] = {}
         self._call_keys = CallKeys()
 
-    def read(self, part: dict[str, Any], out: list[bytes]) -> None:
+    def read(self, part: dict[str, Any]) -> None:
         delta = part.get("delta")
         if delta and isinstance(delta, dict):
             content = delta.get("content")
-            if len(delta) > 1 or content is None:
-                self._read_others(delta, out)
+            has_more = len(delta) > 1 or content is None
+            if has_more:
+                self._read_reasoning(delta)
             if content:
                 text = content if isinstance(content, str) else text_of(content)
                 if text:
                     logprobs = items.logprobs(part["logprobs"]) if part.get("logprobs") else None
-                    self._message_item(out).text(text, logprobs, out)
-            if len(delta) > 1 or content is None:
-                self._read_calls(delta, out)
+                    self._message_item().text(text, logprobs)
+            if has_more:
+                self._read_others(delta)
         reason = part.get("finish_reason")
-        if reason is not None:
+        if reason is not None and is_end(reason):
             self.finish_reason = reason
-            out += self.close(resource.item_status(reason))
+            self.close(resource.item_status(reason))
 
-    def close(self, last_status: str) -> list[bytes]:
+    def close(self, last_status: str) -> None:
         """End all items; the last of them has the status with which the choice ended."""
-        out: list[bytes] = []
-        for call in self._calls.values():
-            if not call.is_added:
-                self._add(call, out)
         for item in self._open:
-            item.close(last_status if item is self._open[-1] else "completed", out)
+            item.ending = last_status if item is self._open[-1] else "completed"
         self._open = []
         self._reasoning = self._message = None
         self._calls = {}
-        return out
 
-    def _read_others(self, delta: dict[str, Any], out: list[bytes]) -> None:
-        thought = resource.reasoning_text(delta)
-        if thought:
+    def _read_reasoning(self, delta: dict[str, Any]) -> None:
+        content, summary = resource.reasoning_texts(delta)
+        if content or summary:
             if self._reasoning is None:
-                self._reasoning = self._add(_Reasoning(self._events), out)
-            self._reasoning.text(thought, out)
+                self._reasoning = self._begin(_Reasoning)
+            self._reasoning.add(content, summary)
 
-    def _read_calls(self, delta: dict[str, Any], out: list[bytes]) -> None:
+    def _read_others(self, delta: dict[str, Any]) -> None:
         refused = delta.get("refusal")
         if refused and isinstance(refused, str):
-            self._message_item(out).refuse(refused, out)
+            self._message_item().refuse(refused)
         if delta.get("annotations"):
-            self._message_item(out).cite(items.citations(delta["annotations"]), out)
+            self._message_item().cite(items.citations(delta["annotations"]))
         calls = delta.get("tool_calls")
         for part in calls if isinstance(calls, list) else ():
             if isinstance(part, dict):
-                self._read_call(part, out)
+                self._read_call(part)
 
-    def _read_call(self, part: dict[str, Any], out: list[bytes]) -> None:
+    def _read_call(self, part: dict[str, Any]) -> None:
         key = self._call_keys.of(part)
         call = self._calls.get(key)
         if call is None:
-            call = self._calls[key] = _Call(self._events)
-        fragment = call.take(part)
-        if call.is_added:
-            call.arguments(fragment, out)
-        elif call.is_known:
-            self._add(call, out)
+            call = self._calls[key] = self._begin(_Call)
+        call.take(part)
 
-    def _message_item(self, out: list[bytes]) -> _Message:
+    def _message_item(self) -> _Message:
         if self._message is None:
-            self._message = self._add(_Message(self._events), out)
+            self._message = self._begin(_Message)
         return self._message
 
-    def _add(self, item: _AnyItem, out: list[bytes]) -> _AnyItem:
-        item.add(len(self._output), self._response_id, out)
-        self._output.append(item)
-        self._open.append(item)
-        return item
+    def _begin(self, kind: type[_AnyItem]) -> _AnyItem:
+        """A new item, which ends the one before it: but not a call whose arguments are still to come."""
+        if self._open and self._open[-1].may_end:
+            self._open.pop().ending = "completed"
+        self._reasoning = self._message = None
+        begun = self._line.begin(kind)
+        self._open.append(begun)
+        return begun
 
 
 class _OpenItem:
-    """An output item while it is being written."""
+    """An output item while it is being written. Until it is open it collects; then its events go out."""
 
     kind = ""
+    is_ready = True  # all is known that the event needs which adds it
+    may_end = True  # another item may follow: nothing is lost by that
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, index: int, response_id: str) -> None:
         self.chars = 0
-        self.item: Item = {}  # as in the last event about it
+        self.ending: str | None = None  # the status with which it ends; None while more may come
+        self.out_is_open = False
+        self._id = item_id(response_id, self.kind, index)
+        self._item: Item = {}  # as in the last event about it
         self._ended = False
         self._events = events
-        self._index = -1
-        self._place: Place = {}
-
-    @property
-    def is_added(self) -> bool:
-        return self._index >= 0
-
-    def add(self, index: int, response_id: str, out: list[bytes]) -> None:
+        self._out: list[bytes] = []
         self._index = index
-        id = item_id(response_id, self.kind, index)
-        self._place = {"item_id": id, "output_index": index}
-        self.item = self._made(id, "in_progress")
-        out.append(self._events.item_added(index, self.item))
-        self._added(out)
+        self._place: Place = {"item_id": self._id, "output_index": index}
 
-    def close(self, status: str, out: list[bytes]) -> None:
+    def open(self, out: list[bytes]) -> None:
+        """Write the events that add it, and all that was collected."""
+        self.out_is_open = True
+        out.append(self._events.item_added(self._index, self._made("in_progress")))
+        self._opened()
+
+    def close(self, out: list[bytes]) -> None:
         self._end(out)
         self._ended = True
-        self.item = self._made(self._place["item_id"], status)
-        out.append(self._events.item_done(self._index, self.item))
+        self._item = self._made(self.ending or "completed")
+        out.append(self._events.item_done(self._index, self._item))
+
+    def take_events(self) -> list[bytes]:
+        """The events since the last time."""
+        out, self._out = self._out, []
+        return out
 
     def so_far(self) -> Item:
         """The item as it would be if it ended now; once it has ended, as it is."""
-        return self.item if self._ended else self._made(self._place["item_id"], "incomplete")
+        return self._item if self._ended else self._made(self.ending or "incomplete")
 
-    def _made(self, id: str, status: str) -> Item:
+    def _made(self, status: str) -> Item:
+        """The item; with status `in_progress`, as it was before anything was in it."""
         raise NotImplementedError
 
-    def _added(self, out: list[bytes]) -> None:
-        """What follows the event that adds the item."""
+    def _opened(self) -> None:
+        """Write what was collected."""
 
     def _end(self, out: list[bytes]) -> None:
         """What precedes the event that ends the item."""
@@ -388,74 +396,121 @@ _AnyItem = TypeVar("_AnyItem", bound=_OpenItem)
 class _Reasoning(_OpenItem):
     kind = "reasoning"
 
-    def __init__(self, events: Events) -> None:
-        super().__init__(events)
-        self._texts: list[str] = []
-        self._prefix = b""
+    def __init__(self, events: Events, index: int, response_id: str) -> None:
+        super().__init__(events, index, response_id)
+        self._content: list[str] = []
+        self._summary: list[str] = []
+        self._content_prefix = self._summary_prefix = b""
 
-    def _made(self, id: str, status: str) -> Item:
+    def add(self, content: str, summary: str) -> None:
+        self.chars += len(content) + len(summary)
+        if content:
+            self._content.append(content)
+        if summary:
+            self._summary.append(summary)
+        if self.out_is_open:
+            self._write(content, summary)
+
+    def _write(self, content: str, summary: str) -> None:
+        if summary:
+            if not self._summary_prefix:
+                self._out.append(self._events.summary_added(self._summary_place))
+                self._summary_prefix = delta_prefix(SUMMARY_DELTA, self._summary_place)
+            self._out.append(self._events.delta(self._summary_prefix, summary))
+        if content:
+            if not self._content_prefix:
+                self._out.append(
+                    self._events.part_added(self._content_place, items.reasoning_text(""))
+                )
+                self._content_prefix = delta_prefix(REASONING_DELTA, self._content_place)
+            self._out.append(self._events.delta(self._content_prefix, content))
+
+    @property
+    def _content_place(self) -> Place:
+        return {**self._place, "content_index": 0}
+
+    @property
+    def _summary_place(self) -> Place:
+        return {**self._place, "summary_index": 0}
+
+    def _opened(self) -> None:
+        self._write("".join(self._content), "".join(self._summary))
+
+    def _made(self, status: str) -> Item:
         if status == "in_progress":
-            return {"type": "reasoning", "id": id, "status": status, "summary": []}
-        return items.reasoning(id, "".join(self._texts), status)
-
-    def _added(self, out: list[bytes]) -> None:
-        self._place["summary_index"] = 0
-        self._prefix = delta_prefix(SUMMARY_DELTA, self._place)
-        out.append(self._events.summary_added(self._place))
-
-    def text(self, text: str, out: list[bytes]) -> None:
-        self._texts.append(text)
-        self.chars += len(text)
-        out.append(self._events.delta(self._prefix, text))
+            return items.reasoning(self._id, status=status)
+        content, summary = "".join(self._content), "".join(self._summary)
+        return items.reasoning(self._id, content, summary, status)
 
     def _end(self, out: list[bytes]) -> None:
-        out.append(self._events.summary_done(self._place, "".join(self._texts)))
+        if self._summary_prefix:
+            out.append(self._events.summary_done(self._summary_place, "".join(self._summary)))
+        if self._content_prefix:
+            text = "".join(self._content)
+            out.append(self._events.reasoning_done(self._content_place, text))
 
 
 class _Message(_OpenItem):
     kind = "message"
 
-    def __init__(self, events: Events) -> None:
-        super().__init__(events)
+    def __init__(self, events: Events, index: int, response_id: str) -> None:
+        super().__init__(events, index, response_id)
         self._parts: list[_Part] = []
         self._text: _Part | None = None
         self._refusal: _Part | None = None
 
-    def _made(self, id: str, status: str) -> Item:
-        return items.message(id, [part.part() for part in self._parts], status)
-
-    def text(self, text: str, logprobs: list[Item] | None, out: list[bytes]) -> None:
-        part = self._text_part(out)
+    def text(self, text: str, logprobs: list[Item] | None) -> None:
+        part = self._text_part()
         part.texts.append(text)
         self.chars += len(text)
         if logprobs:
             part.logprobs += logprobs
-        out.append(self._events.text_delta(part.prefix, text, logprobs))
+        if self.out_is_open:
+            self._out.append(self._events.text_delta(part.prefix, text, logprobs))
 
-    def cite(self, citations: list[Item], out: list[bytes]) -> None:
-        part = self._text_part(out)
-        for citation in citations:
-            number = len(part.citations)
-            part.citations.append(citation)
-            out.append(self._events.annotation_added(part.place, number, citation))
+    def cite(self, citations: list[Item]) -> None:
+        part = self._text_part()
+        if self.out_is_open:
+            self._write_citations(part, citations, len(part.citations))
+        part.citations += citations
 
-    def refuse(self, text: str, out: list[bytes]) -> None:
+    def refuse(self, text: str) -> None:
         if self._refusal is None:
-            self._refusal = self._new_part(REFUSAL_DELTA, out)
+            self._refusal = self._new_part(REFUSAL_DELTA)
         self._refusal.texts.append(text)
         self.chars += len(text)
-        out.append(self._events.delta(self._refusal.prefix, text))
+        if self.out_is_open:
+            self._out.append(self._events.delta(self._refusal.prefix, text))
 
-    def _text_part(self, out: list[bytes]) -> _Part:
+    def _text_part(self) -> _Part:
         if self._text is None:
-            self._text = self._new_part(TEXT_DELTA, out)
+            self._text = self._new_part(TEXT_DELTA)
         return self._text
 
-    def _new_part(self, kind: str, out: list[bytes]) -> _Part:
+    def _new_part(self, kind: str) -> _Part:
         part = _Part(kind, {**self._place, "content_index": len(self._parts)})
         self._parts.append(part)
-        out.append(self._events.part_added(part.place, part.part()))
+        if self.out_is_open:
+            self._out.append(self._events.part_added(part.place, part.empty()))
         return part
+
+    def _opened(self) -> None:
+        for part in self._parts:
+            self._out.append(self._events.part_added(part.place, part.empty()))
+            text = "".join(part.texts)
+            if part is self._refusal:
+                self._out.append(self._events.delta(part.prefix, text))
+            elif text:
+                self._out.append(self._events.text_delta(part.prefix, text, part.logprobs))
+            self._write_citations(part, part.citations, 0)
+
+    def _write_citations(self, part: _Part, citations: list[Item], first: int) -> None:
+        for number, citation in enumerate(citations, first):
+            self._out.append(self._events.annotation_added(part.place, number, citation))
+
+    def _made(self, status: str) -> Item:
+        parts = [] if status == "in_progress" else [part.part() for part in self._parts]
+        return items.message(self._id, parts, status)
 
     def _end(self, out: list[bytes]) -> None:
         for part in self._parts:
@@ -484,51 +539,60 @@ class _Part:
             return items.refusal(text)
         return items.output_text(text, self.citations, self.logprobs)
 
+    def empty(self) -> Item:
+        return items.refusal("") if self._kind == REFUSAL_DELTA else items.output_text("")
+
 
 class _Call(_OpenItem):
     """A function call. It is added once its id and name are known; what came before then follows at once."""
 
     kind = "function_call"
 
-    def __init__(self, events: Events) -> None:
-        super().__init__(events)
-        self._id = self._name = ""
+    def __init__(self, events: Events, index: int, response_id: str) -> None:
+        super().__init__(events, index, response_id)
+        self._call_id = self._name = ""
         self._arguments: list[str] = []
-        self._prefix = b""
+        self._prefix = delta_prefix(ARGUMENTS_DELTA, self._place)
 
     @property
-    def is_known(self) -> bool:
-        return bool(self._id and self._name)
+    def is_ready(self) -> bool:  # type: ignore[override]
+        return bool(self._call_id and self._name)
 
-    def take(self, part: dict[str, Any]) -> str:
-        """Remember what a part says; return its fragment of the arguments."""
+    @property
+    def may_end(self) -> bool:  # type: ignore[override]
+        """Its arguments are a whole JSON text: servers that write several calls by turns would lose the rest otherwise."""
+        try:
+            orjson.loads("".join(self._arguments))
+        except ValueError:
+            return False
+        return True
+
+    def take(self, part: dict[str, Any]) -> None:
+        """What a part of the call says. After its end nothing is expected, and nothing taken."""
         function = part.get("function") or part.get("custom")
         function = function if isinstance(function, dict) else {}
-        self._id = self._id or str(part.get("id") or "")
+        self._call_id = self._call_id or str(part.get("id") or "")
         self._name = self._name or str(function.get("name") or "")
         fragment = function.get("arguments", function.get("input"))
-        if not fragment or not isinstance(fragment, str):
-            return ""
+        if not fragment or not isinstance(fragment, str) or self.ending is not None:
+            return
         self._arguments.append(fragment)
         self.chars += len(fragment)
-        return fragment
+        if self.out_is_open:
+            self._out.append(self._events.delta(self._prefix, fragment))
 
-    def arguments(self, fragment: str, out: list[bytes]) -> None:
-        if fragment:
-            out.append(self._events.delta(self._prefix, fragment))
-
-    def _made(self, id: str, status: str) -> Item:
+    def _made(self, status: str) -> Item:
         return items.function_call(
-            id,
-            call_id=self._id or id.replace("fc_", "call_", 1),
+            self._id,
+            call_id=self._call_id or self._id.replace("fc_", "call_", 1),
             name=self._name,
             arguments="" if status == "in_progress" else "".join(self._arguments),
             status=status,
         )
 
-    def _added(self, out: list[bytes]) -> None:
-        self._prefix = delta_prefix(ARGUMENTS_DELTA, self._place)
-        self.arguments("".join(self._arguments), out)
+    def _opened(self) -> None:
+        if self._arguments:
+            self._out.append(self._events.delta(self._prefix, "".join(self._arguments)))
 
     def _end(self, out: list[bytes]) -> None:
         out.append(self._events.arguments_done(self._place, "".join(self._arguments)))

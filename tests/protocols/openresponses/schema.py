@@ -8,6 +8,8 @@ Where they disagree:
   `server_error` where nothing better is known, and `http_<status>` for a stored failure with a status.
 - `reasoning.effort`: "minimal" and "max" are known to the SDK only. We echo what was asked for.
 - `usage`, `metadata` and others may be null in the schema and absent in the SDK: we always send them.
+- the text of a reasoning item: `response.reasoning_text.delta` to the SDK, `response.reasoning.delta` in the schema. We send the
+  SDK's.
 - `status` of a reasoning item and `type` of an error: known to the SDK only. We send them.
 """
 
@@ -71,8 +73,15 @@ def events_of(stream: bytes) -> list[dict[str, Any]]:
     return events
 
 
+_PUBLISHED_NAMES = {
+    "response.reasoning_text.delta": "response.reasoning.delta",
+    "response.reasoning_text.done": "response.reasoning.done",
+}
+
+
 def check_event(event: dict[str, Any]) -> None:
-    published(_event_schema_names()[event["type"]]).validate(event)
+    type = _PUBLISHED_NAMES.get(event["type"], event["type"])
+    published(_event_schema_names()[type]).validate({**event, "type": type})
     error = event.get("response", {}).get("error")
     if not error or error["code"] in ("server_error", "rate_limit_exceeded"):
         _sdk_events()[event["type"]].model_validate(event)

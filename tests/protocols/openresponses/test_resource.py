@@ -206,11 +206,19 @@ def test_a_function_call_keeps_the_models_id_beside_its_own():
     assert (item["call_id"], item["name"], item["arguments"]) == ("call_9", "f", '{"x":1}')
 
 
-def test_reasoning_has_one_text_as_summary_and_as_content():
-    message = {"reasoning_content": "a", "reasoning": "a", "reasoning_details": [{"text": "a"}, {"text": "b"}]}  # fmt: skip
+REASONING = {
+    "twice": ({"reasoning_content": "a", "reasoning": "a", "reasoning_details": [{"text": "a"}, {"text": "b"}]}, "", "a\nb"),
+    "a summary": ({"reasoning_details": [{"type": "reasoning.summary", "summary": "s"}]}, "s", ""),
+    "a summary that is there twice": ({"reasoning": "st", "reasoning_details": [{"summary": "s"}, {"summary": "t"}]}, "s\nt", ""),
+    "both": ({"reasoning": "a", "reasoning_details": [{"summary": "s"}]}, "s", "a"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("message", "summary", "content"), REASONING.values(), ids=REASONING)
+def test_reasoning_stands_once_as_what_the_upstream_calls_it(message, summary, content):
     item = finished(completion(message))["output"][0]
-    assert item["summary"] == [{"type": "summary_text", "text": "a\nb"}]
-    assert item["content"] == [{"type": "reasoning_text", "text": "a\nb"}]
+    assert "".join(part["text"] for part in item["summary"]) == summary
+    assert "".join(part["text"] for part in item.get("content", [])) == content
 
 
 def test_item_ids_are_unique_between_responses_and_the_same_for_one():

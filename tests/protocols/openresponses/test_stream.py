@@ -2,9 +2,11 @@ import json
 
 import pytest
 
+from dwctl.protocols import forms
 from dwctl.protocols.assembly import replay as chat_replay
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.openresponses import resource
+from dwctl.protocols.openresponses.events import Events
 from dwctl.protocols.openresponses.replay import replay
 from dwctl.protocols.openresponses.stream import ResponsesStream
 from dwctl.protocols.usage import TokenUsage
@@ -29,8 +31,9 @@ from tests.protocols.streams import (
 )
 
 
-def make(**options):
-    return ResponsesStream(skeleton(), **{"now": lambda: 107, **options})
+def make(*, strict=True, trusted=False, sanitise=False, **options):
+    disclosure = Disclosure(strict, trusted, sanitise)
+    return ResponsesStream(skeleton(), disclosure=disclosure, **{"now": lambda: 107, **options})
 
 
 def run(stream, **options):
@@ -38,7 +41,23 @@ def run(stream, **options):
     events = events_of(out)
     assert events[-1]["response"] == transformer.final
     check_response(transformer.final, sdk=not transformer.error)
+    check_one_item_at_a_time(events)
     return transformer, events
+
+
+def check_one_item_at_a_time(events):
+    """Each item is done before the next is added, and everything between is about it."""
+    current = None
+    for event in events:
+        kind, index = event["type"], event.get("output_index")
+        if kind == "response.output_item.added":
+            assert current is None
+            current = index
+        elif index is not None:
+            assert index == current
+        if kind == "response.output_item.done":
+            current = None
+    assert current is None
 
 
 def types(events):
@@ -68,7 +87,7 @@ def test_a_text_comes_in_the_published_order():
     ]
     assert "".join(e.get("delta", "") for e in events) == "Hello there friend"
     assert events[0]["response"] == skeleton()
-    assert stream.usage == TokenUsage(9, 3, 12)
+    assert stream.settle() == TokenUsage(9, 3, 12)
     assert (stream.final["completed_at"], stream.final["status"]) == (107, "completed")
 
 
@@ -90,7 +109,7 @@ def test_events_name_their_place():
 )  # fmt: skip
 def test_a_stream_ends_with_the_object_that_a_blocking_call_gets(name):
     body = COMPLETIONS[name]
-    stream, _ = run(chat_replay(body, Endpoint.CHAT, usage_wanted=True))
+    stream, _ = run(chat_replay(body, forms.CHAT, usage_wanted=True))
     assert stream.final == resource.from_chat(skeleton(), body, completed_at=107)
 
 
@@ -101,25 +120,115 @@ def test_reasoning_then_text():
         "created",
         "in_progress",
         "output_item.added",
-        "reasoning_summary_part.added",
-        "reasoning_summary_text.delta",
-        "reasoning_summary_text.delta",
+        "content_part.added",
+        "reasoning_text.delta",
+        "reasoning_text.delta",
+        "reasoning_text.done",
+        "content_part.done",
+        "output_item.done",
         "output_item.added",
         "content_part.added",
         "output_text.delta",
-        "reasoning_summary_text.done",
-        "reasoning_summary_part.done",
-        "output_item.done",
         "output_text.done",
         "content_part.done",
         "output_item.done",
         "completed",
     ]
     thought, message = stream.final["output"]
-    assert thought["summary"] == [{"type": "summary_text", "text": "Hm"}]
+    assert thought["summary"] == []
     assert thought["content"] == [{"type": "reasoning_text", "text": "Hm"}]
     assert message["content"][0]["text"] == "Yes"
     assert stream.final["usage"] == RESPONSE_USAGE
+
+
+def test_a_summary_is_a_summary_where_the_upstream_calls_it_one():
+    def thought(text):
+        detail = {"type": "reasoning.summary", "summary": text}
+        return chunk({"reasoning": text, "reasoning_details": [detail]})
+
+    stream, events = run(sse([thought("H"), thought("m"), chunk({"content": "Yes"}, "stop")]))
+    item = stream.final["output"][0]
+    assert item["summary"] == [{"type": "summary_text", "text": "Hm"}]
+    assert "content" not in item
+    assert types(events)[3:8] == [
+        "reasoning_summary_part.added",
+        "reasoning_summary_text.delta",
+        "reasoning_summary_text.delta",
+        "reasoning_summary_text.done",
+        "reasoning_summary_part.done",
+    ]
+
+
+MIXED = {
+    "text, then reasoning again": [
+        chunk({"reasoning": "a"}),
+        chunk({"content": "b"}),
+        chunk({"reasoning": "c"}),
+        chunk({"content": "d"}, "stop"),
+    ],
+    "text after a call": [
+        chunk({"content": "a"}),
+        call_delta(0, "x", "f", "{}"),
+        chunk({"content": "b"}, "stop"),
+    ],
+    "text in the middle of a call": [
+        call_delta(0, "x", "f", "{"),
+        chunk({"content": "a"}),
+        call_delta(0, arguments="}"),
+        chunk({"content": "b"}, "stop"),
+    ],
+    "calls one after the other": [
+        call_delta(0, "x", "f", "{}"),
+        call_delta(1, "y", "g", "{}"),
+        call_delta(2, "z", "h", "{}"),
+        chunk({}, "tool_calls"),
+    ],
+    "several choices": [
+        {"choices": [{"index": i, "delta": {"content": f"{i}{n}"}} for i in (0, 1)]} for n in (0, 1)
+    ]
+    + [{"choices": [{"index": i, "delta": {}, "finish_reason": "stop"} for i in (1, 0)]}],
+}
+
+
+@pytest.mark.parametrize("chunks", MIXED.values(), ids=MIXED)
+def test_items_are_closed_before_the_next_opens_and_nothing_is_lost(chunks):
+    stream, events = run(sse(chunks))
+    sent = json.dumps([[c.get("delta") for c in chunk["choices"]] for chunk in chunks])
+    told = "".join(event.get("delta", "") for event in events)
+    shown = json.dumps(stream.final["output"])
+    for text in ("a", "b", "c", "d", "00", "01", "10", "11"):
+        if f'"{text}"' in sent:
+            assert text in told
+    assert all(item["status"] == "completed" for item in stream.final["output"])
+    assert shown.count('"arguments": "{}"') == sent.count('"id"')
+
+
+REASONS = {
+    "known": ("stop", True, None),
+    "empty": ("", False, "server_error"),
+    "unknown": ("because", False, "server_error"),
+    "another type": ([], False, "server_error"),
+    "error": ("error", True, "upstream_error"),
+}
+
+
+@pytest.mark.parametrize(("reason", "ends", "code"), REASONS.values(), ids=REASONS)
+def test_which_reasons_end_a_stream(reason, ends, code):
+    stream = make()
+    stream.feed(sse([chunk({"content": "a"}), chunk({}, reason)], done=False))
+    assert stream.ended is ends
+    stream.finish()
+    assert (stream.error or {}).get("code") == code
+    assert stream.final["output"][0]["content"][0]["text"] == "a"
+
+
+@pytest.mark.parametrize("end", [sse([]), sse([usage_chunk()], done=False)])
+def test_an_end_marker_or_a_usage_chunk_ends_a_stream_too(end):
+    stream = make()
+    stream.feed(sse([chunk({"content": "a"}), chunk({"content": "b"}, "")], done=False) + end)
+    stream.finish()
+    assert stream.error is None
+    assert stream.final["output"][0]["content"][0]["text"] == "ab"
 
 
 def test_function_calls_in_parallel():
@@ -134,11 +243,11 @@ def test_function_calls_in_parallel():
     assert types(events)[2:-1] == [
         "output_item.added",
         "function_call_arguments.delta",
-        "output_item.added",
-        "function_call_arguments.delta",
         "function_call_arguments.delta",
         "function_call_arguments.done",
         "output_item.done",
+        "output_item.added",
+        "function_call_arguments.delta",
         "function_call_arguments.done",
         "output_item.done",
     ]
@@ -245,7 +354,10 @@ def test_an_upstream_that_dies_makes_a_failed_response_that_keeps_what_was_said(
     final = transformer.final
     assert (final["status"], final["completed_at"]) == ("failed", None)
     assert final["error"] == transformer.error
-    assert final["error"]["code"] == "server_error"
+    too_large = stream == CUT["too large"][0]
+    assert final["error"]["code"] == (
+        "upstream_response_too_large" if too_large else "server_error"
+    )
     said = [part["text"] for item in final["output"] for part in item["content"]]
     assert said == ([text] if text else [])
     assert all(item["status"] == "incomplete" for item in final["output"])
@@ -308,23 +420,7 @@ def test_portions_do_not_matter(stream):
     for parts in portions(stream, 15):
         transformer, out = drive(lambda: make(max_event_bytes=1000), parts)
         assert out == expected
-        assert (transformer.final, transformer.usage) == (whole.final, whole.usage)
-
-
-def test_a_queued_call_says_so_between_created_and_in_progress():
-    stream = make()
-    out = stream.created("queued") + stream.queued() + stream.in_progress()
-    out += stream.feed(sse(hello())) + stream.finish()
-    events = events_of(out)
-    assert types(events)[:3] == ["created", "queued", "in_progress"]
-    assert [e["response"]["status"] for e in events[:3]] == ["queued", "queued", "in_progress"]
-
-
-def test_the_numbers_go_on_where_another_process_has_begun():
-    stream = make(sequence_number=2)
-    events = events_of(stream.in_progress() + stream.feed(sse(hello())) + stream.finish())
-    assert events[0]["sequence_number"] == 2
-    assert stream.sequence_number == 2 + len(events)
+        assert (transformer.final, transformer.settle()) == (whole.final, whole.settle())
 
 
 def test_a_call_can_be_failed_from_outside():
@@ -349,7 +445,7 @@ def test_what_was_said_so_far_can_be_asked_for():
     stream.feed(sse([chunk({"reasoning": "Hm"}), chunk({"content": "Ye"})], done=False))
     so_far = stream.assembled()
     check_response(so_far)
-    assert [item["status"] for item in so_far["output"]] == ["incomplete", "incomplete"]
+    assert [item["status"] for item in so_far["output"]] == ["completed", "incomplete"]
     assert so_far["output"][1]["content"][0]["text"] == "Ye"
     stream.feed(sse([chunk({"content": "s"}), chunk({}, "stop")]))
     stream.finish()
@@ -367,7 +463,7 @@ def test_the_end_waits_until_it_is_asked_for():
 
 def test_delivered_tokens_are_estimated_from_the_text():
     chunks = [chunk({"reasoning": "abcd"}), chunk({"content": "abcde"}), call_delta(0, "a", "f", "{}")]  # fmt: skip
-    assert drive(make, sse(chunks))[0].estimated_completion_tokens == 3
+    assert drive(make, sse(chunks))[0].settle().completion_tokens == 3
 
 
 @pytest.mark.parametrize("body", COMPLETIONS.values(), ids=COMPLETIONS)
@@ -387,10 +483,13 @@ def test_a_replay_of_a_text_is_the_stream_with_one_delta():
 
 def test_a_replay_can_go_on_where_a_queued_stream_stands():
     response = resource.from_chat(skeleton(), COMPLETIONS["text"], completed_at=107)
-    stream = make()
-    out = stream.created("queued") + stream.queued()
-    out += replay(response, sequence_number=stream.sequence_number, created=False)
-    assert types(events_of(out))[:3] == ["created", "queued", "in_progress"]
+    begun = Events()
+    out = begun.created(response, "queued") + begun.queued(response)
+    out += replay(response, sequence_number=begun.sequence_number, created=False)
+    events = events_of(out)
+    assert types(events)[:3] == ["created", "queued", "in_progress"]
+    assert [e["response"]["status"] for e in events[:3]] == ["queued", "queued", "in_progress"]
+    assert [e["sequence_number"] for e in events] == list(range(len(events)))
 
 
 def test_a_replay_takes_items_and_parts_of_other_kinds():

@@ -7,17 +7,17 @@ that were written by hand are turned into one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
 
-import orjson
-
-from dwctl.protocols.assembly import Assembler, text_of
-from dwctl.protocols.chat import Endpoint
+from dwctl.protocols import forms
+from dwctl.protocols.assembly import Assembler, TooMuch, text_of
 from dwctl.protocols.failures import http_failure, read_failure
+from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import items, resource
 from dwctl.protocols.openresponses.items import Item, item_id
 from dwctl.protocols.openresponses.resource import Response
+from dwctl.protocols.rows import StoredRow
 from dwctl.upstream.sse import EventTooLarge, SseParser
 
 _STATUS = {
@@ -30,23 +30,7 @@ _STATUS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class StoredResponse:
-    """One row of `fusillade.requests` with its template, as plain values. Times are seconds since 1970."""
-
-    response_id: str
-    state: str
-    model: str
-    created_at: int
-    completed_at: int | None = None
-    service_tier: str | None = None
-    request_body: str | None = None
-    response_status: int | None = None
-    response_body: str | None = None
-    error: str | None = None
-
-
-def stored(row: StoredResponse) -> Response:
+def from_row(row: StoredRow) -> Response:
     """The Response object of a row."""
     body = _object(row.response_body)
     status = _STATUS.get(row.state, "failed")
@@ -73,7 +57,7 @@ def _may_be(body: Mapping[str, Any], status: str) -> bool:
     return body.get("status") == status
 
 
-def _skeleton(row: StoredResponse, status: str) -> Response:
+def _skeleton(row: StoredRow, status: str) -> Response:
     request = _object(row.request_body) or {}
     return resource.skeleton(
         request,
@@ -86,19 +70,19 @@ def _skeleton(row: StoredResponse, status: str) -> Response:
     )
 
 
-def _tier(row: StoredResponse, request: Mapping[str, Any]) -> str:
+def _tier(row: StoredRow, request: Mapping[str, Any]) -> str:
     """All realtime rows are of tier `priority`; the object says so only to who asked for it."""
     if row.service_tier == "priority" and request and request.get("service_tier") != "priority":
         return "default"
     return row.service_tier or "default"
 
 
-def _failed_with_status(response: Response, row: StoredResponse) -> Response:
+def _failed_with_status(response: Response, row: StoredRow) -> Response:
     failure = http_failure(row.response_status or 500, row.response_body)
     return resource.failed(response, code=failure.code, message=failure.message, type=failure.type)
 
 
-def _completed(response: Response, row: StoredResponse, body: dict[str, Any] | None) -> Response:
+def _completed(response: Response, row: StoredRow, body: dict[str, Any] | None) -> Response:
     completed_at = row.created_at if row.completed_at is None else row.completed_at
     if body is None:
         body = _from_stream(row.response_body or "")
@@ -152,17 +136,22 @@ def _item(item: Item, index: int, response_id: str) -> Item:
 
 def _from_stream(text: str) -> dict[str, Any]:
     """What a stored stream amounts to: the last Response in it, or the chat completion that it makes up."""
-    assembler = Assembler(Endpoint.CHAT)
+    assembler = Assembler(forms.CHAT)
     found: dict[str, Any] = {}
     usage = None
     for chunk in _chunks(text):
         if isinstance(chunk.get("response"), dict):
             found = chunk["response"]
         elif not isinstance(chunk.get("type"), str):
-            assembler.add(chunk)
+            _add(assembler, chunk)
             usage = chunk.get("usage") or usage
     answer = assembler.answer(usage=usage)
     return answer if not found and answer["choices"] else found
+
+
+def _add(assembler: Assembler, chunk: dict[str, Any]) -> None:
+    with suppress(TooMuch):
+        assembler.add(chunk)
 
 
 def _chunks(text: str) -> list[dict[str, Any]]:
@@ -178,10 +167,4 @@ def _chunks(text: str) -> list[dict[str, Any]]:
 
 
 def _object(text: str | bytes | None) -> dict[str, Any] | None:
-    if not text:
-        return None
-    try:
-        body = orjson.loads(text)
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
+    return parse_object(text.encode(errors="replace") if isinstance(text, str) else text or b"")

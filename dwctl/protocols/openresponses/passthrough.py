@@ -11,37 +11,55 @@ from typing import Any
 
 import orjson
 
-from dwctl.protocols import answers, errors
-from dwctl.protocols.answers import Finished, parse_object
-from dwctl.protocols.chat import Endpoint
-from dwctl.protocols.chat_stream import CHARS_PER_TOKEN, LOGGED_BYTES, frame, status_of
+from dwctl.protocols.answers import dump
+from dwctl.protocols.chat_stream import frame
+from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import resource
 from dwctl.protocols.openresponses.events import DONE, Events
 from dwctl.protocols.openresponses.items import Item
 from dwctl.protocols.openresponses.resource import Response
-from dwctl.protocols.usage import TokenUsage, usage_of
-from dwctl.upstream.sse import MAX_EVENT_BYTES, EventTooLarge, SseEvent, SseParser
+from dwctl.protocols.splice import replace_members
+from dwctl.protocols.streaming import LOGGED_BYTES, MAX_STREAM_BYTES, UpstreamStream
+from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
 
 _KNOWN = resource.REQUIRED | {"user", "instructions", "prompt", "conversation"}
+_OPEN = Disclosure()
 _LAST = frozenset(["response.completed", "response.failed", "response.incomplete"])
 
 
-def finish_body(raw: bytes, *, skeleton: Response, strict: bool, completed_at: int) -> Finished:
-    """What the caller gets for a complete 2xx body. Raises BadUpstreamBody in strict mode where it is no Response."""
-    if not strict:
-        return answers.finish_body(
-            raw,
-            endpoint=Endpoint.RESPONSES,
-            response_id=skeleton["id"],
-            alias=skeleton["model"],
-            strict=False,
-        )
-    content = parse_object(raw)
+def finish_body(
+    raw: bytes,
+    content: dict[str, Any] | None,
+    *,
+    skeleton: Response,
+    disclosure: Disclosure,
+    completed_at: int,
+) -> bytes:
+    """What the caller gets for a complete 2xx body. Raises BadUpstreamBody in strict mode where it is no Response.
+
+    content: `raw` as `parse_object` reads it. A Response may be an error in form: its `error` is disclosed as any other.
+    """
+    shown = _disclosed(disclosure, content) if content else None
+    if not disclosure.strict:
+        changes = {"error": dump(shown)} if shown else {}
+        if content is not None and "id" in content:
+            changes["id"] = dump(skeleton["id"])
+        return replace_members(raw, changes) if changes else raw
     if content is None or not isinstance(content.get("output"), list):
         raise BadUpstreamBody("no object with a list of output items")
-    whole = _completed(content, skeleton, completed_at)
-    return Finished(orjson.dumps(whole), usage_of(whole), whole)
+    if shown:
+        content = {**content, "error": shown}
+    return dump(_completed(content, skeleton, completed_at))
+
+
+def _disclosed(disclosure: Disclosure, response: Mapping[str, Any]) -> dict[str, str] | None:
+    """The error of a Response object as the caller may see it; None where there is none, or it stays as it is."""
+    if not response.get("error"):
+        return None
+    shown = disclose(disclosure, None, response["error"])
+    return None if shown.as_it_came else shown.response_error
 
 
 def _completed(content: Mapping[str, Any], skeleton: Response, completed_at: int) -> Response:
@@ -54,7 +72,7 @@ def _completed(content: Mapping[str, Any], skeleton: Response, completed_at: int
     return whole
 
 
-class ResponsesRelay:
+class ResponsesRelay(UpstreamStream):
     """One call's stream."""
 
     def __init__(
@@ -62,56 +80,46 @@ class ResponsesRelay:
         skeleton: Response,
         *,
         now: Callable[[], int],
-        strict: bool = True,
-        trusted: bool = False,
-        sanitise: bool = False,
+        disclosure: Disclosure = _OPEN,
+        request: Mapping[str, Any] | None = None,
+        max_bytes: int = MAX_STREAM_BYTES,
         max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
-        self.usage: TokenUsage | None = None
-        self.done = False  # nothing that the upstream may still send matters
-        self.error: dict[str, Any] | None = None  # the error object of a response that failed
-        self.upstream_error: bytes | None = None  # the upstream's own, for the log
-        self.final: Response = resource.in_progress(skeleton)  # the object as in the last event
+        """now: the clock, in whole seconds."""
+        super().__init__(disclosure, request, max_bytes, max_event_bytes)
+        self.final: Response = resource.in_progress(skeleton)
+        """After finish(): as in the last event."""
         self._skeleton = skeleton
         self._now = now
-        self._strict = strict
-        self._hides_errors = sanitise or (strict and not trusted)
-        self._parser = SseParser(max_event_bytes)
+        self._strict = disclosure.strict
         self._events = Events()
         self._items: list[Item] = []
         self._chars = 0
         self._last_frame = b""
         self._closed = False
 
+    @property
+    def ended(self) -> bool:
+        return bool(self._last_frame)
+
     def feed(self, chunk: bytes) -> bytes:
         """The bytes that can go to the caller now; the event that ends the response waits for `finish`."""
-        if self.done:
-            return b""
-        try:
-            return self._treat(self._parser.feed(chunk))
-        except EventTooLarge:
-            self._fail("server_error", "The upstream provider sent an event that is too large.")
-            return b""
+        return b"" if self.done else self._treat(self._events_in(chunk))
 
     def finish(self) -> bytes:
         if self._closed:
             return b""
-        rest = b""
-        if not self.done:
-            try:
-                rest = self._treat(self._parser.close())
-            except EventTooLarge:
-                self._fail("server_error", "The upstream provider sent an event that is too large.")
+        rest = b"" if self.done else self._treat(self._last_events())
         if not self._last_frame and self.error is None:
-            self._fail("server_error", "The upstream provider ended the stream too early.")
+            self._break_off("server_error", "The upstream provider ended the stream too early.")
         return rest + self._closing()
 
-    def fail(self, code: str, message: str, *, type: str = "server_error") -> bytes:
+    def fail(self, code: str, message: str) -> bytes:
         """The last events, when something other than the upstream's own end ends the stream."""
         if self._closed:
             return b""
         self._last_frame = b""
-        self._fail(code, message, type)
+        self._break_off(code, message)
         return self._closing()
 
     def cancel(self) -> bytes:
@@ -130,9 +138,8 @@ class ResponsesRelay:
             return self.final
         return {**self._skeleton, **self.final, "output": self._items}
 
-    @property
-    def estimated_completion_tokens(self) -> int:
-        return -(-self._chars // CHARS_PER_TOKEN)
+    def _written_chars(self) -> int:
+        return self._chars
 
     def _treat(self, events: list[SseEvent]) -> bytes:
         out = []
@@ -149,14 +156,14 @@ class ResponsesRelay:
         body = parse_object(data)
         if body is None:
             return b"" if self._strict else event.raw
-        self._count(body)
+        self._note(body)
         if isinstance(body.get("response"), dict):
             return self._with_response(event, body)
         if body.get("type") == "error" or body.get("error"):
             return self._with_error(event, body)
         return event.raw if event.raw.endswith(b"\n\n") else frame(event, data)
 
-    def _count(self, body: Mapping[str, Any]) -> None:
+    def _note(self, body: Mapping[str, Any]) -> None:
         number = body.get("sequence_number")
         if isinstance(number, int):
             self._events.sequence_number = number + 1
@@ -169,10 +176,11 @@ class ResponsesRelay:
     def _with_response(self, event: SseEvent, body: dict[str, Any]) -> bytes:
         """An event that holds the object. The last one is kept back."""
         given = body["response"]
-        self.usage = usage_of(given) or self.usage
+        self._count(given)
         body["response"] = self.final = self._ours(given)
         written = frame(event, orjson.dumps(body))
-        if body.get("type") not in _LAST:
+        type = body.get("type")
+        if not isinstance(type, str) or type not in _LAST:
             return written
         self.done = True
         self._last_frame = written
@@ -181,9 +189,10 @@ class ResponsesRelay:
         return b""
 
     def _ours(self, given: dict[str, Any]) -> Response:
-        if given.get("error") and self._hides_errors:
+        shown = _disclosed(self._disclosure, given)
+        if shown is not None:
             self.upstream_error = orjson.dumps(given["error"])[:LOGGED_BYTES]
-            given = {**given, "error": _response_error(errors.sanitised_strict(500))}
+            given = {**given, "error": shown}
         if not self._strict:
             return {**given, "id": self._skeleton["id"]}
         return _completed(given, self._skeleton, self._now())
@@ -191,16 +200,14 @@ class ResponsesRelay:
     def _with_error(self, event: SseEvent, body: dict[str, Any]) -> bytes:
         """An error of the upstream's: the caller learns of it in the event that ends the response."""
         self.upstream_error = (event.data or b"")[:LOGGED_BYTES]
-        given = body.get("error")
-        shown = given if isinstance(given, dict) else body
-        if self._hides_errors:
-            shown = errors.sanitised_strict(errors.client_status(status_of(shown)))
-        self._fail(**_response_error(shown))
+        given = body if body.get("type") == "error" and not body.get("error") else body["error"]
+        self.done = True
+        self.error = disclose(self._disclosure, None, given).response_error
         return b""
 
-    def _fail(self, code: str, message: str, type: str = "server_error") -> None:
+    def _break_off(self, code: str, message: str) -> None:
         self.done = True
-        self.error = {"code": code, "message": message, "type": type}
+        self.error = {"code": code, "message": message, "type": "server_error"}
 
     def _closing(self) -> bytes:
         if not self._last_frame:
@@ -209,11 +216,3 @@ class ResponsesRelay:
         if self._last_frame:
             return self._last_frame + DONE
         return self._events.ended(self.final)
-
-
-def _response_error(error: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "code": str(error.get("code") or "server_error"),
-        "message": str(error.get("message") or "The upstream provider failed."),
-        "type": str(error.get("type") or "server_error"),
-    }

@@ -4,8 +4,9 @@ import random
 import pytest
 
 from dwctl.protocols.openresponses import resource
-from dwctl.protocols.openresponses.stored import StoredResponse, stored
+from dwctl.protocols.openresponses.from_row import from_row
 from dwctl.protocols.openresponses.stream import ResponsesStream
+from dwctl.protocols.rows import StoredRow
 from tests.protocols.openresponses.samples import COMPLETIONS, ID, REQUESTS, skeleton
 from tests.protocols.openresponses.schema import check_response
 from tests.protocols.streams import drive, hello, sse
@@ -14,7 +15,7 @@ from tests.protocols.streams import drive, hello, sse
 def row(body=None, state="completed", **members):
     text = body if body is None or isinstance(body, str) else json.dumps(body)
     defaults = {"model": "m", "created_at": 100, "completed_at": 107, "response_status": 200}
-    return StoredResponse(response_id=ID, state=state, response_body=text, **{**defaults, **members})  # fmt: skip
+    return StoredRow(response_id=ID, state=state, response_body=text, **{**defaults, **members})  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def row(body=None, state="completed", **members):
     ],
 )
 def test_the_status_follows_from_the_state(state, status):
-    response = stored(row(state=state))
+    response = from_row(row(state=state))
     check_response(response)
     assert (response["status"], response["output"]) == (status, [])
     assert response["created_at"] == 100
@@ -38,27 +39,27 @@ def test_the_status_follows_from_the_state(state, status):
 
 def test_a_complete_object_is_given_out_as_it_was_stored():
     kept = resource.from_chat(skeleton(), COMPLETIONS["text"], completed_at=105)
-    assert stored(row(kept)) == kept
+    assert from_row(row(kept)) == kept
     failed = resource.failed(kept, code="server_error", message="No")
-    assert stored(row(failed)) == failed
-    assert stored(row(failed, "failed", error="Timeout")) == failed
+    assert from_row(row(failed)) == failed
+    assert from_row(row(failed, "failed", error="Timeout")) == failed
     cancelled = resource.cancelled(kept)
-    assert stored(row(cancelled, "canceled")) == cancelled
-    assert stored(row({**kept, "id": "resp_x"})) == kept
+    assert from_row(row(cancelled, "canceled")) == cancelled
+    assert from_row(row({**kept, "id": "resp_x"})) == kept
 
 
 def test_an_object_of_another_status_than_the_rows_is_not():
     kept = resource.from_chat(skeleton(), COMPLETIONS["text"], completed_at=105)
-    response = stored(row(kept, "canceled"))
+    response = from_row(row(kept, "canceled"))
     check_response(response)
     assert (response["status"], response["completed_at"]) == ("cancelled", None)
     assert response["output"] == kept["output"]
-    assert stored(row({**kept, "status": "in_progress"}))["status"] == "completed"
+    assert from_row(row({**kept, "status": "in_progress"}))["status"] == "completed"
 
 
 def test_a_hand_written_body_is_completed():
     body = {"output": [{"type": "message", "content": "flex result"}], "usage": {"input_tokens": 5, "output_tokens": 3}}  # fmt: skip
-    response = stored(row(body, service_tier="flex", request_body='{"background":false}'))
+    response = from_row(row(body, service_tier="flex", request_body='{"background":false}'))
     check_response(response)
     [item] = response["output"]
     assert (item["role"], item["status"]) == ("assistant", "completed")
@@ -69,7 +70,7 @@ def test_a_hand_written_body_is_completed():
 
 @pytest.mark.parametrize("body", COMPLETIONS.values(), ids=COMPLETIONS)
 def test_a_chat_completion_is_converted(body):
-    response = stored(row(body, request_body=json.dumps(REQUESTS["chat"])))
+    response = from_row(row(body, request_body=json.dumps(REQUESTS["chat"])))
     check_response(response)
     if body.get("choices") and isinstance(body["choices"], list):
         request = REQUESTS["chat"]
@@ -92,14 +93,14 @@ STREAMS = {
 
 @pytest.mark.parametrize("body", STREAMS.values(), ids=STREAMS)
 def test_a_stream_is_put_together(body):
-    response = stored(row(body))
+    response = from_row(row(body))
     check_response(response)
     assert (response["status"], text_of(response)) == ("completed", "Hello there friend")
 
 
 def test_the_usage_of_a_stored_stream_is_kept():
-    assert stored(row(STREAMS["chat"]))["usage"]["total_tokens"] == 12
-    assert stored(row(STREAMS["responses"]))["usage"]["total_tokens"] == 12
+    assert from_row(row(STREAMS["chat"]))["usage"]["total_tokens"] == 12
+    assert from_row(row(STREAMS["responses"]))["usage"]["total_tokens"] == 12
 
 
 ODD_OUTPUT = {"output": [5, {}, {"type": 5}, {"type": None, "content": 5, "id": 5}]}
@@ -132,7 +133,7 @@ STRANGE = {
 @pytest.mark.parametrize("body", STRANGE.values(), ids=STRANGE)
 def test_no_body_is_too_strange(body, state):
     for request in (None, "oops", "[]", json.dumps(REQUESTS["wrong types"])):
-        response = stored(row(body, state, request_body=request, completed_at=None))
+        response = from_row(row(body, state, request_body=request, completed_at=None))
         json.dumps(response)
         if body is not ODD_OUTPUT:
             check_response(response)
@@ -140,27 +141,27 @@ def test_no_body_is_too_strange(body, state):
 
 def test_what_a_hand_written_body_says_of_its_end_is_kept():
     body = {"output": [], "status": "incomplete", "incomplete_details": {"reason": "x"}, "error": {"message": "m"}}  # fmt: skip
-    response = stored(row(body))
+    response = from_row(row(body))
     assert (response["status"], response["incomplete_details"]) == ("incomplete", {"reason": "x"})
     assert response["error"] == {"code": "server_error", "message": "m"}
 
 
 def test_a_failure_is_readable():
     record = {"type": "NonRetriableHttpStatus", "details": {"status": 401, "body": '{"error":{"message":"No key"}}'}}  # fmt: skip
-    response = stored(row(state="failed", error=json.dumps(record)))
+    response = from_row(row(state="failed", error=json.dumps(record)))
     check_response(response, sdk=False)
     assert response["status"] == "failed"
     assert response["error"] == {"code": "http_401", "message": "No key", "type": "authentication_error"}  # fmt: skip
 
 
 def test_a_completed_row_with_an_error_status_has_failed():
-    response = stored(row('{"error":{"message":"Slow down"}}', response_status=429))
+    response = from_row(row('{"error":{"message":"Slow down"}}', response_status=429))
     assert response["status"] == "failed"
     assert response["error"] == {"code": "http_429", "message": "Slow down", "type": "rate_limit_error"}  # fmt: skip
 
 
 def test_the_request_is_echoed():
-    response = stored(row(request_body=json.dumps({**REQUESTS["in full"], "background": True})))
+    response = from_row(row(request_body=json.dumps({**REQUESTS["in full"], "background": True})))
     check_response(response)
     assert response["background"] is True
     assert response["instructions"] == "Be brief"
@@ -174,4 +175,4 @@ def test_random_bytes_never_fail():
         text = list(rng.choice(seeds))
         for _ in range(rng.randrange(1, 6)):
             text[rng.randrange(len(text))] = rng.choice('{}[]",:x5 \n')
-        stored(row("".join(text), rng.choice(["completed", "failed"]), error="".join(text)))
+        from_row(row("".join(text), rng.choice(["completed", "failed"]), error="".join(text)))

@@ -3,9 +3,11 @@ import json
 import orjson
 import pytest
 
+from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import resource
-from dwctl.protocols.openresponses.relay import ResponsesRelay, finish_body
+from dwctl.protocols.openresponses.passthrough import ResponsesRelay, finish_body
 from dwctl.protocols.openresponses.stream import ResponsesStream
 from dwctl.protocols.usage import TokenUsage
 from tests.protocols.openresponses.samples import COMPLETIONS, ID, RESPONSE_USAGE, skeleton
@@ -23,40 +25,49 @@ def upstream(chunks=None, done=True) -> bytes:
     return out + stream.finish() if done else out
 
 
-def make(**options):
-    return ResponsesRelay(skeleton(), **{"now": lambda: 107, **options})
+def make(*, strict=True, trusted=False, sanitise=False, **options):
+    disclosure = Disclosure(strict, trusted, sanitise)
+    return ResponsesRelay(skeleton(), disclosure=disclosure, **{"now": lambda: 107, **options})
+
+
+def finish(raw, strict):
+    return finish_body(
+        raw,
+        parse_object(raw),
+        skeleton=skeleton(),
+        disclosure=Disclosure(strict),
+        completed_at=107,
+    )
 
 
 def test_a_strict_body_gets_our_identifier_alias_and_times():
-    finished = finish_body(orjson.dumps(ANSWER), skeleton=skeleton(), strict=True, completed_at=107)
-    assert finished.content == resource.from_chat(skeleton(), COMPLETIONS["text"], completed_at=107) | {"output": ANSWER["output"]}  # fmt: skip
-    assert orjson.loads(finished.body) == finished.content
-    assert finished.usage == TokenUsage(9, 3, 12, 1, 4)
+    finished = finish(orjson.dumps(ANSWER), strict=True)
+    assert orjson.loads(finished) == resource.from_chat(skeleton(), COMPLETIONS["text"], completed_at=107) | {"output": ANSWER["output"]}  # fmt: skip
 
 
 def test_a_strict_body_is_completed():
-    finished = finish_body(b'{"output":[],"created_at":5}', skeleton=skeleton(), strict=True, completed_at=107)  # fmt: skip
-    check_response(finished.content)
-    assert (finished.content["status"], finished.content["completed_at"]) == ("completed", 107)
+    finished = finish(b'{"output":[],"created_at":5}', strict=True)  # fmt: skip
+    response = orjson.loads(finished)
+    check_response(response)
+    assert (response["status"], response["completed_at"]) == ("completed", 107)
 
 
 @pytest.mark.parametrize("raw", [b"", b"oops", b"[]", b"{}", b'{"output":5}', b'{"error":{}}'])
 def test_a_strict_body_that_is_no_response_is_refused(raw):
     with pytest.raises(BadUpstreamBody):
-        finish_body(raw, skeleton=skeleton(), strict=True, completed_at=107)
+        finish(raw, strict=True)
 
 
 @pytest.mark.parametrize("raw", [b"", b"oops", b"[]", b'{"output":5}'])
 def test_without_strict_mode_anything_passes(raw):
-    finished = finish_body(raw, skeleton=skeleton(), strict=False, completed_at=107)
-    assert finished.body == raw
+    finished = finish(raw, strict=False)
+    assert finished == raw
 
 
 def test_without_strict_mode_only_the_identifier_changes():
     raw = orjson.dumps(ANSWER)
-    finished = finish_body(raw, skeleton=skeleton(), strict=False, completed_at=107)
-    assert finished.body == raw.replace(b"resp_theirs", ID.encode())
-    assert finished.usage == TokenUsage(9, 3, 12, 1, 4)
+    finished = finish(raw, strict=False)
+    assert finished == raw.replace(b"resp_theirs", ID.encode())
 
 
 def test_a_strict_stream_gets_our_identifier_alias_and_times():
@@ -69,7 +80,7 @@ def test_a_strict_stream_gets_our_identifier_alias_and_times():
             assert event["response"]["created_at"] == 100
     assert events[-1]["response"] == relay.final
     assert relay.final["completed_at"] == 107
-    assert relay.usage == TokenUsage(9, 3, 12)
+    assert relay.settle() == TokenUsage(9, 3, 12)
     assert [e["type"] for e in events] == [e["type"] for e in data_of(upstream())[:-1]]
 
 
@@ -101,7 +112,7 @@ def test_a_stream_that_just_ends_fails_and_keeps_the_items_that_were_done():
     assert events[-1]["type"] == "response.failed"
     assert relay.final["output"][0]["content"][0]["text"] == "Hello there friend"
     assert relay.final["error"] == relay.error
-    assert relay.estimated_completion_tokens == 5
+    assert relay.settle().completion_tokens == 5
 
 
 def test_an_upstreams_failure_is_not_shown_unless_it_is_trusted():
@@ -158,5 +169,5 @@ def test_usage_counts_however_the_response_ended():
     chunks = [*hello(usage=False)[:-1], {"choices": [{"finish_reason": "length"}]}, hello()[-1]]
     relay, _ = drive(make, upstream(chunks))
     assert relay.final["status"] == "incomplete"
-    assert relay.usage == TokenUsage(9, 3, 12)
+    assert relay.settle() == TokenUsage(9, 3, 12)
     assert RESPONSE_USAGE.keys() == relay.final["usage"].keys()

@@ -12,7 +12,9 @@ from psycopg.rows import namedtuple_row
 from dwctl import sql
 from dwctl.db import Connections
 from dwctl.errors import NotFound
-from dwctl.protocols.openresponses.stored import StoredResponse, stored
+from dwctl.protocols.openresponses.from_row import from_row
+from dwctl.protocols.rows import StoredRow
+from dwctl.queue.tables import State
 
 _QUERIES = sql.load("dwctl.queue")
 
@@ -39,7 +41,7 @@ def cancelled_among(connections: Connections, ids: list[UUID]) -> list[UUID]:
     """Which of these requests were cancelled."""
     with connections.transaction() as connection:
         rows = connection.execute(_QUERIES["outcomes"], {"ids": ids}).fetchall()
-    return [id for id, state in rows if state == "canceled"]
+    return [id for id, state in rows if state == State.CANCELED]
 
 
 def delete(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:
@@ -69,19 +71,22 @@ def rows_of(connections: Connections, ids: Sequence[UUID]) -> list[Any]:
 
 def shown(row: Any) -> dict[str, Any]:
     """The Response object of a tracking row."""
-    return stored(
-        StoredResponse(
-            response_id=f"resp_{row.id}",
-            state=row.state,
-            model=row.model,
-            created_at=int(row.created_at.timestamp()),
-            completed_at=int(row.completed_at.timestamp()) if row.completed_at else None,
-            service_tier=row.service_tier,
-            request_body=row.request_body,
-            response_status=row.response_status,
-            response_body=row.response_body,
-            error=row.error,
-        )
+    return from_row(stored_row(row))
+
+
+def stored_row(row: Any) -> StoredRow:
+    """A tracking row as the protocols see it."""
+    return StoredRow(
+        response_id=f"resp_{row.id}",
+        state=row.state,
+        model=row.model,
+        created_at=int(row.created_at.timestamp()),
+        completed_at=int(row.completed_at.timestamp()) if row.completed_at else None,
+        service_tier=row.service_tier,
+        request_body=row.request_body,
+        response_status=row.response_status,
+        response_body=row.response_body,
+        error=row.error,
     )
 
 

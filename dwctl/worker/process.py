@@ -38,7 +38,7 @@ def stop(worker: Any) -> None:
         return
     gateway: Gateway = worker.wsgi.extensions["dwctl.gateway"]
     drained.wait(gateway.settings.shutdown.grace)
-    gateway.stop(_LAST_WRITES_S)
+    gateway.stop(time.monotonic() + _LAST_WRITES_S)
 
 
 def _drain_at_the_end(worker: Any, gateway: Gateway, claims: Claims, duties: DutyRunner) -> None:

@@ -1,4 +1,8 @@
-"""A gateway's life inside a gunicorn worker: started after the fork, told of SIGTERM at once, stopped before one deadline."""
+"""A gateway's life inside a gunicorn worker: started after the fork, told of SIGTERM at once, stopped before one deadline.
+
+SIGTERM -> no new connections, held calls are told -> calls in flight go on -> what is left is stopped and written down -> goodbye
+                                                    grace - _RESERVE_S                                                    grace
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ from dwctl.ai.gateway import Gateway
 
 _LOOK_EVERY_S = 0.1
 _FIRST_LOAD_S = 10.0
-_AFTER_REQUESTS_S = 5.0
-_LAST_ANSWERS_S = 1.0
+_RESERVE_S = 5.0
+_LEAST_S = 1.0
 
 
 def start(worker: Any) -> None:
@@ -27,14 +31,15 @@ def start(worker: Any) -> None:
 
 
 def stop(worker: Any) -> None:
-    """Called by gunicorn when the worker's requests have ended, or their grace has."""
+    """Called by gunicorn when the worker's requests have ended, or their grace has. Background calls may still run."""
     app = getattr(worker, "wsgi", None)
     gateway: Gateway | None = app.extensions.get("dwctl.gateway") if app is not None else None
     if gateway is None or not gateway.started:
         return
-    began = getattr(worker, "dwctl_terminated_at", time.monotonic())
-    grace = gateway.settings.shutdown.grace
-    gateway.stop(max(1.0, min(_AFTER_REQUESTS_S, began + grace - time.monotonic())))
+    deadline = _deadline(worker, gateway)
+    gateway.drain()
+    gateway.end_calls(deadline - _RESERVE_S)
+    gateway.stop(max(deadline, time.monotonic() + _LEAST_S))
 
 
 def _watch(worker: Any, gateway: Gateway) -> None:
@@ -45,5 +50,13 @@ def _watch(worker: Any, gateway: Gateway) -> None:
         gevent.sleep(_LOOK_EVERY_S)
     worker.dwctl_terminated_at = time.monotonic()
     gateway.drain()
-    gevent.sleep(max(0.0, gateway.settings.shutdown.grace - _AFTER_REQUESTS_S - _LAST_ANSWERS_S))
+    gateway.end_calls(_deadline(worker, gateway) - _RESERVE_S)
+    # Whoever is still there waits for something else than an upstream: a caller that does not read, or does not send.
     worker.end_requests()
+
+
+def _deadline(worker: Any, gateway: Gateway) -> float:
+    began = getattr(worker, "dwctl_terminated_at", None)
+    if began is None:
+        began = worker.dwctl_terminated_at = time.monotonic()
+    return float(began + gateway.settings.shutdown.grace)

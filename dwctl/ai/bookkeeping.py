@@ -1,0 +1,233 @@
+"""What is written down of a call: the row that opens it, and the record that ends it. The one place where both are made."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from dwctl.ai.admission import Admitted, bearer, key_of, line_of
+from dwctl.ai.calls import Incoming, Request, Stamp
+from dwctl.ai.in_progress import Flight
+from dwctl.ai.outcomes import Outcome
+from dwctl.analytics.records import Opening, Record, file_of, text_of, timestamp
+from dwctl.billing import tariffs
+from dwctl.catalog.routing import SYSTEM, Key
+from dwctl.errors import DwctlError
+from dwctl.protocols.modes import Tier
+from dwctl.protocols.usage import TokenUsage
+from dwctl.queue.leases import Job
+from dwctl.queue.tables import State
+
+_UNUSED = TokenUsage()
+
+
+def opening_of(
+    admitted: Admitted, state: State, daemon_id: UUID, *, repeatable: bool = False
+) -> Opening:
+    """The rows of a call that is not over. `repeatable`: a worker may run it once more if this process dies."""
+    request = admitted.request
+    return Opening(
+        **_rows_of(request, admitted.key, daemon_id),
+        request_body=text_of(request.asked.body),
+        request_size=len(request.asked.body),
+        state=state,
+        repeatable=repeatable,
+    )
+
+
+def record_of(admitted: Admitted, outcome: Outcome, flight: Flight, daemon_id: UUID) -> Record:
+    """A call that is over: tracking row, log row, charge."""
+    request = admitted.request
+    members: dict[str, Any] = {
+        **_log_part(request.stamp, outcome.status),
+        **_request_part(request, admitted.key),
+        **_usage_part(outcome.usage),
+        **_charge_part(admitted, outcome.usage),
+        "ttfb_ms": _milliseconds(request.stamp.started, flight.first_byte_at),
+        "response_type": outcome.response_type,
+        "served_by": admitted.target.endpoint_name,
+        "error_code": outcome.error_code,
+        "track": request.tracked,
+        "opened": request.queued or flight.opened,
+        "queued": request.queued,
+        "notify": request.queued or request.asked.mode.background,
+    }
+    if request.tracked:
+        members |= _rows_of(request, admitted.key, daemon_id)
+        members |= _row_part(outcome)
+        members["routed_model"] = admitted.served_by.alias
+        # Without its body a record is of a row that was committed before.
+        if not request.queued and not flight.row_is_there:
+            members["request_body"] = text_of(request.asked.body)
+            members["request_size"] = len(request.asked.body)
+    return Record(**members)
+
+
+def record_of_refusal(
+    stamp: Stamp, incoming: Incoming, key: Key | None, alias: str | None, error: DwctlError
+) -> Record:
+    """A call that was not let in: a log row, and nothing else."""
+    return Record(
+        **_log_part(stamp, error.status),
+        **_usage_part(None),
+        response_type="other",
+        uri=_uri(incoming.surface.path, incoming.query),
+        model=alias,
+        user_id=key.owner_id if key else None,
+        api_key_id=key.id if key else None,
+        access_source=_access_source(key, bearer(incoming.header("authorization")) is not None),
+        origin=_origin(key),
+        outer_request_id=_outer_id(incoming.header("x-fusillade-request-id")),
+        sla="0s",
+        error_code=error.code,
+        track=False,
+        opened=False,
+        queued=False,
+        notify=False,
+    )
+
+
+def record_of_unrunnable(job: Job, outcome: Outcome, daemon_id: UUID) -> Record:
+    """A queued request that nobody can run, or may not run any more: its row ends, and nothing is charged."""
+    key, line = key_of(job), line_of(job)
+    at = (job.batch_created_at or job.created_at).timestamp()
+    return Record(
+        **_log_part(Stamp(job.id, at, time.monotonic()), outcome.status),
+        **_row_part(outcome),
+        **_usage_part(None),
+        response_type=outcome.response_type,
+        uri="/" + (job.path or "").removeprefix("/v1/"),
+        model=job.model,
+        user_id=key.owner_id if job.owner_id else None,
+        api_key_id=job.api_key_id,
+        access_source="api_key",
+        origin="api",
+        error_code=outcome.error_code,
+        track=True,
+        opened=True,
+        queued=True,
+        notify=True,
+        owner=str(key.owner_id),
+        path=job.path,
+        tier=job.tier or Tier.FLEX,
+        sla=job.window,
+        batch_id=line.batch_id if line else None,
+        custom_id=line.custom_id if line else None,
+        daemon_id=daemon_id,
+    )
+
+
+def _rows_of(request: Request, key: Key, daemon_id: UUID) -> dict[str, Any]:
+    """What `opening_of` and `record_of` say alike of the rows in the queue's tables."""
+    asked, owner = request.asked, str(key.owner_id)
+    return {
+        "id": request.id,
+        "at": timestamp(asked.created_at),
+        "file_id": file_of(owner, asked.created_at),
+        "owner": owner,
+        "api_key_id": key.id,
+        "path": request.path,
+        "model": asked.alias,
+        "tier": request.tier,
+        "sla": request.window,
+        "expires_at": timestamp(asked.created_at + request.window_s),
+        "daemon_id": daemon_id,
+    }
+
+
+def _row_part(outcome: Outcome) -> dict[str, Any]:
+    stored = text_of(outcome.stored)
+    failure = outcome.failure
+    return {
+        "state": State.COMPLETED if outcome.succeeded else State.FAILED,
+        "response_status": outcome.status,
+        "response_body": stored,
+        "response_size": len(stored),
+        "error": None if failure is None else orjson.dumps(failure).decode(),
+    }
+
+
+def _log_part(stamp: Stamp, status: int) -> dict[str, Any]:
+    return {
+        "id": stamp.id,
+        "at": timestamp(stamp.at),
+        "ended_at": timestamp(time.time()),
+        "method": "POST",
+        "status_code": status,
+        "duration_ms": _milliseconds(stamp.started, time.monotonic()),
+    }
+
+
+def _request_part(request: Request, key: Key) -> dict[str, Any]:
+    line = request.line
+    return {
+        "uri": _uri(request.surface.path, request.asked.query),
+        "model": request.asked.alias,
+        "user_id": key.owner_id,
+        "api_key_id": key.id,
+        "access_source": _access_source(key, True),
+        "origin": _origin(key),
+        "outer_request_id": _outer_id(_first(request, "x-fusillade-request-id")),
+        "sla": request.window,
+        "batch_id": line.batch_id if line else None,
+        "custom_id": line.custom_id if line else None,
+    }
+
+
+def _usage_part(usage: TokenUsage | None) -> dict[str, Any]:
+    known = usage or _UNUSED
+    return {
+        "prompt_tokens": known.prompt_tokens,
+        "completion_tokens": known.completion_tokens,
+        "reasoning_tokens": known.reasoning_tokens,
+        "cached_tokens": known.cached_tokens,
+        "total_tokens": known.total_tokens,
+        "usage_source": "none" if usage is None else usage.source,
+    }
+
+
+def _charge_part(admitted: Admitted, usage: TokenUsage | None) -> dict[str, Any]:
+    price = admitted.price
+    if usage is None or price is None:
+        return {}
+    cost = tariffs.price(price, usage.prompt_tokens, usage.completion_tokens)
+    free = admitted.key.owner_id == SYSTEM
+    return {
+        "input_price": price.input,
+        "output_price": price.output,
+        "cost": Decimal(0) if free else cost,
+    }
+
+
+def _uri(path: str, query: str) -> str:
+    return f"/{path}?{query}" if query else f"/{path}"
+
+
+def _milliseconds(started: float, moment: float | None) -> int | None:
+    return None if moment is None else int((moment - started) * 1000)
+
+
+def _access_source(key: Key | None, presented: bool) -> str:
+    if key is not None:
+        return "playground" if key.purpose == "playground" else "api_key"
+    return "unknown_api_key" if presented else "unauthenticated"
+
+
+def _origin(key: Key | None) -> str:
+    return "frontend" if key is not None and key.purpose == "playground" else "api"
+
+
+def _first(request: Request, name: str) -> str | None:
+    return next((value for key, value in request.headers if key == name), None)
+
+
+def _outer_id(given: str | None) -> UUID | None:
+    """A request id from outside is written down as it is, and means nothing else."""
+    try:
+        return UUID(given) if given else None
+    except ValueError:
+        return None

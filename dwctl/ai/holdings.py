@@ -1,0 +1,142 @@
+"""What accounts hold of this process at one moment, and no more than that: calls in flight, background calls, bytes of bodies.
+
+Counted in memory, by process: with N web processes an account may hold N times as much. Queued requests are counted in the database,
+over all processes, at most once a second for an account that queues; what this process has queued since is added.
+A refusal says what to do and when (429, or 503 where the process as a whole is full).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from enum import StrEnum
+from uuid import UUID
+
+from dwctl.config import AccountLimits, ProcessLimits
+from dwctl.errors import DwctlError, Unavailable
+
+_RETRY_AFTER_S = 5
+_RECOUNT_S = 1.0
+_COUNTS_KEPT = 10_000
+
+
+class TooMany(DwctlError):
+    """Too many of your calls run at once. Wait for some to end, then try again."""
+
+    code = "too_many_concurrent_requests"
+    status = 429
+    retryable = True
+
+
+class Full(Unavailable):
+    """This process works on as much as it can hold. Try again shortly."""
+
+    code = "gateway_overloaded"
+
+
+class Kind(StrEnum):
+    """What is counted apart."""
+
+    REALTIME = "realtime"
+    BACKGROUND = "background"
+    BYTES = "bytes"
+
+
+class Holdings:
+    """The counts of this process. 0 in a setting switches its limit off."""
+
+    def __init__(
+        self,
+        account: AccountLimits,
+        process: ProcessLimits,
+        count_queued: Callable[[UUID], int],
+    ) -> None:
+        """`count_queued` asks the database for an account's waiting single requests; it may raise DatabaseAway."""
+        self._most_queued = account.queued
+        self._count_queued = count_queued
+        self._of_account = {
+            Kind.REALTIME: account.realtime,
+            Kind.BACKGROUND: account.background,
+            Kind.BYTES: account.buffered_bytes,
+        }
+        self._of_process = {
+            Kind.REALTIME: process.realtime,
+            Kind.BACKGROUND: process.background,
+            Kind.BYTES: process.buffered_bytes,
+        }
+        self._accounts: dict[Kind, Counter[UUID]] = {kind: Counter() for kind in Kind}
+        self.totals: Counter[Kind] = Counter()
+        self._queued: dict[UUID, tuple[float, int]] = {}
+
+    def begin(self, owner: UUID) -> Hold:
+        """What one call holds: nothing yet. `Hold.release` must follow."""
+        return Hold(self, owner)
+
+    def check_queued(self, owner: UUID) -> None:
+        """One more request of the account is going to be queued. Raises TooMany, or DatabaseAway."""
+        if not self._most_queued:
+            return
+        now = time.monotonic()
+        since, count = self._queued.get(owner, (-_RECOUNT_S, 0))
+        if now - since >= _RECOUNT_S:
+            since, count = now, self._count_queued(owner)
+            if len(self._queued) >= _COUNTS_KEPT:
+                self._queued.clear()
+        if count >= self._most_queued:
+            raise TooMany(
+                f"{count} of your requests wait for a worker; the limit is {self._most_queued}."
+                " Wait for some to end, or use a batch.",
+                code="too_many_queued_requests",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        self._queued[owner] = (since, count + 1)
+
+    def take(self, kind: Kind, owner: UUID, amount: int) -> None:
+        """Raises TooMany or Full, and then nothing was taken."""
+        account, process = self._of_account[kind], self._of_process[kind]
+        if account and self._accounts[kind][owner] + amount > account:
+            raise TooMany(_TEXTS[kind].format(account), retry_after_s=_RETRY_AFTER_S)
+        if process and self.totals[kind] + amount > process:
+            raise Full(retry_after_s=_RETRY_AFTER_S)
+        self._accounts[kind][owner] += amount
+        self.totals[kind] += amount
+
+    def give_back(self, kind: Kind, owner: UUID, amount: int) -> None:
+        """The opposite of `take`."""
+        self.totals[kind] -= amount
+        counts = self._accounts[kind]
+        counts[owner] -= amount
+        if not counts[owner]:
+            del counts[owner]
+
+
+class Hold:
+    """What one call holds, given back in one piece."""
+
+    __slots__ = ("_holdings", "_owner", "_taken")
+
+    def __init__(self, holdings: Holdings, owner: UUID) -> None:
+        self._holdings = holdings
+        self._owner = owner
+        self._taken: list[tuple[Kind, int]] = []
+
+    def take(self, kind: Kind, amount: int = 1) -> None:
+        """Hold that much more. Raises TooMany (429) or Full (503)."""
+        self._holdings.take(kind, self._owner, amount)
+        self._taken.append((kind, amount))
+
+    def release(self) -> None:
+        """Give all of it back; a second time does nothing."""
+        taken, self._taken = self._taken, []
+        for kind, amount in taken:
+            self._holdings.give_back(kind, self._owner, amount)
+
+
+_TEXTS = {
+    Kind.REALTIME: "{} of your calls run here already, which is the limit. Wait for some to end.",
+    Kind.BACKGROUND: "{} of your background calls run here already, which is the limit."
+    ' Wait for some to end, or use service_tier "flex".',
+    Kind.BYTES: "The bodies of your calls that run here may have {} bytes together."
+    " Wait for some to end, or send smaller ones.",
+}

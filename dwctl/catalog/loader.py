@@ -1,0 +1,260 @@
+"""Reads the routing value, whole or what has changed of it, inside one transaction and in short turns.
+
+Everything that grows with the number of keys (rows, dicts, sets) is built step by step with rests in between; only copies of what is
+there stay in one piece, each of which takes a few milliseconds for 100,000 entries.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import namedtuple_row
+
+from dwctl import sql
+from dwctl.billing.tariffs import CurrentTariff
+from dwctl.catalog.routing import Key, Model, Routing, Rule
+from dwctl.config import Settings
+from dwctl.encryption import Sealer, Undecryptable
+from dwctl.pace import Pace
+from dwctl.upstream.target import Target, Timeouts
+
+log = logging.getLogger(__name__)
+
+_QUERIES = sql.load("dwctl.catalog")
+_ROWS_AT_ONCE = 200
+_MOST_NAMED = 2000
+"""Rows of one table that are read by their ids; from there on all of the table is read."""
+
+_MODEL_TABLES = ("deployed_models", "deployment_groups", "model_tariffs", "model_traffic_rules")
+
+Ids = set[UUID] | None
+"""Which rows changed; None stands for all of them."""
+
+Changes = Mapping[str, Ids]
+"""Changed rows by table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Up to where the database has been read: what that transaction saw, and when it began by the database's clock."""
+
+    seen: str
+    at: datetime
+
+
+class Loader:
+    """Reads parts of the routing value on one connection, in a transaction that sees one state (`begin`)."""
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], settings: Settings, sealer: Sealer, pace: Pace
+    ) -> None:
+        self._connection = connection
+        self._sealer = sealer
+        self._pace = pace
+        timeouts = settings.upstream
+        self._timeouts = Timeouts(
+            timeouts.connect_timeout, timeouts.first_byte_timeout, timeouts.idle_timeout
+        )
+
+    def begin(self, last: Mark | None) -> tuple[Mark, Changes | None]:
+        """From here on one state is seen. Gives its mark, and what has changed since the last one: None where that is not known."""
+        self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        known = {"seen": last and last.seen, "at": last and last.at}
+        (mark,) = self._fetch("snapshot_mark", known)
+        if mark.lost:
+            return Mark(mark.seen, mark.at), None
+        rows = self._fetch("snapshot_changes", {**known, "most": _MOST_NAMED})
+        changes = {row.table_name: None if row.ids is None else set(row.ids) for row in rows}
+        return Mark(mark.seen, mark.at), changes
+
+    def everything(self) -> Routing:
+        """All of it."""
+        empty = Routing()
+        tables = ("api_keys", "user_groups", "user_balance_checkpoints", "deployed_models")
+        return self.changed(empty, dict.fromkeys(tables))
+
+    def changed(self, old: Routing, changes: Changes) -> Routing:
+        """The value with these rows read anew."""
+        new = old
+        if (keys := self._key_ids(changes)) is None or keys:
+            new = self._with_keys(new, keys)
+        owners = changes.get("user_groups", set())
+        if owners is None or owners:
+            new = replace(new, groups=self._groups(new.groups, owners))
+        accounts = changes.get("user_balance_checkpoints", set())
+        if accounts is None or accounts:
+            new = replace(new, funded=self._funded(new.funded, accounts))
+        if (models := self._model_ids(changes)) is None or models:
+            new = self._with_models(new, models)
+        return new
+
+    def miscounted(self, routing: Routing) -> list[str]:
+        """What of a value has not as many entries as the database has: something was changed past the log of changes."""
+        (counts,) = self._fetch("snapshot_counts", {})
+        return [
+            name for name, count in counts._asdict().items() if len(getattr(routing, name)) != count
+        ]
+
+    def key_by_hash(self, secret_hash: bytes) -> Key | None:
+        """One key."""
+        rows = self._fetch("snapshot_key_by_hash", {"hash": secret_hash})
+        return _key(rows[0]) if rows else None
+
+    def _with_keys(self, old: Routing, ids: Ids) -> Routing:
+        keys: dict[bytes, Key] = {}
+        hashes: dict[UUID, bytes] = {}
+        if ids is not None:
+            keys = self._copy(old.keys)
+            hashes = self._copy(old.hashes)
+            for id in ids:
+                if gone := hashes.pop(id, None):
+                    keys.pop(gone, None)
+        for row in self._rows("snapshot_keys", ids):
+            digest = bytes(row.secret_hash)
+            keys[digest] = _key(row)
+            hashes[row.id] = digest
+        return replace(old, keys=keys, hashes=hashes)
+
+    def _groups(self, old: Mapping[UUID, frozenset[UUID]], ids: Ids) -> dict[UUID, frozenset[UUID]]:
+        groups: dict[UUID, frozenset[UUID]] = {}
+        if ids is not None:
+            groups = self._copy(old)
+            for id in ids:
+                groups.pop(id, None)
+        for row in self._rows("snapshot_groups", ids):
+            groups[row.user_id] = frozenset(row.groups)
+        return groups
+
+    def _funded(self, old: frozenset[UUID], ids: Ids) -> frozenset[UUID]:
+        funded: set[UUID] = set()
+        if ids is not None:
+            self._pace.rest()
+            funded = set(old)
+            funded -= ids
+        for row in self._rows("snapshot_funded", ids):
+            funded.add(row.user_id)
+        self._pace.rest()
+        return frozenset(funded)
+
+    def _with_models(self, old: Routing, ids: Ids) -> Routing:
+        models: dict[str, Model] = {}
+        if ids is not None:
+            models = {alias: model for alias, model in old.models.items() if model.id not in ids}
+        for row in self._rows("snapshot_models", ids):
+            models[row.alias] = self._model(row)
+        return replace(old, models=models)
+
+    def _copy(self, old: Mapping[Any, Any]) -> dict[Any, Any]:
+        self._pace.rest()
+        return dict(old)
+
+    def _key_ids(self, changes: Changes) -> Ids:
+        keys, users = changes.get("api_keys", set()), changes.get("users", set())
+        if keys is None or users is None:
+            return None
+        return keys | self._ids("snapshot_key_ids_of_users", users)
+
+    def _model_ids(self, changes: Changes) -> Ids:
+        found: set[UUID] = set()
+        for table in _MODEL_TABLES:
+            ids = changes.get(table, set())
+            if ids is None:
+                return None
+            found |= ids
+        endpoints = changes.get("inference_endpoints", set())
+        if endpoints is None:
+            return None
+        found |= self._ids("snapshot_models_of_endpoints", endpoints)
+        return found | self._ids("snapshot_models_redirecting", found)
+
+    def _ids(self, query: str, ids: set[UUID]) -> set[UUID]:
+        return {row.id for row in self._rows(query, ids)} if ids else set()
+
+    def _rows(self, query: str, ids: Ids) -> Iterator[Any]:
+        """Rows a few at a time from a cursor of the server: neither memory nor the loop ever has all of them."""
+        with self._connection.cursor(name="routing", row_factory=namedtuple_row) as cursor:
+            cursor.execute(_QUERIES[query], {"ids": None if ids is None else list(ids)})
+            while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+                for row in rows:
+                    yield row
+                    self._pace()
+
+    def _fetch(self, query: str, values: Mapping[str, Any]) -> list[Any]:
+        cursor = self._connection.cursor(row_factory=namedtuple_row)
+        return cursor.execute(_QUERIES[query], values).fetchall()
+
+    def _model(self, row: Any) -> Model:
+        return Model(
+            id=row.id,
+            alias=row.alias,
+            target=self._target(row),
+            type=row.type,
+            created_at=row.created_at,
+            trusted=row.trusted,
+            sanitise=row.sanitize_responses,
+            adapter=row.adapter,
+            forward_service_tier=row.forward_service_tier,
+            groups=frozenset(row.groups or ()),
+            tariffs=tuple(_tariff(part) for part in row.tariffs or ()),
+            rules={
+                purpose: Rule(part["target"] if part["action"] == "redirect" else None)
+                for purpose, part in (row.rules or {}).items()
+                # A redirect whose target was deleted is no rule any more.
+                if part["action"] == "deny" or part["target"]
+            },
+            capacity=row.capacity,
+            batch_capacity=row.batch_capacity,
+            endpoint_id=row.endpoint_id,
+        )
+
+    def _target(self, row: Any) -> Target | None:
+        if row.endpoint_id is None:
+            return None
+        try:
+            header = None
+            if row.api_key_sealed:
+                credential = self._sealer.open(row.api_key_sealed)
+                header = (row.auth_header_name, row.auth_header_prefix + credential)
+            return Target(
+                base_url=row.url,
+                model_name=row.model_name,
+                auth_header=header,
+                timeouts=self._timeouts,
+                endpoint_id=row.endpoint_id,
+                endpoint_name=row.endpoint_name,
+                trusted=row.trusted,
+            )
+        except (Undecryptable, ValueError) as error:
+            # One endpoint that cannot be called must not take all the others with it.
+            log.error("model skipped", extra={"alias": row.alias, "reason": str(error)})
+            return None
+
+
+def _key(row: Any) -> Key:
+    return Key(
+        id=row.id,
+        owner_id=row.user_id,
+        created_by=row.created_by,
+        purpose=row.purpose,
+        requests_per_second=row.requests_per_second,
+        burst_size=row.burst_size,
+    )
+
+
+def _tariff(part: Mapping[str, Any]) -> CurrentTariff:
+    until = part["valid_until"]
+    return CurrentTariff(
+        input=Decimal(part["input"]),
+        output=Decimal(part["output"]),
+        purpose=part["purpose"],
+        window=part["window"],
+        valid_from=datetime.fromisoformat(part["valid_from"]),
+        valid_until=datetime.fromisoformat(until) if until else None,
+    )

@@ -1,0 +1,106 @@
+"""One request, read once: its bytes, its JSON, and what the gateway has decided about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import orjson
+
+from dwctl.protocols.errors import InvalidRequest
+from dwctl.protocols.json_objects import MAX_DEPTH, is_too_deep
+from dwctl.protocols.modes import Mode, Tier
+from dwctl.protocols.openresponses import resource
+from dwctl.protocols.openresponses.resource import Response
+
+if TYPE_CHECKING:
+    from dwctl.protocols.surfaces import Surface
+
+_LONGEST_ALIAS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for.
+
+    body: as it came; content: the same as parsed. alias: the model's name here. created_at: seconds since 1970.
+    shows_id: the answer carries `id`; False where somebody else tracks the call, and the upstream's identifier stays.
+    query: the query string of the request's URL, without its question mark.
+    """
+
+    surface: Surface
+    body: bytes
+    content: dict[str, Any]
+    alias: str
+    id: UUID
+    created_at: float
+    mode: Mode = Mode()
+    shows_id: bool = True
+    query: str = ""
+
+    @property
+    def response_id(self) -> str:
+        """The public identifier."""
+        return f"resp_{self.id}"
+
+    @property
+    def shown_tier(self) -> str | None:
+        """The tier that the answer names although the upstream does not know it: flex, where it was asked for by name."""
+        return Tier.FLEX.value if self.content.get("service_tier") == Tier.FLEX else None
+
+    def skeleton(self) -> Response:
+        """The Response object before anything is known of its outcome."""
+        asked = self.content.get("service_tier")
+        queued = self.mode.tier is Tier.FLEX
+        return resource.skeleton(
+            self.content,
+            response_id=self.response_id,
+            created_at=int(self.created_at),
+            model=self.alias,
+            status="queued" if queued else "in_progress",
+            service_tier="flex" if queued else "priority" if asked == "priority" else "default",
+            background=self.mode.background,
+        )
+
+
+def read(body: bytes) -> dict[str, Any]:
+    """The JSON object of a request that everything here can also write again. Raises InvalidRequest."""
+    try:
+        content = orjson.loads(body)
+    except ValueError:
+        text = "The request body is not valid JSON." if body else "The request has no body."
+        raise InvalidRequest(text, code="invalid_json") from None
+    if not isinstance(content, dict):
+        raise InvalidRequest("The request body must be a JSON object.", code="invalid_json")
+    if is_too_deep(body, content):
+        raise InvalidRequest(
+            f"The request is nested deeper than {MAX_DEPTH} levels.",
+            param=_deepest(content),
+            code="invalid_value",
+        )
+    return content
+
+
+def read_alias(content: dict[str, Any], override: str | None = None) -> str:
+    """The model's name: `override` (a header, or what a queued request was routed by), else `model`. Raises InvalidRequest."""
+    model = content.get("model")
+    if model is None and not override:
+        raise InvalidRequest(
+            "You must say which model to use.", param="model", code="missing_required_parameter"
+        )
+    if not isinstance(model, str) and not (model is None and override):
+        raise InvalidRequest("`model` must be a string.", param="model", code="invalid_type")
+    alias = override or model or ""
+    if "\x00" in alias or not alias.isprintable() or len(alias) > _LONGEST_ALIAS:
+        raise InvalidRequest("`model` is not a model's name.", param="model", code="invalid_value")
+    return alias
+
+
+def _deepest(content: dict[str, Any]) -> str | None:
+    """The member that holds the deepest nesting."""
+    for name, value in content.items():
+        raw = b"[" * (MAX_DEPTH + 1)  # as far as is known: too many brackets
+        if is_too_deep(raw, [value]):
+            return name
+    return None

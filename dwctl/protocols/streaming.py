@@ -1,0 +1,87 @@
+"""What all treatments of streams share: events from bytes within limits, and the usage that is settled at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dwctl.protocols.disclosure import Disclosure
+from dwctl.protocols.usage import Counts, TokenUsage, counts_of, prompt_estimate, settled
+from dwctl.upstream.sse import MAX_EVENT_BYTES, EventTooLarge, SseEvent, SseParser
+
+MAX_STREAM_BYTES = 64 * 1024 * 1024
+LOGGED_BYTES = 65_536
+TOO_LARGE = "upstream_response_too_large"
+_TOO_LARGE_TEXT = "The upstream provider sent more than is allowed."
+
+
+class UpstreamStream:
+    """One stream as it comes. Subclasses say what the caller gets of it; they break off with `_break_off`."""
+
+    def __init__(
+        self,
+        disclosure: Disclosure,
+        request: Mapping[str, Any] | None,
+        max_bytes: int,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+    ) -> None:
+        """request: what was asked for, to estimate the prompt where nobody reports it.
+
+        max_bytes: of the whole stream; beyond it, it fails with the code `upstream_response_too_large`.
+        """
+        self.done = False
+        """Nothing that the upstream may still send matters."""
+        self.error: dict[str, Any] | None = None
+        """The error object that the caller gets to see."""
+        self.upstream_error: bytes | None = None
+        """The upstream's own, for the log."""
+        self._disclosure = disclosure
+        self._request = request or {}
+        self._left = max_bytes
+        self._parser = SseParser(min(max_event_bytes, max_bytes))
+        self._counts: Counts | None = None
+
+    @property
+    def ended(self) -> bool:
+        """The upstream has said why it ended. What may still come is its usage."""
+        raise NotImplementedError
+
+    def settle(self) -> TokenUsage | None:
+        """What the call has used up to here; None only where nothing was produced and nothing reported."""
+        return settled(
+            self._counts,
+            written_chars=self._written_chars,
+            prompt_tokens=lambda: prompt_estimate(self._request),
+            ended=self.ended,
+        )
+
+    def _written_chars(self) -> int:
+        raise NotImplementedError
+
+    def _break_off(self, code: str, message: str) -> None:
+        raise NotImplementedError
+
+    def _events_in(self, chunk: bytes) -> list[SseEvent]:
+        """The events that a piece of the stream completes; none, and broken off, where a limit is passed."""
+        self._left -= len(chunk)
+        if self._left < 0:
+            self._break_off(TOO_LARGE, _TOO_LARGE_TEXT)
+            return []
+        return self._within_limits(lambda: self._parser.feed(chunk))
+
+    def _last_events(self) -> list[SseEvent]:
+        """What the upstream left without a blank line behind it."""
+        return self._within_limits(self._parser.close)
+
+    def _within_limits(self, events: Callable[[], list[SseEvent]]) -> list[SseEvent]:
+        try:
+            return events()
+        except EventTooLarge:
+            self._break_off(TOO_LARGE, _TOO_LARGE_TEXT)
+            return []
+
+    def _count(self, chunk: Mapping[str, Any]) -> None:
+        """Read a chunk's usage, if it has one."""
+        counts = counts_of(chunk)
+        if counts is not None:
+            self._counts = counts if self._counts is None else self._counts.followed_by(counts)

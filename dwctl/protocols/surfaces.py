@@ -1,0 +1,322 @@
+"""What callers can speak: one Surface for each protocol. Nothing outside of `protocols/` asks which one it has before it.
+
+A surface says what its protocol allows, checks requests, makes the treatment of a call, and renders what the gateway itself has to
+say in it: what a held call gets while it waits, and how a finished row is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from dwctl.errors import DwctlError
+from dwctl.protocols import chat, forms
+from dwctl.protocols.asked import Asked
+from dwctl.protocols.chat import Accepted
+from dwctl.protocols.chat_stream import DONE
+from dwctl.protocols.disclosure import Disclosure, neutral
+from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.failures import read_failure
+from dwctl.protocols.forms import Form
+from dwctl.protocols.json_objects import parse_object
+from dwctl.protocols.modes import Mode, Tier, read_flag, read_tier, unsupported
+from dwctl.protocols.openresponses import request, resource
+from dwctl.protocols.openresponses.events import Events
+from dwctl.protocols.openresponses.from_row import from_row
+from dwctl.protocols.openresponses.replay import replay
+from dwctl.protocols.openresponses.resource import Response
+from dwctl.protocols.rows import StillRunning, StoredRow
+from dwctl.protocols.treatments import (
+    Adapted,
+    PassThrough,
+    Relayed,
+    Treatment,
+    replay_of_chat,
+)
+from dwctl.web.envelope import openai_error, wrap
+
+KEEP_ALIVE = b": waiting\n\n"
+"""What a held stream sends while nothing happens: a comment, which every reader of events skips."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A complete answer of the gateway's own: a status and a JSON body."""
+
+    status: int
+    body: bytes
+
+
+class HeldStream(Protocol):
+    """The stream of a call that waits for a worker: `begin`, then KEEP_ALIVE as often as needed, then `end` or `fail`."""
+
+    def begin(self) -> bytes:
+        """What is sent at once."""
+        ...
+
+    def end(self, row: StoredRow) -> bytes:
+        """Everything else, once the request is over (or as it stands, when this process ends). Never raises."""
+        ...
+
+    def fail(self, error: DwctlError) -> bytes:
+        """The end where the row cannot be read."""
+        ...
+
+
+class Surface:
+    """One protocol. The class says what most of them have in common.
+
+    path: the route below /ai/v1; templates store "/v1/" and this. name: for names of functions.
+    response_type: the kind of answer in log rows; a stream's has "_stream" behind it.
+    queueable: `service_tier: flex` is possible. streams, takes_background: the same for `stream` and `background`.
+    keeps_alive_in_json: a call that is held in one piece may send white space before its object.
+    """
+
+    path: str
+    name: str
+    response_type: str
+    queueable = True
+    streams = True
+    takes_background = False
+    keeps_alive_in_json = False
+
+    def __repr__(self) -> str:
+        return f"<{self.path}>"
+
+    def mode(self, content: Mapping[str, Any], *, tracked: bool = True) -> Mode:
+        """How the request is to be run. Raises InvalidRequest for what this protocol does not know: it is never ignored.
+
+        tracked: False where somebody else tracks the call. It has no row that a worker could find, or that could be fetched
+        later, so it runs at once and in the foreground.
+        """
+        stream, background = read_flag(content, "stream"), read_flag(content, "background")
+        tier = read_tier(content) if tracked else Tier.REALTIME
+        if background and not self.takes_background:
+            raise unsupported("background", "`background` is only supported on /responses.")
+        if tier is Tier.FLEX and not self.queueable:
+            raise unsupported(
+                "service_tier",
+                "`service_tier` flex is not supported on this endpoint.",
+                "unsupported_value",
+            )
+        if tier is Tier.FLEX and stream and not self.streams:
+            raise unsupported("stream", f"`stream` is not supported on /{self.path}.")
+        return Mode(tier, stream and self.streams, background and tracked)
+
+    def check(
+        self, content: Mapping[str, Any], *, alias: str, strict: bool, adapted: bool = False
+    ) -> None:
+        """Refuse a request whose members are wrong. Raises InvalidRequest.
+
+        strict: the gateway's mode; open mode does not look at what is passed on as it is. adapted: see `treat`.
+        """
+        raise NotImplementedError
+
+    def treat(
+        self,
+        asked: Asked,
+        disclosure: Disclosure,
+        *,
+        adapted: bool = False,
+        keep_service_tier: bool = False,
+    ) -> Treatment:
+        """How this call is sent and its answer treated.
+
+        adapted: the upstream speaks chat completions only. keep_service_tier: it is told the caller's `service_tier`.
+        """
+        raise NotImplementedError
+
+    def accepted(self, asked: Asked) -> bytes:
+        """The body of the 202 that a call in the background gets."""
+        return orjson.dumps(asked.skeleton())
+
+    def answer(self, row: StoredRow) -> Shown:
+        """How a held call is answered once its request is over. Raises StillRunning for one that is not."""
+        if not row.is_over:
+            raise StillRunning(
+                f"This process is shutting down; the request goes on as {row.response_id}. Fetch it by its id."
+            )
+        if row.state == "canceled":
+            return Shown(499, openai_error("The request was cancelled.", "cancelled", 499))
+        return _failure(row) if row.state == "failed" else self._completed(row)
+
+    def last_object(self, asked: Asked, row: StoredRow | DwctlError) -> bytes:
+        """What ends a call that was kept alive with white space: its status line has left, so the object tells everything."""
+        return orjson.dumps(_response(asked, row))
+
+    def held_stream(self, asked: Asked) -> HeldStream:
+        """The stream of a call that waits."""
+        raise NotImplementedError
+
+    def _completed(self, row: StoredRow) -> Shown:
+        return Shown(row.response_status or 200, (row.response_body or "").encode())
+
+
+class _PassedThrough(Surface):
+    """A protocol that upstream servers speak themselves."""
+
+    def __init__(
+        self,
+        path: str,
+        response_type: str,
+        form: Form,
+        accepted: Accepted,
+        *,
+        queueable: bool = True,
+        streams: bool = True,
+    ) -> None:
+        self.path = path
+        self.name = path.replace("/", "_")
+        self.response_type = response_type
+        self.queueable = queueable
+        self.streams = streams
+        self._form = form
+        self._accepted = accepted
+
+    def check(
+        self, content: Mapping[str, Any], *, alias: str, strict: bool, adapted: bool = False
+    ) -> None:
+        if strict:
+            chat.validate(self._accepted, {**content, "model": alias})
+
+    def treat(
+        self,
+        asked: Asked,
+        disclosure: Disclosure,
+        *,
+        adapted: bool = False,
+        keep_service_tier: bool = False,
+    ) -> Treatment:
+        return PassThrough(asked, self._form, disclosure, keep_service_tier=keep_service_tier)
+
+    def held_stream(self, asked: Asked) -> HeldStream:
+        return _HeldChat(self, asked, self._form)
+
+
+class _Responses(Surface):
+    """The Responses API."""
+
+    path = "responses"
+    name = "responses"
+    response_type = "response"
+    takes_background = True
+    keeps_alive_in_json = True
+
+    def check(
+        self, content: Mapping[str, Any], *, alias: str, strict: bool, adapted: bool = False
+    ) -> None:
+        if adapted:
+            request.parse({**content, "model": alias})
+        elif strict:
+            request.check_relayed({**content, "model": alias})
+        if content.get("previous_response_id") is not None:
+            raise unsupported(
+                "previous_response_id",
+                "`previous_response_id` is not supported yet: send the whole conversation as `input`.",
+            )
+
+    def treat(
+        self,
+        asked: Asked,
+        disclosure: Disclosure,
+        *,
+        adapted: bool = False,
+        keep_service_tier: bool = False,
+    ) -> Treatment:
+        kind = Adapted if adapted else Relayed
+        return kind(asked, disclosure, keep_service_tier=keep_service_tier)
+
+    def held_stream(self, asked: Asked) -> HeldStream:
+        return _HeldResponse(asked)
+
+    def _completed(self, row: StoredRow) -> Shown:
+        return Shown(200, orjson.dumps(from_row(row)))
+
+
+class _HeldChat:
+    """Comments while it waits, then the stored answer as a stream, or an error frame."""
+
+    def __init__(self, surface: Surface, asked: Asked, form: Form) -> None:
+        self._surface = surface
+        self._asked = asked
+        self._form = form
+
+    def begin(self) -> bytes:
+        return KEEP_ALIVE
+
+    def end(self, row: StoredRow) -> bytes:
+        try:
+            shown = self._surface.answer(row)
+        except DwctlError as error:
+            return self.fail(error)
+        if shown.status >= 300:
+            return _error_frame(shown.body)
+        try:
+            return replay_of_chat(self._asked, self._form, shown.body)
+        except BadUpstreamBody:
+            return _error_frame(wrap(neutral(502)))
+
+    def fail(self, error: DwctlError) -> bytes:
+        return _error_frame(openai_error(error.message, error.code, error.status, error.param))
+
+
+class _HeldResponse:
+    """The events of a Response that is queued, then those of the finished one."""
+
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._events = Events()
+
+    def begin(self) -> bytes:
+        waiting = self._asked.skeleton()
+        return self._events.created(waiting, "queued") + self._events.queued(waiting)
+
+    def end(self, row: StoredRow) -> bytes:
+        return self._replayed(row)
+
+    def fail(self, error: DwctlError) -> bytes:
+        return self._replayed(error)
+
+    def _replayed(self, row: StoredRow | DwctlError) -> bytes:
+        number = self._events.sequence_number
+        return replay(_response(self._asked, row), sequence_number=number, created=False)
+
+
+def _response(asked: Asked, row: StoredRow | DwctlError) -> Response:
+    if isinstance(row, StoredRow):
+        return from_row(row)
+    return resource.failed(asked.skeleton(), code=row.code, message=row.message)
+
+
+def _failure(row: StoredRow) -> Shown:
+    """A failed row: the error that was stored with it, else what its failure says."""
+    failure = read_failure(row.error)
+    status = row.response_status or failure.status or 502
+    if status < 400:
+        status = 502
+    stored = parse_object((row.response_body or "").encode()) or {}
+    if isinstance(stored.get("error"), dict) and "object" not in stored:
+        return Shown(status, (row.response_body or "").encode())
+    return Shown(status, openai_error(failure.message, failure.code, status))
+
+
+def _error_frame(body: bytes) -> bytes:
+    return b"data: " + body.replace(b"\n", b"\ndata: ") + b"\n\n" + DONE
+
+
+CHAT: Surface = _PassedThrough("chat/completions", "chat_completion", forms.CHAT, chat.CHAT)
+COMPLETIONS: Surface = _PassedThrough(
+    "completions", "completion", forms.COMPLETIONS, chat.COMPLETIONS, queueable=False
+)
+EMBEDDINGS: Surface = _PassedThrough(
+    "embeddings", "embeddings", forms.EMBEDDINGS, chat.EMBEDDINGS, streams=False
+)
+RESPONSES: Surface = _Responses()
+
+SURFACES: Mapping[str, Surface] = {
+    surface.path: surface for surface in (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES)
+}
+"""By path."""

@@ -1,0 +1,278 @@
+"""How a call is sent and its answer treated: the seam between the relay and the wire formats.
+
+A Treatment is made for one call (by its surface). Chat, completions and embeddings pass through (`PassThrough`); Responses are spoken
+for an upstream that knows chat only (`Adapted`), or passed to one that speaks them itself (`Relayed`).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from dwctl.protocols import assembly, chat
+from dwctl.protocols.answers import dump, failure_in, finish_body
+from dwctl.protocols.asked import Asked
+from dwctl.protocols.chat_stream import ChatStream
+from dwctl.protocols.disclosure import Disclosure, disclose
+from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.forms import Form
+from dwctl.protocols.json_objects import parse_object
+from dwctl.protocols.openresponses import passthrough, request, resource
+from dwctl.protocols.openresponses.replay import replay
+from dwctl.protocols.openresponses.stream import ResponsesStream
+from dwctl.protocols.streaming import MAX_STREAM_BYTES
+from dwctl.protocols.usage import TokenUsage, counts_of, prompt_estimate, settled, text_chars
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """A complete 2xx answer as the caller gets it. `failure` is set when it is an answer only in form: nothing is charged for it."""
+
+    body: bytes
+    usage: TokenUsage | None
+    failure: str | None = None
+
+
+class StreamTreatment(Protocol):
+    """Turns the upstream's bytes into the caller's, one stream long. Pass on what `feed` returns, stop when `done`."""
+
+    done: bool
+    error: dict[str, Any] | None
+    upstream_error: bytes | None
+
+    @property
+    def ended(self) -> bool:
+        """The upstream has said why it ended. What may still come is its usage."""
+        ...
+
+    def feed(self, chunk: bytes) -> bytes: ...
+    def finish(self) -> bytes: ...
+    def fail(self, code: str, message: str) -> bytes: ...
+    def cancel(self) -> bytes: ...
+    def assembled(self) -> dict[str, Any]: ...
+    def settle(self) -> TokenUsage | None: ...
+
+
+class Treatment(Protocol):
+    """What the relay needs to know of a wire format. `path` is below the upstream's base URL."""
+
+    @property
+    def path(self) -> str: ...
+    def request_body(self, model_name: str) -> bytes: ...
+    def complete(self, raw: bytes) -> Complete: ...
+    def from_stream(self, raw: bytes) -> Complete: ...
+    def stream(self, *, max_bytes: int = MAX_STREAM_BYTES) -> StreamTreatment: ...
+    def replay(self, body: bytes) -> bytes: ...
+
+
+class PassThrough:
+    """The caller and the upstream speak the same protocol."""
+
+    def __init__(
+        self, asked: Asked, form: Form, disclosure: Disclosure, *, keep_service_tier: bool
+    ) -> None:
+        self._asked = asked
+        self._form = form
+        self._disclosure = disclosure
+        self._keep_service_tier = keep_service_tier
+        self._response_id = asked.response_id if asked.shows_id else None
+        self.path = f"/{asked.surface.path}"
+        if asked.query and not disclosure.strict:
+            self.path += f"?{asked.query}"
+
+    def request_body(self, model_name: str) -> bytes:
+        """The caller's bytes with the upstream's model name."""
+        return chat.prepare(
+            self._asked.body,
+            self._asked.content,
+            model_name=model_name,
+            ask_for_usage=self._form.reports_usage_on_request,
+            keep_service_tier=self._keep_service_tier,
+            force_stream=self._asked.mode.stream,
+        )
+
+    def complete(self, raw: bytes) -> Complete:
+        """Raises BadUpstreamBody."""
+        content = parse_object(raw)
+        error = failure_in(content) if content else None
+        if error:
+            shown = disclose(self._disclosure, None, error)
+            return Complete(dump({"error": shown.error}), None, _message(shown.error))
+        body = finish_body(
+            raw,
+            content,
+            form=self._form,
+            response_id=self._response_id,
+            alias=self._asked.alias,
+            strict=self._disclosure.strict,
+            sanitise=self._disclosure.sanitise,
+            service_tier=self._asked.shown_tier,
+        )
+        return Complete(body, _usage(self._asked, content, self._form.results))
+
+    def from_stream(self, raw: bytes) -> Complete:
+        """An upstream that streamed although nobody asked: the answer that the stream adds up to."""
+        stream = self.stream(max_bytes=len(raw))
+        stream.feed(raw)
+        stream.finish()
+        if stream.error:
+            return Complete(dump({"error": stream.error}), None, _message(stream.error))
+        return Complete(dump(stream.assembled()), stream.settle())
+
+    def stream(self, *, max_bytes: int = MAX_STREAM_BYTES) -> ChatStream:
+        """A fresh transformer."""
+        return ChatStream(
+            form=self._form,
+            response_id=self._response_id,
+            alias=self._asked.alias,
+            disclosure=self._disclosure,
+            request=self._asked.content,
+            usage_wanted=chat.wants_usage_chunk(self._asked.content),
+            service_tier=self._asked.shown_tier,
+            max_bytes=max_bytes,
+        )
+
+    def replay(self, body: bytes) -> bytes:
+        """A complete answer as the stream that the caller asked for. Raises BadUpstreamBody for what is none."""
+        return replay_of_chat(self._asked, self._form, body)
+
+
+class _Responses:
+    """What both ways of answering /responses share."""
+
+    path = ""
+
+    def __init__(self, asked: Asked, disclosure: Disclosure, *, keep_service_tier: bool) -> None:
+        self._asked = asked
+        self._disclosure = disclosure
+        self._keep_service_tier = keep_service_tier
+        self._skeleton = asked.skeleton()
+
+    def replay(self, body: bytes) -> bytes:
+        """A complete Response as the events that it would have been. Raises BadUpstreamBody for what is none."""
+        answer = parse_object(body)
+        if answer is None or not isinstance(answer.get("output"), list):
+            raise BadUpstreamBody("no object with a list of output items")
+        return replay(answer)
+
+    def from_stream(self, raw: bytes) -> Complete:
+        """The Response that a stream adds up to."""
+        stream = self.stream(max_bytes=len(raw))
+        stream.feed(raw)
+        stream.finish()
+        body = dump(stream.assembled())
+        if stream.error:
+            return Complete(body, None, _message(stream.error))
+        return Complete(body, stream.settle())
+
+    def stream(self, *, max_bytes: int = MAX_STREAM_BYTES) -> StreamTreatment:
+        raise NotImplementedError
+
+
+class Adapted(_Responses):
+    """The upstream speaks chat completions."""
+
+    path = "/chat/completions"
+
+    def request_body(self, model_name: str) -> bytes:
+        """The request as a chat completion's."""
+        asked = self._asked
+        given = request.parse({**asked.content, "model": model_name})
+        content = request.to_chat(given, stream=asked.mode.stream)
+        if self._keep_service_tier and "service_tier" in asked.content:
+            content["service_tier"] = asked.content["service_tier"]
+        return orjson.dumps(content)
+
+    def complete(self, raw: bytes) -> Complete:
+        """Raises BadUpstreamBody for what is no chat completion."""
+        content = parse_object(raw)
+        error = failure_in(content) if content else None
+        if content is None or not (error or isinstance(content.get("choices"), list)):
+            raise BadUpstreamBody("no object with a list of choices")
+        whole = resource.from_chat(self._skeleton, content, completed_at=_now())
+        if error:
+            shown = disclose(self._disclosure, None, error)
+            whole = resource.failed(whole, **shown.response_error)
+        failure = _message(whole["error"]) if whole["status"] == "failed" else None
+        return Complete(dump(whole), _usage(self._asked, content, "choices"), failure)
+
+    def stream(self, *, max_bytes: int = MAX_STREAM_BYTES) -> ResponsesStream:
+        """A fresh transformer from chat chunks to Response events."""
+        return ResponsesStream(
+            self._skeleton,
+            now=_now,
+            disclosure=self._disclosure,
+            request=self._asked.content,
+            max_bytes=max_bytes,
+        )
+
+
+class Relayed(_Responses):
+    """The upstream speaks the Responses API."""
+
+    path = "/responses"
+
+    def request_body(self, model_name: str) -> bytes:
+        """The caller's bytes with the upstream's model name."""
+        return chat.prepare(
+            self._asked.body,
+            self._asked.content,
+            model_name=model_name,
+            keep_service_tier=self._keep_service_tier,
+        )
+
+    def complete(self, raw: bytes) -> Complete:
+        """Raises BadUpstreamBody."""
+        content = parse_object(raw)
+        body = passthrough.finish_body(
+            raw,
+            content,
+            skeleton=self._skeleton,
+            disclosure=self._disclosure,
+            completed_at=_now(),
+        )
+        return Complete(body, _usage(self._asked, content, "output"))
+
+    def stream(self, *, max_bytes: int = MAX_STREAM_BYTES) -> passthrough.ResponsesRelay:
+        """A fresh transformer of Response events."""
+        return passthrough.ResponsesRelay(
+            self._skeleton,
+            now=_now,
+            disclosure=self._disclosure,
+            request=self._asked.content,
+            max_bytes=max_bytes,
+        )
+
+
+def replay_of_chat(asked: Asked, form: Form, body: bytes) -> bytes:
+    """A complete answer as the stream that was asked for. Raises BadUpstreamBody for what has no choices."""
+    answer = parse_object(body)
+    if answer is None or not isinstance(answer.get("choices"), list):
+        raise BadUpstreamBody("no object with a list of choices")
+    wanted = chat.wants_usage_chunk(asked.content)
+    return assembly.replay(answer, form, usage_wanted=wanted)
+
+
+def _usage(asked: Asked, answer: dict[str, Any] | None, results: str) -> TokenUsage | None:
+    """What a complete answer has used; None for one that is no JSON object."""
+    if answer is None:
+        return None
+    return settled(
+        counts_of(answer),
+        written_chars=lambda: text_chars(answer.get(results)),
+        prompt_tokens=lambda: prompt_estimate(asked.content),
+        ended=bool(answer.get(results)),
+        writes=results != "data",
+    )
+
+
+def _message(error: object) -> str:
+    found = error.get("message") if isinstance(error, dict) else None
+    return found if isinstance(found, str) and found else "The upstream provider failed."
+
+
+def _now() -> int:
+    return int(time.time())

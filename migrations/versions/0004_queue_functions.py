@@ -1,0 +1,71 @@
+"""What writes the queue, as functions; lost workers are counted, last words kept, and what ends by itself is recorded
+
+On a large queue the index takes some seconds, without locking; the rest is instant.
+
+Revision ID: 0004
+Revises: 0003
+"""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+# times_lost: a column, because it is read and written only where the row is at hand anyway; a constant default rewrites nothing.
+TABLES = """
+ALTER TABLE fusillade.requests ADD COLUMN times_lost smallint DEFAULT 0 NOT NULL;
+ALTER TABLE fusillade.open_calls ADD COLUMN last_words text;
+CREATE TABLE fusillade.unrecorded (
+    id uuid NOT NULL,
+    error_code text NOT NULL,
+    last_words text,
+    ended_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT unrecorded_pkey PRIMARY KEY (id)
+) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
+"""
+OLD_FUNCTIONS = """
+DROP FUNCTION fusillade.claim(uuid, text[], int[], int, int);
+"""
+# The text of dwctl/queue/functions.sql as it was when this migration was made.
+FUNCTIONS = Path(__file__).with_name("0004_queue_functions.sql")
+NEW = (
+    "ensure_files(json)",
+    "open_calls(json)",
+    "end_calls(json, boolean)",
+    "keep_last_words(json)",
+    "give_up(uuid, uuid)",
+    "withdraw(uuid[])",
+    "wake_delayed(int)",
+    "expire(int)",
+    "start(uuid, uuid[])",
+    "retry_later(uuid, uuid, double precision)",
+    "give_back(uuid, uuid[], double precision[])",
+    "interrupt_calls(int, double precision)",
+    "cancel(uuid, text[])",
+    "delete_response(uuid, text[])",
+    "purge_responses(int, int)",
+    "purge_files(int, int)",
+)
+
+
+def upgrade():
+    with op.get_context().autocommit_block():
+        op.execute(
+            "CREATE INDEX CONCURRENTLY IF NOT EXISTS ready_created_by_idx ON fusillade.ready (created_by) WHERE batch_id = id"
+        )
+    op.execute(TABLES)
+    op.execute(OLD_FUNCTIONS)
+    op.execute(FUNCTIONS.read_text("utf-8"))
+
+
+def downgrade():
+    """The functions that were there before (claim, make_ready, feed_by_hand) keep their new text, which serves the older version too."""
+    for function in NEW:
+        op.execute(f"DROP FUNCTION fusillade.{function}")
+    op.execute("DROP TABLE fusillade.unrecorded")
+    op.execute("DROP INDEX fusillade.ready_created_by_idx")
+    op.execute("ALTER TABLE fusillade.open_calls DROP COLUMN last_words")

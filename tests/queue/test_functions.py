@@ -1,0 +1,51 @@
+"""The queue's functions: one file has their present text, a migrated database the same, and nothing else writes requests."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import psycopg
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLES = "requests|batches|request_templates|files|ready|delayed|inflight|queues|model_slots|open_calls|unrecorded"
+WRITES = re.compile(
+    rf"\b(INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+fusillade\.({TABLES})\b", re.IGNORECASE
+)
+# It takes what the functions have put there, in the transaction that records it.
+ALLOWED = {("dwctl/queue/queries.sql", "unrecorded")}
+
+
+def definitions(connection: psycopg.Connection) -> dict[str, str]:
+    rows = connection.execute(
+        "SELECT p.oid::regprocedure::text, pg_get_functiondef(p.oid) FROM pg_proc p WHERE pronamespace = 'fusillade'::regnamespace"
+    )
+    return dict(rows.fetchall())
+
+
+@pytest.fixture
+def untouched(database_url: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(database_url) as connection:
+        yield connection
+        connection.rollback()
+
+
+def test_a_migrated_database_has_the_functions_of_the_file(untouched: psycopg.Connection) -> None:
+    migrated = definitions(untouched)
+    for name in migrated:
+        untouched.execute(f"DROP FUNCTION {name} CASCADE")  # type: ignore[arg-type]
+    untouched.execute(files("dwctl.queue").joinpath("functions.sql").read_text("utf-8"))  # type: ignore[arg-type]
+    assert definitions(untouched) == migrated
+
+
+def test_requests_are_written_in_one_file_only() -> None:
+    found = {
+        (str(path.relative_to(ROOT)), match[2])
+        for path in (ROOT / "dwctl").rglob("*")
+        if path.suffix in (".py", ".sql") and path.name != "functions.sql"
+        for match in WRITES.finditer(path.read_text("utf-8"))
+    }
+    assert found == ALLOWED
