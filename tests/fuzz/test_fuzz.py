@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -54,21 +53,22 @@ def odd_upstream() -> Iterator[OddUpstream]:
 def test_the_rules_hold_whatever_comes(stage: Gateway, odd_upstream: OddUpstream) -> None:
     seed = int(os.environ.get("FUZZ_SEED", SEED))
     if case := os.environ.get("FUZZ_CASE"):
-        check(Fuzz(stage, odd_upstream, seed), [int(case)], explain=True)
+        fuzz = Fuzz(stage, odd_upstream, seed)
+        reports = reports_of(fuzz, [int(case)])
+        print(*fuzz.explain(int(case)), sep="\n")  # noqa: T201 - asked for by hand
     elif seconds := os.environ.get("FUZZ_SECONDS"):
+        reports = []
         until = time.monotonic() + float(seconds)
-        for round in itertools.count():
-            if time.monotonic() > until:
-                break
-            check(Fuzz(stage, odd_upstream, seed + round), range(AT_ONCE), until=until)
+        while time.monotonic() < until:
+            reports += reports_of(Fuzz(stage, odd_upstream, seed), range(AT_ONCE), until)
+            seed += 1
     else:
-        check(Fuzz(stage, odd_upstream, seed), range(CASES))
+        reports = reports_of(Fuzz(stage, odd_upstream, seed), range(CASES))
+    if reports:
+        pytest.fail("\n\n".join(reports), pytrace=False)
 
 
-def check(fuzz: Fuzz, cases: range | list[int], *, until: float | None = None, explain: bool = False) -> None:  # fmt: skip
+def reports_of(fuzz: Fuzz, cases: Iterable[int], until: float | None = None) -> list[str]:
+    """One, where a rule was broken."""
     found = fuzz.run(cases, until=until)
-    if found:
-        pytest.fail(fuzz.report(found), pytrace=False)
-    for case in cases if explain else ():
-        for line in fuzz.explain(case):
-            print(line)  # noqa: T201 - asked for by hand, shown by -s
+    return [fuzz.report(found)] if found else []
