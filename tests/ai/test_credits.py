@@ -57,7 +57,7 @@ def test_a_grant_opens_the_model_and_a_removal_closes_it(seeded: Gateway) -> Non
     model, account = seeded.model("ok"), seeded.account(None)
     assert seeded.chat(model, by=account).status_code == 402
     seeded.credit(account.id, "0.1")
-    eventually(lambda: seeded.chat(model, by=account).ok, 3)
+    eventually(lambda: seeded.chat(model, by=account).ok)
     body = {
         "user_id": str(account.id),
         "transaction_type": "admin_removal",
@@ -65,7 +65,7 @@ def test_a_grant_opens_the_model_and_a_removal_closes_it(seeded: Gateway) -> Non
         "source_id": f"removal-{account.id}",
     }
     seeded.admin("POST", "/transactions", body)
-    eventually(lambda: seeded.chat(model, by=account).status_code == 402, 3)
+    eventually(lambda: seeded.chat(model, by=account).status_code == 402)
     assert seeded.balance(account.id) < 0
 
 
@@ -152,7 +152,7 @@ def test_a_new_tariff_prices_what_comes_after_it(seeded: Gateway) -> None:
         amount: Decimal = seeded.left(seeded.chat(model, by=account)).charges[0].amount
         return amount
 
-    eventually(lambda: charged() == 18, 3)
+    eventually(lambda: charged() == 18)
     assert seeded.left(before).charges[0].amount == 9
 
 

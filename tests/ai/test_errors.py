@@ -116,7 +116,7 @@ def test_a_revoked_key_stops(seeded: Gateway, door: Door) -> None:
     account, body = seeded.account(), chat_body(seeded.model("ok"))
     assert door("/chat/completions", body, by=account).ok
     seeded.admin("DELETE", f"/users/{account.id}/api-keys/{account.key_id}")
-    eventually(lambda: not door("/chat/completions", body, by=account).ok, 3)
+    eventually(lambda: not door("/chat/completions", body, by=account).ok)
     assert_openai_error(door("/chat/completions", body, by=account), 401, "invalid_api_key")
 
 
@@ -124,7 +124,7 @@ def test_a_deleted_users_key_stops(seeded: Gateway, door: Door) -> None:
     account, body = seeded.account(), chat_body(seeded.model("ok"))
     assert door("/chat/completions", body, by=account).ok
     seeded.admin("DELETE", f"/users/{account.id}")
-    eventually(lambda: not door("/chat/completions", body, by=account).ok, 3)
+    eventually(lambda: not door("/chat/completions", body, by=account).ok)
     assert_openai_error(door("/chat/completions", body, by=account), 401, "invalid_api_key")
 
 
@@ -139,7 +139,7 @@ def test_an_unknown_model_is_404(seeded: Gateway, door: Door) -> None:
 
 def test_a_model_of_another_group_is_403(seeded: Gateway, door: Door) -> None:
     hidden = seeded.model("ok", alias="hidden", everyone=False)
-    eventually(lambda: door("/chat/completions", chat_body(hidden)).status_code == 403, 3)
+    eventually(lambda: door("/chat/completions", chat_body(hidden)).status_code == 403)
     answer = door("/chat/completions", chat_body(hidden))
     error = assert_openai_error(answer, 403, "model_access_denied")
     assert "do not have access to 'hidden'" in error["message"]

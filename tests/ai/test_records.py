@@ -238,7 +238,7 @@ def test_refusals_are_logged_and_leave_no_row(seeded: Gateway) -> None:
     poor, rich = seeded.account(None), seeded.account()
     ok = seeded.model("ok")
     hidden = seeded.model("ok", alias="refused-model", everyone=False)
-    eventually(lambda: seeded.chat(hidden, by=rich).status_code == 403, 3)
+    eventually(lambda: seeded.chat(hidden, by=rich).status_code == 403)
     nobody = {"Authorization": ""}
     stranger = {"Authorization": "Bearer sk-unknown"}
     table = [

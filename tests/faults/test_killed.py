@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -82,7 +81,6 @@ def test_what_was_answered_before_the_kill_is_charged_once_and_nothing_stays_in_
     victim.kill()
     for thread in threads:
         thread.join(30)
-    killed_at = time.monotonic()
 
     charges = stage.all(
         "SELECT source_id, count(*) AS n, min(amount) AS amount FROM credits_transactions WHERE source_id = ANY (%s) GROUP BY 1",
@@ -91,7 +89,6 @@ def test_what_was_answered_before_the_kill_is_charged_once_and_nothing_stays_in_
     assert {row.source_id: row.n for row in charges} == dict.fromkeys(answered, 1)
     assert {row.amount for row in charges} == {Decimal("0.015")}
     eventually(lambda: "processing" not in states(stage, account.id), 20)
-    assert time.monotonic() - killed_at < 20
     found = states(stage, account.id)
     assert found["completed"] >= len(answered)
     assert found["failed"] >= 2

@@ -85,9 +85,9 @@ def test_a_caller_that_leaves_before_the_answer(
     with connected(stage, leaver, path, {"model": stage.model("hold")} | more):
         stage.upstream.wait_active(1)
     if on_disconnect == "cancel":
-        stage.upstream.wait_active(0, timeout_s=3)
+        stage.upstream.wait_active(0)
         assert outcome(stage) == "left"
-        row = eventually(lambda: ended(stage, leaver), 3)
+        row = eventually(lambda: ended(stage, leaver))
         assert (row.state, row.response_status) == ("failed", 499)
         left = stage.left(row.id)
         assert left.logs[0].status_code == 499
@@ -95,7 +95,7 @@ def test_a_caller_that_leaves_before_the_answer(
         assert left.charges == []
     else:
         stage.upstream.release()
-        row = eventually(lambda: ended(stage, leaver), 3)
+        row = eventually(lambda: ended(stage, leaver))
         assert outcome(stage) == "answered"
         assert (row.state, row.response_status) == ("completed", 200)
         assert len(stage.left(row.id).charges) == 1
@@ -110,7 +110,7 @@ def test_a_caller_that_leaves_a_stream_before_its_head(
         stage.upstream.wait_active(1)
     if on_disconnect == "drain":
         stage.upstream.release()
-    row = eventually(lambda: ended(stage, leaver), 3)
+    row = eventually(lambda: ended(stage, leaver))
     left = stage.left(row.id)
     if on_disconnect == "cancel":
         assert outcome(stage) == "left"
@@ -132,9 +132,9 @@ def test_a_caller_that_leaves_a_stream_pays_for_what_was_delivered(
         received = read_until(caller, b'"w10 "')
         assert b"w11" not in received
     if on_disconnect == "cancel":
-        stage.upstream.wait_active(0, timeout_s=3)
+        stage.upstream.wait_active(0)
         assert outcome(stage) == "left"
-        row = eventually(lambda: ended(stage, leaver), 3)
+        row = eventually(lambda: ended(stage, leaver))
         assert row.state == "failed"
         (log,) = stage.left(row.id).logs
         assert (log.status_code, log.usage_source) == (499, "estimated")
@@ -146,7 +146,7 @@ def test_a_caller_that_leaves_a_stream_pays_for_what_was_delivered(
         assert stored["choices"][0]["message"]["content"] == DELIVERED
     else:
         stage.upstream.release()
-        row = eventually(lambda: ended(stage, leaver), 3)
+        row = eventually(lambda: ended(stage, leaver))
         assert outcome(stage) == "answered"
         left = stage.left(row.id)
         assert left.logs[0].usage_source == "reported"
@@ -163,7 +163,7 @@ def test_a_caller_that_leaves_a_response_stream(
         read_until(caller, b'"w9 "')
     if on_disconnect == "drain":
         stage.upstream.release()
-    row = eventually(lambda: ended(stage, leaver), 3)
+    row = eventually(lambda: ended(stage, leaver))
     assert row.state == ("failed" if on_disconnect == "cancel" else "completed")
     assert len(stage.left(row.id).charges) == 1
     shown = stage.get(f"/responses/resp_{row.id}", by=leaver).json()
