@@ -36,6 +36,7 @@ from dwctl.upstream import headers as upstream_headers
 from dwctl.upstream.client import UpstreamResponse
 from dwctl.upstream.errors import UpstreamError
 from dwctl.upstream.target import Target
+from dwctl.web.envelope import openai_error
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
@@ -197,15 +198,14 @@ class Run:
     def _completed(
         self, complete: Complete, response: UpstreamResponse, headers: Headers
     ) -> Outcome:
-        response_type = self._request.surface.response_type
-        end = Done() if complete.failure is None else _answered_with(complete.failure)
+        failure = complete.failure
         return Outcome(
-            end=end,
-            status=response.status if complete.failure is None else 502,
-            body=complete.body,
-            headers=headers if complete.failure is None else [JSON],
+            end=Done() if failure is None else _answered_with(failure),
+            status=response.status if failure is None else 502,
+            body=complete.body if failure is None else _error_body(complete.body, failure),
+            headers=headers if failure is None else [JSON],
             stored=complete.body,
-            response_type=response_type,
+            response_type=self._request.surface.response_type,
             upstream_status=response.status,
             usage=complete.usage,
         )
@@ -403,6 +403,12 @@ def _farewell(stream: StreamTreatment, reason: Reason) -> bytes:
 def _answered_with(failure: str) -> Failed:
     details = {"status": 502, "body": failure}
     return Failed(FailureKind.RETRIABLE_STATUS, "upstream_error", details)
+
+
+def _error_body(body: bytes, failure: str) -> bytes:
+    """An answer that is a failure in form, as an error: it is one already, or an object that has failed."""
+    content = parse_object(body) or {}
+    return openai_error(failure, "upstream_error", 502) if "object" in content else body
 
 
 def _is_event_stream(response: UpstreamResponse) -> bool:

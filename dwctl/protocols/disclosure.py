@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dwctl.protocols.json_objects import parse_object
@@ -75,11 +75,15 @@ _READ_CHARS = 2000  # of a message: a sentence says it early, and a regular expr
 
 @dataclass(frozen=True, slots=True)
 class Disclosure:
-    """How far one call's upstream is quoted. strict: the gateway's mode. trusted, sanitise: the model's and the endpoint's settings."""
+    """How far one call's upstream is quoted. strict: the gateway's mode. trusted, sanitise: the model's and the endpoint's settings.
+
+    credential: ours at the upstream; an error that spells it out is never quoted, whoever says it.
+    """
 
     strict: bool = False
     trusted: bool = False
     sanitise: bool = False
+    credential: str = field(default="", repr=False)
 
     @property
     def hides_words(self) -> bool:
@@ -127,6 +131,8 @@ def disclose(disclosure: Disclosure, status: int | None, body: object) -> Disclo
     status: the HTTP status that it came with; None for an error inside a stream or an object, which may name one itself.
     body: the answer's bytes, or the error as it was parsed: an object, an object with an `error` in it, or a text.
     """
+    if _spells_out(disclosure.credential, body):
+        return Disclosed(_BAD_GATEWAY, neutral(_BAD_GATEWAY))
     given = _Given.read(body)
     own = given.status if status is None else status
     if given.is_too_long(own, is_guess=status is None and given.status == _UNKNOWN):
@@ -139,6 +145,13 @@ def disclose(disclosure: Disclosure, status: int | None, body: object) -> Disclo
     if given.error is None:
         return Disclosed(seen, given.as_object(seen))
     return Disclosed(seen, given.error, as_it_came=True)
+
+
+def _spells_out(credential: str, body: object) -> bool:
+    if not credential:
+        return False
+    text = body if isinstance(body, bytes) else str(body).encode("utf-8", "replace")
+    return credential.encode("utf-8", "replace") in text
 
 
 def neutral(status: int) -> dict[str, Any]:
