@@ -30,7 +30,7 @@ class Drainer:
         """Bring in what is there. What the database does not take now stays for the next call."""
         own = self._spool.take_own()
         try:
-            # One after the other: a file that is locked and then not drained would be locked for good.
+            # One after the other: a file that is taken is locked, and those behind one that cannot be drained must stay free.
             for file in chain([own] if own else [], self._spool.adopt()):
                 if not self._drain_file(file):
                     return

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from dwctl import config
+from dwctl.analytics.draining import Drainer
 from dwctl.analytics.recorder import Overloaded, Recorder
 from dwctl.analytics.records import Kept, line
 from dwctl.analytics.writing import Kind
@@ -496,3 +497,21 @@ def test_last_words_are_kept_by_the_owner_only(
     found = "SELECT last_words IS NOT NULL FROM fusillade.open_calls WHERE id = %s"
     soon(lambda: sql.execute(found, (probe.id,)).fetchone() == (True,))
     assert sql.execute(found, (call.id,)).fetchone() == (False,)
+
+
+def test_a_file_that_cannot_be_drained_now_leaves_those_behind_it_free(
+    recorders: Making, calls: Calls, tmp_path: Path
+) -> None:
+    for _ in range(3):
+        dead = recorders()
+        dead.spool.append([(Kind.FINAL, line(final(calls.make())))])
+        left = dead.spool.take_own()
+        assert left
+        left.release()
+    url = f"postgresql://nobody@127.0.0.1:{free_port()}/nowhere"
+    elsewhere = config.load({"DATABASE_URL": url, "DWCTL_RECORDER__DATABASE_WAIT": "0.1s"})
+    Drainer(elsewhere, dead.spool, lambda _ids: None).drain()
+    free = list(dead.spool.adopt())
+    assert len(free) == 3
+    for file in free:
+        file.remove()
