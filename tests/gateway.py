@@ -370,6 +370,11 @@ def cost(price: tuple[str, str], input: int = 9, output: int = 3) -> Decimal:
     return Decimal(price[0]) * input + Decimal(price[1]) * output
 
 
+def cost_of(log: Any) -> Decimal:
+    """What the tokens in a log row cost at PRICE."""
+    return cost(PRICE, log.prompt_tokens, log.completion_tokens)
+
+
 def unique(prefix: str) -> str:
     return f"{prefix}-{uuid.uuid4().hex[:8]}"
 

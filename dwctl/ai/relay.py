@@ -34,7 +34,7 @@ from dwctl.protocols.usage import TokenUsage, counts_of, settled
 from dwctl.queue.tables import State
 from dwctl.upstream import headers as upstream_headers
 from dwctl.upstream.client import UpstreamResponse
-from dwctl.upstream.errors import ResponseTooLarge, UpstreamError
+from dwctl.upstream.errors import UpstreamError
 from dwctl.upstream.target import Target
 
 if TYPE_CHECKING:
@@ -281,7 +281,7 @@ class Run:
         return replace(outcome, body=events, headers=headers, response_type=response_type)
 
     def _events(self, response: UpstreamResponse) -> Iterator[bytes]:
-        stream = self._attempt.treatment.stream()
+        stream = self._attempt.treatment.stream(max_bytes=self._settings.max_answer_size)
         flight = self._flight
         flight.last_words = lambda: self._leave_word(stream)
         pieces = self._pieces(response)
@@ -325,17 +325,13 @@ class Run:
             yield last
 
     def _pieces(self, response: UpstreamResponse) -> Iterator[bytes]:
-        """The upstream's pieces, up to the size that may be held. Raises UpstreamError, Stopped."""
+        """The upstream's pieces. Raises UpstreamError, Stopped."""
         pieces = response.chunks()
-        size = 0
         while True:
             with self._flight.waiting():
                 piece = next(pieces, None)
             if piece is None:
                 return
-            size += len(piece)
-            if size > self._settings.max_answer_size:
-                raise ResponseTooLarge
             yield piece
 
     def _without_caller(self, stream: StreamTreatment, pieces: Iterator[bytes]) -> Reason | None:

@@ -18,6 +18,7 @@ import orjson
 from dwctl.protocols import forms
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.forms import Form
+from dwctl.protocols.json_objects import is_list_of_objects, open_object, parse_object
 from dwctl.protocols.splice import replace_members
 
 FAILED = "error"
@@ -54,7 +55,7 @@ def finish_body(
 ) -> bytes:
     """What the caller gets for an upstream's complete 2xx body.
 
-    content: `raw` as `parse_object` reads it.
+    content: `raw` as `parse_answer` reads it.
     response_id: the identifier that a chat completion gets; None leaves the upstream's.
     service_tier: the tier that a chat completion names; None leaves the upstream's.
     Raises BadUpstreamBody where strict or sanitised treatment cannot read the body; otherwise anything is passed on.
@@ -75,6 +76,11 @@ def finish_body(
     if content is None or not changes:
         return raw
     return replace_members(raw, _as_json(changes))
+
+
+def parse_answer(raw: bytes, form: Form) -> dict[str, Any] | None:
+    """An upstream's body as far as it has to be read; None where it is no JSON object."""
+    return open_object(raw, form.results) if form.results_stay_closed else parse_object(raw)
 
 
 def failure_in(content: Mapping[str, Any]) -> object:
@@ -137,12 +143,7 @@ def _only(value: Any, names: frozenset[str]) -> Any:
 
 def _promised(form: Form, content: dict[str, Any] | None) -> dict[str, Any]:
     """`content`, where it is what the protocol promises."""
-    found = content.get(form.results) if content else None
-    if (
-        content is None
-        or not isinstance(found, list)
-        or not all(isinstance(r, dict) for r in found)
-    ):
+    if content is None or not is_list_of_objects(content.get(form.results)):
         raise BadUpstreamBody(f"no object with a list of {form.results}")
     return content
 

@@ -13,6 +13,7 @@ class Form:
     object, chunk_object: the value of `object` in a complete answer, and in a stream's chunk.
     has_messages: a choice holds a `message` (or `delta`), not a `text`.
     has_our_id: the answer carries the request's own identifier.
+    results_stay_closed: they are passed on without being read: numbers by the million.
     reports_usage_on_request: a stream tells its usage only where `stream_options` asks for it.
     """
 
@@ -23,6 +24,7 @@ class Form:
     id_prefix: str = ""
     has_messages: bool = False
     has_our_id: bool = False
+    results_stay_closed: bool = False
     reports_usage_on_request: bool = True
 
 
@@ -47,5 +49,6 @@ COMPLETIONS = Form(
 EMBEDDINGS = Form(
     results="data",
     members=frozenset(["object", "data", "model", "usage"]),
+    results_stay_closed=True,
     reports_usage_on_request=False,
 )

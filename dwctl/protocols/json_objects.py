@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import orjson
+
+from dwctl.protocols.splice import open_members
 
 MAX_DEPTH = 200
 _WRITABLE_DEPTH = 254
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _PASSES = 8  # most objects are flatter than this
 
 
@@ -23,6 +27,37 @@ def parse_object(raw: bytes) -> dict[str, Any] | None:
     except orjson.JSONDecodeError:
         return None
     return content if isinstance(content, dict) and not is_too_deep(raw, content) else None
+
+
+def open_object(raw: bytes, left_closed: str) -> dict[str, Any] | None:
+    """As `parse_object`, but the member `left_closed` stays a text (`msgspec.Raw`): ten megabytes of numbers are not for us to read."""
+    try:
+        members = open_members(raw)
+    except ValueError:
+        return None
+    content: dict[str, Any] = {}
+    for name, member in members.items():
+        if name == left_closed:
+            content[name] = member
+            continue
+        text = bytes(member)
+        try:
+            content[name] = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return None
+        if is_too_deep(text, [content[name]]):
+            return None
+    return content
+
+
+def is_list_of_objects(value: object) -> bool:
+    """Whether a value is that, be it parsed or still a text."""
+    if isinstance(value, msgspec.Raw):
+        try:
+            return all(bytes(memoryview(element)[:1]) == b"{" for element in _decode_array(value))
+        except (msgspec.DecodeError, RecursionError):
+            return False
+    return isinstance(value, list) and all(isinstance(element, dict) for element in value)
 
 
 def is_too_deep(raw: bytes, content: object) -> bool:

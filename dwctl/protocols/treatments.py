@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import orjson
 
 from dwctl.protocols import assembly, chat
-from dwctl.protocols.answers import dump, failure_in, finish_body
+from dwctl.protocols.answers import dump, failure_in, finish_body, parse_answer
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.chat_stream import ChatStream
 from dwctl.protocols.disclosure import Disclosure, disclose
@@ -96,7 +96,7 @@ class PassThrough:
 
     def complete(self, raw: bytes) -> Complete:
         """Raises BadUpstreamBody."""
-        content = parse_object(raw)
+        content = parse_answer(raw, self._form)
         error = failure_in(content) if content else None
         if error:
             shown = disclose(self._disclosure, None, error)
@@ -111,7 +111,9 @@ class PassThrough:
             sanitise=self._disclosure.sanitise,
             service_tier=self._asked.shown_tier,
         )
-        return Complete(body, _usage(self._asked, content, self._form.results))
+        return Complete(
+            body, _usage(self._asked, content, self._form.results, self._form.results_stay_closed)
+        )
 
     def from_stream(self, raw: bytes) -> Complete:
         """An upstream that streamed although nobody asked: the answer that the stream adds up to."""
@@ -256,16 +258,18 @@ def replay_of_chat(asked: Asked, form: Form, body: bytes) -> bytes:
     return assembly.replay(answer, form, usage_wanted=wanted)
 
 
-def _usage(asked: Asked, answer: dict[str, Any] | None, results: str) -> TokenUsage | None:
-    """What a complete answer has used; None for one that is no JSON object."""
+def _usage(
+    asked: Asked, answer: dict[str, Any] | None, results: str, numbers_only: bool = False
+) -> TokenUsage | None:
+    """What a complete answer has used; None for one that is no JSON object. numbers_only: its results hold no text."""
     if answer is None:
         return None
     return settled(
         counts_of(answer),
-        written_chars=lambda: text_chars(answer.get(results)),
+        written_chars=lambda: 1 if numbers_only else text_chars(answer.get(results)),
         prompt_tokens=lambda: prompt_estimate(asked.content),
         ended=bool(answer.get(results)),
-        writes=results != "data",
+        writes=not numbers_only,
     )
 
 

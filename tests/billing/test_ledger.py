@@ -14,6 +14,7 @@ from dwctl.billing import ledger
 from dwctl.billing.tables import Transaction
 from dwctl.db import db
 from dwctl.errors import DwctlError, Invalid, NotFound
+from tests.announced import announced
 
 
 @pytest.fixture
@@ -173,9 +174,9 @@ def test_reconciling_names_the_account_whose_balance_is_off(
 def test_a_grant_that_makes_an_account_solvent_is_announced(
     session: Session, account: UUID, sql: psycopg.Connection
 ) -> None:
-    sql.execute("LISTEN auth_config_changed")
-    for amount, kind in (("5", "admin_grant"), ("1", "admin_grant"), ("6", "admin_removal")):
-        grant(session, account, amount, kind)
-        session.commit()
-    heard = [note.payload for note in sql.notifies(timeout=0.2, stop_after=3)]
-    assert heard == [f"user_balance_checkpoints:{account}"] * 2
+    with announced(sql, 2) as found:
+        for amount, kind in (("5", "admin_grant"), ("1", "admin_grant"), ("6", "admin_removal")):
+            grant(session, account, amount, kind)
+            session.commit()
+    assert found.tables == ["user_balance_checkpoints"] * 2
+    assert found.rows == [f"user_balance_checkpoints:{account}"] * 2

@@ -5,6 +5,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from tests.announced import announced
 from tests.cast import Cast
 from tests.catalog.conftest import Admin
 
@@ -81,8 +82,8 @@ def test_a_grant_is_announced_to_every_process(
     admin: Admin, sql: psycopg.Connection, group: Callable[..., UUID]
 ) -> None:
     id, model = group(), admin.model()["id"]
-    sql.execute("LISTEN auth_config_changed")
-    admin.post(f"/groups/{id}/models/{model}")
-    admin.patch(f"/models/{model}", {"capacity": 3})
-    heard = [note.payload for note in sql.notifies(timeout=0.2, stop_after=2)]
-    assert heard == [f"deployment_groups:{model}", f"deployed_models:{model}"]
+    with announced(sql, 2) as found:
+        admin.post(f"/groups/{id}/models/{model}")
+        admin.patch(f"/models/{model}", {"capacity": 3})
+    assert found.tables == ["deployment_groups", "deployed_models"]
+    assert found.rows == [f"deployment_groups:{model}", f"deployed_models:{model}"]

@@ -1,10 +1,9 @@
 import orjson
 import pytest
 
-from dwctl.protocols.answers import finish_body
+from dwctl.protocols.answers import finish_body, parse_answer
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.forms import CHAT, COMPLETIONS, EMBEDDINGS
-from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.usage import Counts, counts_of
 
 HEAD = '"id":"c1","object":"chat.completion","created":17,"model":"up"'
@@ -19,7 +18,7 @@ def finish(raw, form=CHAT, response_id="resp_1", strict=False, sanitise=False):
     raw = raw.encode() if isinstance(raw, str) else raw
     return finish_body(
         raw,
-        parse_object(raw),
+        parse_answer(raw, form),
         form=form,
         response_id=response_id,
         alias="alias",
@@ -192,3 +191,16 @@ def test_sanitising_refuses_what_it_cannot_read():
 def test_sanitising_leaves_other_endpoints_alone():
     raw = b'{"id":"cmpl-1","own":1,"choices":[]}'
     assert finish(raw, COMPLETIONS, sanitise=True) == raw
+
+
+def test_embeddings_are_not_read_but_passed_on():
+    """A parser would refuse the number: nobody here parses it."""
+    raw = '{"object":"list","data":[{"embedding":[1e400]}],"model":"up"}'
+    assert finish(raw, EMBEDDINGS, strict=True).decode() == raw.replace("up", "alias")
+    assert finish(raw, EMBEDDINGS).decode() == raw
+
+
+@pytest.mark.parametrize("data", ["5", "[5]", "[{}, []]", "{}", "null", "[{]"])
+def test_embeddings_that_are_none_are_refused_in_strict_mode(data):
+    with pytest.raises(BadUpstreamBody):
+        finish(f'{{"data":{data},"usage":{{"total_tokens":3}}}}', EMBEDDINGS, strict=True)

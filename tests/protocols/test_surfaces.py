@@ -1,6 +1,7 @@
 """Surfaces: what each allows and says, and that nothing a caller or an upstream sends makes them raise what nobody expects."""
 
 import json
+import re
 from typing import Any
 from uuid import UUID
 
@@ -380,3 +381,56 @@ def test_who_hangs_up_before_the_usage_chunk_pays_for_the_prompt():
     usage = stream.settle()
     assert usage is not None
     assert (usage.prompt_tokens, usage.source) == (USAGE["prompt_tokens"], UsageSource.REPORTED)
+
+
+BROKEN_OFF = {
+    "reason error": ({"choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "error"}]}, "failed while it answered"),
+    "an error beside choices": ({**ANSWERS["text"], "error": {"message": "plain", "code": 503}}, "plain"),
+    "our credential": ({"choices": [], "error": {"message": "Incorrect API key provided: sk-OURS", "code": 401}}, "Bad gateway"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "message"), BROKEN_OFF.values(), ids=BROKEN_OFF)
+@pytest.mark.parametrize(("surface", "adapted"), [(CHAT, False), (RESPONSES, True)], ids=repr)
+def test_an_answer_only_in_form_is_a_failure_in_every_mode(surface, adapted, answer, message):
+    done = treated(surface, BASES[surface][0], adapted).complete(orjson.dumps(answer))
+    assert done.failure
+    assert message in done.failure
+    assert message in orjson.loads(done.body)["error"]["message"]
+    assert b"OURS" not in done.body
+
+
+def test_content_filter_is_incomplete():
+    answer = {"choices": [{"message": {"content": "a"}, "finish_reason": "content_filter"}]}
+    done = treated(RESPONSES, BASES[RESPONSES][0], True).complete(orjson.dumps(answer))
+    response = orjson.loads(done.body)
+    assert (done.failure, response["status"]) == (None, "incomplete")
+    assert response["incomplete_details"] == {"reason": "content_filter"}
+
+
+@pytest.mark.parametrize("surface", [CHAT, COMPLETIONS, RESPONSES], ids=repr)
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_the_portions_of_a_stream_do_not_matter(surface, data):
+    """Whatever an upstream sends, and wherever it is cut: the same bytes out, the same answer, the same usage."""
+    adapted = data.draw(st.booleans())
+    treatment = treated(surface, BASES[surface][0], adapted)
+    chunks = data.draw(st.lists(altered(UPSTREAM_CHUNKS), min_size=1, max_size=5))
+    line_end = data.draw(st.sampled_from([b"\n", b"\r\n", b"\r"]))
+    raw = sse(chunks, done=data.draw(st.booleans())).replace(b"\n", line_end)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=12)))
+    whole, parts = treatment.stream(), treatment.stream()
+    expected = whole.feed(raw) + whole.finish()
+    out = b""
+    for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True):
+        out += parts.feed(raw[start:end])
+    out += parts.finish()
+    assert _timeless(out) == _timeless(expected)
+    assert _timeless(orjson.dumps(parts.assembled())) == _timeless(orjson.dumps(whole.assembled()))
+    assert (parts.settle(), parts.ended, parts.error) == (whole.settle(), whole.ended, whole.error)
+
+
+def _timeless(text: bytes) -> bytes:
+    """Without the second in which it was made, and with one kind of line end."""
+    text = re.sub(rb'"completed_at":[0-9]+', b'"completed_at":0', text)
+    return re.sub(rb"\r\n|\r", b"\n", text)

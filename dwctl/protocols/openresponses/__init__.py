@@ -3,10 +3,11 @@
     request.py     a request: checked, and turned into a chat completion's
     items.py       input and output items, and their identifiers
     resource.py    the one complete Response object, from its skeleton to its end
-    stored.py      the same object made of a stored row, whatever the row holds
+    from_row.py    the same object made of a stored row, whatever the row holds
     events.py      the frames of a stream
-    stream.py      a chat stream turned into Response events; a finished Response replayed as a stream
-    relay.py       for upstream servers that speak the Responses API themselves
+    stream.py      a chat stream turned into Response events
+    replay.py      a finished Response as the stream that it would have been
+    passthrough.py for upstream servers that speak the Responses API themselves
 
 The published schema (2026-04-24) and OpenAI's own SDK are both kept to; where they differ, what they differ in is written down
 beside the tests.

@@ -1,7 +1,7 @@
 """A Responses request: what is accepted, and the chat completion request that it becomes.
 
 What cannot be honoured by a chat completion is refused by name (unknown items, parts and tools). What merely has no effect is
-echoed in the object, or named in `ResponsesRequest.ignored`.
+echoed in the object.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ class ResponsesRequest:
     model: str
     items: list[Item]  # the input; a plain text is one user message
     stream: bool
-    ignored: tuple[str, ...]  # names of members that nothing here knows
 
 
 def parse(body: Mapping[str, Any]) -> ResponsesRequest:
@@ -38,7 +37,6 @@ def parse(body: Mapping[str, Any]) -> ResponsesRequest:
         model=body["model"],
         items=_items(body["input"]),
         stream=body.get("stream") is True,
-        ignored=tuple(name for name in body if name not in _KNOWN),
     )
 
 
@@ -219,7 +217,6 @@ _OPTIONAL: Mapping[str, Check] = {
     "safety_identifier": shapes.string,
     "prompt_cache_key": shapes.string,
 }
-_KNOWN = frozenset([*_OPTIONAL, "model", "input", "tools", "tool_choice"])
 
 # --- what goes upstream
 

@@ -91,16 +91,11 @@ def is_complete(body: Mapping[str, Any]) -> bool:
 # --- how it ends
 
 
-def from_chat(
-    response: Response, completion: Mapping[str, Any], *, completed_at: int, first_index: int = 0
-) -> Response:
-    """The object that a complete chat completion (or text completion) makes of the skeleton.
-
-    first_index: how many output items there are already (of earlier rounds of a tool loop).
-    """
+def from_chat(response: Response, completion: Mapping[str, Any], *, completed_at: int) -> Response:
+    """The object that a complete chat completion (or text completion) makes of the skeleton."""
     listed = completion.get("choices")
     choices = [c for c in listed if isinstance(c, dict)] if isinstance(listed, list) else []
-    output: list[Item] = list(response["output"])[:first_index]
+    output: list[Item] = []
     for choice in choices:
         output += _output_of(choice, str(response["id"]), len(output))
     reason = choices[0].get("finish_reason") if choices else None

@@ -9,6 +9,7 @@ from flask import Flask
 
 from dwctl.db import db
 from dwctl.identity import api_keys
+from tests.announced import announced
 from tests.cast import Cast
 from tests.identity.doors import (
     NIL,
@@ -60,10 +61,10 @@ class TestCreate:
         assert call.with_key(secret).json["id"] == str(cast["alice"])
 
     def test_routing_is_told_of_it(self, call: Doors, sql: psycopg.Connection) -> None:
-        sql.execute("LISTEN auth_config_changed")
-        made = call("alice", "POST", MINE, body()).json
-        payloads = [n.payload for n in sql.notifies(timeout=1, stop_after=1)]
-        assert payloads == [f"api_keys:{made['id']}"]
+        with announced(sql, 1) as found:
+            made = call("alice", "POST", MINE, body()).json
+        assert found.tables == ["api_keys"]
+        assert found.rows == [f"api_keys:{made['id']}"]
 
     def test_a_name_is_free_again_once_its_key_is_deleted(self, call: Doors) -> None:
         wanted = body()

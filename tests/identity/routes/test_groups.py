@@ -5,6 +5,7 @@ import psycopg
 import pytest
 
 from dwctl.identity.routes import groups
+from tests.announced import announced
 from tests.cast import Cast
 from tests.identity.doors import (
     NIL,
@@ -193,10 +194,10 @@ class TestIncluded:
 def test_changes_of_membership_are_notified(
     call: Doors, group: dict[str, Any], cast: Cast, sql: psycopg.Connection
 ) -> None:
-    sql.execute("LISTEN auth_config_changed")
-    call("admin", "POST", f"/groups/{group['id']}/users/{cast['alice']}")
-    payloads = [n.payload for n in sql.notifies(timeout=1, stop_after=1)]
-    assert payloads == [f"user_groups:{cast['alice']}"]
+    with announced(sql, 1) as found:
+        call("admin", "POST", f"/groups/{group['id']}/users/{cast['alice']}")
+    assert found.tables == ["user_groups"]
+    assert found.rows == [f"user_groups:{cast['alice']}"]
 
 
 def test_ids_in_paths_are_judged_before_the_caller(call: Doors) -> None:

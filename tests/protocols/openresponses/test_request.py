@@ -212,12 +212,6 @@ def test_what_cannot_be_honoured_is_refused_by_name(body, param, code):
     assert (refused.value.param, refused.value.code) == (param, code)
 
 
-def test_members_that_nobody_knows_are_named():
-    request = parse(asked(prompt={"id": "p"}, conversation="c", temperature=1))
-    assert request.ignored == ("prompt", "conversation")
-    assert parse(asked()).ignored == ()
-
-
 def test_an_upstream_of_the_same_protocol_judges_items_and_tools_itself():
     check_relayed(asked([{"type": "web_search_call", "id": "x"}], tools=[{"type": "mcp"}], tool_choice={"type": "mcp"}))  # fmt: skip
     for body, param in [

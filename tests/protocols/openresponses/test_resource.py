@@ -229,17 +229,6 @@ def test_item_ids_are_unique_between_responses_and_the_same_for_one():
     assert len({*first, *other}) == 4
 
 
-def test_later_rounds_of_a_tool_loop_add_to_the_output():
-    first = finished(COMPLETIONS["tool calls"])
-    both = resource.from_chat(first, COMPLETIONS["text"], completed_at=109, first_index=2)
-    assert [item["type"] for item in both["output"]] == [
-        "function_call",
-        "function_call",
-        "message",
-    ]
-    assert len({item["id"] for item in both["output"]}) == 3
-
-
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
