@@ -257,7 +257,9 @@ def broken_rules(seen: Seen, said: Answer | None) -> Iterator[tuple[str, str]]:
     """Rules about what a caller sees, whose upstream has said `said` (None: it was not asked)."""
     shown = seen.body + repr(seen.headers).encode()
     if UPSTREAM_KEY.encode() in shown:
-        trusted = TRUSTED.encode() in seen.ask.body or TRUSTED in dict(seen.ask.headers).values()
+        # The header wins over the body's member.
+        override = dict(seen.ask.headers).get("Model-Override")
+        trusted = override == TRUSTED if override else TRUSTED.encode() in seen.ask.body
         whose = "a trusted" if trusted else "an untrusted"
         yield f"{whose} upstream's credential is never shown", f"{seen.status} {seen.body[-300:]!r}"
     if seen.broken == "left":
