@@ -374,10 +374,11 @@ def _delivered(dice: random.Random, answer: Answer) -> Answer:
 
 
 class OddUpstream:
-    """Serves on loopback, a thread a connection. `calls`: how often each case (its mark) was asked about."""
+    """Serves on loopback, a thread a connection. `calls`: how often each case (its mark) was asked about; `said`: what it was told."""
 
     def __init__(self) -> None:
         self.calls: Counter[bytes] = Counter()
+        self.said: dict[bytes, Answer] = {}
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
 
@@ -411,9 +412,11 @@ class OddUpstream:
                     if name.lower() == b"content-length":
                         length = int(value)
                 body = incoming.read(length)
+                answer = answer_to(path, body)
                 if marked := MARK.search(body):
                     self.calls[marked[0]] += 1
-                if not _send(peer, answer_to(path, body)):
+                    self.said[marked[0]] = answer
+                if not _send(peer, answer):
                     return
 
 
