@@ -11,6 +11,8 @@ from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any
 
+import gevent
+
 from dwctl.ai import lifecycle
 from dwctl.ai.calls import Answer, Incoming
 from dwctl.ai.gateway import Gateway
@@ -22,6 +24,10 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 
 PREFIX = "/ai/v1/"
+
+# A connection that is closed with its body unread is reset, and the caller may never see why.
+_DISCARDED_BYTES = 16 * 1024 * 1024
+_DISCARDED_S = 2.0
 
 
 class TooLarge(DwctlError):
@@ -101,14 +107,22 @@ def _name(key: str) -> str:
 
 def _read_body(environ: Environ, length: int | None, limit: int) -> bytes:
     """The body. Raises TooLarge when it has more than `limit` bytes (0: no limit)."""
-    if limit and length is not None and length > limit:
-        raise TooLarge(f"The request body has {length} bytes; the limit is {limit}.")
     stream = environ["wsgi.input"]
+    if limit and length is not None and length > limit:
+        _discard(stream, min(length, _DISCARDED_BYTES))
+        raise TooLarge(f"The request body has {length} bytes; the limit is {limit}.")
     if length is not None:
         return bytes(stream.read(length))
     if not environ.get("wsgi.input_terminated") and "HTTP_TRANSFER_ENCODING" not in environ:
         return b""
     body = bytes(stream.read(limit + 1) if limit else stream.read())
     if limit and len(body) > limit:
+        _discard(stream, _DISCARDED_BYTES)
         raise TooLarge(f"The request body is larger than the limit of {limit} bytes.")
     return body
+
+
+def _discard(stream: Any, most: int) -> None:
+    with gevent.Timeout(_DISCARDED_S, False):
+        while most > 0 and (piece := stream.read(min(most, 65_536))):
+            most -= len(piece)

@@ -203,7 +203,7 @@ class Run:
             end=Done() if failure is None else _answered_with(failure),
             status=response.status if failure is None else 502,
             body=complete.body if failure is None else _error_body(complete.body, failure),
-            headers=headers if failure is None else [JSON],
+            headers=_typed(headers, complete.body) if failure is None else [JSON],
             stored=complete.body,
             response_type=self._request.surface.response_type,
             upstream_status=response.status,
@@ -213,8 +213,9 @@ class Run:
     def _refused(self, response: UpstreamResponse, raw: bytes) -> Outcome:
         """An upstream's own error status. Trying again may help with what is about the moment, not about the request."""
         shown = disclose(self._admitted.disclosure, response.status, raw)
-        headers = shown.headers(upstream_headers.to_caller(response.status, response.headers))
         body = raw if shown.as_it_came else shown.body
+        given = upstream_headers.to_caller(response.status, response.headers)
+        headers = _typed(shown.headers(given), body)
         retriable = response.status >= 500 or response.status in _RETRIABLE
         kind = FailureKind.RETRIABLE_STATUS if retriable else FailureKind.FINAL_STATUS
         end = Failed(
@@ -403,6 +404,15 @@ def _farewell(stream: StreamTreatment, reason: Reason) -> bytes:
 def _answered_with(failure: str) -> Failed:
     details = {"status": 502, "body": failure}
     return Failed(FailureKind.RETRIABLE_STATUS, "upstream_error", details)
+
+
+def _typed(headers: Headers, body: bytes) -> Headers:
+    """What is JSON is called so, whatever the upstream called it."""
+    if body[:1] not in (b"{", b"["):
+        return headers
+    if any(name == "content-type" and "json" in value for name, value in headers):
+        return headers
+    return [JSON, *((name, value) for name, value in headers if name != "content-type")]
 
 
 def _error_body(body: bytes, failure: str) -> bytes:

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.usage import count
 from dwctl.web.envelope import error_object, type_of, wrap
@@ -96,12 +98,13 @@ class Disclosed:
     """What of one error is shown.
 
     status: what the caller gets, or would get if the answer had not begun. error: the object to show.
-    as_it_came: the upstream's own bytes, and its headers, may go on instead.
+    as_it_came: the upstream's own bytes, and its headers, may go on instead. quotes: its headers may, beside the object.
     """
 
     status: int
     error: dict[str, Any]
     as_it_came: bool = False
+    quotes: bool = False
 
     @property
     def body(self) -> bytes:
@@ -110,7 +113,7 @@ class Disclosed:
 
     def headers(self, given: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """Which of the upstream's headers (already without hop-by-hop ones) go with it; the content type fits `body`."""
-        if self.as_it_came:
+        if self.as_it_came or self.quotes:
             return list(given)
         kept = [(name, value) for name, value in given if name.lower() == "retry-after"]
         return [("content-type", "application/json"), *kept]
@@ -142,9 +145,9 @@ def disclose(disclosure: Disclosure, status: int | None, body: object) -> Disclo
         return Disclosed(seen, sanitised(seen))
     if disclosure.hides_words or seen != own:
         return Disclosed(seen, neutral(seen))
-    if given.error is None:
-        return Disclosed(seen, given.as_object(seen))
-    return Disclosed(seen, given.error, as_it_came=True)
+    if given.is_whole:
+        return Disclosed(seen, given.error or {}, as_it_came=True)
+    return Disclosed(seen, given.as_object(seen), quotes=given.error is not None)
 
 
 def _spells_out(credential: str, body: object) -> bool:
@@ -179,6 +182,18 @@ class _Given:
     text: str
     names: frozenset[str]
     status: int
+    is_enveloped: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """It is what OpenAI's clients expect, all four members of it."""
+        error = self.error
+        return (
+            error is not None
+            and self.is_enveloped
+            and all(isinstance(error.get(name), str) for name in ("message", "type", "code"))
+            and "param" in error
+        )
 
     @classmethod
     def read(cls, body: object) -> _Given:
@@ -192,7 +207,7 @@ class _Given:
         text = _message(error) if error else body if isinstance(body, str) else ""
         levels = [level for level in (outer, inner) if isinstance(level, dict)]
         names = frozenset(_names(levels))
-        return cls(error, text, names, _status(levels, names))
+        return cls(error, text, names, _status(levels, names), isinstance(inner, dict))
 
     def is_too_long(self, status: int, *, is_guess: bool) -> bool:
         if _CONTEXT in self.names or "exceed_context_size_error" in self.names:
@@ -207,9 +222,21 @@ class _Given:
         return bool(_REFUSES_KEY.search(self.text[:_READ_CHARS]))
 
     def as_object(self, status: int) -> dict[str, Any]:
-        code = f"http_{status}"
-        message = self.text[:_QUOTED_BYTES].strip() or _STRICT.get(status, _OTHER)[1]
-        return error_object(message, type_of(code, status), code)
+        """What it says, with the four members that OpenAI's clients expect, and whatever else is in it."""
+        given = self.error or {}
+        code = _text(given.get("code")) or f"http_{status}"
+        kind = given.get("type")
+        param = given.get("param")
+        # What has no message (FastAPI's lists of problems) is quoted as it stands.
+        spelled = self.text or (_spelled(given) if given else "")
+        message = spelled[:_QUOTED_BYTES].strip() or _STRICT.get(status, _OTHER)[1]
+        filled = error_object(
+            message,
+            kind if isinstance(kind, str) and kind else type_of(code, status),
+            code,
+            param if isinstance(param, str) else None,
+        )
+        return {**given, **filled} if self.is_enveloped else filled
 
 
 def _seen_status(disclosure: Disclosure, status: int, given: _Given) -> int:
@@ -227,6 +254,14 @@ def _too_long(disclosure: Disclosure, given: _Given) -> Disclosed:
             return Disclosed(400, given.error, as_it_came=True)
         message = given.text[:_QUOTED_BYTES]
     return Disclosed(400, error_object(message, "invalid_request_error", _CONTEXT))
+
+
+def _spelled(error: Mapping[str, Any]) -> str:
+    try:
+        text: bytes = orjson.dumps(error)
+    except TypeError:
+        return ""
+    return text.decode()
 
 
 def _parsed(raw: bytes) -> object:

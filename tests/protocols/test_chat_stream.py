@@ -250,8 +250,8 @@ ERRORS = {
     "untrusted, a word as code": ({"message": "secret", "code": "overloaded"}, {}, ("Service unavailable", "http_503")),
     "untrusted, our credential": ({"message": "secret", "code": 401}, {}, ("Bad gateway", "http_502")),
     "untrusted, just text": ("secret", {}, ("Internal server error", "http_500")),
-    "trusted": ({"message": "plain", "code": 503, "own": 1}, {"trusted": True}, ("plain", 503)),
-    "not strict": ({"message": "plain", "code": 503}, {"strict": False}, ("plain", 503)),
+    "trusted": ({"message": "plain", "code": 503, "own": 1}, {"trusted": True}, ("plain", "http_503")),
+    "not strict": ({"message": "plain", "code": 503}, {"strict": False}, ("plain", "http_503")),
     "not strict, sanitised": ({"message": "secret", "code": 400}, {"strict": False, "sanitise": True}, ("The upstream provider rejected the request.", "upstream_error")),
     "trusted, sanitised": ({"message": "secret", "code": 500}, {"trusted": True, "sanitise": True}, ("An internal error occurred. Please try again later.", "internal_error")),
 }  # fmt: skip

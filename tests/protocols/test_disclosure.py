@@ -20,13 +20,14 @@ def body(error):
 
 STATUSES = {
     # disclosure, status, body -> status, code of the object, as it came
-    "open: its words": (OPEN, 404, {"error": {"message": "m", "code": "c"}}, 404, "c", True),
-    "open: any JSON object": (OPEN, 422, {"detail": [{"loc": ["body"]}]}, 422, None, True),
+    "open: its words": (OPEN, 404, {"error": {"message": "m", "code": "c"}}, 404, "c", False),
+    "open: any JSON object": (OPEN, 422, {"detail": [{"loc": ["body"]}]}, 422, "http_422", False),
     "open: a text": (OPEN, 500, "Boom", 500, "http_500", False),
-    "open: rate limit": (OPEN, 429, {"error": {"message": "m", "code": "rate_limit_exceeded"}}, 429, "rate_limit_exceeded", True),
+    "open: rate limit": (OPEN, 429, {"error": {"message": "m", "code": "rate_limit_exceeded"}}, 429, "rate_limit_exceeded", False),
     "strict": (STRICT, 404, {"error": {"message": "m", "code": "c"}}, 404, "http_404", False),
     "strict, odd status": (STRICT, 418, {"error": {"message": "m"}}, 418, "http_418", False),
-    "strict, trusted": (STRICT_TRUSTED, 404, {"error": {"message": "m", "code": "c"}}, 404, "c", True),
+    "strict, trusted": (STRICT_TRUSTED, 404, {"error": {"message": "m", "code": "c"}}, 404, "c", False),
+    "open: whole": (OPEN, 404, {"error": {"message": "m", "type": "t", "param": None, "code": "c"}}, 404, "c", True),
     "trusted shows its 401": (OPEN_TRUSTED, 401, KEY, 401, "invalid_api_key", True),
     "sanitised 4xx": (SANE, 404, {"error": {"message": "m"}}, 404, "upstream_error", False),
     "sanitised 5xx": (SANE, 500, {"error": {"message": "m"}}, 500, "internal_error", False),
@@ -142,3 +143,26 @@ def test_our_credential_is_never_quoted_whoever_spells_it_out(
         shown = disclose(ours, status, given)
         assert (shown.status, shown.as_it_came) == (502, False)
         assert b"sk-ours" not in shown.body
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"detail": [{"loc": ["body"]}]}, '{"detail":[{"loc":["body"]}]}'),
+        ({"detail": "m"}, "m"),
+        ({"error": "m"}, "m"),
+        ({"object": "error", "message": "m", "code": 404}, "m"),
+        ({"error": {"message": "m", "code": 404, "metadata": {"provider": "p"}}}, "m"),
+        ({"error": {"message": 5}}, '{"message":5}'),
+        ({"error": None}, '{"error":null}'),
+    ],
+)
+def test_what_is_quoted_has_the_four_members_that_clients_read(given, message):
+    shown = disclose(OPEN, 404, orjson.dumps(given))
+    assert shown.error["message"] == message
+    assert isinstance(shown.error["type"], str)
+    assert shown.error["code"] == "http_404"
+    assert shown.error["param"] is None
+    assert shown.error.get("metadata") == (
+        (given.get("error") or {}).get("metadata") if isinstance(given.get("error"), dict) else None
+    )
