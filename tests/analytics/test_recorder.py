@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from dwctl import config
+from dwctl.analytics.draining import Drainer
 from dwctl.analytics.recorder import Overloaded, Recorder
 from dwctl.analytics.records import Kept, line
 from dwctl.analytics.writing import Kind
@@ -331,6 +332,25 @@ def test_a_spool_that_was_left_behind_is_drained_without_its_bad_lines(
     (aside,) = tmp_path.glob("*rejected.jsonl")
     assert "cut in the mid" in aside.read_text()
     assert not recorder.is_behind
+
+
+def test_a_round_that_ends_early_keeps_no_file_from_the_next(
+    recorders: Making, calls: Calls
+) -> None:
+    left = []
+    for call in [calls.make(), calls.make()]:
+        dead = recorders()
+        dead.spool.append([(Kind.FINAL, line(final(call)))])
+        file = dead.spool.take_own()
+        assert file
+        file.release()
+        left.append(file.path)
+    elsewhere = f"postgresql://nobody@127.0.0.1:{free_port()}/nowhere"
+    settings = config.load({"DATABASE_URL": elsewhere, "DWCTL_RECORDER__DATABASE_WAIT": "0.2s"})
+    here = recorders()
+    Drainer(settings, here.spool, lambda _ids: None).drain()
+    here.start()
+    soon(lambda: not any(path.exists() for path in left))
 
 
 def test_a_record_spooled_over_midnight_keeps_its_day(
