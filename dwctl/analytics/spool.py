@@ -26,6 +26,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import msgspec
+from gevent.lock import BoundedSemaphore
 
 from dwctl.config import Settings
 from dwctl.db import identity_of
@@ -58,6 +59,8 @@ class Spool:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._own: SpoolFile | None = None
+        # A file that is taken is read to its end, closed and removed: nobody may be in the middle of writing to it.
+        self._writing = BoundedSemaphore()
 
     @cached_property
     def folder(self) -> Path:
@@ -80,21 +83,23 @@ class Spool:
 
     def append(self, lines: Iterable[tuple[str, bytes]]) -> None:
         """Write and fsync (kind, record), in a native thread so that the loop goes on. Raises OSError when the disk refuses: then none is in it."""
-        if self._own is None:
-            self._own = SpoolFile.create(self.folder, self._prefix)
-        own = self._own
-        try:
-            in_files(own.append, list(lines))
-        except OSError:
-            if own.is_torn and self._own is own:
-                self._own = None
-                own.release()
-            raise
+        with self._writing:
+            if self._own is None:
+                self._own = SpoolFile.create(self.folder, self._prefix)
+            own = self._own
+            try:
+                in_files(own.append, list(lines))
+            except OSError:
+                if own.is_torn:
+                    self._own = None
+                    own.release()
+                raise
 
     def take_own(self) -> SpoolFile | None:
-        """This process's file, to be drained; later lines go to a new one."""
-        own, self._own = self._own, None
-        return own
+        """This process's file, to be drained, once what is being written is in it; later lines go to a new one."""
+        with self._writing:
+            own, self._own = self._own, None
+            return own
 
     def adopt(self) -> Iterator[SpoolFile]:
         """Files whose process is gone; each is locked for the one that drains it."""
