@@ -72,9 +72,11 @@ def stream(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
     try:
         return run.streamed()
     except BaseException as error:
-        if isinstance(error, Exception):
-            run.end_row()
-        run.leave()
+        try:
+            if isinstance(error, Exception):
+                run.end_row()
+        finally:
+            run.leave()
         raise
 
 

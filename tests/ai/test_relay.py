@@ -21,6 +21,8 @@ from dwctl.ai.admission import Admitted, admit
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.in_progress import Flight
 from dwctl.ai.outcomes import Reason
+from dwctl.analytics.recorder import Overloaded
+from dwctl.analytics.records import Kept
 from dwctl.protocols.surfaces import CHAT, RESPONSES, Surface
 from dwctl.web import current
 from tests.ai.values import a_key, a_model, a_request, a_routing, a_target
@@ -146,6 +148,20 @@ def test_a_bug_where_a_stream_begins_leaves_no_row_in_progress(
     found = left(sql, call)
     assert [state for state, _ in found.rows] == ["failed"]
     assert (len(found.logs), found.open) == (1, [])
+    assert here.in_progress.flights == {}
+
+
+def test_a_stream_that_nobody_can_write_down_is_not_in_progress(
+    here: Gateway, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_record: object) -> Kept:
+        raise Overloaded
+
+    monkeypatch.setattr(here.recorder, "open", refuse)
+    monkeypatch.setattr(here.recorder, "finish", refuse)
+    call = admitted(upstream, "ok", stream=True)
+    with pytest.raises(Overloaded):
+        relay.stream(here, call, Flight(call.request.id))
     assert here.in_progress.flights == {}
 
 
