@@ -26,6 +26,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import msgspec
+from gevent import monkey
 from gevent.lock import BoundedSemaphore
 
 from dwctl.config import Settings
@@ -51,6 +52,7 @@ class _Spooled(msgspec.Struct):
 
 _read = msgspec.json.Decoder(_Spooled).decode
 _UNREADABLE = "unreadable"
+_allocate_lock = monkey.get_original("_thread", "allocate_lock")
 
 
 class Spool:
@@ -128,6 +130,8 @@ class SpoolFile:
         self.is_torn = False
         """Its end is not that of a line, and could not be mended: nothing may be appended."""
         self._descriptor = descriptor
+        # A greenlet that is killed while it waits for its native thread leaves that one writing.
+        self._lock = _allocate_lock()
         self._good_end = os.fstat(descriptor).st_size
 
     @classmethod
@@ -166,7 +170,11 @@ class SpoolFile:
         return None
 
     def append(self, lines: list[tuple[str, bytes]]) -> None:
-        """Write and fsync; all of it or, with an OSError, nothing."""
+        """Write and fsync; all of it or, with an OSError, nothing. For a native thread: it waits for another one that writes."""
+        with self._lock:
+            self._append(lines)
+
+    def _append(self, lines: list[tuple[str, bytes]]) -> None:
         if self.is_torn:
             raise OSError("the end of the spool file is torn")
         try:
