@@ -33,6 +33,7 @@ QUICK = IMPATIENT | {
 }
 """Processes that notice each other's death within a few seconds, and end within a few."""
 GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
+WEB = [GUNICORN, "-c", "gunicorn.conf.py", "wsgi:app"]
 
 
 def free_port() -> int:
@@ -158,8 +159,7 @@ class Service:
 
     def start_web(self, **more: str) -> Process:
         """One more web process; ready when this returns."""
-        command = [GUNICORN, "-c", "gunicorn.conf.py", "wsgi:app"]
-        process = Process(command, {"WEB_CONCURRENCY": "1"} | self.environ | more, free_port())
+        process = Process(WEB, {"WEB_CONCURRENCY": "1"} | self.environ | more, free_port())
         self.webs.append(process)
         process.wait_ready("/readyz")
         return process

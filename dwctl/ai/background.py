@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import gevent
 from gevent.event import Event
 
 from dwctl.ai import relay
@@ -19,8 +18,7 @@ from dwctl.ai.admission import Admitted
 from dwctl.ai.bookkeeping import opening_of
 from dwctl.ai.calls import JSON, Answer
 from dwctl.ai.in_progress import Flight
-from dwctl.ai.outcomes import Interrupted, Outcome, Reason
-from dwctl.db import DatabaseAway
+from dwctl.ai.outcomes import Interrupted, Reason
 from dwctl.queue.tables import State
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_OFFER_AGAIN_S = 1.0
 _AHEAD_BYTES = 1024 * 1024
 """How far a stream may be ahead of its reader; one that is slower than that is let go."""
 
@@ -58,21 +55,11 @@ def _run(gateway: Gateway, admitted: Admitted, flight: Flight) -> None:
         if isinstance(outcome.end, Interrupted) and outcome.end.reason is Reason.DRAINED:
             # The row stays as it is: when this process has said goodbye, a worker runs it once more.
             return
-        _finish_surely(run, outcome)
+        run.finish_surely(outcome)
     except Exception:
         log.exception("background call not recorded", extra={"request_id": str(flight.id)})
     finally:
         run.leave()
-
-
-def _finish_surely(run: relay.Run, outcome: Outcome) -> None:
-    """Nobody is there to be told that the record was not taken: it is offered again."""
-    while True:
-        try:
-            run.finish(outcome)
-            return
-        except DatabaseAway:
-            gevent.sleep(_OFFER_AGAIN_S)
 
 
 def _stream(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:

@@ -77,7 +77,8 @@ class Gateway:
             return
         self.started = True
         self.recorder.start()
-        self.snapshot.start(self.wakeups)
+        # Without a snapshot nobody is let in and nothing claimed: so this process is known before it owns anything.
+        self.snapshot.start(self.wakeups, after=self.registration.registered)
         self.in_progress.start()
         self.held.start(self.wakeups)
         self.wakeups.subscribe(CANCEL_CHANNEL, self._cancel)

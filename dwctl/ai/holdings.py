@@ -80,7 +80,11 @@ class Holdings:
         now = time.monotonic()
         since, count = self._queued.get(owner, (-_RECOUNT_S, 0))
         if now - since >= _RECOUNT_S:
-            since, count = now, self._count_queued(owner)
+            counted = self._count_queued(owner)
+            # Meanwhile another call may have counted, and let itself in: what it left is newer than what was found here.
+            since, count = self._queued.get(owner, (-_RECOUNT_S, 0))
+            if now - since >= _RECOUNT_S:
+                since, count = now, counted
             if len(self._queued) >= _COUNTS_KEPT:
                 self._queued.clear()
         if count >= self._most_queued:

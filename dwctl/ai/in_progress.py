@@ -10,6 +10,7 @@ A stop is thrown into a call's greenlet only while it waits for the upstream, ne
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 import time
@@ -24,6 +25,8 @@ from gevent import GreenletExit, get_hub, getcurrent, monkey
 
 from dwctl.ai.holdings import Hold
 from dwctl.ai.outcomes import Reason
+
+log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.25
 _GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
@@ -175,9 +178,13 @@ class InProgress:
     def _run(self) -> None:
         while True:
             gevent.sleep(_LOOK_EVERY_S)
-            self._open_slow(time.monotonic() - self._open_after_s)
-            self._find_leavers()
-            self._speak()
+            try:
+                self._open_slow(time.monotonic() - self._open_after_s)
+                self._find_leavers()
+                self._speak()
+            except Exception:
+                # A bug that one call meets must not leave all the others without this greenlet.
+                log.exception("calls not looked at")
 
     def _open_slow(self, before: float) -> None:
         young = self._young

@@ -24,6 +24,7 @@ from dwctl.ai.calls import EVENT_STREAM, JSON, Answer, Headers
 from dwctl.ai.in_progress import Flight, Stopped
 from dwctl.ai.outcomes import Done, End, Failed, Outcome, Reason
 from dwctl.analytics.records import Kept
+from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError
 from dwctl.protocols.disclosure import disclose
 from dwctl.protocols.errors import BadUpstreamBody
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RETRIABLE = frozenset({404, 408, 429})
+_OFFER_AGAIN_S = 1.0
 
 
 class NotRecorded(DwctlError):
@@ -59,7 +61,7 @@ def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
     run.enter()
     try:
         outcome = run.outcome()
-        if run.finish(outcome) is Kept.SET_ASIDE and outcome.succeeded:
+        if run.finish_or_promise(outcome) is Kept.SET_ASIDE and outcome.succeeded:
             raise NotRecorded
     finally:
         run.leave()
@@ -73,9 +75,11 @@ def stream(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
     try:
         return run.streamed()
     except BaseException as error:
-        if isinstance(error, Exception):
-            run.end_row()
-        run.leave()
+        try:
+            if isinstance(error, Exception):
+                run.end_row()
+        finally:
+            run.leave()
         raise
 
 
@@ -123,10 +127,30 @@ class Run:
         gateway.count(outcome)
         return kept
 
+    def finish_or_promise(self, outcome: Outcome) -> Kept:
+        """`finish`, for a caller that waits. Where it raises DatabaseAway, a call that has a row is offered again once the caller knows:
+        else the row would be in progress for as long as this process lives, and what was delivered not charged.
+        """
+        try:
+            return self.finish(outcome)
+        except DatabaseAway:
+            if self._flight.opened:
+                self._gateway.spawn(self.finish_surely, outcome)
+            raise
+
+    def finish_surely(self, outcome: Outcome) -> None:
+        """`finish`, where nobody is there to be told that the record was not taken: it is offered again."""
+        while True:
+            try:
+                self.finish(outcome)
+                return
+            except DatabaseAway:
+                gevent.sleep(_OFFER_AGAIN_S)
+
     def end_row(self) -> None:
         """The call cannot be answered after all: what was opened ends."""
         if self._flight.opened and not self._flight.over:
-            self.finish(outcomes.internal())
+            self.finish_or_promise(outcomes.internal())
 
     def open_row(self) -> None:
         """Make the tracking row of a call that lasts, once."""
@@ -238,7 +262,7 @@ class Run:
         """The answer to a caller that wants events. Whoever closes its body ends the call."""
         response = self._opened()
         if isinstance(response, Outcome):
-            self.finish(response)
+            self.finish_or_promise(response)
             self.leave()
             return Answer(response.status, response.headers, response.body)
         events = self._events(response)
@@ -313,11 +337,11 @@ class Run:
             except Exception:
                 last = self._fail_inside(stream)
             response.close()
-            self.finish(self._streamed(stream, stopped))
+            self.finish_or_promise(self._streamed(stream, stopped))
         except Exception:
             if self._flight.over:
                 raise
-            self.finish(self._broken())
+            self.finish_or_promise(self._broken())
             raise
         finally:
             response.close()

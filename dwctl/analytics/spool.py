@@ -27,6 +27,8 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
+from gevent import monkey
+from gevent.lock import BoundedSemaphore
 
 from dwctl.config import Settings
 from dwctl.db import identity_of
@@ -51,6 +53,7 @@ class _Spooled(msgspec.Struct):
 
 _read = msgspec.json.Decoder(_Spooled).decode
 _UNREADABLE = "unreadable"
+_allocate_lock = monkey.get_original("_thread", "allocate_lock")
 
 
 class Spool:
@@ -59,6 +62,8 @@ class Spool:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._own: SpoolFile | None = None
+        # A file that is taken is read to its end, closed and removed: nobody may be in the middle of writing to it.
+        self._writing = BoundedSemaphore()
 
     @cached_property
     def folder(self) -> Path:
@@ -81,21 +86,23 @@ class Spool:
 
     def append(self, lines: Iterable[tuple[str, bytes]]) -> None:
         """Write and fsync (kind, record), in a native thread so that the loop goes on. Raises OSError when the disk refuses: then none is in it."""
-        if self._own is None:
-            self._own = SpoolFile.create(self.folder, self._prefix)
-        own = self._own
-        try:
-            _wait_for(own.append, list(lines))
-        except OSError:
-            if own.is_torn and self._own is own:
-                self._own = None
-                own.release()
-            raise
+        with self._writing:
+            if self._own is None:
+                self._own = SpoolFile.create(self.folder, self._prefix)
+            own = self._own
+            try:
+                _wait_for(own.append, list(lines))
+            except OSError:
+                if own.is_torn:
+                    self._own = None
+                    own.release()
+                raise
 
     def take_own(self) -> SpoolFile | None:
-        """This process's file, to be drained; later lines go to a new one."""
-        own, self._own = self._own, None
-        return own
+        """This process's file, to be drained, once what is being written is in it; later lines go to a new one."""
+        with self._writing:
+            own, self._own = self._own, None
+            return own
 
     def adopt(self) -> Iterator[SpoolFile]:
         """Files whose process is gone; each is locked for the one that drains it."""
@@ -124,6 +131,8 @@ class SpoolFile:
         self.is_torn = False
         """Its end is not that of a line, and could not be mended: nothing may be appended."""
         self._descriptor = descriptor
+        # A greenlet that is killed while it waits for its native thread leaves that one writing.
+        self._lock = _allocate_lock()
         self._good_end = os.fstat(descriptor).st_size
 
     @classmethod
@@ -162,7 +171,11 @@ class SpoolFile:
         return None
 
     def append(self, lines: list[tuple[str, bytes]]) -> None:
-        """Write and fsync; all of it or, with an OSError, nothing."""
+        """Write and fsync; all of it or, with an OSError, nothing. For a native thread: it waits for another one that writes."""
+        with self._lock:
+            self._append(lines)
+
+    def _append(self, lines: list[tuple[str, bytes]]) -> None:
         if self.is_torn:
             raise OSError("the end of the spool file is torn")
         try:

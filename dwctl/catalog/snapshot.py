@@ -57,12 +57,12 @@ class Snapshot:
         self._unknown: dict[bytes, float] = {}
         self._lookups = (0.0, 0)
 
-    def start(self, wakeups: Wakeups) -> None:
-        """Begin to load and to listen. `loaded_at` stays None until the first load has ended."""
+    def start(self, wakeups: Wakeups, after: Event | None = None) -> None:
+        """Begin to listen and, `after` that, to load. `loaded_at` stays None until the first load has ended."""
         self._wakeups = wakeups
         wakeups.subscribe(CHANNEL, self.note_change, self.catch_up)
         self.catch_up()
-        self._greenlet = gevent.spawn(self._run)
+        self._greenlet = gevent.spawn(self._run, after)
 
     def stop(self) -> None:
         """Stop reloading."""
@@ -118,7 +118,9 @@ class Snapshot:
             self._loaded.wait(left_s)
         return True
 
-    def _run(self) -> None:
+    def _run(self, after: Event | None) -> None:
+        if after is not None:
+            after.wait()
         while True:
             if self._changed.wait(self._poll_interval_s()):
                 gevent.sleep(self._settings.snapshot.debounce)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 from dwctl.protocols.disclosure import Disclosure
@@ -51,9 +52,14 @@ class UpstreamStream:
         return settled(
             self._counts,
             written_chars=self._written_chars,
-            prompt_tokens=lambda: prompt_estimate(self._request),
+            prompt_tokens=lambda: self._prompt_tokens,
             ended=self.ended,
         )
+
+    @cached_property
+    def _prompt_tokens(self) -> int:
+        """Once for a stream: it takes some 50 ms for each megabyte, and a stream that lasts is settled again and again."""
+        return prompt_estimate(self._request)
 
     def _written_chars(self) -> int:
         raise NotImplementedError

@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 import gevent
 import psycopg
+from gevent.event import Event
 from psycopg.types.json import Jsonb
 
 from dwctl import __version__, sql
@@ -23,6 +24,7 @@ from dwctl.db import Connections, DatabaseAway
 log = logging.getLogger(__name__)
 
 _QUERIES = sql.load("dwctl.queue")
+_FIRST_BEAT_AGAIN_S = 0.5
 
 
 class Registration:
@@ -44,6 +46,8 @@ class Registration:
         self._in_flight = in_flight
         self._greenlet: gevent.Greenlet | None = None
         self.last_beat_failed = False
+        self.registered = Event()
+        """Set with the first beat. Before it nothing may be owned: what belongs to a process that nobody knows is taken for a dead one's."""
 
     def start(self) -> None:
         """Register and beat until `stop`; while the database is away, keep trying."""
@@ -62,15 +66,21 @@ class Registration:
 
     def _run(self) -> None:
         while True:
-            # Twice as often while the database is away: the others are waiting to see this process alive.
-            gevent.sleep(self._heartbeat_s / (2 if self.last_beat_failed else 1))
+            gevent.sleep(self._rest_s())
             self._beat()
+
+    def _rest_s(self) -> float:
+        if not self.registered.is_set():
+            return _FIRST_BEAT_AGAIN_S
+        # Twice as often while the database is away: the others are waiting to see this process alive.
+        return self._heartbeat_s / (2 if self.last_beat_failed else 1)
 
     def _beat(self) -> None:
         try:
             with self._connections.transaction() as connection:
                 connection.execute(_QUERIES["beat"], self._values())
             self.last_beat_failed = False
+            self.registered.set()
         except (DatabaseAway, psycopg.Error) as error:
             if not self.last_beat_failed:
                 log.warning("heartbeat not written", extra={"reason": type(error).__name__})

@@ -7,6 +7,7 @@ account there, not about the caller.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
@@ -35,6 +36,8 @@ _REMOVED_PREFIXES = (
 _RETURNED = frozenset({"content-type", "cache-control"})
 _NAMES_OUR_ACCOUNT = frozenset({"openai-organization", "openai-project"})
 _WAIT_STATUSES = frozenset({429, 503})
+# RFC 9110, 5.5: such characters are invalid, though a recipient may keep them. A server that answers with them is another matter.
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def to_upstream(
@@ -61,7 +64,10 @@ def to_upstream(
 
 
 def to_caller(status: int, headers: Headers) -> list[tuple[str, str]]:
-    """The upstream's headers (names in lower case) that the caller may see; its request id under another name."""
+    """The upstream's headers (names in lower case) that the caller may see; its request id under another name.
+
+    Control characters in values are left out: no answer can be sent with them.
+    """
     passing = []
     for name, value in headers:
         if name in _RETURNED or (name.startswith("openai-") and name not in _NAMES_OUR_ACCOUNT):
@@ -70,7 +76,7 @@ def to_caller(status: int, headers: Headers) -> list[tuple[str, str]]:
             passing.append(("x-upstream-request-id", value))
         elif name == "retry-after" and status in _WAIT_STATUSES:
             passing.append((name, value))
-    return passing
+    return [(name, _CONTROLS.sub("", value)) for name, value in passing]
 
 
 @lru_cache(1024)

@@ -17,6 +17,7 @@ import fcntl
 import logging
 import select
 import socket
+import ssl
 import struct
 import termios
 from collections.abc import Iterator
@@ -49,7 +50,8 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         """Serve one connection."""
         me = gevent.getcurrent()
-        client = _Client(client, self.stalled_reader_s)
+        if not isinstance(client, ssl.SSLSocket):
+            client = _Client(client, self.stalled_reader_s)
         self._clients[me] = client
         try:
             super().handle(listener, client, addr)
@@ -89,7 +91,9 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 class _Client(gevent.socket.socket):  # type: ignore[misc]  # gevent has no types
-    """A caller's connection, whose sends end when nothing goes out for too long. (Over TLS of gunicorn's own there is no such limit.)"""
+    """A caller's connection, whose sends end when nothing goes out for too long. (Over TLS of gunicorn's own there is no such limit:
+    that connection stays as gunicorn made it.)
+    """
 
     def __init__(self, accepted: socket.socket, stalled_s: float | None) -> None:
         family, kind, protocol = accepted.family, accepted.type, accepted.proto

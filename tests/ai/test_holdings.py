@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from uuid import UUID, uuid4
 
+import gevent
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,17 @@ def test_zero_switches_a_limit_off() -> None:
     for _ in range(20_000):
         here.begin(ALICE).take(Kind.REALTIME)
     here.check_queued(ALICE)
+
+
+def test_calls_that_count_at_the_same_moment_let_in_no_more_than_the_limit() -> None:
+    def count(_owner: UUID) -> int:
+        gevent.sleep(0.01)  # what the database takes
+        return 0
+
+    here = holdings(AccountLimits(queued=3), count=count)
+    calls = [gevent.spawn(here.check_queued, ALICE) for _ in range(10)]
+    gevent.joinall(calls)
+    assert sum(call.successful() for call in calls) == 3
 
 
 def test_queued_requests_are_counted_once_a_second_and_added_to_meanwhile() -> None:

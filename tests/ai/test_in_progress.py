@@ -123,6 +123,21 @@ def test_a_call_that_lasts_is_opened_once_and_leaves_word(registry: InProgress) 
     assert len(heard) == said
 
 
+def test_a_bug_that_one_call_meets_does_not_end_the_looking(registry: InProgress) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError("a bug of ours")
+
+    broken = Flight(uuid4())
+    broken.last_words = fail
+    registry.enter(broken)
+    gevent.sleep(0.3)
+    ours, theirs = socket.socketpair()
+    call = gevent.spawn(waits, registry.enter(Flight(uuid4(), ours)))
+    theirs.close()
+    assert call.get(timeout=SOON_S) is Reason.LEFT
+    ours.close()
+
+
 def test_leaving_gives_back_what_the_call_held(registry: InProgress) -> None:
     holdings = Holdings(AccountLimits(), ProcessLimits(), lambda _owner: 0)
     hold = holdings.begin(uuid4())

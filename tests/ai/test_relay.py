@@ -5,6 +5,7 @@ A real upstream, a real recorder and a real database, without a server in front.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
@@ -21,6 +22,8 @@ from dwctl.ai.admission import Admitted, admit
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.in_progress import Flight
 from dwctl.ai.outcomes import Reason
+from dwctl.analytics.recorder import Overloaded
+from dwctl.analytics.records import Kept, Record
 from dwctl.protocols.surfaces import CHAT, RESPONSES, Surface
 from dwctl.web import current
 from tests.ai.values import a_key, a_model, a_request, a_routing, a_target
@@ -147,6 +150,47 @@ def test_a_bug_where_a_stream_begins_leaves_no_row_in_progress(
     assert [state for state, _ in found.rows] == ["failed"]
     assert (len(found.logs), found.open) == (1, [])
     assert here.in_progress.flights == {}
+
+
+def test_a_stream_that_nobody_can_write_down_is_not_in_progress(
+    here: Gateway, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_record: object) -> Kept:
+        raise Overloaded
+
+    monkeypatch.setattr(here.recorder, "open", refuse)
+    monkeypatch.setattr(here.recorder, "finish", refuse)
+    call = admitted(upstream, "ok", stream=True)
+    with pytest.raises(Overloaded):
+        relay.stream(here, call, Flight(call.request.id))
+    assert here.in_progress.flights == {}
+
+
+def test_a_stream_whose_end_nobody_takes_is_offered_again(
+    here: Gateway,
+    upstream: FakeUpstream,
+    sql: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    call = admitted(upstream, "ok", stream=True)
+    answer = relay.stream(here, call, Flight(call.request.id))
+    assert [state for state, _ in left(sql, call).rows] == ["processing"]
+    refusals, finish = [Overloaded(), Overloaded()], here.recorder.finish
+
+    def refuse(record: Record) -> Kept:
+        if refusals:
+            raise refusals.pop()
+        return finish(record)
+
+    monkeypatch.setattr(here.recorder, "finish", refuse)
+    with pytest.raises(Overloaded):
+        list(answer.body)
+    until = time.monotonic() + 10
+    while not (found := left(sql, call)).logs:
+        assert time.monotonic() < until
+        gevent.sleep(0.05)
+    assert [state for state, _ in found.rows] == ["completed"]
+    assert (len(found.charges), found.open) == (1, [])
 
 
 @pytest.mark.parametrize("surface", [CHAT, RESPONSES], ids=repr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from uuid import UUID, uuid4
 import gevent
 import psycopg
 import pytest
+from gevent import monkey
 
 from dwctl import config
 from dwctl.analytics.draining import Drainer
@@ -334,6 +336,46 @@ def test_a_spool_that_was_left_behind_is_drained_without_its_bad_lines(
     (aside,) = tmp_path.glob("*rejected.jsonl")
     assert "cut in the mid" in aside.read_text()
     assert not recorder.is_behind
+
+
+def test_a_round_that_ends_early_keeps_no_file_from_the_next(
+    recorders: Making, calls: Calls
+) -> None:
+    left = []
+    for call in [calls.make(), calls.make()]:
+        dead = recorders()
+        dead.spool.append([(Kind.FINAL, line(final(call)))])
+        file = dead.spool.take_own()
+        assert file
+        file.release()
+        left.append(file.path)
+    elsewhere = f"postgresql://nobody@127.0.0.1:{free_port()}/nowhere"
+    settings = config.load({"DATABASE_URL": elsewhere, "DWCTL_RECORDER__DATABASE_WAIT": "0.2s"})
+    here = recorders()
+    Drainer(settings, here.spool, lambda _ids: None).drain()
+    here.start()
+    soon(lambda: not any(path.exists() for path in left))
+
+
+def test_a_file_is_not_taken_while_it_is_written_to(
+    recorders: Making, calls: Calls, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database comes back while a slow disk has the last record."""
+    spool, call = recorders().spool, calls.make()
+    sync, sleep = os.fsync, monkey.get_original("time", "sleep")
+
+    def slowly(descriptor: int) -> None:
+        sleep(0.5)
+        sync(descriptor)
+
+    spool.append([(Kind.FINAL, line(final(calls.make())))])
+    monkeypatch.setattr(os, "fsync", slowly)
+    writing = gevent.spawn(spool.append, [(Kind.FINAL, line(final(call)))])
+    gevent.sleep(0.1)
+    Drainer(config.load({"DATABASE_URL": database_url}), spool, lambda _ids: None).drain()
+    assert calls.counts(call) == (1, 1)
+    writing.get(timeout=5)
+    assert spool.pending_bytes == 0
 
 
 def test_a_record_spooled_over_midnight_keeps_its_day(

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gevent
 import pytest
+from gevent import monkey
 
 from dwctl import config
 from dwctl.analytics.spool import Spool, SpoolFile, folder_of
@@ -104,6 +106,28 @@ def test_another_database_has_other_files(tmp_path: Path) -> None:
     # The same one under another password is the same.
     (orphan,) = spool_in(tmp_path, "postgres://u:new@db.example:5432/one").adopt()
     orphan.remove()
+
+
+def test_whoever_is_killed_while_it_writes_does_not_tear_what_comes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of a process: its greenlets are killed, a native thread goes on, and what is left is spooled."""
+    write, sleep = os.write, monkey.get_original("time", "sleep")
+
+    def slowly(descriptor: int, text: bytes) -> int:
+        sleep(0.05)
+        return write(descriptor, text)
+
+    monkeypatch.setattr(os, "write", slowly)
+    spool = spool_in(tmp_path)
+    writing = gevent.spawn(spool.append, LINES)
+    gevent.sleep(0.12)
+    writing.kill()
+    spool.append(LINES)
+    own = spool.take_own()
+    assert own
+    assert [(line.kind, line.record) for line in own.lines()] == LINES * 2
+    own.remove()
 
 
 @pytest.mark.parametrize("spoilt", [b'{"kind":"fin', b"\x00\xff", b"[]", b'{"kind":"final"}', b""])

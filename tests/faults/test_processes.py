@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -11,9 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import requests
 
 from tests.gateway import FLEX, REALTIME, Gateway, Held, cost, marker
-from tests.processes import DEAD_AFTER_S, QUICK, Process, eventually
+from tests.processes import DEAD_AFTER_S, QUICK, WEB, Process, eventually, free_port
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +191,40 @@ def test_a_web_process_that_is_told_to_end_leaves_its_background_calls_to_a_work
     assert stage.over(long)["status"] == "completed"
     for id in (short, long):
         assert stage.charges(id) == [cost(REALTIME)]
+
+
+STAY_UNKNOWN = """
+CREATE FUNCTION stay_unknown() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NOT EXISTS (SELECT FROM fusillade.daemons d WHERE d.id = NEW.id) THEN RAISE 'not now'; END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER stay_unknown BEFORE INSERT ON fusillade.daemons FOR EACH ROW EXECUTE FUNCTION stay_unknown()
+"""
+
+
+def test_a_process_that_is_not_known_yet_serves_nobody(stage: Gateway) -> None:
+    """Its calls would be taken for those of a dead one."""
+    stage.execute(STAY_UNKNOWN)
+    web = Process(WEB, {"WEB_CONCURRENCY": "1"} | stage.service.environ, free_port())
+    stage.service.webs.append(web)
+
+    def serves() -> bool:
+        with contextlib.suppress(requests.ConnectionError, requests.Timeout):
+            url = web.url + "/ai/v1/models"
+            return requests.get(url, headers=stage.alice.authorization, timeout=0.5).ok
+        return False
+
+    try:
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            assert not serves()
+            time.sleep(0.1)
+    finally:
+        stage.execute("DROP FUNCTION stay_unknown CASCADE")
+    eventually(serves)
+    web.terminate()
+    web.wait()
+    stage.service.webs.remove(web)
 
 
 @pytest.mark.parametrize("tier", ["flex", "priority"])

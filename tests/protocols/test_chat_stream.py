@@ -477,3 +477,19 @@ def test_an_error_beside_choices_is_a_failure():
     stream, out = run(sse([chunk({"content": "a"}, error={"message": "m", "code": 503})]))
     assert stream.error
     assert out.endswith(b"data: [DONE]\n\n")
+
+
+def test_the_prompt_of_a_stream_that_is_settled_again_and_again_is_read_once():
+    class Watched(dict):
+        reads = 0
+
+        def __getitem__(self, name):
+            self.reads += 1
+            return super().__getitem__(name)
+
+    asked = Watched(messages=[{"role": "user", "content": "Hello there"}])
+    stream = chat_stream(request=asked)
+    for number in range(3):
+        stream.feed(frame(chunk({"content": f"word {number} "})))
+        assert stream.settle().prompt_tokens == 3
+    assert asked.reads == 1

@@ -76,3 +76,12 @@ def test_only_headers_on_the_list_come_back() -> None:
 )
 def test_retry_after_comes_back_where_it_means_something(status: int, passes: bool) -> None:
     assert bool(to_caller(status, [("retry-after", "7")])) is passes
+
+
+def test_control_characters_do_not_come_back() -> None:
+    """Gunicorn refuses an answer with them, which was charged by then."""
+    upstream = [("openai-version", "a\x01b\x7f"), ("x-request-id", "\x1b[31mreq\t1\xe4")]
+    assert to_caller(200, upstream) == [
+        ("openai-version", "ab"),
+        ("x-upstream-request-id", "[31mreq\t1\xe4"),
+    ]
