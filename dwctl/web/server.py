@@ -1,4 +1,5 @@
-"""Gunicorn's gevent worker, with three things added. Imported by gunicorn before gevent patches: imports nothing of ours.
+"""Gunicorn's gevent worker, with four things added. Imported by gunicorn before gevent patches: imports nothing of ours
+but `pace`, which imports nothing that is patched.
 
 Told to end, it hangs up on callers that keep an idle connection open. Gunicorn waits for those until its grace is over, so that every
 restart under a keep-alive client would take all of it. Whoever has a request under way is answered first; `end_requests` ends what takes
@@ -6,6 +7,9 @@ too long, before gunicorn kills the process.
 
 A caller that takes nothing of its answer for too long is hung up on: gunicorn waits for it without limit. Its answer's iterator is closed
 then, as when a caller leaves.
+
+A caller that always has more to send takes turns with the others. A socket that has something to read never waits, and what gunicorn does
+with it is our time: a body in chunks of one byte costs a thousand times its reading, also one that nobody asked for and that is thrown away.
 
 An answer's head leaves together with the first of its body. Gunicorn sends them one after the other: two system calls and two segments.
 """
@@ -28,6 +32,8 @@ import gevent.socket
 from gevent import monkey
 from gunicorn.http import wsgi
 from gunicorn.workers.ggevent import GeventWorker
+
+from dwctl.pace import Pace
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +95,30 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 class _Client(gevent.socket.socket):  # type: ignore[misc]  # gevent has no types
-    """A caller's connection, whose sends end when nothing goes out for too long. (Over TLS of gunicorn's own there is no such limit.)"""
+    """A caller's connection: reads take turns with those of others, sends end when nothing goes out for too long. (Neither is so over TLS of
+    gunicorn's own.)
+    """
 
     def __init__(self, accepted: socket.socket, stalled_s: float | None) -> None:
         family, kind, protocol = accepted.family, accepted.type, accepted.proto
         super().__init__(family, kind, protocol, fileno=accepted.detach())
         self._stalled_s = stalled_s
+        self._pace = Pace()
+        self._had_more = False
+
+    def recv(self, *args: Any) -> bytes:
+        """What there is to read, when it is this connection's turn."""
+        if self._had_more:
+            self._pace()
+        received: bytes
+        try:
+            received = self._sock.recv(*args)
+            self._had_more = True
+        except BlockingIOError:
+            received = super().recv(*args)
+            self._had_more = False
+            self._pace.begin()
+        return received
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
         """Raises: ConnectionResetError where the caller has stalled; it is what gunicorn takes for a caller that left."""
