@@ -111,7 +111,7 @@ def test_lists_grow_in_place_however_many_chunks_there_are(name):
     assembler.add(chunk({name: first}))
     for _ in range(1000):
         assembler.add(chunk({name: [{"text": "b"}]}))
-    assert first.walks == 0
+    assert first.walks <= 1  # when it came
     assert len(assembler.answer()["choices"][0]["message"][name]) == 1001
 
 
