@@ -1,4 +1,4 @@
-"""Gunicorn's gevent worker, with four things added. Imported by gunicorn before gevent patches: imports nothing of ours
+"""Gunicorn's gevent worker, with five things added. Imported by gunicorn before gevent patches: imports nothing of ours
 but `pace`, which imports nothing that is patched.
 
 Told to end, it hangs up on callers that keep an idle connection open. Gunicorn waits for those until its grace is over, so that every
@@ -6,7 +6,8 @@ restart under a keep-alive client would take all of it. Whoever has a request un
 too long, before gunicorn kills the process.
 
 A caller that takes nothing of its answer for too long is hung up on: gunicorn waits for it without limit. Its answer's iterator is closed
-then, as when a caller leaves.
+then, as when a caller leaves. One that stops in the middle of its request is taken to have left; gunicorn would wait for the rest without
+limit, too.
 
 A caller that always has more to send takes turns with the others. A socket that has something to read never waits, and what gunicorn does
 with it is our time: a body in chunks of one byte costs a thousand times its reading, also one that nobody asked for and that is thrown away.
@@ -47,10 +48,10 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._clients: dict[Any, socket.socket] = {}
+        self._clients: dict[Any, _Client] = {}
         self._idle: dict[Any, gevent.Timeout] = {}
         self.stalled_reader_s: float | None = None
-        """How long a caller may take nothing of an answer; None for ever. Set when the settings are known."""
+        """How long a caller may take nothing of an answer, or send nothing of a body; None for ever. Set when the settings are known."""
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         """Serve one connection."""
@@ -68,10 +69,13 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         me = gevent.getcurrent()
         timeout = gevent.Timeout(self.cfg.keepalive if self.alive else _LAST_REQUEST_S, False)
         self._idle[me] = timeout
+        client = self._clients[me]
+        client.owes_body = False
         try:
             with timeout:
                 yield
         finally:
+            client.owes_body = True
             del self._idle[me]
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -95,8 +99,8 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 class _Client(gevent.socket.socket):  # type: ignore[misc]  # gevent has no types
-    """A caller's connection: reads take turns with those of others, sends end when nothing goes out for too long. (Neither is so over TLS of
-    gunicorn's own.)
+    """A caller's connection: reads take turns with those of others; reads of a body and sends end when nothing moves for too long. (Nothing
+    of that is so over TLS of gunicorn's own.)
     """
 
     def __init__(self, accepted: socket.socket, stalled_s: float | None) -> None:
@@ -105,6 +109,8 @@ class _Client(gevent.socket.socket):  # type: ignore[misc]  # gevent has no type
         self._stalled_s = stalled_s
         self._pace = Pace()
         self._had_more = False
+        self.owes_body = False
+        """Whether the rest of a request is waited for, not the next one."""
 
     def recv(self, *args: Any) -> bytes:
         """What there is to read, when it is this connection's turn."""
@@ -115,10 +121,23 @@ class _Client(gevent.socket.socket):  # type: ignore[misc]  # gevent has no type
             received = self._sock.recv(*args)
             self._had_more = True
         except BlockingIOError:
+            if not self._comes():
+                return b""
             received = super().recv(*args)
             self._had_more = False
             self._pace.begin()
         return received
+
+    def _comes(self) -> bool:
+        """Wait for something to read. False where a caller owes it and has stopped sending: then it is as if it had left."""
+        try:
+            gevent.socket.wait_read(
+                self.fileno(), timeout=self._stalled_s if self.owes_body else None
+            )
+        except TimeoutError:
+            log.warning("a caller sent nothing of its request", extra={"for_s": self._stalled_s})
+            return False
+        return True
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
         """Raises: ConnectionResetError where the caller has stalled; it is what gunicorn takes for a caller that left."""
