@@ -19,7 +19,7 @@ class Pace:
     def __init__(self, turn_s: float = TURN_S, rest_s: float = REST_S) -> None:
         self._turn_s = turn_s
         self._rest_s = rest_s
-        self._until = monotonic() + turn_s
+        self.begin()
 
     def __call__(self) -> None:
         """Let others run if it is their turn."""
@@ -29,4 +29,8 @@ class Pace:
     def rest(self) -> None:
         """Let others run now: before a step that takes a whole turn."""
         gevent.sleep(self._rest_s)
+        self.begin()
+
+    def begin(self) -> None:
+        """A turn begins: others have run just now."""
         self._until = monotonic() + self._turn_s

@@ -115,6 +115,7 @@ def record_of_unrunnable(job: Job, outcome: Outcome, daemon_id: UUID) -> Record:
         path=job.path,
         tier=job.tier or Tier.FLEX,
         sla=job.window,
+        expires_at=job.deadline,
         batch_id=line.batch_id if line else None,
         custom_id=line.custom_id if line else None,
         daemon_id=daemon_id,

@@ -37,6 +37,13 @@ class TooLarge(DwctlError):
     status = 413
 
 
+class Incomplete(DwctlError):
+    """The request body did not come to its end."""
+
+    code = "incomplete_body"
+    status = 400
+
+
 class Front:
     """Answers the hot routes itself and hands everything else on."""
 
@@ -106,16 +113,19 @@ def _name(key: str) -> str:
 
 
 def _read_body(environ: Environ, length: int | None, limit: int) -> bytes:
-    """The body. Raises TooLarge when it has more than `limit` bytes (0: no limit)."""
+    """The body. Raises TooLarge when it has more than `limit` bytes (0: no limit), Incomplete when it does not come to its end."""
     stream = environ["wsgi.input"]
     if limit and length is not None and length > limit:
         _discard(stream, min(length, _DISCARDED_BYTES))
         raise TooLarge(f"The request body has {length} bytes; the limit is {limit}.")
     if length is not None:
-        return bytes(stream.read(length))
+        body = _taken(stream, length)
+        if len(body) < length:
+            raise Incomplete(f"The request body has {len(body)} of {length} bytes.")
+        return body
     if not environ.get("wsgi.input_terminated") and "HTTP_TRANSFER_ENCODING" not in environ:
         return b""
-    body = bytes(stream.read(limit + 1) if limit else stream.read())
+    body = _taken(stream, limit + 1 if limit else None)
     if limit and len(body) > limit:
         _discard(stream, _DISCARDED_BYTES)
         raise TooLarge(f"The request body is larger than the limit of {limit} bytes.")
@@ -124,5 +134,13 @@ def _read_body(environ: Environ, length: int | None, limit: int) -> bytes:
 
 def _discard(stream: Any, most: int) -> None:
     with gevent.Timeout(_DISCARDED_S, False):
-        while most > 0 and (piece := stream.read(min(most, 65_536))):
+        while most > 0 and (piece := _taken(stream, min(most, 65_536))):
             most -= len(piece)
+
+
+def _taken(stream: Any, most: int | None) -> bytes:
+    try:
+        return bytes(stream.read() if most is None else stream.read(most))
+    except Exception as error:
+        # The server's own words for a caller that left, or for chunks that are none.
+        raise Incomplete("The request body is cut short, or its chunks are malformed.") from error

@@ -14,6 +14,7 @@ from dwctl.protocols.forms import Form
 
 _TEXT_MEMBERS = frozenset(["content", "refusal", "reasoning", "reasoning_content"])
 _JOINED_STRINGS = frozenset(["arguments", "input", "data", "transcript", "text"])
+_SAID = frozenset(["arguments", "input", "transcript", "text", "content", "thinking", "summary"])
 _HEAD = ("id", "created", "model", "system_fingerprint", "service_tier")
 
 
@@ -151,7 +152,7 @@ class _Choice:
         return written
 
     def _add_delta(self, delta: dict[str, Any]) -> int:
-        written = 0
+        written = elsewhere = 0
         for name, value in delta.items():
             if name in _TEXT_MEMBERS:
                 written += self._add_text(name, value)
@@ -161,8 +162,10 @@ class _Choice:
             elif name == "role":
                 self._members[name] = self._members.get(name) or value
             else:
+                elsewhere += said_in(value)
                 self._members[name] = _merged(self._members.get(name), value)
-        return written
+        # Some servers say the same thing twice, in a member of their own too.
+        return written or elsewhere
 
     def _add_text(self, name: str, value: object) -> int:
         texts = self._texts.get(name)
@@ -256,6 +259,19 @@ def _add_function(function: dict[str, Any], part: dict[str, Any]) -> int:
         elif value is not None:
             function[name] = function.get(name) or value
     return written
+
+
+def said_in(value: object) -> int:
+    """How many characters a model has written in a member that is not of the standard or not of today: a call of a function, the
+    transcript of what it speaks, details of its reasoning. What is no text (sounds) does not count.
+    """
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, list):
+        return sum([said_in(part) for part in value])
+    if isinstance(value, dict):
+        return sum([said_in(member) for name, member in value.items() if name in _SAID])
+    return 0
 
 
 def text_of(content: object) -> str:

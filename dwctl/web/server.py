@@ -1,11 +1,16 @@
-"""Gunicorn's gevent worker, with three things added. Imported by gunicorn before gevent patches: imports nothing of ours.
+"""Gunicorn's gevent worker, with five things added. Imported by gunicorn before gevent patches: imports nothing of ours
+but `pace`, which imports nothing that is patched.
 
 Told to end, it hangs up on callers that keep an idle connection open. Gunicorn waits for those until its grace is over, so that every
 restart under a keep-alive client would take all of it. Whoever has a request under way is answered first; `end_requests` ends what takes
 too long, before gunicorn kills the process.
 
 A caller that takes nothing of its answer for too long is hung up on: gunicorn waits for it without limit. Its answer's iterator is closed
-then, as when a caller leaves.
+then, as when a caller leaves. One that stops in the middle of its request is taken to have left; gunicorn would wait for the rest without
+limit, too.
+
+A caller that always has more to send takes turns with the others. A socket that has something to read never waits, and what gunicorn does
+with it is our time: a body in chunks of one byte costs a thousand times its reading, also one that nobody asked for and that is thrown away.
 
 An answer's head leaves together with the first of its body. Gunicorn sends them one after the other: two system calls and two segments.
 """
@@ -30,6 +35,8 @@ from gevent import monkey
 from gunicorn.http import wsgi
 from gunicorn.workers.ggevent import GeventWorker
 
+from dwctl.pace import Pace
+
 log = logging.getLogger(__name__)
 
 _LAST_REQUEST_S = 0.1
@@ -42,10 +49,10 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._clients: dict[Any, socket.socket] = {}
+        self._clients: dict[Any, _Client] = {}
         self._idle: dict[Any, gevent.Timeout] = {}
         self.stalled_reader_s: float | None = None
-        """How long a caller may take nothing of an answer; None for ever. Set when the settings are known."""
+        """How long a caller may take nothing of an answer, or send nothing of a body; None for ever. Set when the settings are known."""
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         """Serve one connection."""
@@ -64,10 +71,13 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         me = gevent.getcurrent()
         timeout = gevent.Timeout(self.cfg.keepalive if self.alive else _LAST_REQUEST_S, False)
         self._idle[me] = timeout
+        client = self._clients[me]
+        client.owes_body = False
         try:
             with timeout:
                 yield
         finally:
+            client.owes_body = True
             del self._idle[me]
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -91,14 +101,45 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 class _Client(gevent.socket.socket):  # type: ignore[misc]  # gevent has no types
-    """A caller's connection, whose sends end when nothing goes out for too long. (Over TLS of gunicorn's own there is no such limit:
-    that connection stays as gunicorn made it.)
+    """A caller's connection: reads take turns with those of others; reads of a body and sends end when nothing moves for too long. (Over TLS of
+    gunicorn's own nothing of that is so: that connection stays as gunicorn made it.)
     """
 
     def __init__(self, accepted: socket.socket, stalled_s: float | None) -> None:
         family, kind, protocol = accepted.family, accepted.type, accepted.proto
         super().__init__(family, kind, protocol, fileno=accepted.detach())
         self._stalled_s = stalled_s
+        self._pace = Pace()
+        self._had_more = False
+        self.owes_body = False
+        """Whether the rest of a request is waited for, not the next one."""
+
+    def recv(self, *args: Any) -> bytes:
+        """What there is to read, when it is this connection's turn."""
+        if self._had_more:
+            self._pace()
+        received: bytes
+        try:
+            received = self._sock.recv(*args)
+            self._had_more = True
+        except BlockingIOError:
+            if not self._comes():
+                return b""
+            received = super().recv(*args)
+            self._had_more = False
+            self._pace.begin()
+        return received
+
+    def _comes(self) -> bool:
+        """Wait for something to read. False where a caller owes it and has stopped sending: then it is as if it had left."""
+        try:
+            gevent.socket.wait_read(
+                self.fileno(), timeout=self._stalled_s if self.owes_body else None
+            )
+        except TimeoutError:
+            log.warning("a caller sent nothing of its request", extra={"for_s": self._stalled_s})
+            return False
+        return True
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
         """Raises: ConnectionResetError where the caller has stalled; it is what gunicorn takes for a caller that left."""

@@ -236,6 +236,33 @@ def test_after_a_refused_body_the_connection_is_in_step(seeded: Gateway) -> None
             assert answer.status_code == {LIMIT * 3: 413, 1: 400}.get(len(body), 200)
 
 
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        ("content-length: 500", b"%s"),
+        ("transfer-encoding: chunked", b"100\r\n%s"),
+        ("transfer-encoding: chunked", b"10"),
+        ("transfer-encoding: chunked", b"zz\r\n%s\r\n0\r\n\r\n"),
+        ("transfer-encoding: chunked", b"-5\r\n%s\r\n0\r\n\r\n"),
+        ("transfer-encoding: chunked", b"3\r\n%s\r\n0\r\n\r\n"),
+    ],
+)
+def test_a_body_that_does_not_come_to_its_end_is_no_request(
+    seeded: Gateway, framing: str, body: bytes, nothing_fell_over: None
+) -> None:
+    """Also where what has come reads like one. Nothing behind it is taken for the next request."""
+    whole = orjson.dumps(chat_body(seeded.model("ok")))
+    head = f"POST /ai/v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {seeded.alice.key}\r\n{framing}\r\n\r\n"
+    host, port = seeded.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as caller:
+        caller.sendall(head.encode() + body.replace(b"%s", whole))
+        caller.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: caller.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 400 "), answer
+    assert b'"code":"incomplete_body"' in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
 def test_a_caller_that_leaves_while_sending_does_no_harm(seeded: Gateway) -> None:
     head = f"POST /ai/v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {seeded.alice.key}\r\ncontent-length: 500\r\n\r\n"
     with socket.create_connection(

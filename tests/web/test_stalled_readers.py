@@ -1,4 +1,4 @@
-"""Callers that stop reading, on a real server: hung up on after a while without any progress, and billed for what they had."""
+"""Callers that stop reading or sending, on a real server: hung up on after a while without any progress, and billed for what they had."""
 
 from __future__ import annotations
 
@@ -77,3 +77,16 @@ def test_a_slow_reader_gets_everything(stage: Gateway):
             if time.monotonic() < slow_until:
                 time.sleep(0.05)
     assert received > 20_000 * 1024
+
+
+def test_a_body_that_stops_coming_is_not_waited_for(stage: Gateway):
+    """What it was to take of its account's room is free again; a connection between two requests may be silent for longer."""
+    host, port = stage.url.removeprefix("http://").split(":")
+    head = f"POST /ai/v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {stage.alice.key}\r\n"
+    body = orjson.dumps({"messages": HELLO, "model": stage.model("ok")})
+    with socket.create_connection((host, int(port)), timeout=LIMIT_S * 10) as caller:
+        caller.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        assert caller.recv(4096).startswith(b"HTTP/1.1 200 ")
+        time.sleep(LIMIT_S * 2)
+        caller.sendall(f"{head}content-length: 500\r\n\r\n".encode() + body)
+        assert caller.recv(4096).startswith(b"HTTP/1.1 400 ")
