@@ -49,7 +49,7 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._clients: dict[Any, _Client] = {}
+        self._clients: dict[Any, socket.socket] = {}
         self._idle: dict[Any, gevent.Timeout] = {}
         self.stalled_reader_s: float | None = None
         """How long a caller may take nothing of an answer, or send nothing of a body; None for ever. Set when the settings are known."""
@@ -72,12 +72,10 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         timeout = gevent.Timeout(self.cfg.keepalive if self.alive else _LAST_REQUEST_S, False)
         self._idle[me] = timeout
         client = self._clients[me]
-        client.owes_body = False
         try:
-            with timeout:
+            with _idle(client), timeout:
                 yield
         finally:
-            client.owes_body = True
             del self._idle[me]
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -174,6 +172,19 @@ class _Client(gevent.socket.socket):  # type: ignore[misc]  # gevent has no type
             # What the kernel still holds for it is thrown away: it would wait there for as long as the caller likes.
             self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             raise ConnectionResetError(errno.ECONNRESET, "the caller reads nothing")
+
+
+@contextmanager
+def _idle(client: socket.socket) -> Iterator[None]:
+    """A caller that has not begun its next request owes us nothing."""
+    if not isinstance(client, _Client):
+        yield
+        return
+    client.owes_body = False
+    try:
+        yield
+    finally:
+        client.owes_body = True
 
 
 class _Response(wsgi.Response):  # type: ignore[misc]
