@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from dwctl.protocols.answers import FAILED
+from dwctl.protocols.answers import FAILED, error_in
 from dwctl.protocols.assembly import CallKeys, PartsBudget, TooMuch, is_end, text_of
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.json_objects import parse_object
@@ -32,10 +32,12 @@ from dwctl.protocols.openresponses.events import (
 from dwctl.protocols.openresponses.items import Item, item_id
 from dwctl.protocols.openresponses.resource import Response
 from dwctl.protocols.streaming import (
+    ERROR_EVENT,
     LOGGED_BYTES,
     MAX_STREAM_BYTES,
     TOO_LARGE,
     UpstreamStream,
+    spoken,
 )
 from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
 
@@ -92,21 +94,24 @@ class ResponsesStream(UpstreamStream):
             if event.comment is not None:
                 out.append(event.comment + b"\n\n")
             if event.data is not None:
-                self._read(event.data, out)
+                self._read(event.data, out, is_named=event.event == ERROR_EVENT)
             if self.done:
                 break
         return b"".join(out)
 
-    def _read(self, data: bytes, out: list[bytes]) -> None:
+    def _read(self, data: bytes, out: list[bytes], *, is_named: bool) -> None:
         if data.startswith(b"[DONE]"):
             self.done = self._ended_well = True
             return
         chunk = parse_object(data)
         if chunk is None:
+            if is_named:
+                self._fail_as(spoken(data), data)
             return
         self._count(chunk)
-        if chunk.get("error"):
-            self._fail_as(chunk["error"], data)
+        error = error_in(chunk, named=is_named)
+        if error is not None:
+            self._fail_as(error, data)
             return
         usage = chunk.get("usage")
         choices = chunk.get("choices")

@@ -386,6 +386,24 @@ def test_an_error_inside_the_stream_fails_the_response(error, options, seen):
     assert out.endswith(b"data: [DONE]\n\n")
 
 
+FLAT = {
+    "an object": (
+        b'data: {"object":"error","message":"plain","code":503}\n\n',
+        ("http_503", "plain"),
+    ),
+    "an event": (b'event: error\ndata: {"message":"plain","code":"odd"}\n\n', ("odd", "plain")),
+    "an event of words": (b"event: error\ndata: plain\n\n", ("http_500", "plain")),
+}
+
+
+@pytest.mark.parametrize(("frame", "seen"), FLAT.values(), ids=FLAT)
+def test_an_error_without_an_error_member_fails_the_response_too(frame, seen):
+    stream = sse(text_chunks("Hi"), done=False) + frame + b"data: [DONE]\n\n"
+    final = drive(lambda: make(strict=False), stream)[0].final
+    assert final["status"] == "failed"
+    assert (final["error"]["code"], final["error"]["message"]) == seen
+
+
 def test_what_cannot_be_read_is_skipped():
     odd = b'data: {oops\n\ndata: 5\n\ndata: {"choices":5}\n\ndata: {"choices":[5,{"delta":5}]}\n\n'
     odd += sse([{"choices": [{"delta": {"content": [{"text": "a"}, 5], "tool_calls": [5], "refusal": 5, "reasoning": 5}}]}], done=False)  # fmt: skip
