@@ -368,6 +368,10 @@ MESSAGES = {
         [call_part(None, "a", "f", "{"), call_part(None, arguments="}"), call_part(None, "b", "g", "{}")],
         {"role": "assistant", "content": None, "tool_calls": [a_call("a", "f", "{}"), a_call("b", "g", "{}")]},
     ),
+    "tool calls that share an index": (
+        [call_part(0, "a", "f", "{}"), call_part(0, "b", "f", "{"), call_part(0, arguments="}"), call_part(1, "c", "g", "{}")],
+        {"role": "assistant", "content": None, "tool_calls": [a_call("a", "f", "{}"), a_call("b", "f", "{}"), a_call("c", "g", "{}")]},
+    ),
     "a repeated name and id": (
         [call_part(0, "a", "f", "{"), call_part(0, "a", "f", "}")],
         {"role": "assistant", "content": None, "tool_calls": [a_call("a", "f", "{}")]},

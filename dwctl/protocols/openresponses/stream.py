@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import orjson
 
 from dwctl.protocols.answers import FAILED, error_in
-from dwctl.protocols.assembly import CallKeys, PartsBudget, TooMuch, is_end, text_of
+from dwctl.protocols.assembly import CallKey, CallKeys, PartsBudget, TooMuch, is_end, text_of
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import items, resource
@@ -274,7 +274,7 @@ class _Choice:
         self._open: list[_OpenItem] = []  # begun, and not ended
         self._reasoning: _Reasoning | None = None
         self._message: _Message | None = None
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[CallKey, _Call] = {}
         self._call_keys = CallKeys()
 
     def read(self, part: dict[str, Any]) -> None:
@@ -578,8 +578,8 @@ class _Call(_OpenItem):
         function = function if isinstance(function, dict) else {}
         self._call_id = self._call_id or str(part.get("id") or "")
         self._name = self._name or str(function.get("name") or "")
-        fragment = function.get("arguments", function.get("input"))
-        if not fragment or not isinstance(fragment, str) or self.ending is not None:
+        fragment = items.arguments(function)
+        if not fragment or self.ending is not None:
             return
         self._arguments.append(fragment)
         self.chars += len(fragment)
