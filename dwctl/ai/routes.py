@@ -15,6 +15,7 @@ from dwctl.ai.gateway import Gateway
 from dwctl.catalog.routing import Model
 from dwctl.errors import DwctlError, NotFound, Unavailable
 from dwctl.identity import authentication
+from dwctl.protocols.modes import unsupported
 from dwctl.protocols.surfaces import SURFACES, Surface
 
 blueprint = Blueprint("ai", __name__)
@@ -81,6 +82,11 @@ def get_model(alias: str) -> Response:
 def get_response(response_id: str) -> Response:
     """A stored response of the caller's account, by any of its keys, its session or the trusted header."""
     owners = _owners()
+    if request.args.get("stream", "").lower() in ("true", "1"):
+        # Answered with an object, a client's stream would end without a single event, and without an error.
+        raise unsupported(
+            "stream", "A stored response cannot be streamed: fetch it without `stream`."
+        )
     try:
         return _json(retrieval.fetch(gateway().connections, response_id, owners))
     except NotFound:

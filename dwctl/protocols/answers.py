@@ -83,10 +83,21 @@ def parse_answer(raw: bytes, form: Form) -> dict[str, Any] | None:
     return open_object(raw, form.results) if form.results_stay_closed else parse_object(raw)
 
 
-def failure_in(content: Mapping[str, Any]) -> object:
-    """The error of an answer that is one only in form: beside its choices, or as the reason of one. None where there is none."""
+def error_in(content: Mapping[str, Any], *, named: bool = False) -> object:
+    """The error that an object of an upstream's has as a member, or is itself; None where there is none.
+
+    Some servers send an error flat: `{"object": "error", "message": ...}`, or under the event name `error` (`named`).
+    """
     if content.get("error"):
         return content["error"]
+    is_one = named or "error" in (content.get("object"), content.get("type"))
+    return content if is_one and not content.get("choices") else None
+
+
+def failure_in(content: Mapping[str, Any]) -> object:
+    """The error of an answer that is one only in form: see `error_in`, or as the reason of a choice. None where there is none."""
+    if (error := error_in(content)) is not None:
+        return error
     choices = content.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict) and choice.get("finish_reason") == FAILED:

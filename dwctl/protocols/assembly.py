@@ -20,6 +20,9 @@ _HEAD = ("id", "created", "model", "system_fingerprint", "service_tier")
 
 _MOST_PARTS = 4_096
 
+CallKey = tuple[int, int]
+"""Of a tool call in a stream: see `CallKeys`."""
+
 _ENDS = frozenset(
     [
         "stop",
@@ -198,13 +201,13 @@ class _Choice:
 
 
 class ToolCalls:
-    """The tool calls of one choice, merged by their index."""
+    """The tool calls of one choice, put together by their keys."""
 
     __slots__ = ("_budget", "_calls", "_keys")
 
     def __init__(self, budget: PartsBudget) -> None:
         self._budget = budget
-        self._calls: dict[int, dict[str, Any]] = {}
+        self._calls: dict[CallKey, dict[str, Any]] = {}
         self._keys = CallKeys()
 
     def add(self, parts: object) -> int:
@@ -232,22 +235,33 @@ class ToolCalls:
 
 
 class CallKeys:
-    """Which call a part belongs to: its index says so. Some servers send none: then a new id begins a new call."""
+    """Which call a part belongs to: its index says so, and which of the calls under that index.
 
-    __slots__ = ("_id", "_latest")
+    Some servers send no index: then a new id begins a new call. Some give all calls the same: then a new id with a name does.
+    """
+
+    __slots__ = ("_latest", "_under")
 
     def __init__(self) -> None:
         self._latest = 0
-        self._id: object = None
+        self._under: dict[int, tuple[int, object]] = {}  # index: number and id of its latest call
 
-    def of(self, part: Mapping[str, Any]) -> int:
+    def of(self, part: Mapping[str, Any]) -> CallKey:
         index, id = part.get("index"), part.get("id")
         if not isinstance(index, int):
-            index = self._latest + bool(self._id and id and id != self._id)
-        if index != self._latest:
-            self._latest, self._id = index, None
-        self._id = self._id or id
-        return index
+            _, known = self._under.get(self._latest, (0, None))
+            index = self._latest + bool(known and id and id != known)
+        number, known = self._under.get(index, (0, None))
+        if known and id and id != known and _has_name(part):
+            number, known = number + 1, None
+        self._latest = index
+        self._under[index] = number, known or id
+        return index, number
+
+
+def _has_name(part: Mapping[str, Any]) -> bool:
+    function = part.get("function") or part.get("custom")
+    return isinstance(function, dict) and bool(function.get("name"))
 
 
 def _add_function(function: dict[str, Any], part: dict[str, Any]) -> int:

@@ -23,17 +23,19 @@ from typing import Any
 import orjson
 
 from dwctl.protocols import forms
-from dwctl.protocols.answers import new_id, sanitised, sanitised_usage
+from dwctl.protocols.answers import error_in, new_id, sanitised, sanitised_usage
 from dwctl.protocols.assembly import Assembler, TooMuch
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.forms import Form
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.splice import replace_members
 from dwctl.protocols.streaming import (
+    ERROR_EVENT,
     LOGGED_BYTES,
     MAX_STREAM_BYTES,
     TOO_LARGE,
     UpstreamStream,
+    spoken,
 )
 from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
 from dwctl.web.envelope import error_object, wrap
@@ -147,10 +149,12 @@ class ChatStream(UpstreamStream):
             self.done = self._ended_well = True
             return b""
         chunk = parse_object(data)
+        is_named = event.event == ERROR_EVENT
         if chunk is None:
-            return self._unreadable(event)
-        if chunk.get("error"):
-            return self._with_error(event, chunk["error"])
+            return self._with_error(event, spoken(data)) if is_named else self._unreadable(event)
+        error = error_in(chunk, named=is_named)
+        if error is not None:
+            return self._with_error(event, error, is_flat=error is chunk)
         self._count(chunk)
         usage = chunk.get("usage")
         if usage and isinstance(usage, dict):
@@ -221,13 +225,13 @@ class ChatStream(UpstreamStream):
         self._break_off("upstream_error", "The upstream provider sent data that cannot be read.")
         return b""
 
-    def _with_error(self, event: SseEvent, error: object) -> bytes:
-        """An error inside the stream: an untrusted upstream's is replaced."""
+    def _with_error(self, event: SseEvent, error: object, *, is_flat: bool = False) -> bytes:
+        """An error inside the stream: an untrusted upstream's is replaced, a flat one (see `error_in`) put where callers look."""
         self.upstream_error = (event.data or b"")[:LOGGED_BYTES]
         shown = disclose(self._disclosure, None, error)
         self.done = True
         self.error = shown.error
-        return event.raw if shown.as_it_came else frame(event, shown.body)
+        return event.raw if shown.as_it_came and not is_flat else frame(event, shown.body)
 
     def _break_off(self, code: str, message: str) -> None:
         self.done = True

@@ -12,8 +12,15 @@ from dwctl.upstream.sse import MAX_EVENT_BYTES, EventTooLarge, SseEvent, SsePars
 
 MAX_STREAM_BYTES = 64 * 1024 * 1024
 LOGGED_BYTES = 65_536
+ERROR_EVENT = b"error"
+"""The name of events that say that the upstream has failed, whatever form their data have."""
 TOO_LARGE = "upstream_response_too_large"
 _TOO_LARGE_TEXT = "The upstream provider sent more than is allowed."
+
+
+def spoken(data: bytes) -> str:
+    """What an error that is no object says."""
+    return data[:LOGGED_BYTES].decode("utf-8", "replace")
 
 
 class UpstreamStream:

@@ -42,6 +42,10 @@ KEEP_ALIVE = b": waiting\n\n"
 """What a held stream sends while nothing happens: a comment, which every reader of events skips."""
 
 
+_KEPT_BY_THE_PROVIDER = ("conversation", "prompt")
+"""Members of a Responses request by which it names what the model is to read; a chat upstream has nothing of the kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A complete answer of the gateway's own: a status and a JSON body."""
@@ -209,6 +213,12 @@ class _Responses(Surface):
         self, content: Mapping[str, Any], *, alias: str, strict: bool, adapted: bool = False
     ) -> None:
         if adapted:
+            for name in _KEPT_BY_THE_PROVIDER:
+                if content.get(name) is not None:
+                    raise unsupported(
+                        name,
+                        f"`{name}` is not supported: send all that the model is to read as `input`.",
+                    )
             request.parse({**content, "model": alias})
         elif strict:
             request.check_relayed({**content, "model": alias})

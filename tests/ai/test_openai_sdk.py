@@ -83,6 +83,18 @@ def test_responses(seeded: Gateway, client: OpenAI) -> None:
     assert kinds[-1] == "response.completed"
 
 
+def test_a_stream_of_a_stored_response_is_refused_and_not_silently_empty(
+    seeded: Gateway, client: OpenAI
+) -> None:
+    made = client.responses.create(model=seeded.model("ok"), input="Hello")
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.retrieve(made.id, stream=True)
+    assert (refused.value.param, refused.value.code) == ("stream", "unsupported_parameter")
+    assert (
+        client.responses.retrieve(made.id, include=["message.output_text.logprobs"]).id == made.id
+    )
+
+
 def test_models(seeded: Gateway, client: OpenAI) -> None:
     model = seeded.model("ok", alias="team/ok")
     assert model in [found.id for found in client.models.list()]

@@ -106,6 +106,18 @@ def test_a_previous_response_is_refused_by_name_and_never_ignored(stage: Gateway
         assert assert_openai_error(answer, 400)["param"] == "previous_response_id"
 
 
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize(
+    "named", [{"conversation": "conv_1"}, {"conversation": {"id": "conv_1"}}, {"prompt": {"id": "pmpt_1"}}], ids=str
+)  # fmt: skip
+def test_what_only_the_provider_keeps_is_refused_by_name_and_never_ignored(
+    stage: Gateway, url: str, named: Json, tier: str
+) -> None:
+    body = {"model": stage.flexible("plain"), "input": "Hello", "service_tier": tier, **named}
+    error = assert_openai_error(stage.post("/responses", body, url=url), 400)
+    assert (error["param"], error["code"]) == (*named, "unsupported_parameter")
+
+
 @pytest.mark.parametrize("missing", ["model", "input"])
 @pytest.mark.parametrize("tier", TIERS)
 def test_a_missing_member_is_named(stage: Gateway, url: str, missing: str, tier: str) -> None:

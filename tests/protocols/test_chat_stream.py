@@ -268,6 +268,35 @@ def test_an_error_inside_a_stream(error, options, seen):
     assert (b"secret" in out) is False
 
 
+FLAT = {
+    "an object": (b'data: {"object":"error","message":"plain","code":503}\n\n', ("plain", 503)),
+    "a type": (b'data: {"type":"error","message":"plain","code":503}\n\n', ("plain", 503)),
+    "an event": (b'event: error\ndata: {"message":"plain","code":"odd"}\n\n', ("plain", "odd")),
+    "an event of words": (b"event: error\ndata: plain\n\n", ("plain", "http_500")),
+    "an event of nothing": (b"event: error\ndata: {}\n\n", ("Internal server error", "http_500")),
+}
+
+
+@pytest.mark.parametrize(("frame_", "seen"), FLAT.values(), ids=FLAT)
+def test_an_error_without_an_error_member_is_one_too(frame_, seen):
+    said = sse(text_chunks("Hi"), done=False)
+    stream, out = run(said + frame_ + b"data: [DONE]\n\n", strict=False)
+    shown = data_of(out)[-2]["error"]
+    assert (shown["message"], shown["code"]) == seen
+    assert stream.error == shown
+    stream, out = run(said + frame_.replace(b"plain", b"secret"))
+    assert stream.error
+    assert b"secret" not in out
+
+
+def test_a_chunk_with_choices_is_none_whatever_it_is_called():
+    said = sse([chunk({"content": "a"}), chunk({}, "stop")]).replace(
+        b"data: {", b"event: error\ndata: {"
+    )
+    stream, _ = run(said)
+    assert stream.error is None
+
+
 def test_a_null_error_is_none():
     stream, _ = run(sse([{**c, "error": None} for c in hello()]))
     assert stream.error is None
@@ -338,6 +367,10 @@ MESSAGES = {
     "tool calls without index": (
         [call_part(None, "a", "f", "{"), call_part(None, arguments="}"), call_part(None, "b", "g", "{}")],
         {"role": "assistant", "content": None, "tool_calls": [a_call("a", "f", "{}"), a_call("b", "g", "{}")]},
+    ),
+    "tool calls that share an index": (
+        [call_part(0, "a", "f", "{}"), call_part(0, "b", "f", "{"), call_part(0, arguments="}"), call_part(1, "c", "g", "{}")],
+        {"role": "assistant", "content": None, "tool_calls": [a_call("a", "f", "{}"), a_call("b", "f", "{}"), a_call("c", "g", "{}")]},
     ),
     "a repeated name and id": (
         [call_part(0, "a", "f", "{"), call_part(0, "a", "f", "}")],

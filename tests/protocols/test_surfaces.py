@@ -386,6 +386,7 @@ def test_who_hangs_up_before_the_usage_chunk_pays_for_the_prompt():
 BROKEN_OFF = {
     "reason error": ({"choices": [{"index": 0, "message": {"content": "a"}, "finish_reason": "error"}]}, "failed while it answered"),
     "an error beside choices": ({**ANSWERS["text"], "error": {"message": "plain", "code": 503}}, "plain"),
+    "an error, flat": ({"object": "error", "message": "plain", "code": 503}, "plain"),
     "our credential": ({"choices": [], "error": {"message": "Incorrect API key provided: sk-OURS", "code": 401}}, "Bad gateway"),
 }  # fmt: skip
 

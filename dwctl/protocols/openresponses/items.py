@@ -6,6 +6,7 @@ and an object that is made again from what was stored has the same identifiers a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
@@ -90,6 +91,14 @@ def function_call(
         "arguments": arguments,
         "status": status,
     }
+
+
+def arguments(function: Mapping[str, Any]) -> str:
+    """The arguments of a chat completion's call, as the text that they should be; some servers send the object itself."""
+    given = function.get("arguments", function.get("input"))
+    if isinstance(given, dict):
+        return json.dumps(given, separators=(",", ":"))
+    return given if isinstance(given, str) else ""
 
 
 def citation(value: object) -> Item | None:

@@ -247,12 +247,11 @@ def _calls(message: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 def _function_call(call: Mapping[str, Any], id: str) -> Item:
     function = call.get("function") or call.get("custom")
     function = function if isinstance(function, dict) else {}
-    arguments = function.get("arguments", function.get("input"))
     return items.function_call(
         id,
         call_id=str(call.get("id") or id.replace("fc_", "call_", 1)),
         name=str(function.get("name") or ""),
-        arguments=arguments if isinstance(arguments, str) else "",
+        arguments=items.arguments(function),
     )
 
 

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import orjson
 
-from dwctl.protocols.answers import FAILED
-from dwctl.protocols.assembly import CallKeys, PartsBudget, TooMuch, is_end, text_of
+from dwctl.protocols.answers import FAILED, error_in
+from dwctl.protocols.assembly import CallKey, CallKeys, PartsBudget, TooMuch, is_end, text_of
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import items, resource
@@ -32,10 +32,12 @@ from dwctl.protocols.openresponses.events import (
 from dwctl.protocols.openresponses.items import Item, item_id
 from dwctl.protocols.openresponses.resource import Response
 from dwctl.protocols.streaming import (
+    ERROR_EVENT,
     LOGGED_BYTES,
     MAX_STREAM_BYTES,
     TOO_LARGE,
     UpstreamStream,
+    spoken,
 )
 from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
 
@@ -92,21 +94,24 @@ class ResponsesStream(UpstreamStream):
             if event.comment is not None:
                 out.append(event.comment + b"\n\n")
             if event.data is not None:
-                self._read(event.data, out)
+                self._read(event.data, out, is_named=event.event == ERROR_EVENT)
             if self.done:
                 break
         return b"".join(out)
 
-    def _read(self, data: bytes, out: list[bytes]) -> None:
+    def _read(self, data: bytes, out: list[bytes], *, is_named: bool) -> None:
         if data.startswith(b"[DONE]"):
             self.done = self._ended_well = True
             return
         chunk = parse_object(data)
         if chunk is None:
+            if is_named:
+                self._fail_as(spoken(data), data)
             return
         self._count(chunk)
-        if chunk.get("error"):
-            self._fail_as(chunk["error"], data)
+        error = error_in(chunk, named=is_named)
+        if error is not None:
+            self._fail_as(error, data)
             return
         usage = chunk.get("usage")
         choices = chunk.get("choices")
@@ -269,7 +274,7 @@ class _Choice:
         self._open: list[_OpenItem] = []  # begun, and not ended
         self._reasoning: _Reasoning | None = None
         self._message: _Message | None = None
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[CallKey, _Call] = {}
         self._call_keys = CallKeys()
 
     def read(self, part: dict[str, Any]) -> None:
@@ -573,8 +578,8 @@ class _Call(_OpenItem):
         function = function if isinstance(function, dict) else {}
         self._call_id = self._call_id or str(part.get("id") or "")
         self._name = self._name or str(function.get("name") or "")
-        fragment = function.get("arguments", function.get("input"))
-        if not fragment or not isinstance(fragment, str) or self.ending is not None:
+        fragment = items.arguments(function)
+        if not fragment or self.ending is not None:
             return
         self._arguments.append(fragment)
         self.chars += len(fragment)

@@ -206,6 +206,11 @@ def test_a_function_call_keeps_the_models_id_beside_its_own():
     assert (item["call_id"], item["name"], item["arguments"]) == ("call_9", "f", '{"x":1}')
 
 
+def test_arguments_that_are_an_object_become_its_text():
+    item = finished(completion({"tool_calls": [call("call_9", "f", {"x": 1})]}))["output"][0]
+    assert item["arguments"] == '{"x":1}'
+
+
 REASONING = {
     "twice": ({"reasoning_content": "a", "reasoning": "a", "reasoning_details": [{"text": "a"}, {"text": "b"}]}, "", "a\nb"),
     "a summary": ({"reasoning_details": [{"type": "reasoning.summary", "summary": "s"}]}, "s", ""),

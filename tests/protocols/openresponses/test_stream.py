@@ -279,6 +279,28 @@ def test_function_calls_without_index_are_told_apart_by_their_ids():
     assert [item["arguments"] for item in stream.final["output"]] == ["{}", "{}"]
 
 
+def test_function_calls_that_share_an_index_are_told_apart_by_their_ids():
+    chunks = [call_delta(0, "a", "f", '{"x":1}'), call_delta(0, "b", "f", '{"x"'), call_delta(0, None, None, ":2}"), chunk({}, "tool_calls")]  # fmt: skip
+    stream, _ = run(sse(chunks))
+    assert [(item["call_id"], item["arguments"]) for item in stream.final["output"]] == [
+        ("a", '{"x":1}'),
+        ("b", '{"x":2}'),
+    ]
+
+
+def test_parts_of_one_function_call_may_each_have_an_id_of_their_own():
+    chunks = [call_delta(0, "a", "f", "{"), call_delta(0, "b", None, "}"), chunk({}, "tool_calls")]
+    [item] = run(sse(chunks))[0].final["output"]
+    assert (item["call_id"], item["arguments"]) == ("a", "{}")
+
+
+def test_arguments_that_are_an_object_become_its_text():
+    _, events = run(sse([call_delta(0, "a", "f", {"x": 1}), chunk({}, "tool_calls")]))
+    [delta] = [event["delta"] for event in events if event["type"].endswith("arguments.delta")]
+    [item] = events[-1]["response"]["output"]
+    assert delta == item["arguments"] == '{"x":1}'
+
+
 def test_a_refusal_has_its_own_events():
     chunks = [chunk({"content": None, "refusal": "I "}), chunk({"refusal": "can't"}), chunk({}, "stop")]  # fmt: skip
     stream, events = run(sse(chunks))
@@ -384,6 +406,24 @@ def test_an_error_inside_the_stream_fails_the_response(error, options, seen):
     assert json.loads(transformer.upstream_error) == {"error": error}
     assert b"secret" not in out
     assert out.endswith(b"data: [DONE]\n\n")
+
+
+FLAT = {
+    "an object": (
+        b'data: {"object":"error","message":"plain","code":503}\n\n',
+        ("http_503", "plain"),
+    ),
+    "an event": (b'event: error\ndata: {"message":"plain","code":"odd"}\n\n', ("odd", "plain")),
+    "an event of words": (b"event: error\ndata: plain\n\n", ("http_500", "plain")),
+}
+
+
+@pytest.mark.parametrize(("frame", "seen"), FLAT.values(), ids=FLAT)
+def test_an_error_without_an_error_member_fails_the_response_too(frame, seen):
+    stream = sse(text_chunks("Hi"), done=False) + frame + b"data: [DONE]\n\n"
+    final = drive(lambda: make(strict=False), stream)[0].final
+    assert final["status"] == "failed"
+    assert (final["error"]["code"], final["error"]["message"]) == seen
 
 
 def test_what_cannot_be_read_is_skipped():
