@@ -7,6 +7,7 @@ for an upstream that knows chat only (`Adapted`), or passed to one that speaks t
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,8 +16,8 @@ import orjson
 from dwctl.protocols import assembly, chat
 from dwctl.protocols.answers import dump, finish_body
 from dwctl.protocols.asked import Asked
-from dwctl.protocols.chat_stream import ChatStream
-from dwctl.protocols.disclosure import Disclosure
+from dwctl.protocols.chat_stream import BROKE_OFF, ChatStream
+from dwctl.protocols.disclosure import Disclosed, Disclosure, disclose
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.forms import Form
 from dwctl.protocols.json_objects import parse_object
@@ -25,11 +26,12 @@ from dwctl.protocols.openresponses.replay import replay
 from dwctl.protocols.openresponses.stream import ResponsesStream
 from dwctl.protocols.streaming import MAX_STREAM_BYTES
 from dwctl.protocols.usage import TokenUsage, counts_of, prompt_estimate, settled, text_chars
+from dwctl.web.envelope import error_object
 
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """A complete 2xx answer as the caller gets it. `failure` is set when it is an answer only in form: nothing is charged for it."""
+    """A complete 2xx answer as the caller gets it. `failure` is set when it is an answer only in form; what is known of its usage is paid."""
 
     body: bytes
     usage: TokenUsage | None
@@ -105,7 +107,11 @@ class PassThrough:
             sanitise=self._disclosure.sanitise,
             service_tier=self._asked.shown_tier,
         )
-        return Complete(done.body, _usage(self._asked, done.content, self._form.results))
+        usage = _usage(self._asked, done.content, self._form.results)
+        failure = _failure_beside_choices(done.content, self._disclosure)
+        if failure is not None:
+            return Complete(dump({"error": failure.error}), usage, _message(failure.error))
+        return Complete(done.body, usage)
 
     def from_stream(self, raw: bytes) -> Complete:
         """An upstream that streamed although nobody asked: the answer that the stream adds up to."""
@@ -186,6 +192,8 @@ class Adapted(_Responses):
         if content is None or not isinstance(content.get("choices"), list):
             raise BadUpstreamBody("no object with a list of choices")
         whole = resource.from_chat(self._skeleton, content, completed_at=_now())
+        if found := _failure_beside_choices(content, self._disclosure):
+            whole = resource.failed({**whole, "incomplete_details": None}, **found.response_error)
         failure = _message(whole["error"]) if whole["status"] == "failed" else None
         return Complete(dump(whole), _usage(self._asked, content, "choices"), failure)
 
@@ -239,6 +247,20 @@ def replay_of_chat(asked: Asked, form: Form, body: bytes) -> bytes:
         raise BadUpstreamBody("no object with a list of choices")
     wanted = chat.wants_usage_chunk(asked.content)
     return assembly.replay(answer, form, usage_wanted=wanted)
+
+
+def _failure_beside_choices(
+    content: Mapping[str, Any] | None, disclosure: Disclosure
+) -> Disclosed | None:
+    """What says that an answer with choices is a failure all the same: an error beside them, or the reason for which one of them ended."""
+    choices = content.get("choices") if content else None
+    if content is None or not isinstance(choices, list):
+        return None
+    if content.get("error"):
+        return disclose(disclosure, None, content["error"])
+    if any(isinstance(c, dict) and c.get("finish_reason") == assembly.FAILED for c in choices):
+        return Disclosed(502, error_object(*BROKE_OFF))
+    return None
 
 
 def _usage(asked: Asked, answer: dict[str, Any] | None, results: str) -> TokenUsage | None:

@@ -380,3 +380,28 @@ def test_who_hangs_up_before_the_usage_chunk_pays_for_the_prompt():
     usage = stream.settle()
     assert usage is not None
     assert (usage.prompt_tokens, usage.source) == (USAGE["prompt_tokens"], UsageSource.REPORTED)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("altered", "code"),
+    [
+        ({"error": {"message": "secret words", "code": 500}}, None),
+        ({"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "error"}]}, "upstream_error"),
+    ],
+    ids=["error", "finish_reason"],
+)  # fmt: skip
+@pytest.mark.parametrize("surface", [CHAT, RESPONSES], ids=repr)
+def test_an_answer_that_says_it_failed_is_a_failure_and_pays_for_its_use(
+    surface, altered, code, strict
+):
+    answer = {"id": "c", "choices": [{"index": 0, "message": {"content": "Hi"}, "finish_reason": "length"}], "usage": USAGE}  # fmt: skip
+    request = CHAT_REQUEST if surface is CHAT else {"model": "m", "input": "Hello"}
+    treatment = surface.treat(asked(surface, request), Disclosure(strict), adapted=True)
+    complete = treatment.complete(orjson.dumps(answer | altered))
+    assert complete.failure
+    assert complete.usage.prompt_tokens == USAGE["prompt_tokens"]
+    shown = orjson.loads(complete.body)
+    assert code is None or shown["error"]["code"] == code
+    assert (b"secret words" in complete.body) is (bool(altered.get("error")) and not strict)
+    assert surface is CHAT or (shown["status"], shown["incomplete_details"]) == ("failed", None)
