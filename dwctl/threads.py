@@ -46,5 +46,18 @@ def _run(kind: str, function: Callable[..., T], arguments: tuple[Any, ...]) -> T
     pool = _pools.by_kind.get(kind)
     if pool is None:
         pool = _pools.by_kind[kind] = ThreadPool(_SIZES[kind])
-    result: T = pool.apply(function, arguments)
-    return result
+    result, error = pool.apply(_outcome, (function, arguments))
+    if error is not None:
+        raise error
+    found: T = result
+    return found
+
+
+def _outcome(
+    function: Callable[..., T], arguments: tuple[Any, ...]
+) -> tuple[T | None, Exception | None]:
+    """What is raised is its caller's business; gevent would print it where it happens, each name that does not resolve with its stack."""
+    try:
+        return function(*arguments), None
+    except Exception as error:
+        return None, error
