@@ -113,3 +113,13 @@ def test_a_loop_of_another_thread_has_threads_of_its_own():
     other.join(30)
     assert found
     assert found[0]
+
+
+def test_what_a_thread_raises_reaches_its_caller_only(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail(text: str) -> None:
+        raise OSError(text)
+
+    with pytest.raises(OSError, match="no such name"):
+        threads.in_names(fail, "no such name")
+    gevent.sleep(0.05)
+    assert capfd.readouterr().err == ""

@@ -44,7 +44,7 @@ DONE = b"data: [DONE]\n\n"
 
 _BEGINNING = re.compile(rb'\{"id": ?"[^"\\]*"')
 _OPEN = Disclosure()
-_FAILED = ("The upstream provider failed while it answered.", "api_error", "upstream_error")
+BROKE_OFF = ("The upstream provider failed while it answered.", "api_error", "upstream_error")
 _NOTHING_YET = b"\n"  # no event's data begins with it
 
 
@@ -168,7 +168,7 @@ class ChatStream(UpstreamStream):
             self._break_off(TOO_LARGE, str(error))
             return b""
         if self._assembler.failed and self.error is None:
-            self.error = self._own_error = error_object(*_FAILED)
+            self.error = self._own_error = error_object(*BROKE_OFF)
         return self._rewritten(event, data, chunk)
 
     def _usage_frame(self, event: SseEvent, chunk: dict[str, Any]) -> bytes:
