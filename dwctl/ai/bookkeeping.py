@@ -23,6 +23,7 @@ from dwctl.queue.leases import Job
 from dwctl.queue.tables import State
 
 _UNUSED = TokenUsage()
+_REPEATED_WITHIN_S = 3600.0
 
 
 def opening_of(
@@ -30,8 +31,12 @@ def opening_of(
 ) -> Opening:
     """The rows of a call that is not over. `repeatable`: a worker may run it once more if this process dies."""
     request = admitted.request
+    rows = _rows_of(request, admitted.key, daemon_id)
+    if repeatable:
+        # Until then a worker may begin it; without a process that dies nobody looks at it.
+        rows["expires_at"] = timestamp(request.asked.created_at + _REPEATED_WITHIN_S)
     return Opening(
-        **_rows_of(request, admitted.key, daemon_id),
+        **rows,
         request_body=text_of(request.asked.body),
         request_size=len(request.asked.body),
         state=state,

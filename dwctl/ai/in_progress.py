@@ -25,6 +25,7 @@ from gevent import GreenletExit, get_hub, getcurrent, monkey
 
 from dwctl.ai.holdings import Hold
 from dwctl.ai.outcomes import Reason
+from dwctl.pace import Pace
 
 log = logging.getLogger(__name__)
 
@@ -194,8 +195,9 @@ class InProgress:
                 gevent.spawn(flight.on_slow)
 
     def _speak(self) -> None:
-        now = time.monotonic()
+        now, pace = time.monotonic(), Pace()
         for flight in list(self.flights.values()):
+            pace()
             if flight.last_words is not None and now - flight.spoke_at >= self._speak_every_s:
                 flight.spoke_at = now
                 flight.last_words()

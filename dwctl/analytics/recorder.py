@@ -87,9 +87,18 @@ class Recorder:
         return self._submit(Kind.OPEN, opening)
 
     def finish(self, record: Record) -> Kept:
-        """Write down a call that is over; when this returns the answer may leave. Raises Overloaded, or DatabaseAway when nobody can keep it."""
+        """Write down a call that is over; when this returns the answer may leave. Raises DatabaseAway when nobody can keep it.
+
+        Where too many wait already, the record goes to the spool: the call has been made, and must be charged.
+        """
         self._forget_progress(record.id)
-        return self._submit(Kind.FINAL, record)
+        try:
+            return self._submit(Kind.FINAL, record)
+        except Overloaded:
+            item = self._item(Kind.FINAL, record, _size_of(record))
+            self._bytes += item.size
+            self._spool([item])
+            return _heard(item)
 
     def enqueue(self, opening: Opening) -> None:
         """Make the row of a request that is run without its caller.
@@ -162,11 +171,12 @@ class Recorder:
         size = _size_of(record)
         # Before the record is encoded: until then it takes no memory that its call does not have anyway.
         self._wait_for_room(size)
-        item = _Item(entry_of(kind, record), size, AsyncResult())
+        item = self._item(kind, record, size)
         self._put(item)
-        assert item.done is not None
-        kept: Kept = item.done.get()
-        return kept
+        return _heard(item)
+
+    def _item(self, kind: Kind, record: Record | Opening, size: int) -> _Item:
+        return _Item(entry_of(kind, record), size, AsyncResult())
 
     def _put(self, item: _Item) -> None:
         self._bytes += item.size
@@ -181,16 +191,12 @@ class Recorder:
                 raise Overloaded
             self._room.clear()
 
-    def _settle(self, item: _Item, kept: Kept | DatabaseAway) -> None:
+    def _settle(self, item: _Item, kept: Kept) -> None:
         """Release whoever waits."""
         self._current.pop(id(item.entry), None)
         self._bytes -= item.size
         self._room.set()
-        if item.done is None or item.done.ready():
-            return
-        if isinstance(kept, DatabaseAway):
-            item.done.set_exception(kept)
-        else:
+        if item.done is not None and not item.done.ready():
             item.done.set(kept)
 
     # --- the one greenlet that writes
@@ -245,7 +251,7 @@ class Recorder:
         for item in items:
             if item.entry.kind is Kind.ENQUEUE:
                 self._doubtful.append(item.entry.id)
-                self._settle(item, DatabaseAway())
+                self._settle(item, Kept.REFUSED)
             else:
                 kept.append(item)
         if not kept:
@@ -256,7 +262,7 @@ class Recorder:
             log.exception("records lost: neither database nor spool took them", extra={"records": len(kept)})  # fmt: skip
             self.counts["lost"] += len(kept)
             for item in kept:
-                self._settle(item, DatabaseAway())
+                self._settle(item, Kept.REFUSED)
             return
         self.counts["spooled"] += len(kept)
         for item in kept:
@@ -330,6 +336,15 @@ class Recorder:
             except Exception:
                 log.exception("spool not drained")
             self.counts["rejected"] += self._drainer.set_aside - before
+
+
+def _heard(item: _Item) -> Kept:
+    """Wait for what becomes of an item. Raises DatabaseAway: nobody has it."""
+    assert item.done is not None
+    kept: Kept = item.done.get()
+    if kept is Kept.REFUSED:
+        raise DatabaseAway
+    return kept
 
 
 def _size_of(record: Record | Opening) -> int:

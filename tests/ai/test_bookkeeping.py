@@ -133,11 +133,14 @@ def test_an_opening_and_its_record_say_the_same_of_the_row() -> None:
         "model",
         "tier",
         "sla",
-        "expires_at",
         "daemon_id",
     ):
         assert getattr(opening, name) == getattr(record, name), name
     assert (opening.state, opening.repeatable) == (State.PROCESSING, True)
+    # Run again after its process died, it has time for that.
+    assert (opening.expires_at - opening.at).total_seconds() == 3600
+    plain = opening_of(call, State.PROCESSING, ME)
+    assert plain.expires_at == plain.at == record.expires_at
 
 
 def test_a_refusal_is_a_log_row_and_nothing_else() -> None:

@@ -252,7 +252,9 @@ def test_texts_of_every_kind_are_kept(
 # --- pressure
 
 
-def test_a_full_queue_refuses_calls_and_sheds_notes(recorders: Making, calls: Calls) -> None:
+def test_a_full_queue_refuses_openings_spools_ends_and_sheds_notes(
+    recorders: Making, calls: Calls
+) -> None:
     recorder = recorders(queue_size=4)  # it does not run: nothing leaves the queue
     refused = calls.make()
     refused.track = False
@@ -262,11 +264,15 @@ def test_a_full_queue_refuses_calls_and_sheds_notes(recorders: Making, calls: Ca
     waiting = [gevent.spawn(recorder.finish, final(calls.make())) for _ in range(2)]
     gevent.sleep(0)
     with pytest.raises(Overloaded) as error:
-        recorder.finish(final(calls.make()))
+        recorder.open(opening(calls.make()))
     assert (error.value.status, error.value.retryable) == (503, True)
+    # A call that is over has been made, and must be charged.
+    over = calls.make()
+    assert recorder.finish(final(over)) is Kept.SPOOLED
     recorder.start()
     gevent.joinall(waiting, timeout=10, raise_error=True)
     soon(lambda: recorder.depth == 0)
+    soon(lambda: calls.counts(over) == (1, 1))
 
 
 # --- the database is away
@@ -493,15 +499,14 @@ def test_records_wait_for_room_before_they_take_memory(recorders: Making, calls:
     assert {calls.counts(call) for call in some} == {(1, 1)}
 
 
-def test_where_no_room_is_to_be_had_calls_are_refused(recorders: Making, calls: Calls) -> None:
+def test_where_no_room_is_to_be_had_ends_go_to_the_spool(recorders: Making, calls: Calls) -> None:
     recorder = recorders(queue_bytes=1 << 20, database_wait="0.1s")  # it does not run
     first, second = (final(calls.make(), b"x" * 900_000) for _ in range(2))
     waiting = gevent.spawn(recorder.finish, first)
     gevent.sleep(0.01)
-    with pytest.raises(Overloaded):
-        recorder.finish(second)
+    assert recorder.finish(second) is Kept.SPOOLED
     recorder.start()
-    waiting.get(timeout=10)
+    assert waiting.get(timeout=10) is Kept.COMMITTED
 
 
 # --- last words

@@ -269,8 +269,11 @@ def test_an_error_inside_a_stream(error, options, seen):
 
 
 FLAT = {
-    "an object": (b'data: {"object":"error","message":"plain","code":503}\n\n', ("plain", 503)),
-    "a type": (b'data: {"type":"error","message":"plain","code":503}\n\n', ("plain", 503)),
+    "an object": (
+        b'data: {"object":"error","message":"plain","code":503}\n\n',
+        ("plain", "http_503"),
+    ),
+    "a type": (b'data: {"type":"error","message":"plain","code":503}\n\n', ("plain", "http_503")),
     "an event": (b'event: error\ndata: {"message":"plain","code":"odd"}\n\n', ("plain", "odd")),
     "an event of words": (b"event: error\ndata: plain\n\n", ("plain", "http_500")),
     "an event of nothing": (b"event: error\ndata: {}\n\n", ("Internal server error", "http_500")),
