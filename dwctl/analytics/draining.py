@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from uuid import UUID
 
 from dwctl.analytics.spool import Spool, SpoolFile
@@ -29,7 +30,8 @@ class Drainer:
         """Bring in what is there. What the database does not take now stays for the next call."""
         own = self._spool.take_own()
         try:
-            for file in (*([own] if own else ()), *self._spool.adopt()):
+            # One by one: each is locked when its turn comes, so none stays locked when one before it does not go.
+            for file in chain([own] if own else [], self._spool.adopt()):
                 if not self._drain_file(file):
                     return
         finally:
