@@ -380,3 +380,12 @@ def test_who_hangs_up_before_the_usage_chunk_pays_for_the_prompt():
     usage = stream.settle()
     assert usage is not None
     assert (usage.prompt_tokens, usage.source) == (USAGE["prompt_tokens"], UsageSource.REPORTED)
+
+
+def test_an_answer_that_is_passed_on_unread_is_billed_by_its_length() -> None:
+    answer = b'{"choices":[{"message":{"content":"' + b"x" * 80 + b'"}}],"odd":NaN}'
+    done = treated(CHAT, CHAT_REQUEST).complete(answer)
+    assert done.body == answer
+    assert done.usage
+    assert done.usage.completion_tokens == 20
+    assert treated(CHAT, CHAT_REQUEST).complete(b"<html>busy</html>").usage is None
