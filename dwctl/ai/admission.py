@@ -30,8 +30,6 @@ MISSING_KEY = "Please supply an API key: Authorization: Bearer <key>"
 INVALID_KEY = "The API key is unknown or was revoked."
 
 _FRESH_ENOUGH_S = 2.0
-# A shorter one may be part of any word.
-_SHORTEST_SECRET = 8
 
 
 class Refused(DwctlError):
@@ -112,9 +110,7 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
         )
     if served_by.target is None:
         raise Unavailable(f"The model `{asked.alias}` has no endpoint that can be called.")
-    disclosure = Disclosure(
-        strict, served_by.trusted, served_by.sanitise, _secret_of(served_by.target)
-    )
+    disclosure = Disclosure(strict, served_by.trusted, served_by.sanitise)
     return Admitted(request, key, model, served_by, served_by.target, price, disclosure)
 
 
@@ -175,12 +171,6 @@ def line_of(job: Job) -> Line | None:
     if job.batch_id is None or job.batch_id == job.id:
         return None
     return Line(job.batch_id, job.custom_id, job.window)
-
-
-def _secret_of(target: Target) -> str:
-    """The credential itself, without `Bearer` or the like before it."""
-    words = target.auth_header[1].split() if target.auth_header else []
-    return words[-1] if words and len(words[-1]) >= _SHORTEST_SECRET else ""
 
 
 def _served_by(routing: Routing, model: Model, purpose: str) -> Model:

@@ -46,8 +46,8 @@ class Stopped(BaseException):
 class Flight:
     """One call while it runs here: all of it that changes.
 
-    opened: its tracking row was asked for; row_is_there: and is committed. first_byte_at: monotonic. over: its record is made, or it
-    has left. linger_s: how long it goes on when its caller has left.
+    opened: its tracking row was asked for; row_is_there: and is committed. first_byte_at: monotonic. over: its record is made
+    (recorded), or it has left. linger_s: how long it goes on when its caller has left.
     """
 
     __slots__ = (
@@ -63,6 +63,7 @@ class Flight:
         "opened",
         "over",
         "peer",
+        "recorded",
         "row_is_there",
         "spoke_at",
         "started",
@@ -77,6 +78,7 @@ class Flight:
         self.opened = False
         self.row_is_there = False
         self.over = False
+        self.recorded = False
         self.linger_s = 0.0
         self.on_slow: Callable[[], None] | None = None
         self.last_words: Callable[[], None] | None = None

@@ -50,7 +50,7 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         if hold is not None:
             hold.release()
         refusal = _refusal(error, stamp)
-        if flight is None or not (flight.opened or flight.over):
+        if flight is None or not (flight.opened or flight.recorded):
             gateway.recorder.note(record_of_refusal(stamp, incoming, key, alias, refusal))
         # Otherwise the call has a record of its own, and only its caller is told.
         found = _answer_of(refusal)

@@ -119,7 +119,7 @@ class Run:
 
     def finish(self, outcome: Outcome) -> Kept:
         """Write the call down. When this returns, what the caller gets is safe to give."""
-        self._flight.over = True
+        self._flight.over = self._flight.recorded = True
         gateway = self._gateway
         with gateway.turn_for(len(outcome.stored)):
             record = record_of(self._admitted, outcome, self._flight, gateway.registration.id)

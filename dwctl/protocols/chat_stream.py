@@ -37,6 +37,7 @@ from dwctl.protocols.streaming import (
     UpstreamStream,
     spoken,
 )
+from dwctl.protocols.usage import raw_chars
 from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
 from dwctl.web.envelope import error_object, wrap
 
@@ -82,6 +83,7 @@ class ChatStream(UpstreamStream):
         self._own_error: dict[str, Any] | None = None  # one that the gateway itself has to report
         self._ended_well = False
         self._closed = False
+        self._unread_chars = 0  # in chunks that were passed on as they came
         self._assembler = Assembler(form)
 
     @property
@@ -128,7 +130,7 @@ class ChatStream(UpstreamStream):
         return self._assembler.answer(**named, **counted)
 
     def _written_chars(self) -> int:
-        return self._assembler.text_chars
+        return self._assembler.text_chars + self._unread_chars
 
     def _treat(self, events: list[SseEvent]) -> bytes:
         out = []
@@ -162,6 +164,8 @@ class ChatStream(UpstreamStream):
             if not chunk.get("choices"):
                 self._ended_well = True
                 return self._usage_frame(event, chunk)
+        if chunk.get("choices"):
+            self._ended_well = False  # some servers begin with a usage
         try:
             self._assembler.add(chunk)
         except TooMuch as error:
@@ -221,6 +225,7 @@ class ChatStream(UpstreamStream):
 
     def _unreadable(self, event: SseEvent) -> bytes:
         if not self._strict:
+            self._unread_chars += raw_chars(event.data or b"")
             return event.raw
         self._break_off("upstream_error", "The upstream provider sent data that cannot be read.")
         return b""

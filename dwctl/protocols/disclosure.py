@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -77,15 +77,11 @@ _READ_CHARS = 2000  # of a message: a sentence says it early, and a regular expr
 
 @dataclass(frozen=True, slots=True)
 class Disclosure:
-    """How far one call's upstream is quoted. strict: the gateway's mode. trusted, sanitise: the model's and the endpoint's settings.
-
-    credential: ours at the upstream; an error that spells it out is never quoted, whoever says it.
-    """
+    """How far one call's upstream is quoted. strict: the gateway's mode. trusted, sanitise: the model's and the endpoint's settings."""
 
     strict: bool = False
     trusted: bool = False
     sanitise: bool = False
-    credential: str = field(default="", repr=False)
 
     @property
     def hides_words(self) -> bool:
@@ -134,8 +130,6 @@ def disclose(disclosure: Disclosure, status: int | None, body: object) -> Disclo
     status: the HTTP status that it came with; None for an error inside a stream or an object, which may name one itself.
     body: the answer's bytes, or the error as it was parsed: an object, an object with an `error` in it, or a text.
     """
-    if _spells_out(disclosure.credential, body):
-        return Disclosed(_BAD_GATEWAY, neutral(_BAD_GATEWAY))
     given = _Given.read(body)
     own = given.status if status is None else status
     if given.is_too_long(own, is_guess=status is None and given.status == _UNKNOWN):
@@ -148,13 +142,6 @@ def disclose(disclosure: Disclosure, status: int | None, body: object) -> Disclo
     if given.is_whole:
         return Disclosed(seen, given.error or {}, as_it_came=True)
     return Disclosed(seen, given.as_object(seen), quotes=given.error is not None)
-
-
-def _spells_out(credential: str, body: object) -> bool:
-    if not credential:
-        return False
-    text = body if isinstance(body, bytes) else str(body).encode("utf-8", "replace")
-    return credential.encode("utf-8", "replace") in text
 
 
 def neutral(status: int) -> dict[str, Any]:

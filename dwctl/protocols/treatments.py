@@ -24,7 +24,14 @@ from dwctl.protocols.openresponses import passthrough, request, resource
 from dwctl.protocols.openresponses.replay import replay
 from dwctl.protocols.openresponses.stream import ResponsesStream
 from dwctl.protocols.streaming import MAX_STREAM_BYTES
-from dwctl.protocols.usage import TokenUsage, counts_of, prompt_estimate, settled, text_chars
+from dwctl.protocols.usage import (
+    TokenUsage,
+    counts_of,
+    prompt_estimate,
+    raw_chars,
+    settled,
+    text_chars,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,8 @@ class PassThrough:
             sanitise=self._disclosure.sanitise,
             service_tier=self._asked.shown_tier,
         )
+        if content is None:
+            return Complete(body, _usage_of_unread(self._asked, raw))
         return Complete(
             body, _usage(self._asked, content, self._form.results, self._form.results_stay_closed)
         )
@@ -276,6 +285,15 @@ def _usage(
         prompt_tokens=lambda: prompt_estimate(asked.content),
         ended=bool(answer.get(results)),
         writes=not numbers_only,
+    )
+
+
+def _usage_of_unread(asked: Asked, raw: bytes) -> TokenUsage | None:
+    """What an answer has used that was passed on as it came; None for one that has nothing of an answer."""
+    return settled(
+        None,
+        written_chars=lambda: raw_chars(raw),
+        prompt_tokens=lambda: prompt_estimate(asked.content),
     )
 
 

@@ -6,6 +6,7 @@ chosen by the caller: a count that is absent is not zero, whoever hung up before
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -23,6 +24,9 @@ _BOOKKEEPING = frozenset(
     ["id", "type", "role", "call_id", "tool_call_id", "status", "detail", "index", "finish_reason", "logprobs", "signature",
      "encrypted_content", "object"]
 )  # fmt: skip
+_WRITTEN = re.compile(
+    rb'"(?:content|text|refusal|reasoning|reasoning_content|arguments)"[ \t\n\r]*+:[ \t\n\r]*+"((?:[^"\\]++|\\.)*+)"'
+)
 _READ_BY_MODELS = (
     "messages",
     "input",
@@ -206,6 +210,13 @@ def prompt_estimate(content: Mapping[str, Any]) -> int:
 def text_chars(value: object) -> int:
     """The length of all texts in a JSON value that a model has written or read; identifiers and the like are left out."""
     return _measure(value)[1]
+
+
+def raw_chars(raw: bytes) -> int:
+    """About the length of what a model has written in an answer, or a part of one, that is no JSON to us: with a number that is none, half of a
+    surrogate pair, or nested too deep. Its caller may well read it. 0 for what is not even like an answer.
+    """
+    return sum(map(len, _WRITTEN.findall(raw)))
 
 
 def _measure(value: object) -> tuple[int, int]:

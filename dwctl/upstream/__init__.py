@@ -10,9 +10,10 @@ Promises:
   reached it (it never acknowledged the bytes), the request goes out once more, on a new connection.
 - Redirects are not followed, proxies from the environment are not used, TLS certificates are always verified.
 - Bodies come out plain (decoded), as they arrive, and a body that was cut short is never taken for a whole one.
+- Our credential is hidden in whatever a server says.
 - Every wait has a limit and names its phase. A greenlet may be killed in any wait: its connection is then closed,
   never kept half-read.
 - Everything belongs to the thread (the gevent hub) that made it, patched or not.
 
-Rooms: `http1` and `coding` are pure (bytes in, bytes out), `connections` has the sockets, `client` joins them.
+Rooms: `http1`, `coding` and `redaction` are pure (bytes in, bytes out), `connections` has the sockets, `client` joins them.
 """

@@ -23,7 +23,8 @@ from dwctl.upstream.coding import plain
 from dwctl.upstream.connections import Connection, Pool, default_tls_context, open_connection
 from dwctl.upstream.errors import BadResponse, ConnectionFailed, Phase, ResponseTooLarge, Timeout
 from dwctl.upstream.http1 import MAX_HEAD_BYTES, Head, parse_head
-from dwctl.upstream.target import Target, Timeouts
+from dwctl.upstream.redaction import without
+from dwctl.upstream.target import Target
 
 _HEAD_END = b"\r\n\r\n"
 
@@ -74,11 +75,11 @@ class UpstreamClient:
         connection = self._pool.take(target.origin)
         if connection is not None:
             try:
-                return self._exchange(connection, request, method, target.timeouts, total_due)
+                return self._exchange(connection, request, method, target, total_due)
             except _Stale:
                 pass
         connection = self._open(target, total_due)
-        return self._exchange(connection, request, method, target.timeouts, total_due)
+        return self._exchange(connection, request, method, target, total_due)
 
     def close(self) -> None:
         """Close idle connections; answers that are being read may be read to their end."""
@@ -97,16 +98,19 @@ class UpstreamClient:
         connection: Connection,
         request: bytes,
         method: str,
-        timeouts: Timeouts,
+        target: Target,
         total_due: float,
     ) -> UpstreamResponse:
+        timeouts = target.timeouts
         due, phase = monotonic() + timeouts.first_byte_s, Phase.FIRST_BYTE
         if total_due < due:
             due, phase = total_due, Phase.TOTAL
         try:
             received = _first_bytes(connection, request, due, phase)
             head, rest = _read_head(connection, received, method, due, phase)
-            return UpstreamResponse(head, rest, connection, self._pool, timeouts.idle_s, total_due)
+            return UpstreamResponse(
+                head, rest, connection, self._pool, timeouts.idle_s, total_due, target.secret
+            )
         except OSError as error:
             connection.close()
             raise BadResponse("The upstream server's answer was cut short.") from error
@@ -116,7 +120,7 @@ class UpstreamClient:
 
 
 class UpstreamResponse:
-    """One answer. `headers` are in the order received, their names in lower case."""
+    """One answer. `headers` are in the order received, their names in lower case. Our credential is hidden in its body."""
 
     __slots__ = (
         "_body",
@@ -125,6 +129,7 @@ class UpstreamResponse:
         "_persistent",
         "_pool",
         "_rest",
+        "_secret",
         "_total_due",
         "headers",
         "status",
@@ -138,7 +143,9 @@ class UpstreamResponse:
         pool: Pool,
         idle_s: float,
         total_due: float,
+        secret: bytes,
     ) -> None:
+        self._secret = secret
         self._connection: Connection | None = connection
         self.status = head.status
         self.headers = head.headers
@@ -176,8 +183,9 @@ class UpstreamResponse:
         Raises: Timeout (idle, total) and BadResponse, also after some pieces: then the body is not complete.
         """
         coding = self.header("content-encoding")
+        pieces = plain(self._pieces(), coding) if coding else self._pieces()
         try:
-            yield from plain(self._pieces(), coding) if coding else self._pieces()
+            yield from without(self._secret, pieces) if self._secret else pieces
         finally:
             self.close()
 

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 from dwctl.errors import Invalid
+from dwctl.upstream.redaction import secret_of
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _FIXED = (("accept-encoding", "identity"), ("x-forwarded-proto", "https"))
@@ -50,6 +51,8 @@ class Target:
     origin: Origin = field(init=False, repr=False, compare=False)
     fixed_lines: str = field(init=False, repr=False, compare=False)
     """The head's lines that are the same in each call: host, our credential, no compression."""
+    secret: bytes = field(init=False, repr=False, compare=False)
+    """What of our credential nobody else may see; empty where there is none."""
     _base: tuple[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -63,6 +66,7 @@ class Target:
         fixed.encode("latin-1")
         object.__setattr__(self, "origin", origin)
         object.__setattr__(self, "fixed_lines", fixed)
+        object.__setattr__(self, "secret", secret_of(self.auth_header))
         object.__setattr__(self, "_base", _split_base(self.base_url))
 
     def request_path(self, path: str) -> str:

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dwctl import config
+from dwctl.analytics.draining import Drainer
 from dwctl.analytics.spool import Spool, SpoolFile, folder_of
 
 DATABASE = "postgresql://u:p@db.example:5432/one"
@@ -182,3 +184,24 @@ def test_files_of_others_and_links_are_not_adopted(tmp_path: Path) -> None:
     own.path.symlink_to(target)
     own.release()
     assert list(spool_in(tmp_path).adopt()) == []
+
+
+def test_files_of_the_dead_are_not_kept_locked_by_who_could_not_drain_them(tmp_path: Path) -> None:
+    """A process that notices only by its drain that the database is away."""
+    nowhere = {
+        "DATABASE_URL": "postgresql://u:p@127.0.0.1:1/none",
+        "DWCTL_RECORDER__SPOOL_DIR": str(tmp_path),
+        "DWCTL_RECORDER__DATABASE_WAIT": "100ms",
+    }
+    settings = config.load(nowhere)
+    for number in range(3):
+        dead = Spool(settings)
+        dead.append([("final", b'{"id":"%s"}' % str(UUID(int=number)).encode())])
+        left = dead.take_own()
+        assert left
+        left.release()
+    Drainer(settings, Spool(settings), lambda _ids: None).drain()
+    free = list(Spool(settings).adopt())
+    assert len(free) == 3
+    for file in free:
+        file.release()

@@ -161,7 +161,8 @@ def test_twenty_seconds_without_a_database(
             assert_openai_error(answer, 503)
             assert int(answer.headers["retry-after"]) > 0
         flex = {"model": free, "input": "x", "service_tier": "flex"}
-        assert_openai_error(stage.post("/responses", flex, by=account), 503)
+        refused = stage.post("/responses", flex, by=account)
+        assert_openai_error(refused, 503)
         nobody = {"Authorization": "Bearer sk-nobody-knows"}
         assert_openai_error(stage.chat(free, headers=nobody), 503)
         assert stage.get("/models", by=account).ok
@@ -180,6 +181,8 @@ def test_twenty_seconds_without_a_database(
         server.start()
         back(stage, stays)
         loads[0].goes_on()
+        # A refusal of what would have been held is in the log as any other.
+        assert stage.log_of(refused).status_code == 503
         stage.upstream.release()
         assert across.result().status_code == 200
     loads[0].stop()

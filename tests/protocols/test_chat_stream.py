@@ -529,3 +529,31 @@ def test_the_prompt_of_a_stream_that_is_settled_again_and_again_is_read_once():
         stream.feed(frame(chunk({"content": f"word {number} "})))
         assert stream.settle().prompt_tokens == 3
     assert asked.reads == 1
+
+
+UNREADABLE = [
+    b'"logprobs":{"content":[{"token":"a","logprob":-Infinity}]}',
+    b'"odd":"\\ud83d"',
+    b'"deep":' + b"[" * 300 + b"]" * 300,
+]
+
+
+@pytest.mark.parametrize("odd", UNREADABLE)
+def test_what_is_passed_on_unread_is_billed_by_its_length(odd):
+    """Also to who leaves before the usage comes."""
+    stream = chat_stream(request={"messages": []}, strict=False)
+    said = (
+        b'data: {"choices":[{"index":0,"delta":{"content":"' + b"x" * 80 + b'"},' + odd + b"}]}\n\n"
+    )
+    assert stream.feed(said * 2) == said * 2
+    usage = stream.settle()
+    assert usage
+    assert (usage.completion_tokens, usage.source) == (40, "estimated")
+
+
+def test_a_usage_at_the_beginning_is_no_end():
+    usage = {"id": "c", "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 0}}
+    stream = chat_stream()
+    stream.feed(sse([usage, chunk({"content": "Hel"})], done=False))
+    assert not stream.ended
+    assert b"ended the stream too early" in stream.finish()

@@ -435,3 +435,12 @@ def _timeless(text: bytes) -> bytes:
     """Without the second in which it was made, and with one kind of line end."""
     text = re.sub(rb'"completed_at":[0-9]+', b'"completed_at":0', text)
     return re.sub(rb"\r\n|\r", b"\n", text)
+
+
+def test_an_answer_that_is_passed_on_unread_is_billed_by_its_length() -> None:
+    answer = b'{"choices":[{"message":{"content":"' + b"x" * 80 + b'"}}],"odd":NaN}'
+    done = treated(CHAT, BASES[CHAT][0], False).complete(answer)
+    assert done.body == answer
+    assert done.usage
+    assert done.usage.completion_tokens == 20
+    assert treated(CHAT, BASES[CHAT][0], False).complete(b"<html>busy</html>").usage is None
