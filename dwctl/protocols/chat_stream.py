@@ -162,6 +162,8 @@ class ChatStream(UpstreamStream):
             if not chunk.get("choices"):
                 self._ended_well = True
                 return self._usage_frame(event, chunk)
+        if chunk.get("choices"):
+            self._ended_well = False  # a usage that more follows was not the last word
         try:
             self._assembler.add(chunk)
         except TooMuch as error:
