@@ -189,7 +189,10 @@ class Run:
             if _is_event_stream(response):
                 return self._completed(treatment.from_stream(self._received), response, [JSON])
             headers = upstream_headers.to_caller(response.status, response.headers)
-            return self._completed(treatment.complete(self._received), response, headers)
+            complete = treatment.complete(self._received)
+            if complete.body.lstrip()[:1] == b"{":
+                headers = _called_json(headers)
+            return self._completed(complete, response, headers)
         except BadUpstreamBody:
             return outcomes.unreadable(
                 response.status, "the answer is not what the endpoint promises"
@@ -214,6 +217,8 @@ class Run:
         """An upstream's own error status. Trying again may help with what is about the moment, not about the request."""
         shown = disclose(self._admitted.disclosure, response.status, raw)
         headers = shown.headers(upstream_headers.to_caller(response.status, response.headers))
+        if shown.as_it_came:
+            headers = _called_json(headers)
         body = raw if shown.as_it_came else shown.body
         retriable = response.status >= 500 or response.status in _RETRIABLE
         kind = FailureKind.RETRIABLE_STATUS if retriable else FailureKind.FINAL_STATUS
@@ -403,6 +408,13 @@ def _farewell(stream: StreamTreatment, reason: Reason) -> bytes:
 def _answered_with(failure: str) -> Failed:
     details = {"status": 502, "body": failure}
     return Failed(FailureKind.RETRIABLE_STATUS, "upstream_error", details)
+
+
+def _called_json(headers: Headers) -> Headers:
+    """The same for an object, whatever the upstream called it: clients read by the type, and would hand on a text."""
+    if any(name.lower() == "content-type" and "json" in value.lower() for name, value in headers):
+        return headers
+    return [JSON, *(pair for pair in headers if pair[0].lower() != "content-type")]
 
 
 def _error_body(body: bytes, failure: str) -> bytes:
