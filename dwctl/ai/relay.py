@@ -213,7 +213,10 @@ class Run:
             if _is_event_stream(response):
                 return self._completed(treatment.from_stream(self._received), response, [JSON])
             headers = upstream_headers.to_caller(response.status, response.headers)
-            return self._completed(treatment.complete(self._received), response, headers)
+            complete = treatment.complete(self._received)
+            if complete.body.lstrip()[:1] == b"{":
+                headers = _called_json(headers)
+            return self._completed(complete, response, headers)
         except BadUpstreamBody:
             return outcomes.unreadable(
                 response.status, "the answer is not what the endpoint promises"

@@ -165,7 +165,7 @@ class ChatStream(UpstreamStream):
                 self._ended_well = True
                 return self._usage_frame(event, chunk)
         if chunk.get("choices"):
-            self._ended_well = False  # some servers begin with a usage
+            self._ended_well = False  # a usage that more follows was not the last word
         try:
             self._assembler.add(chunk)
         except TooMuch as error:

@@ -7,7 +7,14 @@ from functools import cached_property
 from typing import Any
 
 from dwctl.protocols.disclosure import Disclosure
-from dwctl.protocols.usage import Counts, TokenUsage, counts_of, prompt_estimate, settled
+from dwctl.protocols.usage import (
+    Counts,
+    TokenUsage,
+    continued,
+    counts_of,
+    prompt_estimate,
+    settled,
+)
 from dwctl.upstream.sse import MAX_EVENT_BYTES, EventTooLarge, SseEvent, SseParser
 
 MAX_STREAM_BYTES = 64 * 1024 * 1024
@@ -48,6 +55,9 @@ class UpstreamStream:
         self._left = max_bytes
         self._parser = SseParser(min(max_event_bytes, max_bytes))
         self._counts: Counts | None = None
+        self._counted_chars: int | None = (
+            0  # written up to the latest counts; None until the chunk with them is read
+        )
 
     @property
     def ended(self) -> bool:
@@ -56,8 +66,17 @@ class UpstreamStream:
 
     def settle(self) -> TokenUsage | None:
         """What the call has used up to here; None only where nothing was produced and nothing reported."""
+        counts = self._counts
+        if counts is not None and counts.completion and not self.ended:
+            since = self._written_chars() - self._counted_up_to()
+            if since > 0:
+                return continued(
+                    counts,
+                    written_since=since,
+                    prompt_tokens=lambda: prompt_estimate(self._request),
+                )
         return settled(
-            self._counts,
+            counts,
             written_chars=self._written_chars,
             prompt_tokens=lambda: self._prompt_tokens,
             ended=self.ended,
@@ -93,8 +112,15 @@ class UpstreamStream:
             self._break_off(TOO_LARGE, _TOO_LARGE_TEXT)
             return []
 
+    def _counted_up_to(self) -> int:
+        if self._counted_chars is None:
+            self._counted_chars = self._written_chars()
+        return self._counted_chars
+
     def _count(self, chunk: Mapping[str, Any]) -> None:
-        """Read a chunk's usage, if it has one."""
+        """Read a chunk's usage, if it has one. To be called before the chunk's text is taken in, which its counts include."""
+        self._counted_up_to()
         counts = counts_of(chunk)
         if counts is not None:
+            self._counted_chars = None
             self._counts = counts if self._counts is None else self._counts.followed_by(counts)

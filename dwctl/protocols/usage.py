@@ -151,6 +151,15 @@ def settled(
     return _estimated(counts, written, prompt_tokens)
 
 
+def continued(
+    counts: Counts, *, written_since: int, prompt_tokens: Callable[[], int]
+) -> TokenUsage:
+    """The same for a stream that broke off after its latest counts: what it has written since comes on top, as an estimate."""
+    known = derived(counts)
+    completion = min((known.completion or 0) + tokens_in(written_since), _MOST)
+    return _estimated(replace(known, completion=completion, total=None), 0, prompt_tokens)
+
+
 def derived(counts: Counts, *, writes: bool = True) -> Counts:
     """With what follows: of prompt, completion and total two give the third."""
     prompt, completion, total = counts.prompt, counts.completion, counts.total

@@ -132,8 +132,9 @@ def test_a_deleted_users_key_stops(seeded: Gateway, door: Door) -> None:
 
 
 def test_an_unknown_model_is_404(seeded: Gateway, door: Door) -> None:
-    body = chat_body("no-such-model", input="text", prompt="text")
     for path in PATHS:
+        asked = {"prompt": "text"} if path == "/completions" else {"input": "text"}
+        body = chat_body("no-such-model", **asked)
         assert_openai_error(door(path, body), 404, "model_not_found")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dwctl import config
@@ -117,7 +117,7 @@ def test_each_whole_record_comes_out_once_and_in_order(operations: list[tuple[st
         assert list(Path(folder).iterdir()) == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(st.lists(OPERATION.filter(lambda one: one[0] in ("append", "full")), max_size=12))
 def test_a_file_that_a_full_disk_has_cut_is_read_in_order(operations: list[tuple[str, int]]) -> None:  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:

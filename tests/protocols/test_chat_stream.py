@@ -221,6 +221,14 @@ def test_a_stream_that_just_ends_ends_in_an_error_frame(name, strict):
     assert (error["error"]["type"], error["error"]["code"]) == ("api_error", code)
 
 
+def test_usage_at_the_beginning_does_not_make_a_cut_stream_whole():
+    stream, out = run(sse([usage_chunk(), *text_chunks("Hi")], done=False))
+    assert data_of(out)[-2]["error"]
+    assert stream.error
+    stream, _ = run(sse([usage_chunk(), *hello(usage=False)], done=False))
+    assert stream.error is None
+
+
 def test_a_stream_that_finished_but_forgot_done_gets_it():
     stream, out = run(sse(hello(), done=False))
     assert stream.error is None

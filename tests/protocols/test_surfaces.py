@@ -31,7 +31,7 @@ from tests.protocols.json_values import altered, nested
 from tests.protocols.openresponses.samples import COMPLETIONS as ANSWERS
 from tests.protocols.openresponses.samples import REQUESTS
 from tests.protocols.openresponses.schema import check_response, events_of
-from tests.protocols.streams import USAGE, chunk, data_of, hello, sse
+from tests.protocols.streams import USAGE, chunk, data_of, hello, sse, usage_chunk
 
 ID = UUID(int=7)
 OWN = f"resp_{ID}"
@@ -381,6 +381,26 @@ def test_who_hangs_up_before_the_usage_chunk_pays_for_the_prompt():
     usage = stream.settle()
     assert usage is not None
     assert (usage.prompt_tokens, usage.source) == (USAGE["prompt_tokens"], UsageSource.REPORTED)
+
+
+@pytest.mark.parametrize("surface", [CHAT, RESPONSES], ids=repr)
+def test_text_after_the_latest_running_usage_is_paid_for_too(surface):
+    begun = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
+    stream = treated(surface, {**BASES[surface][0], "stream": True}, surface is RESPONSES).stream()
+    stream.feed(sse([chunk({"content": "Hi"}, usage=begun)], done=False))
+    usage = stream.settle()
+    assert (usage.prompt_tokens, usage.completion_tokens) == (9, 1)
+    assert usage.source == UsageSource.REPORTED
+    stream.feed(sse([chunk({"content": "x" * 80})], done=False))
+    usage = stream.settle()
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (9, 21, 30)
+    assert usage.source == UsageSource.ESTIMATED
+    stream.feed(sse([chunk({}, "stop"), usage_chunk()]))
+    usage = stream.settle()
+    assert (usage.completion_tokens, usage.source) == (
+        USAGE["completion_tokens"],
+        UsageSource.REPORTED,
+    )
 
 
 BROKEN_OFF = {

@@ -118,6 +118,8 @@ class ResponsesStream(UpstreamStream):
         if usage and isinstance(usage, dict):
             self._raw_usage = usage
             self._ended_well = self._ended_well or not choices
+        if choices:
+            self._ended_well = False  # a usage that more follows was not the last word
         if isinstance(choices, list):
             try:
                 self._read_choices(choices, out)

@@ -426,6 +426,12 @@ def test_an_error_without_an_error_member_fails_the_response_too(frame, seen):
     assert (final["error"]["code"], final["error"]["message"]) == seen
 
 
+def test_usage_at_the_beginning_does_not_make_a_cut_stream_whole():
+    cut, whole = [usage_chunk(), *text_chunks("Hi")], [usage_chunk(), *hello(usage=False)]
+    assert drive(make, sse(cut, done=False))[0].final["status"] == "failed"
+    assert drive(make, sse(whole, done=False))[0].final["status"] == "completed"
+
+
 def test_what_cannot_be_read_is_skipped():
     odd = b'data: {oops\n\ndata: 5\n\ndata: {"choices":5}\n\ndata: {"choices":[5,{"delta":5}]}\n\n'
     odd += sse([{"choices": [{"delta": {"content": [{"text": "a"}, 5], "tool_calls": [5], "refusal": 5, "reasoning": 5}}]}], done=False)  # fmt: skip
