@@ -213,10 +213,7 @@ class Run:
             if _is_event_stream(response):
                 return self._completed(treatment.from_stream(self._received), response, [JSON])
             headers = upstream_headers.to_caller(response.status, response.headers)
-            complete = treatment.complete(self._received)
-            if complete.body.lstrip()[:1] == b"{":
-                headers = _called_json(headers)
-            return self._completed(complete, response, headers)
+            return self._completed(treatment.complete(self._received), response, headers)
         except BadUpstreamBody:
             return outcomes.unreadable(
                 response.status, "the answer is not what the endpoint promises"
@@ -434,10 +431,10 @@ def _answered_with(failure: str) -> Failed:
 
 
 def _typed(headers: Headers, body: bytes) -> Headers:
-    """What is JSON is called so, whatever the upstream called it."""
-    if body[:1] not in (b"{", b"["):
+    """What is JSON is called so, whatever the upstream called it: clients read by the type, and would hand on a text."""
+    if body.lstrip()[:1] not in (b"{", b"["):
         return headers
-    if any(name == "content-type" and "json" in value for name, value in headers):
+    if any(name == "content-type" and "json" in value.lower() for name, value in headers):
         return headers
     return [JSON, *((name, value) for name, value in headers if name != "content-type")]
 
