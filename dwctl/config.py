@@ -600,6 +600,11 @@ def _explain(messages: Mapping[str, Any], prefix: str = "") -> list[str]:
     return lines
 
 
+def _holds(buffered_bytes: int, settings: Settings) -> bool:
+    """Whether a body of the largest size that is let in has room. (Without such a size every body does that has.)"""
+    return not buffered_bytes or buffered_bytes >= settings.limits.requests.max_body_size
+
+
 def _check(settings: Settings) -> None:
     password = settings.auth.native.password
     rules = {
@@ -611,6 +616,12 @@ def _check(settings: Settings) -> None:
         "auth.security.cors.allowed_origins: * cannot go with credentials": not (
             "*" in settings.auth.security.cors.allowed_origins
             and settings.auth.security.cors.allow_credentials
+        ),
+        "limits.account.buffered_bytes: must be at least limits.requests.max_body_size (or 0)": _holds(
+            settings.limits.account.buffered_bytes, settings
+        ),
+        "limits.process.buffered_bytes: must be at least limits.requests.max_body_size (or 0)": _holds(
+            settings.limits.process.buffered_bytes, settings
         ),
         "recorder.queue_size: must be at least 1": settings.recorder.queue_size >= 1,
         "recorder.queue_bytes: must be at least 1 MiB": settings.recorder.queue_bytes >= 1 << 20,

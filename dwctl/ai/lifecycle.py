@@ -60,7 +60,8 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
 
 def _read(gateway: Gateway, incoming: Incoming, hold: Hold) -> bytes:
     """The body, which is held in memory for as long as the call runs. Raises TooLarge, TooMany or Full."""
-    if incoming.length is not None:
+    most = gateway.settings.limits.requests.max_body_size
+    if incoming.length is not None and (not most or incoming.length <= most):
         hold.take(Kind.BYTES, incoming.length)
         return incoming.read_body()
     body = incoming.read_body()
@@ -113,8 +114,5 @@ def _refusal(error: Exception, stamp: Stamp) -> DwctlError:
 
 def _answer_of(error: DwctlError) -> Answer:
     headers = [JSON, *headers_of(error).items()]
-    if error.status == 413:
-        # The rest of a body that is too large is not worth reading.
-        headers.append(("connection", "close"))
     body = openai_error(error.message, error.code, error.status, error.param)
     return Answer(error.status, headers, body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from dwctl.protocols.surfaces import Surface
 
 _LONGEST_ALIAS = 512
+# Ten megabytes of brackets are five million lists: seconds in which nobody else is served.
+_MOST_CONTAINERS = 250_000
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,11 @@ class Asked:
 
 def read(body: bytes) -> dict[str, Any]:
     """The JSON object of a request that everything here can also write again. Raises InvalidRequest."""
+    if _containers_in(body) > _MOST_CONTAINERS and _containers_in(_STRING.sub(b"", body)) > _MOST_CONTAINERS:  # fmt: skip
+        raise InvalidRequest(
+            f"The request has more than {_MOST_CONTAINERS} objects and arrays.",
+            code="invalid_value",
+        )
     try:
         content = orjson.loads(body)
     except ValueError:
@@ -80,6 +89,10 @@ def read(body: bytes) -> dict[str, Any]:
             code="invalid_value",
         )
     return content
+
+
+def _containers_in(text: bytes) -> int:
+    return text.count(b"[") + text.count(b"{")
 
 
 def read_alias(content: dict[str, Any], override: str | None = None) -> str:

@@ -464,3 +464,12 @@ def test_an_answer_that_is_passed_on_unread_is_billed_by_its_length() -> None:
     assert done.usage
     assert done.usage.completion_tokens == 20
     assert treated(CHAT, BASES[CHAT][0], False).complete(b"<html>busy</html>").usage is None
+
+
+def test_a_request_of_brackets_is_refused_before_it_is_read() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read(b'{"model":"m","input":[' + b",".join([b"[[[]]]"] * 100_000) + b"]}")
+    assert refused.value.code == "invalid_value"
+    # Brackets that somebody writes about are none.
+    text = "{[" * 300_000 + '\\"[' * 10
+    assert read(orjson.dumps({"input": text}))["input"] == text

@@ -1,0 +1,17 @@
+"""Settings that must fit together: a bad pair stops the start, and is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from dwctl import config
+
+
+@pytest.mark.parametrize("of", ["ACCOUNT", "PROCESS"])
+def test_there_is_room_for_the_largest_body(of: str) -> None:
+    name = f"DWCTL_LIMITS__{of}__BUFFERED_BYTES"
+    with pytest.raises(config.ConfigError) as refused:
+        config.load({name: "1000000"})
+    assert f"limits.{of.lower()}.buffered_bytes" in str(refused.value)
+    assert config.load({name: "0"}).limits
+    assert config.load({name: "1000000", "DWCTL_LIMITS__REQUESTS__MAX_BODY_SIZE": "1000000"}).limits
