@@ -10,37 +10,29 @@ SELECT fusillade.open_calls($1::json);
 --   $2: all of them are born final (none was opened before, none is waited for)
 WITH c AS MATERIALIZED (
     SELECT * FROM json_to_recordset($1::json) AS c(
-        id uuid, at timestamptz, ended_at timestamptz, opened boolean, queued boolean, batch_id uuid, user_id uuid, api_key_id uuid, model text, sla text,
+        id uuid, at timestamptz, ended_at timestamptz, queued boolean, batch_id uuid, user_id uuid, api_key_id uuid, model text, sla text,
         method text, uri text, status_code int, duration_ms bigint, ttfb_ms bigint,
         prompt_tokens bigint, completion_tokens bigint, reasoning_tokens bigint, cached_tokens bigint, total_tokens bigint,
         usage_source text, response_type text, access_source text, input_price numeric, output_price numeric, cost numeric,
         outer_request_id uuid, custom_id text, origin text, request_source text, served_by text, error_code text)
 ), settled AS MATERIALIZED (
-    SELECT id FROM fusillade.end_calls($1::json, $2::boolean) AS id
-), before AS MATERIALIZED (
-    -- An owner that turns out to be alive takes back its own "interrupted", also in the log, where that has not been paid for.
-    SELECT h.request_id AS id, h.prompt_tokens, h.completion_tokens, h.duration_ms
-      FROM c JOIN http_analytics h ON h.request_id = c.id AND h.timestamp = c.at
-     WHERE c.opened AND NOT c.queued AND h.error_code = 'interrupted' AND coalesce(h.total_cost, 0) = 0
+    SELECT id, retaken FROM fusillade.end_calls($1::json, $2::boolean)
+), taken_back AS MATERIALIZED (
+    -- An owner that turns out to be alive takes back its own "interrupted", in the log too.
+    SELECT c.id, old.prompt_tokens, old.completion_tokens, old.duration_ms
+      FROM settled s JOIN c ON c.id = s.id, take_back_interruption(c.id, c.at) old
+     WHERE s.retaken
 ), logged AS (
-    INSERT INTO http_analytics AS h (request_id, timestamp, method, uri, model, status_code, duration_ms, duration_to_first_byte_ms,
+    INSERT INTO http_analytics (request_id, timestamp, method, uri, model, status_code, duration_ms, duration_to_first_byte_ms,
         prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, total_tokens, usage_source, response_type, user_id, api_key_id,
         access_source, input_price_per_token, output_price_per_token, total_cost, fusillade_batch_id, fusillade_request_id, custom_id,
         request_origin, batch_sla, batch_request_source, served_by, error_code)
-    SELECT id, at, method, uri, model, status_code, duration_ms, ttfb_ms,
-        prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, total_tokens, usage_source, response_type, user_id, api_key_id,
-        access_source, input_price, output_price, cost, batch_id, coalesce(outer_request_id, id), custom_id,
+    SELECT c.id, at, method, uri, model, status_code, c.duration_ms, ttfb_ms,
+        c.prompt_tokens, c.completion_tokens, reasoning_tokens, cached_tokens, total_tokens, usage_source, response_type, user_id, api_key_id,
+        access_source, input_price, output_price, cost, batch_id, coalesce(outer_request_id, c.id), custom_id,
         origin, CASE WHEN queued THEN sla ELSE '' END, coalesce(request_source, ''), served_by, error_code
-      FROM c JOIN settled USING (id)
-    ON CONFLICT (request_id, timestamp) DO UPDATE SET
-        status_code = EXCLUDED.status_code, duration_ms = EXCLUDED.duration_ms, duration_to_first_byte_ms = EXCLUDED.duration_to_first_byte_ms,
-        prompt_tokens = EXCLUDED.prompt_tokens, completion_tokens = EXCLUDED.completion_tokens,
-        reasoning_tokens = EXCLUDED.reasoning_tokens, cached_tokens = EXCLUDED.cached_tokens, total_tokens = EXCLUDED.total_tokens,
-        usage_source = EXCLUDED.usage_source, response_type = EXCLUDED.response_type, total_cost = EXCLUDED.total_cost,
-        input_price_per_token = EXCLUDED.input_price_per_token, output_price_per_token = EXCLUDED.output_price_per_token,
-        served_by = EXCLUDED.served_by, error_code = EXCLUDED.error_code
-     WHERE h.error_code = 'interrupted' AND coalesce(h.total_cost, 0) = 0 AND EXCLUDED.error_code IS DISTINCT FROM 'interrupted'
-       AND EXCLUDED.request_id IN (SELECT id FROM before)
+      FROM c JOIN settled USING (id) LEFT JOIN taken_back t ON t.id = c.id
+    ON CONFLICT DO NOTHING
     RETURNING request_id AS id
 ), charged AS (
     INSERT INTO credits_transactions (id, user_id, transaction_type, amount, source_id, description, created_at, fusillade_batch_id, api_key_id)
@@ -61,7 +53,7 @@ WITH c AS MATERIALIZED (
            count(*) FILTER (WHERE b.id IS NULL), count(*) FILTER (WHERE status_code BETWEEN 200 AND 299),
            sum(c.prompt_tokens - coalesce(b.prompt_tokens, 0)), sum(c.completion_tokens - coalesce(b.completion_tokens, 0)),
            sum(c.duration_ms - coalesce(b.duration_ms, 0)), coalesce(sum(cost), 0), max(at)
-      FROM c JOIN logged USING (id) LEFT JOIN before b USING (id) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+      FROM c JOIN logged USING (id) LEFT JOIN taken_back b USING (id) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
     ON CONFLICT (bucket, model, user_id) DO UPDATE SET
         requests = u.requests + EXCLUDED.requests, succeeded = u.succeeded + EXCLUDED.succeeded,
         prompt_tokens = u.prompt_tokens + EXCLUDED.prompt_tokens, completion_tokens = u.completion_tokens + EXCLUDED.completion_tokens,

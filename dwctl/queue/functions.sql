@@ -56,7 +56,9 @@ END $$;
 
 -- Calls that are over: their rows in these tables. Gives those that are to be logged and charged; a row that is another's, or over, is not.
 -- born_final: none of them was opened before, or is waited for. That is nearly every group, and saves it a good part of the work.
-CREATE OR REPLACE FUNCTION fusillade.end_calls(given json, born_final boolean) RETURNS SETOF uuid LANGUAGE plpgsql ROWS 16 AS $$
+-- retaken: it had ended "interrupted", and its owner turned out to be alive.
+CREATE OR REPLACE FUNCTION fusillade.end_calls(given json, born_final boolean) RETURNS TABLE (id uuid, retaken boolean)
+LANGUAGE plpgsql ROWS 16 AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY WITH c AS MATERIALIZED (
@@ -65,6 +67,8 @@ BEGIN
             batch_id uuid, file_id uuid, owner text, api_key_id uuid, path text, model text,
             request_body text, request_size bigint, tier text, sla text, expires_at timestamptz, daemon_id uuid, metadata text,
             state text, response_status int, response_body text, response_size bigint, routed_model text, error text)
+    ), interrupted AS MATERIALIZED (
+        SELECT x.id FROM fusillade.requests x WHERE NOT born_final AND x.id = ANY (ARRAY(SELECT c.id FROM c)) AND x.state = 'failed'
     ), templates AS (
         INSERT INTO fusillade.request_templates (id, file_id, endpoint, method, path, body, model, body_byte_size, created_at, updated_at)
         SELECT id, file_id, '', 'POST', path, request_body, model, request_size, at, at
@@ -96,7 +100,7 @@ BEGIN
           FROM c JOIN tracked USING (id) WHERE batch_id IS NULL
         ON CONFLICT (id) DO UPDATE SET completed_at = EXCLUDED.completed_at, failed_at = EXCLUDED.failed_at
     )
-    SELECT id FROM tracked UNION ALL SELECT id FROM c WHERE NOT track;
+    SELECT t.id, t.id IN (SELECT i.id FROM interrupted i) FROM tracked t UNION ALL SELECT c.id, false FROM c WHERE NOT track;
     IF born_final THEN
         RETURN;
     END IF;
@@ -120,7 +124,7 @@ BEGIN
                  GROUP BY page) pages
     )
     -- Cancelled or deleted while it ran: its result is dropped, what it used is billed. (woken gives nothing here, but must be read to be run.)
-    SELECT id FROM now_there, woken WHERE dropped AND pages >= 0;
+    SELECT n.id, false FROM now_there n, woken WHERE dropped AND pages >= 0;
 END $$;
 
 -- What is to be recorded of calls if their process dies; only while they run, and for their owner.

@@ -27,6 +27,16 @@ CREATE TABLE fusillade.unrecorded (
     CONSTRAINT unrecorded_pkey PRIMARY KEY (id)
 ) WITH (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0);
 """
+# Of analytics: the log row of a call that ended "interrupted" goes, when its owner turns out to be alive and nothing was paid for it. A function,
+# so that the statement that writes every call has nothing to do with the partitions of other days.
+TAKE_BACK = """
+CREATE FUNCTION take_back_interruption(call uuid, arrived timestamptz)
+RETURNS TABLE (prompt_tokens bigint, completion_tokens bigint, duration_ms bigint) LANGUAGE sql VOLATILE AS $$
+    DELETE FROM http_analytics h
+     WHERE h.request_id = call AND h.timestamp = arrived AND h.error_code = 'interrupted' AND coalesce(h.total_cost, 0) = 0
+    RETURNING h.prompt_tokens, h.completion_tokens, h.duration_ms
+$$;
+"""
 OLD_FUNCTIONS = """
 DROP FUNCTION fusillade.claim(uuid, text[], int[], int, int);
 """
@@ -60,12 +70,14 @@ def upgrade():
     op.execute(TABLES)
     op.execute(OLD_FUNCTIONS)
     op.execute(FUNCTIONS.read_text("utf-8"))
+    op.execute(TAKE_BACK)
 
 
 def downgrade():
     """The functions that were there before (claim, make_ready, feed_by_hand) keep their new text, which serves the older version too."""
     for function in NEW:
         op.execute(f"DROP FUNCTION fusillade.{function}")
+    op.execute("DROP FUNCTION take_back_interruption(uuid, timestamptz)")
     op.execute("DROP TABLE fusillade.unrecorded")
     op.execute("DROP INDEX fusillade.ready_created_by_idx")
     op.execute("ALTER TABLE fusillade.open_calls DROP COLUMN last_words")
