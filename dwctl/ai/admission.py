@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
+
+import msgspec
 
 from dwctl.ai.calls import Line, Request, Stamp
 from dwctl.billing import tariffs
@@ -36,8 +37,7 @@ class Refused(DwctlError):
     """The call is refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True):
     """A call that may run. `asked_for` prices it; `served_by` runs it (another model under a redirect rule), at `target`.
 
     `price` is the tariff in force when it began; None where it costs nothing.

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
+
+import msgspec
 
 from dwctl.clock import uuid7
 from dwctl.protocols.asked import Asked
@@ -31,8 +32,7 @@ EVENT_STREAM = (
 _WINDOWS = {Tier.REALTIME: ("0s", 0.0), Tier.FLEX: ("1h", 3600.0)}
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(msgspec.Struct, frozen=True):
     """What a caller sent; nothing is parsed, and the body not read yet.
 
     `read_body` gives it once (raises TooLarge); `length` is what was announced, None for a body that comes in chunks. `peer` is the
@@ -54,8 +54,7 @@ class Incoming:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What goes back: a body in one piece, or an iterator that must be closed."""
 
     status: int
@@ -84,8 +83,7 @@ class Line(NamedTuple):
     window: str
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A call that was understood.
 
     `asked.created_at` (Unix time) decides the price: when the call arrived, or its batch was made. `tracked`: it has a row of its own.

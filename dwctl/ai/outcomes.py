@@ -8,9 +8,10 @@ Interrupted  nobody wanted it any more, or the process ended
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
+
+import msgspec
 
 from dwctl.ai.calls import JSON, Headers
 from dwctl.errors import DwctlError
@@ -53,23 +54,20 @@ class Reason(Enum):
         self.text = text
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """The answer is there, whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """`code` is what the log says; `details` are stored beside the kind (batches-and-worker 4.1)."""
 
     kind: FailureKind
     code: str
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = msgspec.field(default_factory=dict)
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupted:
+class Interrupted(msgspec.Struct, frozen=True):
     """Ended from outside."""
 
     reason: Reason
@@ -78,8 +76,7 @@ class Interrupted:
 End = Done | Failed | Interrupted
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What a run came to.
 
     status, headers, body: what the caller gets (or would have got). stored: what GET will show. upstream_status: what the upstream
@@ -124,7 +121,7 @@ class Outcome:
 
     def with_usage(self, usage: TokenUsage | None) -> Outcome:
         """The same, having used that much."""
-        return replace(self, usage=usage)
+        return msgspec.structs.replace(self, usage=usage)
 
 
 def refused(error: DwctlError) -> Outcome:
@@ -155,7 +152,7 @@ def unreadable(upstream_status: int, reason: str) -> Outcome:
     body = wrap(neutral(502))
     details = {"status": 502, "body": reason}
     end = Failed(FailureKind.RETRIABLE_STATUS, "http_502", details)
-    return replace(_failed(502, body, end), upstream_status=upstream_status)
+    return msgspec.structs.replace(_failed(502, body, end), upstream_status=upstream_status)
 
 
 def internal() -> Outcome:

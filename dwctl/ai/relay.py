@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import gevent
+import msgspec
 import orjson
 
 from dwctl.ai import outcomes
@@ -83,8 +83,7 @@ def stream(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
         raise
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """A call at one target, in the way in which that is spoken to."""
 
     target: Target
@@ -303,7 +302,9 @@ class Run:
             return outcomes.unreadable(response.status, str(error))
         response_type = f"{outcome.response_type}_stream"
         headers = list(EVENT_STREAM)
-        return replace(outcome, body=events, headers=headers, response_type=response_type)
+        return msgspec.structs.replace(
+            outcome, body=events, headers=headers, response_type=response_type
+        )
 
     def _events(self, response: UpstreamResponse) -> Iterator[bytes]:
         stream = self._attempt.treatment.stream(max_bytes=self._settings.max_answer_size)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import msgspec
 import orjson
 
 from dwctl.protocols.errors import InvalidRequest
@@ -24,8 +24,7 @@ _MOST_CONTAINERS = 250_000
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """What was asked for.
 
     body: as it came; content: the same as parsed. alias: the model's name here. created_at: seconds since 1970.

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 
 from dwctl.protocols.json_objects import parse_object
@@ -75,8 +76,7 @@ _TOO_LONG_STATUSES = frozenset({400, 413, 422})
 _READ_CHARS = 2000  # of a message: a sentence says it early, and a regular expression should not read megabytes
 
 
-@dataclass(frozen=True, slots=True)
-class Disclosure:
+class Disclosure(msgspec.Struct, frozen=True):
     """How far one call's upstream is quoted. strict: the gateway's mode. trusted, sanitise: the model's and the endpoint's settings."""
 
     strict: bool = False

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from dwctl.protocols.errors import InvalidRequest
 
@@ -19,8 +20,7 @@ class Tier(StrEnum):
     FLEX = "flex"
 
 
-@dataclass(frozen=True, slots=True)
-class Mode:
+class Mode(msgspec.Struct, frozen=True):
     """What a request says about how it is run."""
 
     tier: Tier = Tier.REALTIME

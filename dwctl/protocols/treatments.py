@@ -7,9 +7,9 @@ for an upstream that knows chat only (`Adapted`), or passed to one that speaks t
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 import orjson
 
 from dwctl.protocols import assembly, chat
@@ -34,8 +34,7 @@ from dwctl.protocols.usage import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
+class Complete(msgspec.Struct, frozen=True):
     """A complete 2xx answer as the caller gets it. `failure` is set when it is an answer only in form: nothing is charged for it."""
 
     body: bytes

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import isfinite
 from typing import Any
+
+import msgspec
 
 _MOST = 2**31 - 1  # more than this in one call is nonsense, and would not fit the log's columns
 _CHARS_PER_TOKEN = 4  # the usual rule of thumb
@@ -46,8 +47,7 @@ class UsageSource(StrEnum):
     ESTIMATED = "estimated"
 
 
-@dataclass(frozen=True, slots=True)
-class TokenUsage:
+class TokenUsage(msgspec.Struct, frozen=True):
     """What one call used, in LLM tokens; `reasoning` is part of `completion`, `cached` of `prompt`.
 
     source: estimated where one of the two that are paid for (prompt, completion) is an estimate.
@@ -61,8 +61,7 @@ class TokenUsage:
     source: UsageSource = UsageSource.REPORTED
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(msgspec.Struct, frozen=True):
     """What an upstream has said of its usage so far; None is what it has not said."""
 
     prompt: int | None = None
@@ -157,19 +156,21 @@ def continued(
     """The same for a stream that broke off after its latest counts: what it has written since comes on top, as an estimate."""
     known = derived(counts)
     completion = min((known.completion or 0) + tokens_in(written_since), _MOST)
-    return _estimated(replace(known, completion=completion, total=None), 0, prompt_tokens)
+    return _estimated(
+        msgspec.structs.replace(known, completion=completion, total=None), 0, prompt_tokens
+    )
 
 
 def derived(counts: Counts, *, writes: bool = True) -> Counts:
     """With what follows: of prompt, completion and total two give the third."""
     prompt, completion, total = counts.prompt, counts.completion, counts.total
     if not writes:
-        return replace(counts, prompt=prompt or total, completion=completion or 0)
+        return msgspec.structs.replace(counts, prompt=prompt or total, completion=completion or 0)
     if total and prompt is not None and not completion:
         completion = max(total - prompt, 0)
     elif total and completion is not None and not prompt:
         prompt = max(total - completion, 0)
-    return replace(counts, prompt=prompt, completion=completion)
+    return msgspec.structs.replace(counts, prompt=prompt, completion=completion)
 
 
 def _reported(counts: Counts) -> TokenUsage:

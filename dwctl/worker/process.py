@@ -10,6 +10,7 @@ from gevent.event import Event
 
 from dwctl import config
 from dwctl.ai.gateway import Gateway
+from dwctl.ai.process import rarely_collect_garbage
 from dwctl.worker.claims import Claims
 from dwctl.worker.duties import DutyRunner
 
@@ -24,6 +25,7 @@ def start(worker: Any) -> None:
     config.require_serving(gateway.settings)
     claims: Claims = parts["dwctl.claims"]
     duties: DutyRunner = parts["dwctl.duties"]
+    rarely_collect_garbage()
     claims.start()
     gateway.start()
     duties.start()

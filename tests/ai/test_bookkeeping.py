@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from dwctl.ai import outcomes
 from dwctl.ai.admission import Admitted, admit

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +15,7 @@ import orjson
 import psycopg
 import pytest
 from flask import Flask
+from msgspec.structs import replace
 
 from dwctl.ai import relay
 from dwctl.ai.admission import Admitted, admit
