@@ -562,7 +562,11 @@ def _field(kind: Any, path: str) -> fields.Field[Any]:
         kind = next(part for part in typing.get_args(kind) if part is not type(None))
     if dataclasses.is_dataclass(kind):
         return _Nested(cast(type, kind), f"{path}.")
-    checks = validate.OneOf(_CHOICES[path]) if path in _CHOICES else None
+    checks: validate.Validator | None = None
+    if path in _CHOICES:
+        checks = validate.OneOf(_CHOICES[path])
+    elif kind is int:
+        checks = validate.Range(min=0, error="must not be negative")
     simple: dict[Any, type[fields.Field[Any]]] = {
         str: fields.String,
         int: fields.Integer,
@@ -627,6 +631,8 @@ def _check(settings: Settings) -> None:
         "recorder.queue_bytes: must be at least 1 MiB": settings.recorder.queue_bytes >= 1 << 20,
         "recorder.group_size: must be at least 1": settings.recorder.group_size >= 1,
         "recorder.database_wait: must be at least 100ms": settings.recorder.database_wait >= 0.1,
+        "limits.requests.stalled_reader_timeout: must be at least 1s": settings.limits.requests.stalled_reader_timeout
+        >= 1,
         "daemons.dead_after: must be at least four times daemons.heartbeat": settings.daemons.dead_after
         >= 4 * settings.daemons.heartbeat,
     }

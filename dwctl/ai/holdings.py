@@ -90,7 +90,7 @@ class Holdings:
         if count >= self._most_queued:
             raise TooMany(
                 f"{count} of your requests wait for a worker; the limit is {self._most_queued}."
-                " Wait for some to end, or use a batch.",
+                " Wait for some to end.",
                 code="too_many_queued_requests",
                 retry_after_s=_RETRY_AFTER_S,
             )

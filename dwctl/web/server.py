@@ -111,6 +111,8 @@ class _Client(gevent.socket.socket):  # type: ignore[misc]  # gevent has no type
         self._had_more = False
         self.owes_body = False
         """Whether the rest of a request is waited for, not the next one."""
+        self.has_stalled = False
+        """It has not sent a request in full: what comes later is the rest of that, never another request."""
 
     def recv(self, *args: Any) -> bytes:
         """What there is to read, when it is this connection's turn."""
@@ -136,6 +138,7 @@ class _Client(gevent.socket.socket):  # type: ignore[misc]  # gevent has no type
             )
         except TimeoutError:
             log.warning("a caller sent nothing of its request", extra={"for_s": self._stalled_s})
+            self.has_stalled = True
             return False
         return True
 
@@ -188,10 +191,18 @@ def _idle(client: socket.socket) -> Iterator[None]:
 
 
 class _Response(wsgi.Response):  # type: ignore[misc]
-    """Joins the head to the first of the body, unless joining costs more than it saves."""
+    """Joins the head to the first of the body, unless joining costs more than it saves. The last one on a connection whose caller has stalled."""
 
     headers_sent: bool
     sock: Any
+
+    def __init__(self, req: Any, sock: Any, cfg: Any) -> None:
+        super().__init__(req, sock, cfg)
+        self._client = sock
+
+    def should_close(self) -> bool:
+        """Asked by gunicorn for the head, and after the answer."""
+        return getattr(self._client, "has_stalled", False) or bool(super().should_close())
 
     def write(self, arg: bytes) -> None:
         """Called by gunicorn with each piece of the body."""

@@ -17,7 +17,7 @@ depends_on = None
 
 # times_lost: a column, because it is read and written only where the row is at hand anyway; a constant default rewrites nothing.
 TABLES = """
-ALTER TABLE fusillade.requests ADD COLUMN times_lost smallint DEFAULT 0 NOT NULL;
+ALTER TABLE fusillade.requests ADD COLUMN IF NOT EXISTS times_lost smallint DEFAULT 0 NOT NULL;
 ALTER TABLE fusillade.open_calls ADD COLUMN last_words text;
 CREATE TABLE fusillade.unrecorded (
     id uuid NOT NULL,
@@ -74,7 +74,10 @@ def upgrade():
 
 
 def downgrade():
-    """The functions that were there before (claim, make_ready, feed_by_hand) keep their new text, which serves the older version too."""
+    """The functions that were there before (claim, make_ready, feed_by_hand) keep their new text, which serves the older version too.
+
+    So does the column `times_lost`, which that text reads: the way up again finds it.
+    """
     for function in NEW:
         op.execute(f"DROP FUNCTION fusillade.{function}")
     op.execute("DROP FUNCTION take_back_interruption(uuid, timestamptz)")
