@@ -27,6 +27,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 log = logging.getLogger(__name__)
 
+_LONGEST_DAYS = 36_500
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
 
@@ -633,6 +634,10 @@ def _check(settings: Settings) -> None:
         "recorder.database_wait: must be at least 100ms": settings.recorder.database_wait >= 0.1,
         "limits.requests.stalled_reader_timeout: must be at least 1s": settings.limits.requests.stalled_reader_timeout
         >= 1,
+        **{
+            f"retention.{name}: must be at most {_LONGEST_DAYS}": days <= _LONGEST_DAYS
+            for name, days in dataclasses.asdict(settings.retention).items()
+        },
         "daemons.dead_after: must be at least four times daemons.heartbeat": settings.daemons.dead_after
         >= 4 * settings.daemons.heartbeat,
     }

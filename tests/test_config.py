@@ -15,3 +15,11 @@ def test_there_is_room_for_the_largest_body(of: str) -> None:
     assert f"limits.{of.lower()}.buffered_bytes" in str(refused.value)
     assert config.load({name: "0"}).limits
     assert config.load({name: "1000000", "DWCTL_LIMITS__REQUESTS__MAX_BODY_SIZE": "1000000"}).limits
+
+
+@pytest.mark.parametrize("name", ["responses_days", "log_days", "rollups_days", "files_days"])
+@pytest.mark.parametrize("days", ["-1", "36501"])
+def test_a_retention_is_a_number_of_days_that_dates_can_hold(name: str, days: str) -> None:
+    with pytest.raises(config.ConfigError) as refused:
+        config.load({f"DWCTL_RETENTION__{name.upper()}": days})
+    assert f"retention.{name}" in str(refused.value)

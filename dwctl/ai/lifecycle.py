@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from gevent import GreenletExit
+
 from dwctl.ai import admission, background, queued, relay
 from dwctl.ai.admission import Admitted
 from dwctl.ai.bookkeeping import record_of_refusal
@@ -18,7 +20,7 @@ from dwctl.ai.gateway import Gateway
 from dwctl.ai.holdings import Hold, Kind
 from dwctl.ai.in_progress import Flight
 from dwctl.catalog.routing import Key
-from dwctl.errors import DwctlError
+from dwctl.errors import DwctlError, Unavailable
 from dwctl.protocols import asked as reading
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.modes import Tier
@@ -46,6 +48,11 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         admitted = admission.admit(gateway.snapshot.routing, key, request, strict=strict)
         flight = Flight(stamp.id, incoming.peer, hold)
         found = _run(gateway, admitted, flight, hold)
+    except GreenletExit:
+        # The server's grace is over while this call waited for something else than its upstream; what it had is being written down.
+        if hold is not None:
+            hold.release()
+        found = _answer_of(Unavailable("This process is shutting down. Try again."))
     except Exception as error:
         if hold is not None:
             hold.release()
