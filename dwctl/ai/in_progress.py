@@ -47,7 +47,7 @@ class Flight:
     """One call while it runs here: all of it that changes.
 
     opened: its tracking row was asked for; row_is_there: and is committed. first_byte_at: monotonic. over: its record is made
-    (recorded), or it has left. linger_s: how long it goes on when its caller has left.
+    (recorded), or it has left. linger_s: how long it goes on for its usage when nobody wants it any more.
     """
 
     __slots__ = (
@@ -107,13 +107,13 @@ class Flight:
             self._pending = reason
             get_hub().loop.run_callback(self._throw)
 
-    def caller_left(self) -> None:
-        """The caller has hung up: stop, after `linger_s`."""
+    def give_up(self, reason: Reason) -> None:
+        """Nobody wants it any more: stop, after `linger_s`."""
         if self.linger_s:
             self.peer = None
-            gevent.spawn_later(self.linger_s, self.stop, Reason.LEFT)
+            gevent.spawn_later(self.linger_s, self.stop, reason)
         else:
-            self.stop(Reason.LEFT)
+            self.stop(reason)
 
     def go_on_alone(self) -> None:
         """The caller has left, and that is no reason to stop any more."""
@@ -164,7 +164,7 @@ class InProgress:
     def cancel(self, id: UUID) -> None:
         """Cancel a call, if it runs here."""
         if flight := self.flights.get(id):
-            flight.stop(Reason.CANCELLED)
+            flight.give_up(Reason.CANCELLED)
 
     def stop_all(self, reason: Reason) -> None:
         """Stop every call that runs here; each ends as soon as it has been written down."""
@@ -213,7 +213,7 @@ class InProgress:
                 by_descriptor[descriptor] = flight
                 poll.register(descriptor, _GONE)
         for descriptor, _event in poll.poll(0) if by_descriptor else ():
-            by_descriptor[descriptor].caller_left()
+            by_descriptor[descriptor].give_up(Reason.LEFT)
 
 
 def _descriptor(peer: Any) -> int:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import gevent
 import msgspec
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _RETRIABLE = frozenset({404, 408, 429})
 _OFFER_AGAIN_S = 1.0
@@ -106,15 +108,12 @@ class Run:
 
     def outcome(self) -> Outcome:
         """Run it to its end. Never raises for what an upstream, a caller or we can do wrong."""
-        try:
+
+        def whole() -> Outcome:
             response = self._send()
             return response if isinstance(response, Outcome) else self._complete(response)
-        except Stopped as stopped:
-            return outcomes.interrupted(stopped.reason)
-        except UpstreamError as error:
-            return outcomes.unreachable(error)
-        except Exception:
-            return self._broken()
+
+        return self._guarded(whole)
 
     def finish(self, outcome: Outcome) -> Kept:
         """Write the call down. When this returns, what the caller gets is safe to give."""
@@ -250,6 +249,17 @@ class Run:
         )
         return Outcome(end, shown.status, body, headers, body, upstream_status=response.status)
 
+    def _guarded(self, step: Callable[[], T]) -> T | Outcome:
+        """The one guard: whatever a step raises is how the call ended."""
+        try:
+            return step()
+        except Stopped as stopped:
+            return outcomes.interrupted(stopped.reason)
+        except UpstreamError as error:
+            return outcomes.unreachable(error)
+        except Exception:
+            return self._broken()
+
     def _broken(self) -> Outcome:
         """A bug of ours met this call. What the upstream had done by then is paid for."""
         log.exception("call failed inside", extra={"request_id": str(self._request.id)})
@@ -272,18 +282,16 @@ class Run:
 
     def _opened(self) -> UpstreamResponse | Outcome:
         """A stream that has begun and has its row, or what else the call came to. Raises DatabaseAway: there is no row."""
-        try:
+
+        def begun() -> UpstreamResponse | Outcome:
             response = self._send()
-            if isinstance(response, Outcome):
+            if isinstance(response, Outcome) or _is_event_stream(response):
                 return response
-            if not _is_event_stream(response):
-                return self._replayed(response)
-        except Stopped as stopped:
-            return outcomes.interrupted(stopped.reason)
-        except UpstreamError as error:
-            return outcomes.unreachable(error)
-        except Exception:
-            return self._broken()
+            return self._replayed(response)
+
+        response = self._guarded(begun)
+        if isinstance(response, Outcome):
+            return response
         try:
             self.open_row()
         except BaseException:

@@ -109,6 +109,18 @@ def test_a_call_lingers_for_its_usage_when_its_caller_hangs_up(registry: InProgr
     ours.close()
 
 
+def test_a_call_lingers_for_its_usage_when_it_is_cancelled(registry: InProgress) -> None:
+    """Else whoever cancels between a model's end and its usage would pay an estimate."""
+    flight = registry.enter(Flight(uuid4()))
+    flight.linger_s = 0.3
+    call = gevent.spawn(waits, flight)
+    gevent.sleep(0)
+    registry.cancel(flight.id)
+    gevent.sleep(0.05)
+    assert not call.ready()
+    assert call.get(timeout=SOON_S) is Reason.CANCELLED
+
+
 def test_a_call_that_lasts_is_opened_once_and_leaves_word(registry: InProgress) -> None:
     heard: list[str] = []
     flight = Flight(uuid4())
