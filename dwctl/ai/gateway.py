@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +35,7 @@ _SWEEP_CANCELLED_S = 5.0
 _LAST_WORDS_S = 2.0
 _LARGE_BYTES = 4 * 1024 * 1024
 _LARGE_AT_ONCE = 2
+_AT_ONCE = nullcontext()
 
 
 class Gateway:
@@ -122,14 +123,9 @@ class Gateway:
             self._sweeper.kill()
         self.client.close()
 
-    @contextmanager
-    def turn_for(self, size: int) -> Iterator[None]:
+    def turn_for(self, size: int) -> AbstractContextManager[object]:
         """Around work on a body of that many bytes: it takes several times as much memory, so large ones wait for each other."""
-        if size < _LARGE_BYTES:
-            yield
-            return
-        with self._large:
-            yield
+        return _AT_ONCE if size < _LARGE_BYTES else self._large
 
     def count(self, outcome: Outcome) -> None:
         """Keep the process's own tally."""

@@ -72,10 +72,16 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         timeout = gevent.Timeout(self.cfg.keepalive if self.alive else _LAST_REQUEST_S, False)
         self._idle[me] = timeout
         client = self._clients[me]
+        # A caller that has not begun its next request owes us nothing.
+        ours = client if isinstance(client, _Client) else None
+        if ours is not None:
+            ours.owes_body = False
         try:
-            with _idle(client), timeout:
+            with timeout:
                 yield
         finally:
+            if ours is not None:
+                ours.owes_body = True
             del self._idle[me]
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -114,27 +120,33 @@ class _Client(gevent.socket.socket):  # type: ignore[misc]  # gevent has no type
         self.has_stalled = False
         """It has not sent a request in full: what comes later is the rest of that, never another request."""
 
-    def recv(self, *args: Any) -> bytes:
+    def recv(self, size: int, flags: int = 0) -> bytes:
         """What there is to read, when it is this connection's turn."""
+        received: bytes | None = None
         if self._had_more:
             self._pace()
-        received: bytes
-        try:
-            received = self._sock.recv(*args)
-            self._had_more = True
-        except BlockingIOError:
+            received = self._read_now(size, flags)
+        # Otherwise there is nothing yet, as a rule: waiting first costs less than trying in vain.
+        while received is None:
             if not self._comes():
                 return b""
-            received = super().recv(*args)
-            self._had_more = False
             self._pace.begin()
+            received = self._read_now(size, flags)
+        self._had_more = len(received) == size
+        return received
+
+    def _read_now(self, size: int, flags: int) -> bytes | None:
+        try:
+            received: bytes = self._sock.recv(size, flags)
+        except BlockingIOError:
+            return None
         return received
 
     def _comes(self) -> bool:
         """Wait for something to read. False where a caller owes it and has stopped sending: then it is as if it had left."""
         try:
-            gevent.socket.wait_read(
-                self.fileno(), timeout=self._stalled_s if self.owes_body else None
+            gevent.socket.wait(
+                self._read_event, self._stalled_s if self.owes_body else None, TimeoutError()
             )
         except TimeoutError:
             log.warning("a caller sent nothing of its request", extra={"for_s": self._stalled_s})
@@ -175,19 +187,6 @@ class _Client(gevent.socket.socket):  # type: ignore[misc]  # gevent has no type
             # What the kernel still holds for it is thrown away: it would wait there for as long as the caller likes.
             self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             raise ConnectionResetError(errno.ECONNRESET, "the caller reads nothing")
-
-
-@contextmanager
-def _idle(client: socket.socket) -> Iterator[None]:
-    """A caller that has not begun its next request owes us nothing."""
-    if not isinstance(client, _Client):
-        yield
-        return
-    client.owes_body = False
-    try:
-        yield
-    finally:
-        client.owes_body = True
 
 
 class _Response(wsgi.Response):  # type: ignore[misc]
