@@ -29,6 +29,8 @@ A_NOTIFICATION_HOLDS = 150
 PATIENCE_S = 20
 SETTINGS = {
     "DWCTL_RESPONSES__HELD_MAX_PER_OWNER": str(2 * MANY),
+    # Rows that this program completes by hand stay in the line of those that wait.
+    "DWCTL_LIMITS__ACCOUNT__QUEUED": "0",
     # Later than this program ends: each answer's status then tells how its request ended.
     "DWCTL_RESPONSES__KEEPALIVE": "120s",
 }
