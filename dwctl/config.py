@@ -10,6 +10,7 @@ accepted with a warning that says why (`OBSOLETE`).
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 import re
@@ -60,16 +61,25 @@ class _DurationField(fields.Field[float]):
 
 
 class _ListField(fields.Field[tuple[str, ...]]):
-    """A YAML list, or in the environment a comma-separated text."""
+    """A YAML list, or in the environment a comma-separated text or a JSON array."""
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Any, **kwargs: Any
     ) -> tuple[str, ...]:
         if isinstance(value, str):
-            value = [part.strip() for part in value.split(",")]
+            value = _listed(value)
         if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
             raise ValidationError("must be a list of texts")
         return tuple(part for part in value if part)
+
+
+def _listed(text: str) -> Any:
+    if not text.lstrip().startswith("["):
+        return [part.strip() for part in text.split(",")]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 class _IntListField(_ListField):

@@ -23,3 +23,16 @@ def test_a_retention_is_a_number_of_days_that_dates_can_hold(name: str, days: st
     with pytest.raises(config.ConfigError) as refused:
         config.load({f"DWCTL_RETENTION__{name.upper()}": days})
     assert f"retention.{name}" in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["A, B", '["A", "B"]', ' [ "A","B" ]'])
+def test_a_list_in_the_environment_is_comma_separated_or_a_json_array(text: str) -> None:
+    loaded = config.load({"DWCTL_AUTH__DEFAULT_USER_ROLES": text})
+    assert loaded.auth.default_user_roles == ("A", "B")
+
+
+@pytest.mark.parametrize("text", ['["A"', "[1]", '[["A"]]'])
+def test_half_an_array_is_no_list(text: str) -> None:
+    with pytest.raises(config.ConfigError) as refused:
+        config.load({"DWCTL_AUTH__DEFAULT_USER_ROLES": text})
+    assert "auth.default_user_roles" in str(refused.value)
