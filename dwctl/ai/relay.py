@@ -31,7 +31,7 @@ from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.failures import FailureKind
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.treatments import Complete, StreamTreatment, Treatment
-from dwctl.protocols.usage import TokenUsage, counts_of, settled
+from dwctl.protocols.usage import said
 from dwctl.queue.tables import State
 from dwctl.upstream import headers as upstream_headers
 from dwctl.upstream.client import UpstreamResponse
@@ -263,7 +263,7 @@ class Run:
     def _broken(self) -> Outcome:
         """A bug of ours met this call. What the upstream had done by then is paid for."""
         log.exception("call failed inside", extra={"request_id": str(self._request.id)})
-        return outcomes.internal().with_usage(_known_usage(self._received))
+        return outcomes.internal().with_usage(said(parse_object(self._received)))
 
     # --- a stream
 
@@ -456,12 +456,6 @@ def _error_body(body: bytes, failure: str) -> bytes:
 
 def _is_event_stream(response: UpstreamResponse) -> bool:
     return (response.header("content-type") or "").startswith("text/event-stream")
-
-
-def _known_usage(raw: bytes) -> TokenUsage | None:
-    """What an answer that we could not treat says it has used."""
-    counts = counts_of(parse_object(raw))
-    return settled(counts, written_chars=lambda: 0, prompt_tokens=lambda: 0) if counts else None
 
 
 def _text(raw: bytes) -> str:

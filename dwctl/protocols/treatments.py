@@ -29,6 +29,7 @@ from dwctl.protocols.usage import (
     counts_of,
     prompt_estimate,
     raw_chars,
+    said,
     settled,
     text_chars,
 )
@@ -106,7 +107,7 @@ class PassThrough:
         error = failure_in(content) if content else None
         if error:
             shown = disclose(self._disclosure, None, error)
-            return Complete(dump({"error": shown.error}), _said(content), _message(shown.error))
+            return Complete(dump({"error": shown.error}), said(content), _message(shown.error))
         body = finish_body(
             raw,
             content,
@@ -264,12 +265,6 @@ def replay_of_chat(asked: Asked, form: Form, body: bytes) -> bytes:
         raise BadUpstreamBody("no object with a list of choices")
     wanted = chat.wants_usage_chunk(asked.content)
     return assembly.replay(answer, form, usage_wanted=wanted)
-
-
-def _said(answer: dict[str, Any] | None) -> TokenUsage | None:
-    """What a failure says it has used; nothing is estimated of one."""
-    counts = counts_of(answer)
-    return settled(counts, written_chars=lambda: 0, prompt_tokens=lambda: 0) if counts else None
 
 
 def _usage(

@@ -150,6 +150,12 @@ def settled(
     return _estimated(counts, written, prompt_tokens)
 
 
+def said(answer: object) -> TokenUsage | None:
+    """What an answer that is a failure, or could not be treated, says it has used; nothing is estimated of one."""
+    counts = counts_of(answer)
+    return settled(counts, written_chars=lambda: 0, prompt_tokens=lambda: 0) if counts else None
+
+
 def continued(
     counts: Counts, *, written_since: int, prompt_tokens: Callable[[], int]
 ) -> TokenUsage:
