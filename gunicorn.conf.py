@@ -42,8 +42,7 @@ def post_worker_init(worker):
     from dwctl.operations import metrics
     from dwctl.web import current
 
-    limits = current.parts(worker.wsgi).settings.limits
-    worker.stalled_reader_s = limits.requests.stalled_reader_timeout
+    worker.prepare(current.parts(worker.wsgi).settings, worker.wsgi.extensions["dwctl.door"])
     process.start(worker)
     metrics.start(worker)
 

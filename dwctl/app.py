@@ -35,7 +35,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["dwctl.gateway"] = gateway
     authentication.init_app(app)
     urls.register(app, api)
-    app.wsgi_app = Front(gateway, app.wsgi_app)  # type: ignore[method-assign]
+    front = Front(gateway, app.wsgi_app)
+    app.wsgi_app = front  # type: ignore[method-assign]
+    app.extensions["dwctl.door"] = front.direct
     cors = gateway.settings.auth.security.cors
     if cors.allowed_origins:
         app.wsgi_app = CrossOrigin(cors, app.wsgi_app)  # type: ignore[method-assign]

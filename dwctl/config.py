@@ -185,10 +185,29 @@ class RequestLimits:
     """`max_body_size` in bytes; 0 switches the limit off.
 
     stalled_reader_timeout: how long a caller may take nothing of an answer before its connection is closed.
+    head_timeout: how long a request's head may take, from its first byte. body_grace: how long a body may take at least; each
+    `body_min_rate` bytes of it (0: no lowest rate) extend that by a second, up to `body_timeout` for the whole of it.
     """
 
     max_body_size: int = 10 * 1024 * 1024
     stalled_reader_timeout: Duration = 60.0
+    head_timeout: Duration = 20.0
+    body_grace: Duration = 20.0
+    body_min_rate: int = 4096
+    body_timeout: Duration = 600.0
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """What one process has open at once; 0 switches a limit off. Peers in `trusted_proxies` have no limit of their own.
+
+    per_peer: connections of one address (IPv6: of one /64). awaiting_body: requests whose body has not come in full; beyond that, the
+    one that waits longest is refused. awaiting_body_per_peer: of one address.
+    """
+
+    per_peer: int = 2000
+    awaiting_body: int = 2000
+    awaiting_body_per_peer: int = 200
 
 
 @dataclass(frozen=True)
@@ -216,6 +235,7 @@ class ProcessLimits:
 @dataclass(frozen=True)
 class Limits:
     requests: RequestLimits = field(default_factory=RequestLimits)
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     account: AccountLimits = field(default_factory=AccountLimits)
     process: ProcessLimits = field(default_factory=ProcessLimits)
 
@@ -642,8 +662,11 @@ def _check(settings: Settings) -> None:
         "recorder.queue_bytes: must be at least 1 MiB": settings.recorder.queue_bytes >= 1 << 20,
         "recorder.group_size: must be at least 1": settings.recorder.group_size >= 1,
         "recorder.database_wait: must be at least 100ms": settings.recorder.database_wait >= 0.1,
-        "limits.requests.stalled_reader_timeout: must be at least 1s": settings.limits.requests.stalled_reader_timeout
-        >= 1,
+        **{
+            f"limits.requests.{name}: must be at least 1s": getattr(settings.limits.requests, name)
+            >= 1
+            for name in ("stalled_reader_timeout", "head_timeout", "body_grace", "body_timeout")
+        },
         **{
             f"retention.{name}: must be at most {_LONGEST_DAYS}": days <= _LONGEST_DAYS
             for name, days in dataclasses.asdict(settings.retention).items()

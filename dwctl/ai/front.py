@@ -1,47 +1,30 @@
-"""A thin WSGI dispatch in front of Flask for the hot POST routes: they cost half of what they cost inside Flask.
+"""The doors to the hot POST routes: from the connection loop as plain values, and through WSGI.
 
-The same routes are declared in Flask (`routes`) and answered by the same function, `respond`: WSGI in, plain values on, WSGI out. A test
-runs both doors.
+The loop hands over what it read (`direct`); everything that is not exactly one of these routes goes through WSGI to Flask. The same routes
+are there, too (`__call__`, for browsers of other origins and prefixes of proxies; `routes`, for whatever serves Flask alone), and are answered
+by the same function. A test runs all doors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
-from http import HTTPStatus
 from typing import Any
-
-import gevent
 
 from dwctl.ai import lifecycle
 from dwctl.ai.calls import Answer, Incoming
 from dwctl.ai.gateway import Gateway
 from dwctl.catalog.routing import Key
-from dwctl.errors import DwctlError
 from dwctl.protocols.surfaces import SURFACES, Surface
+from dwctl.web.body import Body
+from dwctl.web.head import Head
+from dwctl.web.refusals import Incomplete, TooLarge
+from dwctl.web.responses import status_line
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 
 PREFIX = "/ai/v1/"
-
-# A connection that is closed with its body unread is reset, and the caller may never see why.
-_DISCARDED_BYTES = 16 * 1024 * 1024
-_DISCARDED_S = 2.0
-
-
-class TooLarge(DwctlError):
-    """The request body is too large."""
-
-    code = "payload_too_large"
-    status = 413
-
-
-class Incomplete(DwctlError):
-    """The request body did not come to its end."""
-
-    code = "incomplete_body"
-    status = 400
 
 
 class Front:
@@ -51,6 +34,20 @@ class Front:
         self._gateway = gateway
         self._behind = behind
         self._surfaces = {PREFIX + surface.path: surface for surface in SURFACES.values()}
+        self._cors = bool(gateway.settings.auth.security.cors.allowed_origins)
+
+    def direct(self, head: Head, body: Body, peer: Any) -> Answer | None:
+        """The answer to a call as the connection loop read it; None for what is not one of these routes.
+
+        A browser's call goes the long way where other origins are let in: its answer has headers more.
+        """
+        surface = self._surfaces.get(head.path)
+        if surface is None or head.method != "POST" or (self._cors and _is_of_origin(head)):
+            return None
+        gateway = self._gateway
+        limit = gateway.settings.limits.requests.max_body_size
+        read = partial(body.read_all, limit)
+        return _respond(gateway, surface, head.query, head.headers, body.length, read, peer)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         surface = self._surfaces.get(environ["PATH_INFO"])
@@ -62,20 +59,38 @@ class Front:
 
 def respond(gateway: Gateway, environ: Environ, surface: Surface, key: Key | None = None) -> Answer:
     """The answer to a call in a WSGI environment. `key` is given where the caller was identified otherwise (the playground)."""
-    if not gateway.started:
-        gateway.start()
-    limit = gateway.settings.limits.requests.max_body_size
     stated = environ.get("CONTENT_LENGTH")
     length = int(stated) if stated and stated.isdecimal() else None
-    incoming = Incoming(
-        surface=surface,
-        query=environ.get("QUERY_STRING", ""),
-        headers=_headers_of(environ),
-        length=length,
-        read_body=partial(_read_body, environ, length, limit),
-        peer=environ.get("gunicorn.socket"),
+    return _respond(
+        gateway,
+        surface,
+        environ.get("QUERY_STRING", ""),
+        _headers_of(environ),
+        length,
+        partial(_read_body, environ, length, gateway.settings.limits.requests.max_body_size),
+        environ.get("gunicorn.socket"),
+        key,
     )
+
+
+def _respond(
+    gateway: Gateway,
+    surface: Surface,
+    query: str,
+    headers: Sequence[tuple[str, str]],
+    length: int | None,
+    read_body: Callable[[], bytes],
+    peer: Any,
+    key: Key | None = None,
+) -> Answer:
+    if not gateway.started:
+        gateway.start()
+    incoming = Incoming(surface, query, headers, length, read_body, peer)
     return lifecycle.answer(gateway, incoming, key)
+
+
+def _is_of_origin(head: Head) -> bool:
+    return any(name == "origin" for name, _ in head.headers)
 
 
 def _write(answer: Answer, start_response: StartResponse) -> Iterable[bytes]:
@@ -83,10 +98,10 @@ def _write(answer: Answer, start_response: StartResponse) -> Iterable[bytes]:
     body = answer.body
     if isinstance(body, bytes):
         start_response(
-            _status_line(answer.status), [*answer.headers, ("content-length", str(len(body)))]
+            status_line(answer.status), [*answer.headers, ("content-length", str(len(body)))]
         )
         return [body]
-    start_response(_status_line(answer.status), answer.headers)
+    start_response(status_line(answer.status), answer.headers)
     return body
 
 
@@ -98,15 +113,6 @@ def _headers_of(environ: Environ) -> list[tuple[str, str]]:
     return found
 
 
-@lru_cache(64)
-def _status_line(status: int) -> str:
-    """`200 OK`; statuses without a name of their own get one."""
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:
-        return f"{status} Unknown"
-
-
 @lru_cache(1024)
 def _name(key: str) -> str:
     return key[5:].replace("_", "-").lower()
@@ -115,32 +121,11 @@ def _name(key: str) -> str:
 def _read_body(environ: Environ, length: int | None, limit: int) -> bytes:
     """The body. Raises TooLarge when it has more than `limit` bytes (0: no limit), Incomplete when it does not come to its end."""
     stream = environ["wsgi.input"]
+    if isinstance(stream, Body):
+        return stream.read_all(limit)
     if limit and length is not None and length > limit:
-        _discard(stream, min(length, _DISCARDED_BYTES))
         raise TooLarge(f"The request body has {length} bytes; the limit is {limit}.")
-    if length is not None:
-        body = _taken(stream, length)
-        if len(body) < length:
-            raise Incomplete(f"The request body has {len(body)} of {length} bytes.")
-        return body
-    if not environ.get("wsgi.input_terminated") and "HTTP_TRANSFER_ENCODING" not in environ:
-        return b""
-    body = _taken(stream, limit + 1 if limit else None)
-    if limit and len(body) > limit:
-        _discard(stream, _DISCARDED_BYTES)
-        raise TooLarge(f"The request body is larger than the limit of {limit} bytes.")
+    body = bytes(stream.read(length if length is not None else 0))
+    if length is not None and len(body) < length:
+        raise Incomplete(f"The request body has {len(body)} of {length} bytes.")
     return body
-
-
-def _discard(stream: Any, most: int) -> None:
-    with gevent.Timeout(_DISCARDED_S, False):
-        while most > 0 and (piece := _taken(stream, min(most, 65_536))):
-            most -= len(piece)
-
-
-def _taken(stream: Any, most: int | None) -> bytes:
-    try:
-        return bytes(stream.read() if most is None else stream.read(most))
-    except Exception as error:
-        # The server's own words for a caller that left, or for chunks that are none.
-        raise Incomplete("The request body is cut short, or its chunks are malformed.") from error

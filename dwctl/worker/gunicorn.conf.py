@@ -29,8 +29,10 @@ def on_starting(server):
 
 def post_worker_init(worker):
     from dwctl.operations import metrics
+    from dwctl.web import current
     from dwctl.worker import process
 
+    worker.prepare(current.parts(worker.wsgi).settings)
     process.start(worker)
     metrics.start(worker)
 

@@ -20,7 +20,10 @@ LIMIT_S = 1.0
 
 @pytest.fixture(scope="module")
 def environ(environ: dict[str, str]) -> dict[str, str]:
-    return environ | {"DWCTL_LIMITS__REQUESTS__STALLED_READER_TIMEOUT": str(LIMIT_S)}
+    return environ | {
+        "DWCTL_LIMITS__REQUESTS__STALLED_READER_TIMEOUT": str(LIMIT_S),
+        "DWCTL_LIMITS__REQUESTS__BODY_GRACE": str(LIMIT_S),
+    }
 
 
 @contextmanager
@@ -90,7 +93,7 @@ def test_a_body_that_stops_coming_is_not_waited_for(stage: Gateway):
         time.sleep(LIMIT_S * 2)
         caller.sendall(f"{head}content-length: 500\r\n\r\n".encode() + body)
         answer = caller.recv(4096)
-        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"\r\nconnection: close\r\n" in answer.lower()
         # The rest of that body would be read as another request.
         while answer:

@@ -1,0 +1,144 @@
+"""A request's body: read when somebody asks for it, as far as its framing says, and never further.
+
+It is `wsgi.input` for Flask, and what the hot routes read at once (`read_all`). Nothing is read, and no `100 Continue` sent, before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dwctl.errors import DwctlError
+from dwctl.web.chunks import Chunks
+from dwctl.web.refusals import Incomplete, TooLarge
+
+if TYPE_CHECKING:
+    from dwctl.web.connection import Connection
+
+_AT_ONCE = 64 * 1024
+
+
+class Body:
+    """`length` in bytes, None where it comes in chunks. Each method raises DwctlError where the body is cut short, malformed or too slow;
+    the connection cannot be used after that.
+    """
+
+    __slots__ = ("_chunks", "_connection", "_held", "_left", "length")
+
+    def __init__(self, connection: Connection, length: int | None) -> None:
+        self._connection = connection
+        self.length = length
+        self._left = length or 0
+        self._chunks = Chunks() if length is None else None
+        self._held = b""
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing of it is left on the connection."""
+        return not self._left if self._chunks is None else self._chunks.is_over
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Another request can be read after this one without waiting for the rest of it."""
+        return self.is_over or (self._chunks is None and self._left <= self._connection.received)
+
+    def read_all(self, limit: int = 0) -> bytes:
+        """The whole of it. Raises TooLarge for more than `limit` bytes (0: no limit), before they are read where it is announced."""
+        if limit and self.length is not None and self.length > limit:
+            raise TooLarge(f"The request body has {self.length} bytes; the limit is {limit}.")
+        first = self._next()
+        if self.is_over:
+            return self._within(first, limit)
+        pieces, size = [first], len(first)
+        while piece := self._next():
+            pieces.append(piece)
+            size += len(piece)
+            if limit and size > limit:
+                raise TooLarge(f"The request body is larger than the limit of {limit} bytes.")
+        return b"".join(pieces)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """As of a file: `size` bytes, fewer only at the end."""
+        if size is None or size < 0:
+            held, self._held = self._held, b""
+            return held + self.read_all()
+        pieces, missing = [], size
+        while missing > 0:
+            piece = self._held or self._next()
+            if not piece:
+                break
+            pieces.append(piece[:missing])
+            self._held = piece[missing:]
+            missing -= len(pieces[-1])
+        return b"".join(pieces)
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """As of a file."""
+        most = size if size is not None and size >= 0 else None
+        pieces: list[bytes] = []
+        while most is None or most > 0:
+            piece = self._held or self._next()
+            if not piece:
+                break
+            end = piece.find(b"\n") + 1 or len(piece)
+            end = end if most is None else min(end, most)
+            pieces.append(piece[:end])
+            self._held = piece[end:]
+            if piece[end - 1] == 0x0A:
+                break
+            if most is not None:
+                most -= end
+        return b"".join(pieces)
+
+    def readlines(self, hint: int | None = None) -> list[bytes]:
+        """As of a file; a hint is not taken."""
+        return list(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while line := self.readline():
+            yield line
+
+    def skip_what_came(self) -> None:
+        """Throw away what of it has been received already; `is_over` tells whether that was all."""
+        while not self.is_over and self._connection.received:
+            try:
+                self._next()
+            except DwctlError:
+                return
+
+    def _within(self, body: bytes, limit: int) -> bytes:
+        if limit and len(body) > limit:
+            raise TooLarge(f"The request body is larger than the limit of {limit} bytes.")
+        return body
+
+    def _next(self) -> bytes:
+        """The next piece; nothing at the end."""
+        if self.is_over:
+            return b""
+        try:
+            return self._next_of_length() if self._chunks is None else self._next_of(self._chunks)
+        except DwctlError:
+            # Nobody can tell any more where the next request begins.
+            self._connection.spoil()
+            raise
+
+    def _next_of_length(self) -> bytes:
+        piece = self._connection.receive_body(min(self._left, _AT_ONCE))
+        if not piece:
+            stated = self.length or 0
+            raise Incomplete(f"The request body has {stated - self._left} of {stated} bytes.")
+        self._left -= len(piece)
+        self._connection.credit(len(piece))
+        return piece
+
+    def _next_of(self, chunks: Chunks) -> bytes:
+        found = b""
+        while not found and not chunks.is_over:
+            received = self._connection.receive_body(_AT_ONCE)
+            if not received:
+                raise Incomplete("The request body ends before its last chunk.")
+            found = chunks.feed(received)
+            self._connection.credit(len(found))
+        if chunks.is_over:
+            self._connection.give_back(chunks.rest)
+        return found
