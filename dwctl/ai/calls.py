@@ -9,7 +9,7 @@ Each is made in one place from the one before, and holds nothing optional that i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -59,7 +59,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     status: int
     headers: Headers
-    body: bytes | Iterator[bytes]
+    body: bytes | Iterable[bytes]
 
 
 class Stamp(NamedTuple):

@@ -1,4 +1,4 @@
-"""Counts every HTTP request in front of the application: how many, how long, with which status.
+"""Counts every HTTP request in front of both doors of the application: how many, how long, with which status.
 
 What a request costs here: a dictionary entry and two looks at the clock. Streams are measured until their end without a step for each
 event: the server iterates over the application's own iterator.
@@ -12,6 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from flask import Flask, request
+
+from dwctl.ai import calls
+from dwctl.web.body import Body
+from dwctl.web.connection import Answer, Door
+from dwctl.web.head import Head
 
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _ROUTE = "dwctl.route"
@@ -49,7 +54,7 @@ class Tally:
 
 
 def install(app: Flask, hot_routes: Iterable[str] = ()) -> Tally:
-    """Put the counting in front of the app. `hot_routes` are paths that Flask never sees."""
+    """Put the counting in front of the app, and of its direct door where it has one. `hot_routes` are paths that Flask never sees."""
     tally = Tally()
 
     @app.before_request
@@ -58,7 +63,38 @@ def install(app: Flask, hot_routes: Iterable[str] = ()) -> Tally:
             request.environ[_ROUTE] = request.url_rule.rule
 
     app.wsgi_app = _Measured(app.wsgi_app, tally, frozenset(hot_routes))  # type: ignore[method-assign]
+    door = app.extensions.get("dwctl.door")
+    if door is not None:
+        app.extensions["dwctl.door"] = _measured_door(door, tally)
     return tally
+
+
+def _measured_door(behind: Door, tally: Tally) -> Door:
+    def door(head: Head, body: Body, peer: Any) -> Answer | None:
+        began = time.perf_counter()
+        status = "500"
+
+        def ended() -> None:
+            tally.pending -= 1
+            tally.add((head.method, head.path, status), time.perf_counter() - began)
+
+        tally.pending += 1
+        try:
+            answer = behind(head, body, peer)
+        except BaseException:
+            ended()
+            raise
+        if answer is None:
+            # It comes again, through WSGI.
+            tally.pending -= 1
+            return None
+        status = str(answer.status)
+        if isinstance(answer.body, bytes):
+            ended()
+            return answer
+        return calls.Answer(answer.status, answer.headers, _Body(answer.body, ended))
+
+    return door
 
 
 class _Measured:

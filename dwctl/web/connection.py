@@ -16,7 +16,7 @@ import socket
 import ssl
 import struct
 import termios
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from enum import Enum
 from time import monotonic
 from typing import Any, Protocol
@@ -73,7 +73,7 @@ class Answer(Protocol):
     @property
     def headers(self) -> list[tuple[str, str]]: ...
     @property
-    def body(self) -> bytes | Iterator[bytes]: ...
+    def body(self) -> bytes | Iterable[bytes]: ...
 
 
 Door = Callable[[Head, Body, socket.socket], Answer | None]

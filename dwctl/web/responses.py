@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,7 @@ class Writer:
         self._is_chunked = False
         self._omits_body = False
 
-    def send(self, status: int, headers: Headers, body: bytes | Iterator[bytes]) -> None:
+    def send(self, status: int, headers: Headers, body: bytes | Iterable[bytes]) -> None:
         """The whole answer; an iterator is closed in the end."""
         if isinstance(body, bytes):
             self._begin(status_line(status), headers, len(body))
