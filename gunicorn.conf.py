@@ -15,7 +15,8 @@ preload_app = False
 control_socket_disable = True
 accesslog = None
 loglevel = "warning"
-forwarded_allow_ips = "*"
+# Nobody's: what proxies say is judged in `dwctl.web.proxies`.
+forwarded_allow_ips = ""
 
 
 def on_starting(server):

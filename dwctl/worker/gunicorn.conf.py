@@ -11,6 +11,7 @@ preload_app = False
 control_socket_disable = True
 accesslog = None
 loglevel = "warning"
+forwarded_allow_ips = ""
 
 
 def on_starting(server):
