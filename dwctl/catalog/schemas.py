@@ -206,7 +206,7 @@ class TariffSchema(ApiSchema):
 class TariffCreate(ApiSchema):
     """A tariff of the set that is wanted. One with purpose batch needs a window."""
 
-    name = Name(required=True)
+    name = Name(longest=_LONGEST_ALIAS, required=True)
     input_price_per_token = Money(required=True)
     output_price_per_token = Money(required=True)
     api_key_purpose = fields.String(allow_none=True, validate=validate.OneOf(PURPOSES))
@@ -298,9 +298,9 @@ class ModelFields(ApiSchema):
     model_type = fields.String(allow_none=True, validate=validate.OneOf(MODEL_TYPES))
     capabilities = ListOf(Name(), most=100, allow_none=True)
     requests_per_second = Number(allow_none=True)
-    burst_size = Whole(allow_none=True)
-    capacity = Whole(allow_none=True)
-    batch_capacity = Whole(allow_none=True)
+    burst_size = Whole(most=2**53, allow_none=True)
+    capacity = Whole(most=2**53, allow_none=True)
+    batch_capacity = Whole(most=2**53, allow_none=True)
     throughput = Number(allow_none=True)
     sanitize_responses = fields.Boolean(allow_none=True)
     trusted = fields.Boolean(allow_none=True)

@@ -7,6 +7,8 @@ from flask import Flask, Response, request
 from dwctl.config import Security
 
 _PERSONAL = ("/admin/", "/authentication/", "/ai/")
+# What else comes from an inference route is answered in front of Flask, and kept by no cache anyway: a POST without a lifetime.
+_INFERENCE = ("/ai/", "/admin/api/v1/ai/")
 
 
 def init_app(app: Flask, rule: Security) -> None:
@@ -15,7 +17,8 @@ def init_app(app: Flask, rule: Security) -> None:
 
     @app.after_request
     def add_headers(response: Response) -> Response:
-        if request.path.startswith(_PERSONAL):
+        is_call = request.method == "POST" and request.path.startswith(_INFERENCE)
+        if request.path.startswith(_PERSONAL) and not is_call:
             response.headers.setdefault("Cache-Control", "no-store")
         if rule.hsts_max_age and request.is_secure:
             response.headers.setdefault("Strict-Transport-Security", hsts)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flask import Flask, request
+from flask import Flask, Request, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from dwctl.config import RequestLimits
 from dwctl.errors import DwctlError
@@ -22,17 +23,30 @@ class TooLarge(DwctlError):
 
 
 def init_app(app: Flask, limits: RequestLimits) -> None:
-    """Give each request its limit; Flask raises beyond it when the body is read."""
+    """Give each request its limit: nothing beyond it is read (`body_of`)."""
 
     @app.before_request
     def limit_body() -> None:
         limit = limit_of(request.path, limits)
-        request.max_content_length = limit
+        # One more: a body that comes in chunks may end exactly at the limit, and what is longer must show.
+        request.max_content_length = None if limit is None else limit + 1
         # Inference judges the credential first, and reads its body itself.
         if request.path.startswith(_INFERENCE) or limit is None:
             return
         if (request.content_length or 0) > limit:
             raise TooLarge(limit)
+
+
+def body_of(asked: Request) -> bytes:
+    """The body of a request. Raises TooLarge."""
+    most = asked.max_content_length
+    try:
+        body = asked.get_data(cache=True)
+    except RequestEntityTooLarge:
+        raise TooLarge((most or 1) - 1) from None
+    if most is not None and len(body) >= most:
+        raise TooLarge(most - 1)
+    return body
 
 
 def limit_of(path: str, limits: RequestLimits) -> int | None:

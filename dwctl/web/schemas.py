@@ -21,7 +21,7 @@ from webargs.flaskparser import FlaskParser, abort
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
-from dwctl.web import json_body
+from dwctl.web import body_limits, json_body
 from dwctl.web.json_body import Exact, ExactFloat
 
 V = TypeVar("V", bound=Callable[..., Any])
@@ -82,7 +82,7 @@ class Money(Exact, fields.Field[Decimal]):
 class Text(fields.String):
     """A text that PostgreSQL can store: no NUL (JSON can spell it; half of a surrogate pair is no JSON here), and bounded (`longest`, characters)."""
 
-    longest = 10_000
+    longest = 65_536
 
     def __init__(self, *, longest: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -171,7 +171,7 @@ def rfc3339(value: datetime) -> str:
 class _Parser(FlaskParser):
     def load_json(self, req: Any, schema: Schema) -> Any:
         _insist_on_json(req)
-        body = req.get_data(cache=True)
+        body = body_limits.body_of(req)
         if not body:
             raise BadRequest("The request has no body, JSON is expected.")
         data = json_body.read(body, schema)
