@@ -29,7 +29,7 @@ from gevent import monkey
 from gevent.lock import BoundedSemaphore
 
 from dwctl.analytics import spool_folder
-from dwctl.config import Settings
+from dwctl.config import ConfigError, Settings
 from dwctl.db import identity_of
 from dwctl.threads import in_files
 
@@ -67,7 +67,10 @@ class Spool:
     @cached_property
     def folder(self) -> Path:
         """Where the files lie; made when it is first needed."""
-        return spool_folder.of(self._settings)
+        try:
+            return spool_folder.of(self._settings)
+        except ConfigError as error:
+            raise OSError(str(error)) from error  # as any other disk that refuses
 
     @cached_property
     def _prefix(self) -> str:

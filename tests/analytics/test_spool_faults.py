@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dwctl import config
+from dwctl.analytics import spool_folder
 from dwctl.analytics.draining import Drainer
-from dwctl.analytics.spool import Spool, SpoolFile, folder_of
+from dwctl.analytics.spool import Spool, SpoolFile
 
 DATABASE = "postgresql://u:p@db.example:5432/one"
 
@@ -158,7 +159,7 @@ def test_a_folder_that_others_can_write_into_is_refused(
         os.chown(folder, owner, owner)
     folder.chmod(mode)
     with pytest.raises(OSError, match="spool_dir"):
-        folder_of(config.load({"DWCTL_RECORDER__SPOOL_DIR": str(folder)}))
+        spool_folder.of(config.load({"DWCTL_RECORDER__SPOOL_DIR": str(folder)}))
 
 
 def test_a_folder_planted_in_the_temporary_one_is_not_used(
@@ -171,7 +172,7 @@ def test_a_folder_planted_in_the_temporary_one_is_not_used(
     (tmp_path / "elsewhere").mkdir()
     planted.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="not a folder"):
-        folder_of(config.load({}))
+        spool_folder.of(config.load({}))
 
 
 def test_files_of_others_and_links_are_not_adopted(tmp_path: Path) -> None:
