@@ -158,7 +158,7 @@ def test_a_folder_that_others_can_write_into_is_refused(
             pytest.skip("only root can give a folder away")
         os.chown(folder, owner, owner)
     folder.chmod(mode)
-    with pytest.raises(OSError, match="spool_dir"):
+    with pytest.raises(config.ConfigError, match="spool_dir"):
         spool_folder.of(config.load({"DWCTL_RECORDER__SPOOL_DIR": str(folder)}))
 
 
@@ -171,7 +171,7 @@ def test_a_folder_planted_in_the_temporary_one_is_not_used(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "elsewhere").mkdir()
     planted.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="not a folder"):
+    with pytest.raises(config.ConfigError, match="is a symbolic link"):
         spool_folder.of(config.load({}))
 
 
