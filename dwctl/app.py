@@ -22,8 +22,9 @@ from dwctl.db import Connections, db, engine_options, sqlalchemy_url
 from dwctl.encryption import Sealer
 from dwctl.identity import authentication
 from dwctl.operations import metrics
-from dwctl.web import current, errors, request_id, schemas
+from dwctl.web import answer_headers, body_limits, current, errors, request_id, schemas
 from dwctl.web.cors import CrossOrigin
+from dwctl.web.entrance import Entrance
 
 NO_DATABASE = "postgresql://localhost/nowhere"
 
@@ -35,12 +36,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["dwctl.gateway"] = gateway
     authentication.init_app(app)
     urls.register(app, api)
+    settings = gateway.settings
     front = Front(gateway, app.wsgi_app)
     app.wsgi_app = front  # type: ignore[method-assign]
     app.extensions["dwctl.door"] = front.direct
-    cors = gateway.settings.auth.security.cors
+    cors = settings.auth.security.cors
     if cors.allowed_origins:
         app.wsgi_app = CrossOrigin(cors, app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = Entrance(app, settings, app.wsgi_app)  # type: ignore[method-assign]
     metrics.init_app(app)
     return app
 
@@ -54,9 +57,10 @@ def base_app(settings: Settings) -> tuple[Flask, Api]:
         API_TITLE="Admin API",
         API_VERSION=__version__,
         OPENAPI_VERSION="3.1.0",
-        MAX_CONTENT_LENGTH=settings.limits.requests.max_body_size or None,
     )
     app.url_map.strict_slashes = False
+    # Merging would answer `//users` with a redirection to `/users`; only one spelling is served (`web.paths`).
+    app.url_map.merge_slashes = False
     # Members come in the order in which the schemas declare them.
     app.json.sort_keys = False  # type: ignore[attr-defined]
     db.init_app(app)
@@ -70,6 +74,8 @@ def base_app(settings: Settings) -> tuple[Flask, Api]:
     logs.init(settings)
     request_id.init_app(app)
     schemas.init_app(app, api)
+    body_limits.init_app(app, settings.limits.requests)
+    answer_headers.init_app(app, settings.auth.security)
     errors.init_app(app)
     return app, api
 

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -92,6 +93,19 @@ class _IntListField(_ListField):
             raise ValidationError("must be a list of whole numbers") from error
 
 
+class _NetworkListField(_ListField):
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        try:
+            return tuple(
+                ip_network(part, strict=False) for part in super()._deserialize(value, attr, data)
+            )
+        except ValueError as error:
+            raise ValidationError(f"must be a list of networks: {error}") from error
+
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
+"""Written as a list of addresses (`10.1.2.3`) and networks (`10.0.0.0/8`)."""
+
 Duration = Annotated[float, _DurationField]
 """Seconds; written as `30s`, `24h` or a number of seconds."""
 
@@ -157,7 +171,7 @@ class ProxyHeaderAuth:
     blacklisted_sso_groups: tuple[str, ...] = ()
     auto_create_users: bool = True
     auto_create_organizations: bool = True
-    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    trusted_proxies: Networks | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +183,11 @@ class Cors:
 
 @dataclass(frozen=True)
 class Security:
+    """`hsts_max_age` in seconds; 0 sends no such header. `allowed_hosts` empty: any."""
+
     cors: Cors = field(default_factory=Cors)
+    allowed_hosts: tuple[str, ...] = ()
+    hsts_max_age: int = 0
 
 
 @dataclass(frozen=True)
@@ -182,7 +200,7 @@ class Auth:
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """`max_body_size` in bytes; 0 switches the limit off.
+    """Largest bodies in bytes: of inference (`max_body_size`; 0 switches the limit off), of admin routes, of sign-in and whatever else is open to all.
 
     stalled_reader_timeout: how long a caller may take nothing of an answer before its connection is closed.
     head_timeout: how long a request's head may take, from its first byte. body_grace: how long a body may take at least; each
@@ -190,6 +208,8 @@ class RequestLimits:
     """
 
     max_body_size: int = 10 * 1024 * 1024
+    max_admin_body_size: int = 2 * 1024 * 1024
+    max_sign_in_body_size: int = 16 * 1024
     stalled_reader_timeout: Duration = 60.0
     head_timeout: Duration = 20.0
     body_grace: Duration = 20.0
@@ -391,6 +411,9 @@ class Settings:
     dashboard_url: str = "http://localhost:3001"
     onboarding_url: str | None = None
     enable_metrics: bool = True
+    metrics_token: str | None = None
+    trusted_proxies: Networks = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+    forwarded_headers: tuple[str, ...] = ("x-forwarded-for", "x-forwarded-proto")
     log_level: str = "info"
     log_format: str = "text"
     database: Database = field(default_factory=Database)
@@ -409,6 +432,19 @@ class Settings:
     metadata: Metadata = field(default_factory=Metadata)
     shutdown: Shutdown = field(default_factory=Shutdown)
 
+    @property
+    def identity_proxies(self) -> Networks:
+        """Whose identity headers are believed."""
+        named = self.auth.proxy_header.trusted_proxies
+        return self.trusted_proxies if named is None else named
+
+
+FORWARDED_HEADERS = (
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-prefix",
+)
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "auth.native.session.cookie_same_site": ("strict", "lax", "none"),
@@ -454,6 +490,7 @@ def load(environ: Mapping[str, str] | None = None, file: Path | None = None) -> 
     """Read, check and freeze the settings. Raises ConfigError with the name of what is wrong."""
     tree = _tree(os.environ if environ is None else environ, file)
     _drop_obsolete(tree)
+    _take_former_name(tree)
     try:
         settings = cast(Settings, _schema(Settings, "").load(tree))
     except ValidationError as error:
@@ -563,6 +600,14 @@ def _drop_obsolete(tree: dict[str, Any]) -> None:
             log.warning("setting has no meaning here", extra={"setting": path, "reason": reason})
 
 
+def _take_former_name(tree: dict[str, Any]) -> None:
+    """`trusted_proxies` used to stand with the identity headers only."""
+    auth = tree.get("auth")
+    rule = auth.get("proxy_header") if isinstance(auth, dict) else None
+    if isinstance(rule, dict) and "trusted_proxies" in rule:
+        tree.setdefault("trusted_proxies", rule["trusted_proxies"])
+
+
 @cache
 def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls, include_extras=True)
@@ -607,6 +652,7 @@ def _field(kind: Any, path: str) -> fields.Field[Any]:
         Duration: _DurationField,
         tuple[str, ...]: _ListField,
         tuple[int, ...]: _IntListField,
+        Networks: _NetworkListField,
     }
     return simple[kind](allow_none=optional, validate=checks)
 
@@ -652,6 +698,14 @@ def _check(settings: Settings) -> None:
             "*" in settings.auth.security.cors.allowed_origins
             and settings.auth.security.cors.allow_credentials
         ),
+        "auth.security.cors.allowed_origins: null is the origin of any sandboxed page": "null"
+        not in settings.auth.security.cors.allowed_origins,
+        f"forwarded_headers: must be some of {', '.join(FORWARDED_HEADERS)}": set(
+            settings.forwarded_headers
+        )
+        <= set(FORWARDED_HEADERS),
+        "metrics_token: must have at least 16 characters": settings.metrics_token is None
+        or len(settings.metrics_token) >= 16,
         "limits.account.buffered_bytes: must be at least limits.requests.max_body_size (or 0)": _holds(
             settings.limits.account.buffered_bytes, settings
         ),

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from dwctl import config
+
+
+def _of(settings: config.Settings, name: str) -> object:
+    value: object = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value
 
 
 @pytest.mark.parametrize("of", ["ACCOUNT", "PROCESS"])
@@ -36,3 +46,37 @@ def test_half_an_array_is_no_list(text: str) -> None:
     with pytest.raises(config.ConfigError) as refused:
         config.load({"DWCTL_AUTH__DEFAULT_USER_ROLES": text})
     assert "auth.default_user_roles" in str(refused.value)
+
+
+LISTS = sorted(name for name in config.names() if isinstance(_of(config.Settings(), name), tuple))
+GOOD = {
+    "trusted_proxies": ("10.0.0.0/8", "::1/128"),
+    "forwarded_headers": ("x-forwarded-for", "x-forwarded-host"),
+}
+
+
+@pytest.mark.parametrize("name", [*LISTS, "auth.proxy_header.trusted_proxies"])
+def test_every_list_is_read_in_each_of_its_spellings(name: str, tmp_path: Path) -> None:
+    values = GOOD.get(name.rpartition(".")[2], ("a.example", "b"))
+    variable = "DWCTL_" + name.upper().replace(".", "__")
+    for text in (", ".join(values), ",".join(values) + ",", json.dumps(values), f"  {json.dumps(values, indent=1)}"):  # fmt: skip
+        assert tuple(map(str, _of(config.load({variable: text}), name))) == values, text
+    tree: object = list(values)
+    for part in reversed(name.split(".")):
+        tree = {part: tree}
+    (file := tmp_path / "config.yaml").write_text(json.dumps(tree))
+    assert tuple(map(str, _of(config.load({}, file), name))) == values
+    assert _of(config.load({variable: ""}), name) == _of(config.load({variable: "[]"}), name) == ()
+    for bad in ('["a"', "[1]", '[["a"]]', '[{"a": 1}]', "[null]"):
+        with pytest.raises(config.ConfigError, match=name.replace(".", r"\.")):
+            config.load({variable: bad})
+
+
+def test_the_former_name_of_trusted_proxies_still_means_both() -> None:
+    former = {"DWCTL_AUTH__PROXY_HEADER__TRUSTED_PROXIES": "10.0.0.0/8"}
+    both = config.load(former)
+    assert tuple(map(str, both.trusted_proxies)) == ("10.0.0.0/8",) == tuple(map(str, both.identity_proxies))  # fmt: skip
+    apart = config.load(former | {"DWCTL_TRUSTED_PROXIES": "192.168.0.0/16"})
+    assert tuple(map(str, apart.trusted_proxies)) == ("192.168.0.0/16",)
+    assert tuple(map(str, apart.identity_proxies)) == ("10.0.0.0/8",)
+    assert config.load({}).identity_proxies == config.load({}).trusted_proxies

@@ -16,6 +16,7 @@ from dwctl.ai.calls import Answer, Incoming
 from dwctl.ai.gateway import Gateway
 from dwctl.catalog.routing import Key
 from dwctl.protocols.surfaces import SURFACES, Surface
+from dwctl.web import hosts
 from dwctl.web.body import Body
 from dwctl.web.head import Head
 from dwctl.web.refusals import Incomplete, TooLarge
@@ -34,20 +35,28 @@ class Front:
         self._gateway = gateway
         self._behind = behind
         self._surfaces = {PREFIX + surface.path: surface for surface in SURFACES.values()}
-        self._cors = bool(gateway.settings.auth.security.cors.allowed_origins)
+        security = gateway.settings.auth.security
+        self._cors = bool(security.cors.allowed_origins)
+        self._allowed_hosts = security.allowed_hosts
 
     def direct(self, head: Head, body: Body, peer: Any) -> Answer | None:
         """The answer to a call as the connection loop read it; None for what is not one of these routes.
 
-        A browser's call goes the long way where other origins are let in: its answer has headers more.
+        A browser's call goes the long way where other origins are let in, and so does one for a host that is not served.
         """
         surface = self._surfaces.get(head.path)
-        if surface is None or head.method != "POST" or (self._cors and _is_of_origin(head)):
+        if surface is None or head.method != "POST" or self._is_special(head):
             return None
         gateway = self._gateway
         limit = gateway.settings.limits.requests.max_body_size
         read = partial(body.read_all, limit)
         return _respond(gateway, surface, head.query, head.headers, body.length, read, peer)
+
+    def _is_special(self, head: Head) -> bool:
+        if self._cors and head.header("origin") is not None:
+            return True
+        allowed = self._allowed_hosts
+        return bool(allowed) and not hosts.is_allowed(head.header("host") or "", allowed)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         surface = self._surfaces.get(environ["PATH_INFO"])
@@ -87,10 +96,6 @@ def _respond(
         gateway.start()
     incoming = Incoming(surface, query, headers, length, read_body, peer)
     return lifecycle.answer(gateway, incoming, key)
-
-
-def _is_of_origin(head: Head) -> bool:
-    return any(name == "origin" for name, _ in head.headers)
 
 
 def _write(answer: Answer, start_response: StartResponse) -> Iterable[bytes]:

@@ -16,8 +16,6 @@ import fcntl
 import hashlib
 import logging
 import os
-import stat
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +28,8 @@ import msgspec
 from gevent import monkey
 from gevent.lock import BoundedSemaphore
 
-from dwctl.config import Settings
+from dwctl.analytics import spool_folder
+from dwctl.config import ConfigError, Settings
 from dwctl.db import identity_of
 from dwctl.threads import in_files
 
@@ -68,7 +67,10 @@ class Spool:
     @cached_property
     def folder(self) -> Path:
         """Where the files lie; made when it is first needed."""
-        return folder_of(self._settings)
+        try:
+            return spool_folder.of(self._settings)
+        except ConfigError as error:
+            raise OSError(str(error)) from error  # as any other disk that refuses
 
     @cached_property
     def _prefix(self) -> str:
@@ -161,10 +163,11 @@ class SpoolFile:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = os.fstat(descriptor)
-            ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
             # Another one may have drained and removed it between the listing and the lock.
-            if ours and found.st_nlink:
-                return cls(path, descriptor)
+            if found.st_nlink:
+                if spool_folder.is_our_file(found):
+                    return cls(path, descriptor)
+                log.error("spool file is not ours, left alone", extra={"file": str(path)})
         except OSError:
             pass
         os.close(descriptor)
@@ -236,47 +239,6 @@ class SpoolFile:
             os.fsync(self._descriptor)
         except OSError:
             self.is_torn = True
-
-
-def folder_of(settings: Settings) -> Path:
-    """Where spool files lie: `recorder.spool_dir`, else the user's state folder, else (not writable) one in the temporary folder.
-
-    Raises OSError with what is wrong: it cannot be written, or others could write into it.
-    """
-    given = settings.recorder.spool_dir
-    if given:
-        folder = Path(given)
-        if fault := _fault_of(folder):
-            raise OSError(f"recorder.spool_dir: {given} {fault}")
-        return folder
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    # Anybody may make a folder in the temporary one: its name is ours, and it is used only if it is, too.
-    temporary = Path(tempfile.gettempdir(), f"dwctl-spool-{os.geteuid()}")
-    faults = []
-    for folder in (state / "dwctl" / "spool", temporary):
-        fault = _fault_of(folder)
-        if fault is None:
-            return folder
-        faults.append(f"{folder} {fault}")
-    raise OSError("recorder.spool_dir is not set, and " + ", ".join(faults))
-
-
-def _fault_of(folder: Path) -> str | None:
-    """Make the folder if need be; what is wrong with it, or None."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = folder.lstat() if folder.is_symlink() else folder.stat()
-    except OSError:
-        return "cannot be made"
-    if not stat.S_ISDIR(found.st_mode):
-        return "is not a folder"
-    if found.st_uid not in (os.geteuid(), 0):
-        return "belongs to somebody else"
-    if found.st_mode & 0o022:
-        return "can be written by others: make it yours alone (chmod 700)"
-    if not os.access(folder, os.W_OK | os.X_OK):
-        return "is not writable"
-    return None
 
 
 def _wait_for(function: Callable[..., None], *arguments: Any) -> None:

@@ -8,7 +8,7 @@ from marshmallow import fields, post_dump, validate
 
 from dwctl.billing.money import amount_text
 from dwctl.web.pagination import PageQuery
-from dwctl.web.schemas import ApiSchema, Instant, Money, Text, TrueOrFalse
+from dwctl.web.schemas import ApiSchema, Instant, Money, Name, Text, TrueOrFalse, Words
 
 _OMITTED_WHEN_UNKNOWN = ("request_origin", "batch_sla", "batch_request_count")
 
@@ -42,7 +42,7 @@ class TransactionCreate(ApiSchema):
         required=True, validate=validate.OneOf(("admin_grant", "admin_removal"))
     )
     amount = Money(required=True)
-    source_id = Text(required=True, validate=validate.Length(max=500))
+    source_id = Name(required=True, longest=500)
     description = Text(load_default=None, allow_none=True)
 
 
@@ -52,8 +52,8 @@ class TransactionQuery(PageQuery):
     user_id = fields.UUID(load_default=None)
     all = TrueOrFalse(load_default=False)
     group_batches = TrueOrFalse(load_default=False)
-    search = Text(load_default=None)
-    transaction_types = fields.String(
+    search = Name(load_default=None)
+    transaction_types = Words(
         load_default=None, metadata={"description": "Comma-separated; unknown names are ignored."}
     )
     start_date = Instant(load_default=None)

@@ -11,10 +11,27 @@ from dwctl.billing.money import price_text
 from dwctl.catalog.search import ORDERS
 from dwctl.identity.schemas import GroupSchema
 from dwctl.web.pagination import PageQuery
-from dwctl.web.schemas import ApiSchema, Instant, Money, Text, TrueOrFalse
+from dwctl.web.schemas import (
+    ApiSchema,
+    Instant,
+    ListOf,
+    MapOf,
+    Money,
+    Name,
+    Number,
+    Text,
+    TrueOrFalse,
+    Whole,
+    Words,
+)
 
 PURPOSES = ("platform", "realtime", "batch", "playground")
 MODEL_TYPES = ("CHAT", "EMBEDDINGS", "RERANKER")
+
+_LONGEST_ALIAS = 512
+"""As long as a model's name in a call may be."""
+_LONGEST_VALUE = 2048
+_MOST_MODELS = 1000
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -63,11 +80,17 @@ class EndpointFields(ApiSchema):
     """What can be set and changed. In a change null clears `description`, `api_key` and `model_filter`."""
 
     description = Text(allow_none=True)
-    api_key = Text(allow_none=True, validate=header_value)
-    model_filter = fields.List(Text(validate=not_blank), allow_none=True)
-    alias_mapping = fields.Dict(keys=Text(), values=Text(validate=not_blank), allow_none=True)
-    auth_header_name = Text(allow_none=True, validate=header_name)
-    auth_header_prefix = Text(allow_none=True, validate=header_value)
+    api_key = Name(longest=_LONGEST_VALUE, allow_none=True, validate=header_value)
+    model_filter = ListOf(
+        Name(longest=_LONGEST_ALIAS, validate=not_blank), most=_MOST_MODELS, allow_none=True
+    )
+    alias_mapping = MapOf(
+        keys=Name(longest=_LONGEST_ALIAS),
+        values=Name(longest=_LONGEST_ALIAS, validate=not_blank),
+        allow_none=True,
+    )
+    auth_header_name = Name(allow_none=True, validate=header_name)
+    auth_header_prefix = Name(allow_none=True, validate=header_value)
 
     @post_load
     def trim_aliases(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
@@ -80,8 +103,8 @@ class EndpointFields(ApiSchema):
 class EndpointCreate(EndpointFields):
     """`sync` (or `auto_sync_models`) adds the server's models; with `skip_fetch` those that `model_filter` names, unasked."""
 
-    name = Text(required=True, validate=not_blank)
-    url = Text(required=True)
+    name = Name(required=True, validate=not_blank)
+    url = Name(longest=_LONGEST_VALUE, required=True)
     sync = fields.Boolean(allow_none=True)
     auto_sync_models = fields.Boolean(
         allow_none=True, metadata={"description": "Another name of `sync`, which wins."}
@@ -92,18 +115,18 @@ class EndpointCreate(EndpointFields):
 class EndpointUpdate(EndpointFields):
     """Absent fields stay as they are."""
 
-    name = Text(allow_none=True, validate=not_blank)
-    url = Text(allow_none=True)
+    name = Name(allow_none=True, validate=not_blank)
+    url = Name(longest=_LONGEST_VALUE, allow_none=True)
 
 
 class EndpointValidate(ApiSchema):
     """Either a new server, or one that is known."""
 
     type = fields.String(required=True, validate=validate.OneOf(("new", "existing")))
-    url = Text()
-    api_key = Text(allow_none=True, validate=header_value)
-    auth_header_name = Text(allow_none=True, validate=header_name)
-    auth_header_prefix = Text(allow_none=True, validate=header_value)
+    url = Name(longest=_LONGEST_VALUE)
+    api_key = Name(longest=_LONGEST_VALUE, allow_none=True, validate=header_value)
+    auth_header_name = Name(allow_none=True, validate=header_name)
+    auth_header_prefix = Name(allow_none=True, validate=header_value)
     endpoint_id = fields.UUID()
 
     @validates_schema
@@ -183,18 +206,18 @@ class TariffSchema(ApiSchema):
 class TariffCreate(ApiSchema):
     """A tariff of the set that is wanted. One with purpose batch needs a window."""
 
-    name = Text(required=True)
+    name = Name(longest=_LONGEST_ALIAS, required=True)
     input_price_per_token = Money(required=True)
     output_price_per_token = Money(required=True)
     api_key_purpose = fields.String(allow_none=True, validate=validate.OneOf(PURPOSES))
-    completion_window = Text(allow_none=True)
+    completion_window = Name(allow_none=True)
 
 
 class ActionSchema(ApiSchema):
     """Refuse, or serve by another model (`target` is its alias)."""
 
     type = fields.String(required=True, validate=validate.OneOf(("deny", "redirect")))
-    target = Text(allow_none=True)
+    target = Name(longest=_LONGEST_ALIAS, allow_none=True)
 
 
 class RuleSchema(ApiSchema):
@@ -207,16 +230,16 @@ class RuleSchema(ApiSchema):
 class MetadataSchema(ApiSchema):
     """What a model is, for people who choose one. Replaced as a whole."""
 
-    provider = Text(allow_none=True)
+    provider = Name(allow_none=True)
     display_category = fields.String(
         allow_none=True, validate=validate.OneOf(("generation", "embedding", "ocr"))
     )
-    intelligence_index = fields.Float(allow_none=True)
-    context_window = fields.Integer(strict=True, allow_none=True)
+    intelligence_index = Number(allow_none=True)
+    context_window = Whole(most=2**53, allow_none=True)
     released_at = fields.Date(allow_none=True)
-    quantization = Text(allow_none=True)
+    quantization = Name(allow_none=True)
     attribution = Text(allow_none=True)
-    extra = fields.Dict(keys=Text(), allow_none=True)
+    extra = MapOf(keys=Name(), allow_none=True)
 
     @post_load
     def keep_what_is_set(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
@@ -269,23 +292,23 @@ class ProviderPricingUpdate(ProviderPricingSchema):
 class ModelFields(ApiSchema):
     """What can be set and changed."""
 
-    alias = Text(allow_none=True)
-    display_name = Text(allow_none=True)
+    alias = Name(longest=_LONGEST_ALIAS, allow_none=True)
+    display_name = Name(allow_none=True)
     description = Text(allow_none=True)
     model_type = fields.String(allow_none=True, validate=validate.OneOf(MODEL_TYPES))
-    capabilities = fields.List(Text(), allow_none=True)
-    requests_per_second = fields.Float(allow_none=True)
-    burst_size = fields.Integer(strict=True, allow_none=True)
-    capacity = fields.Integer(strict=True, allow_none=True)
-    batch_capacity = fields.Integer(strict=True, allow_none=True)
-    throughput = fields.Float(allow_none=True)
+    capabilities = ListOf(Name(), most=100, allow_none=True)
+    requests_per_second = Number(allow_none=True)
+    burst_size = Whole(most=2**53, allow_none=True)
+    capacity = Whole(most=2**53, allow_none=True)
+    batch_capacity = Whole(most=2**53, allow_none=True)
+    throughput = Number(allow_none=True)
     sanitize_responses = fields.Boolean(allow_none=True)
     trusted = fields.Boolean(allow_none=True)
     open_responses_adapter = fields.Boolean(allow_none=True)
     forward_service_tier = fields.Boolean(allow_none=True)
-    allowed_batch_completion_windows = fields.List(Text(), allow_none=True)
-    tariffs = fields.List(fields.Nested(TariffCreate), allow_none=True)
-    traffic_routing_rules = fields.List(fields.Nested(RuleSchema), allow_none=True)
+    allowed_batch_completion_windows = ListOf(Name(), most=100, allow_none=True)
+    tariffs = ListOf(fields.Nested(TariffCreate), most=100, allow_none=True)
+    traffic_routing_rules = ListOf(fields.Nested(RuleSchema), most=100, allow_none=True)
     metadata = fields.Nested(MetadataSchema, allow_none=True)
 
 
@@ -293,7 +316,7 @@ class ModelCreate(ModelFields):
     """A standard model runs on one endpoint (`hosted_on`)."""
 
     type = fields.String(required=True, validate=validate.OneOf(("standard", "composite")))
-    model_name = Text(required=True)
+    model_name = Name(longest=_LONGEST_ALIAS, required=True)
     hosted_on = fields.UUID()
     provider_pricing = fields.Nested(ProviderPricingCreate, allow_none=True)
 
@@ -313,7 +336,7 @@ class ModelUpdate(ModelFields):
 class SightQuery(ApiSchema):
     """What of a model is shown. `deleted` and `inactive` are for those who administer the system."""
 
-    include = fields.String(load_default=None)
+    include = Words(load_default=None)
     deleted = TrueOrFalse(load_default=False)
     inactive = TrueOrFalse(load_default=False)
 
@@ -322,15 +345,15 @@ class ModelQuery(PageQuery, SightQuery):
     """Filters and order of the list."""
 
     endpoint = fields.UUID(load_default=None)
-    group = fields.String(
+    group = Words(
         load_default=None, metadata={"description": "Group ids, comma-separated: any of them."}
     )
     accessible = TrueOrFalse(load_default=False)
-    search = Text(load_default=None)
+    search = Name(load_default=None)
     is_composite = TrueOrFalse(load_default=None)
-    provider = Text(load_default=None)
+    provider = Name(load_default=None)
     model_type = fields.String(load_default=None, validate=validate.OneOf(MODEL_TYPES))
-    capability = Text(load_default=None)
+    capability = Name(load_default=None)
     sort = fields.String(load_default="created_at", validate=validate.OneOf(tuple(ORDERS)))
     sort_direction = fields.String(load_default=None, validate=validate.OneOf(("asc", "desc")))
 

@@ -50,7 +50,6 @@ _Way = Callable[[Session, Request, Settings], SignIn | None]
 def init_app(app: Flask) -> None:
     """Make the guard ask here. ConfigError for settings that could let the wrong ones in."""
     settings = current.parts(app).settings
-    trusted_headers.trusted_networks(settings.auth.proxy_header)
     users.check_default_roles(settings)
     guard.init_app(app, resolve)
 
@@ -144,7 +143,7 @@ def _by_cookie(session: Session, request: Request, settings: Settings) -> SignIn
 
 
 def _by_trusted_headers(session: Session, request: Request, settings: Settings) -> SignIn | None:
-    claim = trusted_headers.claim_of(request, settings.auth.proxy_header)
+    claim = trusted_headers.claim_of(request, settings)
     if claim is None:
         return None
     # The proxy's own cookie is as ambient as ours.
@@ -166,8 +165,7 @@ def _refuse_foreign_page(request: Request, settings: Settings) -> None:
 
 def _own_hosts(request: Request, settings: Settings) -> set[str]:
     origins = (settings.dashboard_url, *settings.auth.security.cors.allowed_origins)
-    forwarded = request.headers.get("X-Forwarded-Host", "")
-    return {request.host, forwarded, *(urlsplit(url).netloc for url in origins)} - {""}
+    return {request.host, *(urlsplit(url).netloc for url in origins)} - {""}
 
 
 def _note(found: SignIn) -> None:

@@ -9,12 +9,20 @@ from marshmallow import fields, post_dump, validate
 from dwctl.access.permissions import ROLES
 from dwctl.identity.api_keys import PURPOSES
 from dwctl.web.pagination import PageQuery
-from dwctl.web.schemas import ApiSchema, Instant, Text, TrueOrFalse
-
-LARGEST_INT = 2**31 - 1
+from dwctl.web.schemas import (
+    ApiSchema,
+    Instant,
+    ListOf,
+    Name,
+    Number,
+    Text,
+    TrueOrFalse,
+    Whole,
+    Words,
+)
 
 _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
-_name_length = validate.Length(max=255)
+_URL_LENGTH = 2048
 _is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
 
@@ -29,28 +37,32 @@ class Extended:
         return getattr(self.__dict__["_base"], name)
 
 
-class Trimmed(Text):
-    """A text without the white space around it."""
+class Trimmed(Name):
+    """A name without the white space around it."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         return super()._deserialize(value, attr, data, **kwargs).strip()
 
 
 def _username() -> fields.Field[str]:
-    return Trimmed(required=True, validate=[_not_blank, _name_length])
+    return Trimmed(required=True, validate=_not_blank)
 
 
 def _email() -> fields.Field[str]:
-    return Trimmed(required=True, validate=[_is_email, _name_length])
+    return Trimmed(required=True, validate=_is_email)
 
 
 def _optional_text() -> fields.Field[str]:
     return Text(load_default=None, allow_none=True)
 
 
+def _optional_name(**options: Any) -> fields.Field[str]:
+    return Name(load_default=None, allow_none=True, **options)
+
+
 def _role_list(**options: Any) -> fields.Field[Any]:
     role = fields.String(validate=validate.OneOf(ROLES))
-    return fields.List(role, **options)
+    return ListOf(role, most=100, **options)
 
 
 class GroupSchema(ApiSchema):
@@ -128,34 +140,34 @@ class UserCreate(ApiSchema):
     username = _username()
     email = _email()
     roles = _role_list(required=True)
-    display_name = _optional_text()
-    avatar_url = _optional_text()
+    display_name = _optional_name()
+    avatar_url = _optional_name(longest=_URL_LENGTH)
 
 
 class UserUpdate(ApiSchema):
     """Changes of an account. The four limits are cleared by null; elsewhere null means unchanged."""
 
-    display_name = Text(allow_none=True)
-    avatar_url = Text(allow_none=True)
+    display_name = Name(allow_none=True)
+    avatar_url = Name(allow_none=True, longest=_URL_LENGTH)
     batch_notifications_enabled = TrueOrFalse(allow_none=True)
     roles = _role_list(allow_none=True)
-    low_balance_threshold = fields.Float(allow_none=True)
-    auto_topup_amount = fields.Float(allow_none=True)
-    auto_topup_threshold = fields.Float(allow_none=True)
-    auto_topup_monthly_limit = fields.Float(allow_none=True)
+    low_balance_threshold = Number(allow_none=True)
+    auto_topup_amount = Number(allow_none=True)
+    auto_topup_threshold = Number(allow_none=True)
+    auto_topup_monthly_limit = Number(allow_none=True)
 
 
 class UsersQuery(PageQuery):
     """Which users, and what to show with each."""
 
-    search = Text(load_default=None)
-    include = fields.String(load_default=None)
+    search = Name(load_default=None)
+    include = Words(load_default=None)
 
 
 class IncludeQuery(ApiSchema):
     """What to show with it."""
 
-    include = fields.String(load_default=None)
+    include = Words(load_default=None)
 
 
 class GroupPage(ApiSchema):
@@ -170,14 +182,14 @@ class GroupPage(ApiSchema):
 class GroupCreate(ApiSchema):
     """A group to be made."""
 
-    name = Trimmed(required=True, validate=[_not_blank, _name_length])
+    name = Trimmed(required=True, validate=_not_blank)
     description = _optional_text()
 
 
 class GroupUpdate(ApiSchema):
     """Changes of a group; null means unchanged."""
 
-    name = Trimmed(load_default=None, allow_none=True, validate=[_not_blank, _name_length])
+    name = Trimmed(load_default=None, allow_none=True, validate=_not_blank)
     description = _optional_text()
 
 
@@ -216,16 +228,11 @@ class ApiKeyPage(ApiSchema):
 class ApiKeyCreate(ApiSchema):
     """A key to be made. `member_id` says for whom in an organisation."""
 
-    name = Text(required=True, validate=_name_length)
+    name = Name(required=True)
     description = _optional_text()
     purpose = fields.String(load_default="realtime", validate=validate.OneOf(PURPOSES))
-    requests_per_second = fields.Float(load_default=None, allow_none=True, validate=_positive)
-    burst_size = fields.Integer(
-        load_default=None,
-        allow_none=True,
-        strict=True,
-        validate=validate.Range(min=1, max=LARGEST_INT),
-    )
+    requests_per_second = Number(load_default=None, allow_none=True, validate=_positive)
+    burst_size = Whole(least=1, load_default=None, allow_none=True)
     member_id = fields.UUID(load_default=None, allow_none=True)
 
 
@@ -235,7 +242,7 @@ class Registration(ApiSchema):
     username = _username()
     email = _email()
     password = Text(required=True)
-    display_name = _optional_text()
+    display_name = _optional_name()
 
 
 class Credentials(ApiSchema):

@@ -6,13 +6,13 @@ Counts stand in the unlogged table sign_in_attempts under a hash of what they ar
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 
 from flask import Request
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from dwctl.errors import DwctlError
+from dwctl.web import proxies
 
 WINDOW_S = 60
 
@@ -69,17 +69,8 @@ def count(session: Session, what: str, who: str) -> None:
 
 
 def address_of(request: Request) -> str:
-    """Where the attempt comes from: the socket's peer, or, where that is on a private network and so a router, what it saw last."""
-    peer = request.remote_addr or ""
-    seen = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-    return seen if seen and _is_private(peer) else peer
-
-
-def _is_private(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_private
-    except ValueError:
-        return not address
+    """Where the attempt comes from: the client behind trusted proxies (`web.proxies`)."""
+    return proxies.origin_in(request.environ).client
 
 
 def _key(what: str, who: str) -> bytes:

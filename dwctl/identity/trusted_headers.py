@@ -5,20 +5,17 @@ The headers count only where the socket's peer is a trusted proxy: whoever else 
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 from dataclasses import dataclass
-from functools import cache
 
 from flask import Request
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from dwctl.config import ConfigError, ProxyHeaderAuth, Settings
+from dwctl.config import ProxyHeaderAuth, Settings
 from dwctl.identity import groups, names, organizations, users
 from dwctl.identity.tables import User
-
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from dwctl.web import proxies
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +33,11 @@ class Claim:
         return self.email or self.external_id
 
 
-def claim_of(request: Request, rule: ProxyHeaderAuth) -> Claim | None:
+def claim_of(request: Request, settings: Settings) -> Claim | None:
     """The claim that a request makes; None where there is none or its peer is not trusted."""
-    if not rule.enabled or not _is_trusted(request.remote_addr, rule):
+    rule = settings.auth.proxy_header
+    peer = proxies.origin_in(request.environ).peer
+    if not rule.enabled or not proxies.is_trusted(peer, settings.identity_proxies):
         return None
     external_id = _header(request, rule.header_name)
     if not external_id:
@@ -59,11 +58,6 @@ def sign_in(session: Session, claim: Claim, settings: Settings) -> User | None:
     if claim.groups is not None:
         groups.follow_provider(session, user, claim.provider, claim.groups)
     return user
-
-
-def trusted_networks(rule: ProxyHeaderAuth) -> tuple[_Network, ...]:
-    """The networks of `trusted_proxies`. Raises ConfigError for a bad one."""
-    return _networks(rule.trusted_proxies)
 
 
 def _known(session: Session, claim: Claim) -> User | None:
@@ -131,21 +125,3 @@ def _groups(request: Request, rule: ProxyHeaderAuth) -> frozenset[str] | None:
         return None
     named = (part.strip() for part in _header(request, rule.groups_field_name).split(","))
     return frozenset(part for part in named if part) - set(rule.blacklisted_sso_groups)
-
-
-def _is_trusted(peer: str | None, rule: ProxyHeaderAuth) -> bool:
-    try:
-        address = ipaddress.ip_address(peer or "")
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return any(address in network for network in _networks(rule.trusted_proxies))
-
-
-@cache
-def _networks(texts: tuple[str, ...]) -> tuple[_Network, ...]:
-    try:
-        return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
-    except ValueError as error:
-        raise ConfigError(f"auth.proxy_header.trusted_proxies: {error}") from error

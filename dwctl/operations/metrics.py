@@ -30,15 +30,14 @@ from dwctl.ai.gateway import Gateway
 from dwctl.analytics.recorder import Recorder
 from dwctl.catalog.routing import Model
 from dwctl.db import db
-from dwctl.operations import measured
+from dwctl.operations import measured, scrapers
 from dwctl.operations.measured import BUCKETS_S, Tally
 from dwctl.operations.siblings import Siblings
 from dwctl.protocols.surfaces import SURFACES
 
 blueprint = Blueprint("metrics", __name__)
-guard.open_to_all(
-    blueprint, reason="scrapers carry no credential: close /internal/ to the outside at the router"
-)
+guard.open_to_all(blueprint, reason="scrapers are no callers: see `operations.scrapers`")
+blueprint.before_request(scrapers.insist)
 
 Collect = Callable[[], Iterable[Metric]]
 

@@ -5,22 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from flask import Blueprint, Response, current_app, make_response, render_template
+from flask import Blueprint, Response, current_app, render_template
 
 from dwctl import __version__
 from dwctl.access import guard
-from dwctl.web import current
+from dwctl.web import current, html
 
 blueprint = Blueprint("pages", __name__, template_folder="templates")
 guard.open_to_all(blueprint, reason="it says what this is, and nothing about anybody")
-
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "strict-origin-when-cross-origin",
-    "Cache-Control": "no-cache",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +41,17 @@ _PLACES = (
 def show_home() -> Response:
     """The page itself."""
     settings = current.settings()
-    page = render_template(
-        "home.html",
-        title=settings.metadata.title,
-        version=__version__,
-        places=list(_places()),
-        docs_url=settings.metadata.docs_url,
-        region=settings.metadata.region,
-        organization=settings.metadata.organization,
+    return html.page(
+        render_template(
+            "home.html",
+            title=settings.metadata.title,
+            version=__version__,
+            places=list(_places()),
+            docs_url=settings.metadata.docs_url,
+            region=settings.metadata.region,
+            organization=settings.metadata.organization,
+        )
     )
-    response = make_response(page)
-    response.headers.update(_HEADERS)
-    return response
 
 
 def _places() -> Iterator[Place]:

@@ -30,7 +30,7 @@ from dwctl.web import head as heads
 from dwctl.web import wsgi
 from dwctl.web.body import Body
 from dwctl.web.head import Head
-from dwctl.web.peers import Peers, peer_of
+from dwctl.web.peers import Peers
 from dwctl.web.refusals import TooManyBodies, TooSlow
 from dwctl.web.responses import Writer
 
@@ -113,9 +113,11 @@ class House(Protocol):
 class Connection:
     """Made for one accepted socket; `serve` returns when it is over. The caller closes the socket."""
 
-    def __init__(self, house: House, client: Any, address: Any, server_address: Any) -> None:
+    def __init__(
+        self, house: House, client: Any, peer: str, address: Any, server_address: Any
+    ) -> None:
         self.client = client
-        self.peer = peer_of(address)
+        self.peer = peer
         self.address = address
         self.server_address = server_address
         self.until = _NEVER

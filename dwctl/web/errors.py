@@ -7,14 +7,17 @@ others   {"code", "message", "request_id", "details"?, ...members of the error}
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
 import orjson
 from flask import Flask, Response, current_app, request
 from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from dwctl.clock import uuid7
 from dwctl.db import DatabaseAway
 from dwctl.errors import Conflict, DwctlError, Invalid, NotFound
 from dwctl.web import request_id
@@ -69,22 +72,43 @@ def integrity_error(error: IntegrityError) -> DwctlError:
     return Invalid("Invalid data provided", code="invalid_data")
 
 
+def body_of(error: DwctlError, path: str, id: UUID, details: Any = None) -> bytes:
+    """The JSON of an error, in the form of the surface that the path belongs to. `id` is the request's."""
+    if path.startswith(_OPENAI_SURFACES):
+        return openai_error(error.message, error.code, error.status, error.param)
+    members: dict[str, Any] = {
+        "code": error.code,
+        "message": error.message,
+        "request_id": str(id),
+        **error.members,
+    }
+    if error.retry_after_s is not None:
+        members["retry_after_seconds"] = error.retry_after_s
+    if details is not None:
+        members["details"] = details
+    # marshmallow names the items of a list by their number.
+    return orjson.dumps(members, option=orjson.OPT_NON_STR_KEYS)
+
+
+def answer_wsgi(
+    error: DwctlError, path: str, start_response: Callable[..., Any]
+) -> Iterable[bytes]:
+    """The same answer where Flask has not seen the request."""
+    id = uuid7()
+    body = body_of(error, path, id)
+    headers = [
+        ("content-type", "application/json"),
+        ("content-length", str(len(body))),
+        ("cache-control", "no-store"),
+        (request_id.HEADER, str(id)),
+        *headers_of(error).items(),
+    ]
+    start_response(f"{error.status} {HTTPStatus(error.status).phrase}", headers)
+    return [body]
+
+
 def _answer(error: DwctlError, details: Any = None, headers: Mapping[str, str] = {}) -> Response:
-    if request.path.startswith(_OPENAI_SURFACES):
-        body = openai_error(error.message, error.code, error.status, error.param)
-    else:
-        members: dict[str, Any] = {
-            "code": error.code,
-            "message": error.message,
-            "request_id": str(request_id.current()),
-            **error.members,
-        }
-        if error.retry_after_s is not None:
-            members["retry_after_seconds"] = error.retry_after_s
-        if details is not None:
-            members["details"] = details
-        # marshmallow names the items of a list by their number.
-        body = orjson.dumps(members, option=orjson.OPT_NON_STR_KEYS)
+    body = body_of(error, request.path, request_id.current(), details)
     response = Response(body, error.status, mimetype="application/json")
     response.headers.update({**headers_of(error), **headers})
     return response

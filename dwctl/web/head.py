@@ -84,6 +84,13 @@ class Head(NamedTuple):
     keeps_alive: bool
     expects_continue: bool
 
+    def header(self, name: str) -> str | None:
+        """The first header of that (lower-case) name."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
 
 def end_of(received: bytes) -> int:
     """Where the head ends, behind its empty line; 0 while it has not come in full. Raises DwctlError where it never can."""

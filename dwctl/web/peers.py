@@ -1,7 +1,7 @@
 """How many connections, and how many unfinished bodies, one peer and all of them may have open in this process.
 
-A peer is an address; of IPv6 the network that one site has (/64). Those in `exempt` (our own proxies) carry the connections of others, so
-that only the bound over all of them holds for them.
+A peer is an address; of IPv6 the network that one site has (/64). Our own proxies carry the connections of others: they are nobody's, and
+only the bound over all holds for them.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 
+from dwctl.config import Networks
+from dwctl.web.proxies import is_trusted
 from dwctl.web.refusals import TooManyBodies
 
-Network = IPv4Network | IPv6Network
-
-
-def peer_of(address: object) -> str:
-    """Who a socket's address belongs to; nothing where it tells nobody apart (a socket in the file system)."""
-    return _peer(str(address[0])) if isinstance(address, tuple) and address else ""
+def peer_of(address: object, trusted: Networks) -> str:
+    """Who a socket's address belongs to; nothing where it tells nobody apart (a trusted proxy, a socket in the file system)."""
+    host = str(address[0]) if isinstance(address, tuple) and address else ""
+    return "" if is_trusted(host, trusted) else _peer(host)
 
 
 @lru_cache(4096)
@@ -42,7 +42,6 @@ class Peers:
     connections_per_peer: int = 0
     bodies: int = 0
     bodies_per_peer: int = 0
-    exempt: tuple[Network, ...] = ()
     _connections: Counter[str] = field(default_factory=Counter)
     _waiting: dict[Hashable, tuple[str, Callable[[], None]]] = field(default_factory=dict)
     _waiting_of: Counter[str] = field(default_factory=Counter)
@@ -51,7 +50,7 @@ class Peers:
         """A connection opens; False where its peer has as many as it may. `leave` must follow in any case."""
         self._connections[peer] += 1
         most = self.connections_per_peer
-        return not most or self._connections[peer] <= most or self._is_exempt(peer)
+        return not most or not peer or self._connections[peer] <= most
 
     def leave(self, peer: str) -> None:
         """It is closed."""
@@ -65,7 +64,7 @@ class Peers:
         When there are too many of all, the one that waits longest is made to give up: honest bodies are short.
         """
         most = self.bodies_per_peer
-        if most and self._waiting_of[peer] >= most and not self._is_exempt(peer):
+        if most and peer and self._waiting_of[peer] >= most:
             raise TooManyBodies(retry_after_s=1)
         if self.bodies and len(self._waiting) >= self.bodies:
             oldest = next(iter(self._waiting))
@@ -84,15 +83,3 @@ class Peers:
         self._waiting_of[peer] -= 1
         if not self._waiting_of[peer]:
             del self._waiting_of[peer]
-
-    def _is_exempt(self, peer: str) -> bool:
-        return not peer or _is_in(peer, self.exempt)
-
-
-@lru_cache(4096)
-def _is_in(peer: str, networks: tuple[Network, ...]) -> bool:
-    try:
-        found = ip_network(peer)
-    except ValueError:
-        return False
-    return any(found.version == net.version and found.subnet_of(net) for net in networks)  # type: ignore[arg-type]

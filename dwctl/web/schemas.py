@@ -6,23 +6,35 @@ shape 422, a bad query string 400.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import flask_smorest
+import orjson
 from flask import Flask, Response, g
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, missing
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 from webargs.flaskparser import FlaskParser, abort
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
+from dwctl.web import body_limits, json_body
+from dwctl.web.json_body import Exact, ExactFloat
+
 V = TypeVar("V", bound=Callable[..., Any])
 
 IGNORED_FIELDS_HEADER = "x-ignored-fields"
+
+_MOST_NAMED = 100
+_LONGEST_NUMBER = 64
+_PLAIN = re.compile(r"-?(?=\.?[0-9])[0-9]*\.?[0-9]*")
+_FLOAT = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SPELT_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_CHARSETS = ("utf-8", "utf8", "us-ascii")
 
 
 class ApiSchema(Schema):
@@ -51,44 +63,97 @@ class Instant(fields.DateTime):
             raise ValidationError("Not a valid time.") from None
 
 
-class ExactFloat(float):
-    """A JSON number with a fraction or an exponent that remembers its digits: money never passes through binary."""
-
-    __slots__ = ("text",)
-    text: str
-
-    def __new__(cls, text: str) -> ExactFloat:
-        made = super().__new__(cls, text)
-        made.text = text
-        return made
-
-
-class Money(fields.Field[Decimal]):
-    """Money and prices: out as plain text with their stored scale, in as text, integer or float, digit by digit."""
+class Money(Exact, fields.Field[Decimal]):
+    """Money and prices: out as plain text with their stored scale, in as text, integer or float, digit by digit. Whether a column holds it, `billing.money` says."""
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
         return None if value is None else format(value, "f")
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Decimal:
         text = value.text if isinstance(value, ExactFloat) else str(value).strip()
-        plain = text.replace("-", "", 1).replace(".", "", 1).isdecimal()
-        if isinstance(value, bool) or not (plain or isinstance(value, float)):
+        number = _FLOAT if isinstance(value, float) else _PLAIN
+        if isinstance(value, bool) or len(text) > _LONGEST_NUMBER or not number.fullmatch(text):
             raise ValidationError("Not a plain decimal number.")
-        return Decimal(text)
+        amount = Decimal(text)
+        # Zero has no sign. (An exponent of nine digits would be as many digits when it is shown.)
+        return amount if amount else Decimal(0)
 
 
 class Text(fields.String):
-    """A text that PostgreSQL can store: no NUL, no half of a surrogate pair (JSON can spell both)."""
+    """A text that PostgreSQL can store: no NUL (JSON can spell it; half of a surrogate pair is no JSON here), and bounded (`longest`, characters)."""
+
+    longest = 65_536
+
+    def __init__(self, *, longest: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.longest = longest or self.longest
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs)
+        if len(text) > self.longest:
+            raise ValidationError(f"Longer than maximum length {self.longest}.")
         if "\x00" in text:
             raise ValidationError("Must not contain a NUL character.")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise ValidationError("Must not contain an unpaired surrogate.") from None
         return text
+
+
+class Name(Text):
+    """A text of one line that fits into an index, a log line and a terminal."""
+
+    longest = 255
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if _CONTROL.search(text):
+            raise ValidationError("Must not contain control characters.")
+        return text
+
+
+class Whole(fields.Integer):
+    """A whole number that a column holds."""
+
+    def __init__(self, *, least: int = -(2**31), most: int = 2**31 - 1, **kwargs: Any) -> None:
+        checks = kwargs.pop("validate", [])
+        checks = [*checks] if isinstance(checks, (list, tuple)) else [checks]
+        super().__init__(strict=True, validate=[*checks, validate.Range(least, most)], **kwargs)
+
+
+class Number(fields.Float):
+    """A measure: finite, of a size that means something, and without a negative zero."""
+
+    largest = 1e15
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
+        number = super()._deserialize(value, attr, data, **kwargs)
+        if abs(number) > self.largest:
+            raise ValidationError("Number too large.")
+        return number + 0.0
+
+
+class ListOf(fields.List[Any]):
+    """A list that is refused when it is too long, before anything is made of its items."""
+
+    def __init__(self, inner: Any, *, most: int = 1000, **kwargs: Any) -> None:
+        super().__init__(inner, **kwargs)
+        self.most = most
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if isinstance(value, list) and len(value) > self.most:
+            raise ValidationError(f"More than {self.most} items.")
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class MapOf(fields.Dict):
+    """An object whose members' names are free: not too many, and nothing in it that PostgreSQL cannot store as JSON."""
+
+    most = 1000
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, dict) and len(value) > self.most:
+            raise ValidationError(f"More than {self.most} members.")
+        if isinstance(value, dict) and _SPELT_NUL.search(orjson.dumps(value)):
+            raise ValidationError("Must not contain a NUL character.")
+        return super()._deserialize(value, attr, data, **kwargs)  # type: ignore[no-untyped-call]
 
 
 class TrueOrFalse(fields.Boolean):
@@ -103,36 +168,34 @@ def rfc3339(value: datetime) -> str:
     return value.isoformat().replace("+00:00", "Z")
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
-
-
 class _Parser(FlaskParser):
     def load_json(self, req: Any, schema: Schema) -> Any:
-        if not req.is_json:
-            raise UnsupportedMediaType("Expected request with `Content-Type: application/json`")
-        data = super().load_json(req, schema)
-        if data is missing:
+        _insist_on_json(req)
+        body = body_limits.body_of(req)
+        if not body:
             raise BadRequest("The request has no body, JSON is expected.")
+        data = json_body.read(body, schema)
         if isinstance(data, Mapping):
             known = {item.data_key or name for name, item in schema.load_fields.items()}
-            g.ignored_fields = sorted(set(map(str, data)) - known)
+            g.ignored_fields = sorted(data.keys() - known)[:_MOST_NAMED]
         return data
-
-    def _raw_load_json(self, req: Any) -> Any:
-        body = req.get_data(cache=True)
-        if not body:
-            return missing
-        try:
-            return json.loads(body, parse_float=ExactFloat, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError):
-            # Besides broken JSON: numbers of thousands of digits, endless nesting, bytes that are no text.
-            raise BadRequest("The request body is not valid JSON.") from None
 
     def handle_error(self, error: ValidationError, req: Any, schema: Schema, *, error_status_code: int | None, error_headers: Mapping[str, str] | None) -> Any:  # fmt: skip
         location = error.messages if isinstance(error.messages, dict) else {}
         status = 400 if "query" in location else 422
         abort(status, exc=error, messages=error.messages, schema=schema)
+
+
+def _insist_on_json(req: Any) -> None:
+    charset = req.mimetype_params.get("charset", "utf-8").lower()
+    if not req.is_json or charset not in _CHARSETS:
+        raise UnsupportedMediaType(
+            "Expected request with `Content-Type: application/json`, in UTF-8"
+            if req.is_json
+            else "Expected request with `Content-Type: application/json`"
+        )
+    if req.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Expected request without `Content-Encoding`")
 
 
 class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
@@ -151,6 +214,12 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         def response(
             self, status_code: int, schema: type[Schema] | Schema | None = None, **options: Any
         ) -> Callable[[V], V]: ...
+
+
+class Words(Name):
+    """Some of a few known words, comma-separated. What is unknown is for the route to ignore or refuse."""
+
+    longest = 2000
 
 
 class IdConverter(BaseConverter):

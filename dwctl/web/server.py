@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from ipaddress import ip_network
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +21,7 @@ import gevent
 from gunicorn.http.wsgi import base_environ
 from gunicorn.workers.ggevent import GeventWorker
 
-from dwctl.config import RequestLimits, Settings
+from dwctl.config import Networks, RequestLimits, Settings
 from dwctl.web.connection import Connection, Door
 from dwctl.web.head import Head
 from dwctl.web.peers import Peers, peer_of
@@ -42,6 +41,7 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         super().__init__(*args, **kwargs)
         self.limits = RequestLimits()
         self.peers = Peers()
+        self._trusted: Networks = ()
         self.door: Door | None = None
         self.environ: dict[str, Any] = {}
         self.keepalive_s = float(self.cfg.keepalive)
@@ -57,8 +57,8 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             bounds.per_peer,
             bounds.awaiting_body,
             bounds.awaiting_body_per_peer,
-            tuple(ip_network(text) for text in settings.auth.proxy_header.trusted_proxies),
         )
+        self._trusted = settings.trusted_proxies
 
     def run(self) -> None:
         """Accept and serve until told to end."""
@@ -68,12 +68,12 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def handle(self, listener: Any, client: Any, address: Any) -> None:
         """Serve one connection."""
-        peer = peer_of(address)
+        peer = peer_of(address, self._trusted)
         try:
             if not self.peers.enter(peer):
                 _turn_away(client)
                 return
-            connection = Connection(self, client, address, listener.getsockname())
+            connection = Connection(self, client, peer, address, listener.getsockname())
             self._connections[connection] = gevent.getcurrent()
             try:
                 connection.serve()

@@ -12,6 +12,7 @@ from dwctl.app import base_app
 from dwctl.config import Settings
 from dwctl.operations import health, metrics
 from dwctl.web import current
+from dwctl.web.entrance import Entrance
 from dwctl.worker.claims import Claims
 from dwctl.worker.duties import DutyRunner
 from dwctl.worker.metrics import collector
@@ -29,6 +30,7 @@ def create_worker_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(health.blueprint)
     if parts.settings.enable_metrics:
         app.register_blueprint(metrics.blueprint)
+    app.wsgi_app = Entrance(app, parts.settings, app.wsgi_app)  # type: ignore[method-assign]
     metrics.init_app(app, [collector(claims, duties)])
     return app
 

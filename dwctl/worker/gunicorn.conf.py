@@ -11,16 +11,19 @@ preload_app = False
 control_socket_disable = True
 accesslog = None
 loglevel = "warning"
+forwarded_allow_ips = ""
 
 
 def on_starting(server):
     import sys
 
     from dwctl import config
+    from dwctl.analytics import spool_folder
 
     try:
         settings = config.load()
         config.require_serving(settings)
+        spool_folder.of(settings)
     except config.ConfigError as error:
         sys.exit(f"dwctl: {error}")
     # We end by ourselves when our grace is over; after this gunicorn kills (and Heroku after 30 s).

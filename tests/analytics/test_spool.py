@@ -12,8 +12,11 @@ import pytest
 from gevent import monkey
 
 from dwctl import config
-from dwctl.analytics.spool import Spool, SpoolFile, folder_of
+from dwctl.analytics import spool_folder
+from dwctl.analytics.spool import Spool, SpoolFile
+from tests.processes import GUNICORN, WEB, Process, free_port
 
+WORKER = [GUNICORN, "-c", "dwctl/worker/gunicorn.conf.py", "dwctl.worker.app:app"]
 DATABASE = "postgresql://u:p@db.example:5432/one"
 LINES = [("open", b'{"id":1}'), ("final", b'{"id":2}')]
 
@@ -154,20 +157,74 @@ def test_the_folder_that_was_named_must_be_usable(tmp_path: Path) -> None:
     taken = tmp_path / "file"
     taken.write_text("no folder")
     settings = config.load({"DWCTL_RECORDER__SPOOL_DIR": str(taken / "spool")})
-    with pytest.raises(OSError, match="spool_dir"):
-        folder_of(settings)
+    with pytest.raises(config.ConfigError, match="spool_dir"):
+        spool_folder.of(settings)
+
+
+@pytest.mark.parametrize("fault", ["link", "others", "group", "file"])
+def test_a_folder_that_others_could_write_into_is_refused(tmp_path: Path, fault: str) -> None:
+    folder = tmp_path / "spool"
+    if fault == "link":
+        (tmp_path / "real").mkdir(mode=0o700)
+        folder.symlink_to(tmp_path / "real")
+    elif fault == "file":
+        folder.write_text("")
+    else:
+        folder.mkdir()
+        folder.chmod(0o707 if fault == "others" else 0o770)
+    with pytest.raises(config.ConfigError, match="spool_dir"):
+        spool_folder.of(config.load({"DWCTL_RECORDER__SPOOL_DIR": str(folder)}))
+
+
+def test_a_folder_that_is_made_is_ours_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "spool"
+    made = spool_folder.of(config.load({"DWCTL_RECORDER__SPOOL_DIR": str(folder)}))
+    assert made.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("fault", ["soft link", "hard link", "others write", "folder"])
+def test_a_file_that_we_have_not_written_alone_is_not_drained(tmp_path: Path, fault: str) -> None:
+    spool = spool_in(tmp_path)
+    spool.append(LINES)
+    own = spool.take_own()
+    assert own
+    own.release()
+    path = own.path
+    if fault == "soft link":
+        path.symlink_to(path.rename(tmp_path / "elsewhere"))
+    elif fault == "hard link":
+        os.link(path, tmp_path / "second-name")
+    elif fault == "others write":
+        path.chmod(0o622)
+    else:
+        path.unlink()
+        path.mkdir()
+    assert list(spool.adopt()) == []
+
+
+def test_a_bad_folder_stops_the_start_with_one_line(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    tmp_path.chmod(0o777)
+    for command in (WEB, WORKER):
+        process = Process(
+            command, environ | {"DWCTL_RECORDER__SPOOL_DIR": str(tmp_path)}, free_port()
+        )
+        assert process.wait() != 0
+        (line,) = process.output().splitlines()
+        assert line.startswith(f"dwctl: recorder.spool_dir: {tmp_path} can be written by others")
 
 
 def test_without_a_name_the_state_folder_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    assert folder_of(config.load({})) == tmp_path / "dwctl" / "spool"
+    assert spool_folder.of(config.load({})) == tmp_path / "dwctl" / "spool"
     blocked = tmp_path / "blocked"
     blocked.write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(blocked))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    assert folder_of(config.load({})).name == f"dwctl-spool-{os.geteuid()}"
+    assert spool_folder.of(config.load({})).name == f"dwctl-spool-{os.geteuid()}"
 
 
 def test_what_is_set_aside_can_be_read_by_a_person(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dwctl import config
+from dwctl.analytics import spool_folder
 from dwctl.analytics.draining import Drainer
-from dwctl.analytics.spool import Spool, SpoolFile, folder_of
+from dwctl.analytics.spool import Spool, SpoolFile
 
 DATABASE = "postgresql://u:p@db.example:5432/one"
 
@@ -157,8 +158,8 @@ def test_a_folder_that_others_can_write_into_is_refused(
             pytest.skip("only root can give a folder away")
         os.chown(folder, owner, owner)
     folder.chmod(mode)
-    with pytest.raises(OSError, match="spool_dir"):
-        folder_of(config.load({"DWCTL_RECORDER__SPOOL_DIR": str(folder)}))
+    with pytest.raises(config.ConfigError, match="spool_dir"):
+        spool_folder.of(config.load({"DWCTL_RECORDER__SPOOL_DIR": str(folder)}))
 
 
 def test_a_folder_planted_in_the_temporary_one_is_not_used(
@@ -170,8 +171,8 @@ def test_a_folder_planted_in_the_temporary_one_is_not_used(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "elsewhere").mkdir()
     planted.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match="not a folder"):
-        folder_of(config.load({}))
+    with pytest.raises(config.ConfigError, match="is a symbolic link"):
+        spool_folder.of(config.load({}))
 
 
 def test_files_of_others_and_links_are_not_adopted(tmp_path: Path) -> None:

@@ -39,14 +39,16 @@ def test_one_header_is_enough(app: Flask) -> None:
     assert (user["username"], user["email"], user["external_user_id"]) == (email, email, email)
 
 
-@pytest.mark.parametrize("peer", ["10.1.2.3", "8.8.8.8", "2001:db8::1", "::ffff:10.1.2.3", ""])
+@pytest.mark.parametrize(
+    "peer", ["10.1.2.3", "8.8.8.8", "2001:db8::1", "::ffff:10.1.2.3", "nonsense"]
+)
 def test_an_untrusted_peer_is_ignored(app: Flask, peer: str) -> None:
     answer = come(app, mail(), peer=peer)
     assert (answer.status_code, answer.json["message"]) == (401, "Authentication required")
 
 
-@pytest.mark.parametrize("peer", ["127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1"])
-def test_loopback_is_trusted(app: Flask, peer: str) -> None:
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.3.2.1", "::1", "::ffff:127.0.0.1", ""])
+def test_loopback_and_unix_sockets_are_trusted(app: Flask, peer: str) -> None:
     assert come(app, mail(), peer=peer).status_code == 200
 
 

@@ -1,5 +1,7 @@
 """The page at the root, and paths that nothing serves."""
 
+import base64
+import hashlib
 from html.parser import HTMLParser
 
 import pytest
@@ -21,7 +23,15 @@ def test_the_root_says_what_this_is_with_its_title_escaped(client: FlaskClient):
 def test_the_root_needs_no_script_and_may_not_be_framed(client: FlaskClient):
     page = client.get("/")
     assert "<script" not in page.text
-    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert "style=" not in page.text
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    # The page's own style is the one that is allowed.
+    style = page.text.partition("<style>")[2].partition("</style>")[0]
+    assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in policy
+    assert page.headers["Referrer-Policy"] == "no-referrer"
     assert page.headers["X-Frame-Options"] == "DENY"
 
 

@@ -23,7 +23,7 @@ from dwctl.web.refusals import TooManyBodies
     ],
 )
 def test_a_peer_is_an_address_or_a_site(address: object, peer: str):
-    assert peer_of(address) == peer
+    assert peer_of(address, ()) == peer
 
 
 def test_connections_of_one_peer_are_bounded():
@@ -35,10 +35,11 @@ def test_connections_of_one_peer_are_bounded():
     assert peers.enter("10.0.0.1")
 
 
-@pytest.mark.parametrize("peer", ["127.0.0.1", "2001:db8:0:7::/64", ""])
-def test_our_own_proxies_carry_the_connections_of_others(peer: str):
-    exempt = (ip_network("127.0.0.0/8"), ip_network("2001:db8::/32"))
-    peers = Peers(connections_per_peer=1, bodies_per_peer=1, exempt=exempt)
+@pytest.mark.parametrize("address", ["127.0.0.1", "2001:db8::7", "::ffff:127.0.0.2"])
+def test_our_own_proxies_carry_the_connections_of_others(address: str):
+    trusted = (ip_network("127.0.0.0/8"), ip_network("2001:db8::/32"))
+    peer = peer_of((address, 80), trusted)
+    peers = Peers(connections_per_peer=1, bodies_per_peer=1)
     assert [peers.enter(peer) for _ in range(3)] == [True] * 3
     for who in range(3):
         peers.begin_waiting(who, peer, lambda: None)

@@ -68,7 +68,7 @@ def test_the_cookie_is_for_this_browser_only(app: Flask) -> None:
         ({"username": "  "}, 422, "username: Must not be blank."),
         ({"username": 7}, 422, "username: Not a valid string."),
         ({"username": "a\x00b"}, 422, "username: Must not contain a NUL character."),
-        ({"username": "a\ud800b"}, 422, "username: Must not contain an unpaired surrogate."),
+        ({"username": "a\x1b[0m"}, 422, "username: Must not contain control characters."),
     ],
 )  # fmt: skip
 def test_a_bad_registration_is_refused(
@@ -275,7 +275,8 @@ def test_an_account_without_password_has_none_to_change(
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-site"}, 403),
         ({"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost:3001"}, 200),
-        ({"Origin": "https://gate.example", "X-Forwarded-Host": "gate.example"}, 200),
+        # No proxy is known to write this one.
+        ({"Origin": "https://gate.example", "X-Forwarded-Host": "gate.example"}, 403),
     ],
 )
 def test_changes_by_cookie_are_not_taken_from_foreign_pages(

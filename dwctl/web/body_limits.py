@@ -1,0 +1,58 @@
+"""How large a body may be, by route: judged by what is announced before a byte is read, and again while chunks come in."""
+
+from __future__ import annotations
+
+from flask import Flask, Request, request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from dwctl.config import RequestLimits
+from dwctl.errors import DwctlError
+
+_INFERENCE = ("/ai/", "/admin/api/v1/ai/")
+_ADMIN = "/admin/"
+
+
+class TooLarge(DwctlError):
+    """The request body is too large."""
+
+    code = "payload_too_large"
+    status = 413
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request body is larger than the limit of {limit} bytes.")
+
+
+def init_app(app: Flask, limits: RequestLimits) -> None:
+    """Give each request its limit: nothing beyond it is read (`body_of`)."""
+
+    @app.before_request
+    def limit_body() -> None:
+        limit = limit_of(request.path, limits)
+        # One more: a body that comes in chunks may end exactly at the limit, and what is longer must show.
+        request.max_content_length = None if limit is None else limit + 1
+        # Inference judges the credential first, and reads its body itself.
+        if request.path.startswith(_INFERENCE) or limit is None:
+            return
+        if (request.content_length or 0) > limit:
+            raise TooLarge(limit)
+
+
+def body_of(asked: Request) -> bytes:
+    """The body of a request. Raises TooLarge."""
+    most = asked.max_content_length
+    try:
+        body = asked.get_data(cache=True)
+    except RequestEntityTooLarge:
+        raise TooLarge((most or 1) - 1) from None
+    if most is not None and len(body) >= most:
+        raise TooLarge(most - 1)
+    return body
+
+
+def limit_of(path: str, limits: RequestLimits) -> int | None:
+    """Bytes that a body on this path may have; None: any number."""
+    if path.startswith(_INFERENCE):
+        return limits.max_body_size or None
+    if path.startswith(_ADMIN):
+        return limits.max_admin_body_size
+    return limits.max_sign_in_body_size
