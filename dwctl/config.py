@@ -122,6 +122,7 @@ class Password:
 @dataclass(frozen=True)
 class Session:
     timeout: Duration = 86400.0
+    lifetime: Duration = 604800.0
     cookie_name: str = "dwctl_session"
     cookie_secure: bool = True
     cookie_same_site: str = "strict"
@@ -130,11 +131,15 @@ class Session:
 
 @dataclass(frozen=True)
 class Throttle:
-    """How often one address (an account: failures only) may try within a minute."""
+    """How often one address may try, and how many wrong passwords for one account come from one address, within a minute.
+
+    failures_per_account_per_hour: from wherever; beyond them each address has one try a minute for that account.
+    """
 
     sign_ins_per_minute: int = 30
     registrations_per_minute: int = 20
     failures_per_account_per_minute: int = 10
+    failures_per_account_per_hour: int = 40
 
 
 @dataclass(frozen=True)

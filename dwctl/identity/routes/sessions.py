@@ -66,7 +66,9 @@ def login(given: dict[str, str]) -> dict[str, Any]:
     native.insist_on_enabled(settings)
     limit = settings.auth.native.throttle.sign_ins_per_minute
     throttle.admit(session, "sign in", throttle.address_of(request), limit)
-    user = native.log_in(session, given["email"], given["password"], settings)
+    user = native.log_in(
+        session, given["email"], given["password"], settings, address=throttle.address_of(request)
+    )
     return _sign_in(user, "Login successful")
 
 
@@ -103,6 +105,7 @@ def change_password(given: dict[str, str]) -> dict[str, str]:
         given["new_password"],
         settings,
         keep=_token(),
+        address=throttle.address_of(request),
     )
     session.commit()
     return {"message": "Password changed successfully"}
