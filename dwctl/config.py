@@ -162,6 +162,7 @@ class ProxyHeaderAuth:
     blacklisted_sso_groups: tuple[str, ...] = ()
     auto_create_users: bool = True
     auto_create_organizations: bool = True
+    link_registered: str = "take_over"
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
 
 
@@ -396,6 +397,7 @@ class Settings:
 
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
+    "auth.proxy_header.link_registered": ("take_over", "refuse"),
     "auth.native.session.cookie_same_site": ("strict", "lax", "none"),
     "upstream.on_disconnect": ("cancel", "drain"),
     "log_level": ("debug", "info", "warning", "error"),
