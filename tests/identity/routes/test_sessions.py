@@ -174,11 +174,36 @@ def test_logging_out_needs_no_session(client: FlaskClient) -> None:
     assert client.post("/authentication/logout").status_code == 200
 
 
-def test_a_link_logs_out_too(app: Flask) -> None:
+NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+@pytest.mark.parametrize("site", ["same-origin", "same-site", "none"])
+def test_a_link_of_ours_logs_out_too(app: Flask, site: str) -> None:
     client, _ = register(app)
-    answer = client.get("/authentication/logout")
+    answer = client.get("/authentication/logout", headers={**NAVIGATION, "Sec-Fetch-Site": site})
     assert (answer.status_code, answer.headers["Location"]) == (302, "/")
     assert client.get(ME).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {**NAVIGATION, "Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        {**NAVIGATION, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "iframe"},
+        {**NAVIGATION, "Sec-Fetch-Site": "none", "Sec-Purpose": "prefetch"},
+    ],
+    ids=["unknown", "elsewhere", "image", "frame", "prefetch"],
+)
+def test_other_links_ask_first(app: Flask, headers: dict[str, str]) -> None:
+    client, _ = register(app)
+    answer = client.get("/authentication/logout", headers=headers)
+    assert answer.status_code == 200
+    assert '<form method="post"' in answer.text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert "Set-Cookie" not in answer.headers
+    assert client.get(ME).status_code == 200
 
 
 def test_signing_in_elsewhere_ends_no_session(app: Flask) -> None:
