@@ -136,6 +136,7 @@ class Password:
 @dataclass(frozen=True)
 class Session:
     timeout: Duration = 86400.0
+    lifetime: Duration = 604800.0
     cookie_name: str = "dwctl_session"
     cookie_secure: bool = True
     cookie_same_site: str = "strict"
@@ -144,11 +145,15 @@ class Session:
 
 @dataclass(frozen=True)
 class Throttle:
-    """How often one address (an account: failures only) may try within a minute."""
+    """How often one address may try, and how many wrong passwords for one account come from one address, within a minute.
+
+    failures_per_account_per_hour: from wherever; beyond them each address has one try a minute for that account.
+    """
 
     sign_ins_per_minute: int = 30
     registrations_per_minute: int = 20
     failures_per_account_per_minute: int = 10
+    failures_per_account_per_hour: int = 40
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,7 @@ class ProxyHeaderAuth:
     blacklisted_sso_groups: tuple[str, ...] = ()
     auto_create_users: bool = True
     auto_create_organizations: bool = True
+    link_registered: str = "take_over"
     trusted_proxies: Networks | None = None
 
 
@@ -447,6 +453,7 @@ FORWARDED_HEADERS = (
 )
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
+    "auth.proxy_header.link_registered": ("take_over", "refuse"),
     "auth.native.session.cookie_same_site": ("strict", "lax", "none"),
     "upstream.on_disconnect": ("cancel", "drain"),
     "log_level": ("debug", "info", "warning", "error"),

@@ -22,6 +22,7 @@ from dwctl.catalog.tables import DeployedModel, Endpoint
 from dwctl.encryption import Sealer
 from dwctl.errors import Conflict, NotFound
 from dwctl.identity.tables import NIL
+from dwctl.upstream.target import parse_origin
 
 log = logging.getLogger(__name__)
 
@@ -128,8 +129,13 @@ def create(
 def update(
     session: Session, sealer: Sealer, endpoint: Endpoint, changes: Mapping[str, Any]
 ) -> None:
-    """Change the fields that are given; null clears those in CLEARABLE and leaves the others."""
+    """Change the fields that are given; null clears those in CLEARABLE and leaves the others.
+
+    The credential is for one origin: a URL with another one clears it, unless a new one comes with it.
+    """
     given = {k: v for k, v in changes.items() if v is not None or k in CLEARABLE}
+    if "url" in given and not _same_origin(endpoint.url, given["url"]):
+        given.setdefault("api_key", None)
     for column, value in _columns(given, sealer).items():
         setattr(endpoint, column, value)
     endpoint.updated_at = clock.now()
@@ -184,6 +190,13 @@ def synchronise(session: Session, endpoint_id: UUID, listed: Sequence[str]) -> S
         new_models_created=len(new) - len(refused),
         **counts,
     )
+
+
+def _same_origin(one: str, other: str) -> bool:
+    try:
+        return parse_origin(one) == parse_origin(other)
+    except ValueError:
+        return False
 
 
 def _columns(fields: Mapping[str, Any], sealer: Sealer) -> dict[str, Any]:

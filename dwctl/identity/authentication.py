@@ -132,7 +132,7 @@ def _by_cookie(session: Session, request: Request, settings: Settings) -> SignIn
     login = sessions.find(session, token)
     if login is None:
         raise Unauthenticated
-    if login.expires_at <= clock.now():
+    if sessions.is_over(login, rule):
         raise Unauthenticated(code="session_expired")
     user = session.scalar(users.people().where(User.id == login.user_id))
     if user is None:

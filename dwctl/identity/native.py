@@ -12,8 +12,6 @@ from dwctl.errors import Conflict, Invalid, Unauthenticated
 from dwctl.identity import names, passwords, sessions, throttle, users
 from dwctl.identity.tables import User
 
-_ACCOUNT = "account"
-
 
 def insist_on_enabled(settings: Settings) -> None:
     """400 where passwords are switched off."""
@@ -59,38 +57,49 @@ def register(
     return user
 
 
-def log_in(session: Session, email: str, password: str, settings: Settings) -> User:
-    """The person with this e-mail and password. Unknown, without a password and wrong password are told apart by nothing."""
+def log_in(
+    session: Session, email: str, password: str, settings: Settings, *, address: str
+) -> User:
+    """The person with this e-mail and password, whose row stays locked against a change of either. Nothing tells unknown, without a password and wrong apart.
+
+    `address` is where the attempt comes from.
+    """
     native = settings.auth.native
-    limit = native.throttle.failures_per_account_per_minute
-    throttle.check(session, _ACCOUNT, email.lower(), limit)
+    guess = throttle.begin_guess(session, email.lower(), address, native.throttle)
     holders = (user for user in users.with_email(session, email) if user.password_hash)
     user = next(holders, None)
-    stored = user.password_hash if user else None
+    user_id, stored = (user.id, user.password_hash) if user else (None, None)
     session.rollback()
-    if not passwords.verify(password, stored, native.password) or user is None:
-        throttle.count(session, _ACCOUNT, email.lower())
+    if not passwords.verify(password, stored, native.password) or user_id is None:
         raise Unauthenticated("Invalid email or password")
-    return user
+    throttle.was_right(session, guess)
+    return _still(session, user_id, stored, "Invalid email or password")
 
 
 def change_password(
-    session: Session, user_id: UUID, current: str, new: str, settings: Settings, *, keep: str | None
+    session: Session,
+    user_id: UUID,
+    current: str,
+    new: str,
+    settings: Settings,
+    *,
+    keep: str | None,
+    address: str,
 ) -> None:
-    """Replace the password and end the person's other sessions; `keep` is the token of the one that goes on."""
+    """Replace the password and end the person's other sessions; `keep` is the token of the one that goes on, `address` where the attempt comes from."""
     native = settings.auth.native
     passwords.check_length(new, native.password)
     user = users.get(session, user_id)
     stored, email = user.password_hash, user.email.lower()
     if stored is None:
         raise Invalid("This account has no password")
-    limit = native.throttle.failures_per_account_per_minute
-    throttle.check(session, _ACCOUNT, email, limit)
-    session.rollback()
+    guess = throttle.begin_guess(session, email, address, native.throttle)
     if not passwords.verify(current, stored, native.password):
-        throttle.count(session, _ACCOUNT, email)
         raise Unauthenticated("Current password is incorrect")
-    set_password(session, user, new, settings, keep=keep)
+    password_hash = passwords.hash_password(new, native.password)
+    throttle.was_right(session, guess)
+    person = _still(session, user_id, stored, "Current password is incorrect")
+    _replace(session, person, password_hash, keep=keep)
 
 
 def set_password(
@@ -100,7 +109,21 @@ def set_password(
     user_id = user.id
     session.rollback()
     password_hash = passwords.hash_password(new, settings.auth.native.password)
-    person = users.get(session, user_id)
+    _replace(session, users.get(session, user_id), password_hash, keep=keep)
+
+
+def _replace(session: Session, person: User, password_hash: str, *, keep: str | None) -> None:
     person.password_hash = password_hash
     person.updated_at = clock.now()
-    sessions.end_all(session, user_id, but=keep)
+    session.flush()
+    sessions.end_all(session, person.id, but=keep)
+
+
+def _still(session: Session, user_id: UUID, stored: str | None, refusal: str) -> User:
+    """The person, locked, if the password that was verified meanwhile is theirs still: it may have been changed or taken away."""
+    same = users.people().where(User.id == user_id, User.password_hash == stored)
+    person = session.scalar(same.with_for_update().execution_options(populate_existing=True))
+    if person is None:
+        session.rollback()
+        raise Unauthenticated(refusal)
+    return person

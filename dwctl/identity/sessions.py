@@ -1,13 +1,13 @@
 """Login sessions: a random token in a cookie, its SHA-256 in a row. The row is the authority: ending it ends the session.
 
-A session in use is extended on the server, at most once a minute; the cookie is set once, when signing in.
+A session in use is extended on the server, at most once a minute, up to its absolute end; the cookie is set once, when signing in.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, cast
 from uuid import UUID
 
@@ -31,7 +31,7 @@ def start(session: Session, user_id: UUID, rule: config.Session) -> str:
     session.execute(
         delete(LoginSession).where(LoginSession.user_id == user_id, LoginSession.expires_at <= now)
     )
-    expires_at = now + timedelta(seconds=rule.timeout)
+    expires_at = now + timedelta(seconds=min(rule.timeout, rule.lifetime))
     session.add(LoginSession(user_id=user_id, token_hash=_hash(token), expires_at=expires_at))
     return token
 
@@ -43,9 +43,18 @@ def find(session: Session, token: str) -> LoginSession | None:
 
 def extend(login: LoginSession, rule: config.Session) -> None:
     """Give the session its full time again, unless that was done a moment ago."""
-    full = clock.now() + timedelta(seconds=rule.timeout)
+    full = min(clock.now() + timedelta(seconds=rule.timeout), _end(login, rule))
     if full - login.expires_at >= timedelta(seconds=min(EXTEND_AFTER_S, rule.timeout / 4)):
         login.expires_at = full
+
+
+def is_over(login: LoginSession, rule: config.Session) -> bool:
+    """Whether it has run out: unused for too long, or past its absolute end (which an old one may have been extended beyond)."""
+    return min(login.expires_at, _end(login, rule)) <= clock.now()
+
+
+def _end(login: LoginSession, rule: config.Session) -> datetime:
+    return login.created_at + timedelta(seconds=rule.lifetime)
 
 
 def end(session: Session, token: str) -> None:
@@ -63,7 +72,7 @@ def end_all(session: Session, user_id: UUID, *, but: str | None = None) -> None:
 
 def set_cookie(response: Response, token: str, rule: config.Session) -> None:
     """Hand the token to the browser."""
-    age_s = max(1, round(rule.timeout))
+    age_s = max(1, round(min(rule.timeout, rule.lifetime)))
     response.set_cookie(rule.cookie_name, token, max_age=age_s, **_attributes(rule))
 
 

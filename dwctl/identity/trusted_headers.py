@@ -13,6 +13,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from dwctl.config import ProxyHeaderAuth, Settings
+from dwctl.errors import Unauthenticated
 from dwctl.identity import groups, names, organizations, users
 from dwctl.identity.tables import User
 from dwctl.web import proxies
@@ -71,19 +72,36 @@ def _known(session: Session, claim: Claim) -> User | None:
 def _recognised(session: Session, claim: Claim, settings: Settings) -> User | None:
     """Somebody who signs in this way for the first time: an account made for them by hand, or a new one."""
     users.lock(session, f"external id {claim.external_id}")
-    user = _known(session, claim) or _prepared(session, claim)
+    user = _known(session, claim) or _prepared(session, claim, settings)
     if user is None and settings.auth.proxy_header.auto_create_users:
         return _create(session, claim, settings)
     return user
 
 
-def _prepared(session: Session, claim: Claim) -> User | None:
+def _prepared(session: Session, claim: Claim, settings: Settings) -> User | None:
     """The account with this e-mail that belongs to no external identity yet."""
     free = (u for u in users.with_email(session, claim.address) if u.external_user_id is None)
     user = next(free, None)
+    if user is not None and user.password_hash and user.auth_source == "native":
+        _take_over(session, user, settings)
     if user is not None and claim.email and claim.email != claim.external_id:
         user.external_user_id = claim.external_id
     return user
+
+
+def _take_over(session: Session, user: User, settings: Settings) -> None:
+    """Whoever registered with this e-mail need not be its owner: nothing that lets them in may stay. Raises Unauthenticated where a setting refuses it."""
+    if settings.auth.proxy_header.link_registered == "refuse":
+        raise Unauthenticated(
+            "Authentication required: an account with a password has this e-mail. An administrator must delete or rename it first.",
+            code="account_not_linked",
+        )
+    # Sign-ins and keys that are on their way wait for this lock, or it for them.
+    session.refresh(user, with_for_update=True)
+    user.password_hash = None
+    user.auth_source = "proxy-header"
+    session.flush()
+    users.revoke_credentials(session, user.id)
 
 
 def _create(session: Session, claim: Claim, settings: Settings) -> User:

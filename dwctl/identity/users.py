@@ -153,12 +153,17 @@ def delete_account(session: Session, user: User) -> None:
     _revoke_everything(session, user.id)
 
 
-def _revoke_everything(session: Session, account_id: UUID) -> None:
+def revoke_credentials(session: Session, account_id: UUID) -> None:
+    """End every session and key of an account, and the keys that it has made for others."""
     keys = or_(ApiKey.user_id == account_id, ApiKey.created_by == account_id)
     session.execute(
         update(ApiKey).where(keys, ApiKey.is_deleted.is_(False)).values(is_deleted=True)
     )
     sessions.end_all(session, account_id)
+
+
+def _revoke_everything(session: Session, account_id: UUID) -> None:
+    revoke_credentials(session, account_id)
     session.execute(delete(GroupMembership).where(GroupMembership.user_id == account_id))
     memberships = or_(
         OrganizationMembership.user_id == account_id,

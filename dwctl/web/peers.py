@@ -16,14 +16,16 @@ from dwctl.config import Networks
 from dwctl.web.proxies import is_trusted
 from dwctl.web.refusals import TooManyBodies
 
+
 def peer_of(address: object, trusted: Networks) -> str:
     """Who a socket's address belongs to; nothing where it tells nobody apart (a trusted proxy, a socket in the file system)."""
     host = str(address[0]) if isinstance(address, tuple) and address else ""
-    return "" if is_trusted(host, trusted) else _peer(host)
+    return "" if is_trusted(host, trusted) else network_of(host)
 
 
 @lru_cache(4096)
-def _peer(text: str) -> str:
+def network_of(text: str) -> str:
+    """Who one address stands for: an IPv6 address its /64, which one subscriber has; an IPv4 address inside of IPv6 that one."""
     try:
         found = ip_address(text.partition("%")[0])
     except ValueError:

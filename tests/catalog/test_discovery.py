@@ -3,6 +3,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import requests
@@ -132,10 +133,10 @@ def test_a_bare_array_is_a_list_too(requests_mock: Mocker) -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ({"status_code": 401, "text": "bad key"}, "answered 401: bad key"),
+        ({"status_code": 401, "text": "bad key"}, "answered 401"),
         ({"status_code": 500, "content": b"\xff"}, "answered 500"),
         ({"status_code": 301, "headers": {"Location": "http://elsewhere/"}}, "answered 301"),
-        ({"text": "<html>"}, "did not answer JSON: <html>"),
+        ({"text": "<html>"}, "did not answer JSON"),
         ({"json": {"models": []}}, "did not answer a list of models"),
         ({"json": {"data": {}}}, "did not answer a list of models"),
         ({"exc": requests.ConnectTimeout}, "did not answer within 5 s"),
@@ -147,7 +148,8 @@ def test_a_failure_says_why(requests_mock: Mocker, answer: dict[str, object], re
     with pytest.raises(DiscoveryFailed) as failed:
         list_models(Server(URL + "?key=secret", "secret"), timeout_s=5)
     assert reason in failed.value.message
-    assert "secret" not in failed.value.message
+    for hidden in ("secret", "bad key", "<html>"):
+        assert hidden not in failed.value.message
     assert failed.value.status == 502
 
 
@@ -159,13 +161,15 @@ def test_a_refused_connection_says_so() -> None:
         list_models(Server(f"http://127.0.0.1:{port}", None), timeout_s=5)
 
 
-def serve_once(answer: Callable[[socket.socket], None]) -> str:
+def serve_once(answer: Callable[[socket.socket], None], asked: list[bytes] | None = None) -> str:
     """The URL of a real server that treats one connection so."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
         with listener, listener.accept()[0] as connection:
-            connection.recv(65536)
+            request = connection.recv(65536)
+            if asked is not None:
+                asked.append(request)
             answer(connection)
 
     threading.Thread(target=serve, daemon=True).start()
@@ -218,6 +222,23 @@ ZIPPED = gzip.compress(BODY)
 def test_a_real_answer_is_read_in_every_framing(answer: bytes) -> None:
     url = serve_once(lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n" + answer))
     assert list_models(Server(url, None), timeout_s=5) == [ListedModel("real")]
+
+
+def test_neither_proxies_nor_netrc_of_the_environment_are_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[bytes] = []
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY))
+
+    url = serve_once(answer, asked)
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password from-netrc\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert list_models(Server(url, None), timeout_s=5) == [ListedModel("real")]
+    assert b"authorization" not in asked[0].lower()
 
 
 def test_an_answer_that_breaks_off_says_so() -> None:

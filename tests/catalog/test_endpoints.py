@@ -1,3 +1,4 @@
+import re
 import uuid
 from typing import Any
 
@@ -165,7 +166,7 @@ def test_a_list_that_cannot_be_read_is_502_with_the_reason_and_leaves_nothing(
     body = {"name": unique("e"), "url": URL}
     answer = admin.post("/endpoints", body)
     assert answer.status_code == 502
-    assert "answered 401: who are you" in answer.json["message"]
+    assert answer.json["message"].endswith("answered 401")
     assert answer.json["code"] == "endpoint_unreachable"
     assert count(sql, body["name"]) == 0
 
@@ -455,3 +456,30 @@ def test_synchronising_with_nobody_is_502_with_the_reason(
     answer = admin.post(f"/endpoints/{admin.endpoint(url=URL)}/synchronize")
     assert answer.status_code == 502
     assert "answered 503" in answer.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"url": "http://models.example/v2"}, True),
+        ({"url": "http://MODELS.example:80/v1"}, True),
+        ({"description": "the same"}, True),
+        ({"url": "http://models.example:8080/v1"}, False),
+        ({"url": "https://models.example/v1"}, False),
+        ({"url": "http://models.example.evil.example/v1"}, False),
+        ({"url": "http://evil.example/v1", "api_key": None}, False),
+        ({"url": "http://evil.example/v1", "api_key": "new"}, True),
+    ],
+)
+def test_a_credential_stays_with_its_origin(
+    admin: Admin, requests_mock: Mocker, changes: dict[str, Any], kept: bool
+) -> None:
+    requests_mock.get(re.compile(".*"), json={"data": []})
+    id = admin.endpoint(url="http://models.example/v1", api_key="old")
+    changed = admin.patch(f"/endpoints/{id}", changes)
+    assert (changed.status_code, changed.json["requires_api_key"]) == (200, kept)
+    admin.post("/endpoints/validate", {"type": "existing", "endpoint_id": id})
+    wanted = f"Bearer {changes.get('api_key', 'old')}" if kept else None
+    assert requests_mock.call_count
+    for asked in requests_mock.request_history:
+        assert asked.headers.get("Authorization") == wanted

@@ -6,7 +6,18 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from tests.identity.doors import ADMIN, NIL, USER_FIELDS, app_with, insert_user, unique
+from tests.identity.doors import (
+    ADMIN,
+    NIL,
+    USER_FIELDS,
+    Doors,
+    app_with,
+    insert_key,
+    insert_user,
+    log_in,
+    register,
+    unique,
+)
 
 
 def come(app: Flask, user: str, email: str | None = None, *, peer: str = "127.0.0.1", **more: str) -> TestResponse:  # fmt: skip
@@ -277,3 +288,29 @@ class TestGroups:
             )
             assert answer.status_code == 403
             assert "identity provider okta" in answer.json["message"]
+
+
+class TestLinking:
+    """Somebody has registered with an e-mail before its owner comes by header."""
+
+    def test_what_let_the_first_one_in_is_gone(self, app: Flask, sql: psycopg.Connection) -> None:
+        squatter, user = register(app)
+        key = insert_key(sql, user["id"])
+        external = unique("idp")
+        owner = come(app, external, user["email"].upper())
+        assert (owner.json["id"], owner.json["external_user_id"]) == (user["id"], external)
+        assert squatter.get(f"{ADMIN}/users/current").status_code == 401
+        assert Doors(app).with_key(key).status_code == 401
+        assert log_in(app, user["email"])[1].status_code == 401
+        # The second time nothing is taken: what the owner makes stays.
+        mine = insert_key(sql, user["id"])
+        assert come(app, external, user["email"]).status_code == 200
+        assert Doors(app).with_key(mine).status_code == 200
+
+    def test_it_can_be_refused(self, app: Flask, environ: dict[str, str]) -> None:
+        first, user = register(app)
+        with app_with(environ, auth__proxy_header__link_registered="refuse") as careful:
+            answer = come(careful, unique("idp"), user["email"])
+        assert (answer.status_code, answer.json["code"]) == (401, "account_not_linked")
+        assert first.get(f"{ADMIN}/users/current").status_code == 200
+        assert log_in(app, user["email"])[1].status_code == 200

@@ -50,6 +50,7 @@ def create_api_key(wanted: dict[str, Any], user_id: UUID | str) -> Extended:
     session, caller = db.session(), guard.identify()
     owner = users.get(session, target_of(caller, user_id))
     creator_id = _creator(caller, owner, wanted.pop("member_id"))
+    _check_rank(caller, owner, users.get(session, creator_id))
     key, secret = api_keys.create(session, owner_id=owner.id, creator_id=creator_id, **wanted)
     session.commit()
     return Extended(key, key=secret, model_access=api_keys.models_of(session, owner.id))
@@ -116,6 +117,12 @@ def _creator(caller: Caller, owner: User, member_id: UUID | None) -> UUID:
         _check_member(caller, owner, member_id)
         return member_id
     return owner.id if owner.user_type == "individual" else caller.user_id
+
+
+def _check_rank(caller: Caller, *whose: User) -> None:
+    """A key passes every check that its account does, so those of administrators are made by administrators."""
+    if not caller.is_admin and any(account.is_admin for account in whose):
+        raise Forbidden("Insufficient permissions to Create API keys for an administrator")
 
 
 def _check_member(caller: Caller, owner: User, member_id: UUID) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, after_this_request, redirect, request
+from flask import Response, after_this_request, make_response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from dwctl.access import guard
@@ -24,6 +24,18 @@ from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("authentication", __name__, description="Sign-in by password")
 guard.open_to_all(blueprint, reason="the way in, and out")
+
+_ASK = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Sign out</title>
+<form method="post" action=""><button>Sign out</button></form></html>
+"""
+_ASK_HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
 
 account = Blueprint("account", __name__, description="One's own account")
 guard.protect(account)
@@ -66,7 +78,9 @@ def login(given: dict[str, str]) -> dict[str, Any]:
     native.insist_on_enabled(settings)
     limit = settings.auth.native.throttle.sign_ins_per_minute
     throttle.admit(session, "sign in", throttle.address_of(request), limit)
-    user = native.log_in(session, given["email"], given["password"], settings)
+    user = native.log_in(
+        session, given["email"], given["password"], settings, address=throttle.address_of(request)
+    )
     return _sign_in(user, "Login successful")
 
 
@@ -80,9 +94,11 @@ def logout() -> dict[str, str]:
 
 
 @blueprint.route("/logout", methods=["GET"])
-@blueprint.response(302, description="To the dashboard")
+@blueprint.response(302, description="To the dashboard; or a page with a button")
 def leave() -> AnyResponse:
-    """Sign out here, as a link does it"""
+    """Sign out here, as a link does it. Where no page of ours is known to have the link, a page asks first"""
+    if not _is_own_navigation():
+        return make_response(_ASK, 200, _ASK_HEADERS)
     _end_session()
     response = redirect("/")
     _forget(response)  # type: ignore[arg-type]
@@ -103,9 +119,21 @@ def change_password(given: dict[str, str]) -> dict[str, str]:
         given["new_password"],
         settings,
         keep=_token(),
+        address=throttle.address_of(request),
     )
     session.commit()
     return {"message": "Password changed successfully"}
+
+
+def _is_own_navigation() -> bool:
+    """Whether the browser says that a person has followed a link of this site, or typed the address."""
+    said = request.headers.get
+    return (
+        said("Sec-Fetch-Site") in ("same-origin", "same-site", "none")
+        and said("Sec-Fetch-Mode") == "navigate"
+        and said("Sec-Fetch-Dest") == "document"
+        and "Sec-Purpose" not in request.headers
+    )
 
 
 def _availability(what: str, enabled: bool) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tests.identity.doors import (
     NIL,
     NOBODY,
     Doors,
+    insert_key,
     insert_organization,
     insert_user,
     unique,
@@ -262,3 +263,23 @@ class TestHidden:
             key = api_keys.hidden_key(db.session(), user, user, "batch")
             assert key.hidden
             assert key.name.startswith("Internal batch Key ")
+
+
+@pytest.mark.parametrize("purpose", ["platform", "realtime"])
+def test_keys_of_an_administrator_are_made_by_administrators(
+    call: Doors, sql: psycopg.Connection, purpose: str
+) -> None:
+    chief = insert_user(sql, is_admin=True)
+    organization = insert_organization(sql, owner=chief)
+    manager = insert_key(sql, insert_user(sql, "PLATFORMMANAGER"))
+    other_chief = insert_key(sql, insert_user(sql, is_admin=True))
+    for path, more in ((chief, {}), (organization, {"member_id": str(chief)})):
+        for secret, status in ((manager, 403), (other_chief, 201)):
+            answer = call(
+                None,
+                "POST",
+                f"/users/{path}/api-keys",
+                {"name": unique("key"), "purpose": purpose, **more},
+                headers={"Authorization": f"Bearer {secret}"},
+            )
+            assert answer.status_code == status, answer.text

@@ -1,5 +1,6 @@
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -173,11 +174,36 @@ def test_logging_out_needs_no_session(client: FlaskClient) -> None:
     assert client.post("/authentication/logout").status_code == 200
 
 
-def test_a_link_logs_out_too(app: Flask) -> None:
+NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+@pytest.mark.parametrize("site", ["same-origin", "same-site", "none"])
+def test_a_link_of_ours_logs_out_too(app: Flask, site: str) -> None:
     client, _ = register(app)
-    answer = client.get("/authentication/logout")
+    answer = client.get("/authentication/logout", headers={**NAVIGATION, "Sec-Fetch-Site": site})
     assert (answer.status_code, answer.headers["Location"]) == (302, "/")
     assert client.get(ME).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {**NAVIGATION, "Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        {**NAVIGATION, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "iframe"},
+        {**NAVIGATION, "Sec-Fetch-Site": "none", "Sec-Purpose": "prefetch"},
+    ],
+    ids=["unknown", "elsewhere", "image", "frame", "prefetch"],
+)
+def test_other_links_ask_first(app: Flask, headers: dict[str, str]) -> None:
+    client, _ = register(app)
+    answer = client.get("/authentication/logout", headers=headers)
+    assert answer.status_code == 200
+    assert '<form method="post"' in answer.text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert "Set-Cookie" not in answer.headers
+    assert client.get(ME).status_code == 200
 
 
 def test_signing_in_elsewhere_ends_no_session(app: Flask) -> None:
@@ -214,6 +240,24 @@ def test_a_session_is_extended_at_most_once_a_minute(app: Flask, sql: psycopg.Co
     before = sql.execute(ends, (user["id"],)).fetchone()
     client.get(ME)
     assert sql.execute(ends, (user["id"],)).fetchone() == before
+
+
+def test_a_session_has_an_absolute_end(app: Flask, sql: psycopg.Connection) -> None:
+    client, user = register(app)
+    of_user = "WHERE user_id = %s"
+    sql.execute(
+        f"UPDATE login_sessions SET created_at = now() - interval '7 days' + interval '1 hour', expires_at = now() + interval '5 minutes' {of_user}",
+        (user["id"],),
+    )
+    assert client.get(ME).status_code == 200
+    (left_s,) = sql.execute(f"SELECT extract(epoch FROM expires_at - now()) FROM login_sessions {of_user}", (user["id"],)).fetchone()  # type: ignore[misc]  # fmt: skip
+    assert 3000 < left_s <= 3600
+    # One that an older version has extended beyond its end.
+    sql.execute(
+        f"UPDATE login_sessions SET created_at = now() - interval '7 days', expires_at = now() + interval '1 day' {of_user}",
+        (user["id"],),
+    )
+    assert client.get(ME).json["code"] == "session_expired"
 
 
 def test_changing_the_password_ends_the_other_sessions(app: Flask) -> None:
@@ -360,13 +404,38 @@ class TestThrottled:
         assert [self.post(narrow, "login", good, "203.0.113.1")[0] for _ in range(4)] == [200, 200, 200, 429]  # fmt: skip
         assert self.post(narrow, "login", good, "203.0.113.2")[0] == 200
 
-    def test_of_an_account_only_failures_count(self, app: Flask, narrow: Flask) -> None:
+    def test_of_an_account_only_failures_of_the_same_address_count(
+        self, app: Flask, narrow: Flask
+    ) -> None:
         _, user = register(app)
         good = {"email": user["email"], "password": PASSWORD}
         bad = good | {"password": "wrong", "email": user["email"].upper()}
-        tries = [good, bad, good, bad, good]
-        addresses = (f"203.0.113.{n}" for n in range(10, 20))
-        assert [self.post(narrow, "login", body, next(addresses))[0] for body in tries] == [200, 401, 200, 401, 429]  # fmt: skip
+        # One subscriber, at three addresses of the same /64.
+        here = ("2001:db8::1", "2001:db8::2", "2001:db8::3")
+        tries = [self.post(narrow, "login", bad, address)[0] for address in here]
+        assert tries == [401, 401, 429]
+        assert self.post(narrow, "login", good, "2001:db8::4")[0] == 429
+        assert self.post(narrow, "login", good, "203.0.113.10")[0] == 200
+
+    def test_an_account_under_attack_leaves_each_address_one_try(self, app: Flask, environ: dict[str, str]) -> None:  # fmt: skip
+        _, user = register(app)
+        good = {"email": user["email"], "password": PASSWORD}
+        bad = good | {"password": "wrong"}
+        with app_with(environ, auth__native__throttle__failures_per_account_per_hour="3") as slow:
+            for n in range(3):
+                assert self.post(slow, "login", bad, f"203.0.113.{50 + n}")[0] == 401
+            tries = [self.post(slow, "login", bad, "203.0.113.60")[0] for _ in range(2)]
+            assert tries == [401, 429]
+            assert self.post(slow, "login", good, "203.0.113.61")[0] == 200
+
+    def test_a_hundred_guesses_at_once_are_verified_as_often_as_allowed(
+        self, app: Flask, narrow: Flask
+    ) -> None:
+        _, user = register(app)
+        bad = {"email": user["email"], "password": "wrong"}
+        with ThreadPoolExecutor(20) as pool:
+            tries = pool.map(lambda _: self.post(narrow, "login", bad, "100.64.0.1")[0], range(30))
+            assert sorted(tries).count(401) == 2
 
     def test_registrations_are_counted_by_address(self, narrow: Flask) -> None:
         def body() -> dict[str, str]:
