@@ -13,10 +13,10 @@ from typing import Any
 
 import orjson
 
-PATIENCE_S = 6.0
+PATIENCE_S = 4.0
 PROBE = b"GET /healthz HTTP/1.1\r\nHost: probe\r\n\r\n"
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9]{2}) ([\t \x21-\x7e]*)")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2}) ([\t \x21-\x7e]*)")
 _FIELD = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*((?:[\x21-\x7e\x80-\xff](?:[\t \x21-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?)?)[ \t]*"
 )
