@@ -39,6 +39,13 @@ class Pause:
 
 
 @dataclass(frozen=True)
+class Trickle:
+    """One byte at a time."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
 class Await:
     """Nothing more is sent until so many answers have come, interim ones included."""
 
@@ -50,7 +57,7 @@ class HalfClose:
     """No more will be sent; answers are still read."""
 
 
-Step = bytes | Pause | Await | HalfClose
+Step = bytes | Trickle | Pause | Await | HalfClose
 
 
 @dataclass(frozen=True)
@@ -202,7 +209,12 @@ class Connection:
 
     def _line(self) -> bytes:
         while b"\n" not in self._read:
-            self._more()
+            try:
+                self._more()
+            except Ended:
+                if self._read:
+                    raise Malformed(f"it ended within {self._read[:200]!r}") from None
+                raise
         line, _, self._read = self._read.partition(b"\n")
         if not line.endswith(b"\r") or b"\r" in line[:-1]:
             raise Malformed(f"line end of {line!r}")
@@ -220,8 +232,6 @@ class Connection:
         except ConnectionError:
             raise Ended("reset") from None
         if not data:
-            if self._read.strip():
-                raise Malformed(f"it ended within {self._read[:200]!r}")
             raise Ended("closed")
         self._read += data
 
@@ -286,6 +296,8 @@ def _send(connection: Connection, steps: Sequence[Step], came: threading.Semapho
             match step:
                 case bytes():
                     connection.send(step)
+                case Trickle():
+                    connection.send(*(step.data[i : i + 1] for i in range(len(step.data))))
                 case Pause():
                     time.sleep(step.seconds)
                 case Await():

@@ -36,7 +36,7 @@ def lives_on(stage: Gateway) -> Iterator[None]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_raw_request_gets_what_it_must(stage: Gateway, case: Case) -> None:
     web = stage.service.webs[0]
-    steps = [s.replace(KEY, stage.alice.key.encode()) if isinstance(s, bytes) else s for s in case.steps]  # fmt: skip
+    steps = [_with_key(step, stage.alice.key.encode()) for step in case.steps]
     finals = max(sum(min(one) >= 200 for one in way) for way in case.ways)
     patience_s = raw.PATIENCE_S if case.closes is None else 2 * raw.PATIENCE_S
     found = raw.exchange(web.port, steps, expected=finals, heads=case.heads, patience_s=patience_s)
@@ -53,6 +53,16 @@ def test_a_raw_request_gets_what_it_must(stage: Gateway, case: Case) -> None:
         assert not found.answers or found.answers[-1].closes or case.closes, shown
     elif case.closes is None and not refused and not found.answers[-1].closes:
         assert found.end == "open", shown
+
+
+def _with_key(step: raw.Step, key: bytes) -> raw.Step:
+    match step:
+        case bytes():
+            return step.replace(KEY, key)
+        case raw.Trickle():
+            return raw.Trickle(step.data.replace(KEY, key))
+        case _:
+            return step
 
 
 def _fits(statuses: tuple[int, ...], way: list[frozenset[int]]) -> bool:
