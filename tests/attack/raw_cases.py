@@ -13,7 +13,9 @@ from tests.attack.raw import Await, HalfClose, Pause, Step, Trickle
 KEY = b"@key@"
 MODEL = "echo"
 JSON_BODY = b'{"model":"%s","messages":[{"role":"user","content":"Hello"}]}' % MODEL.encode()
-LOGIN_BODY = b'{"email":"nobody@cast.example","password":"not-the-password"}'
+WHO = b"@who@"
+"""Five other bytes in each case: failures to sign in are counted for each account."""
+LOGIN_BODY = b'{"email":"nobody-@who@@cast.example","password":"not-the-password"}'
 REFUSALS = frozenset({400, 408, 413, 414, 417, 431, 501, 505})
 """What the server itself refuses with; the connection is over then."""
 MAX_BODY = 1_000_000

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.attack import raw
-from tests.attack.raw_cases import CASES, HOT, KEY, MAX_BODY, MODEL, REFUSALS, Case
+from tests.attack.raw_cases import CASES, HOT, KEY, MAX_BODY, MODEL, REFUSALS, WHO, Case
 from tests.gateway import Gateway
 
 pytestmark = pytest.mark.usefixtures("lives_on")
@@ -36,7 +36,8 @@ def lives_on(stage: Gateway) -> Iterator[None]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_raw_request_gets_what_it_must(stage: Gateway, case: Case) -> None:
     web = stage.service.webs[0]
-    steps = [_with_key(step, stage.alice.key.encode()) for step in case.steps]
+    who = b"%05d" % CASES.index(case)
+    steps = [_filled(step, {KEY: stage.alice.key.encode(), WHO: who}) for step in case.steps]
     finals = max(sum(min(one) >= 200 for one in way) for way in case.ways)
     patience_s = raw.PATIENCE_S if case.closes is None else 2 * raw.PATIENCE_S
     found = raw.exchange(web.port, steps, expected=finals, heads=case.heads, patience_s=patience_s)
@@ -55,14 +56,14 @@ def test_a_raw_request_gets_what_it_must(stage: Gateway, case: Case) -> None:
         assert found.end == "open", shown
 
 
-def _with_key(step: raw.Step, key: bytes) -> raw.Step:
-    match step:
-        case bytes():
-            return step.replace(KEY, key)
-        case raw.Trickle():
-            return raw.Trickle(step.data.replace(KEY, key))
-        case _:
-            return step
+def _filled(step: raw.Step, values: dict[bytes, bytes]) -> raw.Step:
+    for name, value in values.items():
+        match step:
+            case bytes():
+                step = step.replace(name, value)
+            case raw.Trickle():
+                step = raw.Trickle(step.data.replace(name, value))
+    return step
 
 
 def _fits(statuses: tuple[int, ...], way: list[frozenset[int]]) -> bool:
