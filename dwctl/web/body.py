@@ -40,16 +40,20 @@ class Body:
     @property
     def is_at_hand(self) -> bool:
         """Another request can be read after this one without waiting for the rest of it."""
-        return self.is_over or (self._chunks is None and self._left <= self._connection.received)
+        if self._chunks is None:
+            return self._left <= self._connection.received
+        try:
+            while not self._chunks.is_over and self._connection.received:
+                self._held += self._step(self._chunks)
+        except DwctlError:
+            self._connection.spoil()
+        return self._chunks.is_over
 
     def read_all(self, limit: int = 0) -> bytes:
         """The whole of it. Raises TooLarge for more than `limit` bytes (0: no limit), before they are read where it is announced."""
         if limit and self.length is not None and self.length > limit:
             raise TooLarge(f"The request body has {self.length} bytes; the limit is {limit}.")
-        first = self._next()
-        if self.is_over:
-            return self._within(first, limit)
-        pieces, size = [first], len(first)
+        pieces, size = [], 0
         while piece := self._next():
             pieces.append(piece)
             size += len(piece)
@@ -60,11 +64,10 @@ class Body:
     def read(self, size: int | None = -1) -> bytes:
         """As of a file: `size` bytes, fewer only at the end."""
         if size is None or size < 0:
-            held, self._held = self._held, b""
-            return held + self.read_all()
+            return self.read_all()
         pieces, missing = [], size
         while missing > 0:
-            piece = self._held or self._next()
+            piece = self._next()
             if not piece:
                 break
             pieces.append(piece[:missing])
@@ -77,7 +80,7 @@ class Body:
         most = size if size is not None and size >= 0 else None
         pieces: list[bytes] = []
         while most is None or most > 0:
-            piece = self._held or self._next()
+            piece = self._next()
             if not piece:
                 break
             end = piece.find(b"\n") + 1 or len(piece)
@@ -102,17 +105,15 @@ class Body:
         """Throw away what of it has been received already; `is_over` tells whether that was all."""
         while not self.is_over and self._connection.received:
             try:
-                self._next()
+                self._next_of_length() if self._chunks is None else self._step(self._chunks)
             except DwctlError:
                 return
 
-    def _within(self, body: bytes, limit: int) -> bytes:
-        if limit and len(body) > limit:
-            raise TooLarge(f"The request body is larger than the limit of {limit} bytes.")
-        return body
-
     def _next(self) -> bytes:
         """The next piece; nothing at the end."""
+        if self._held:
+            held, self._held = self._held, b""
+            return held
         if self.is_over:
             return b""
         try:
@@ -134,11 +135,16 @@ class Body:
     def _next_of(self, chunks: Chunks) -> bytes:
         found = b""
         while not found and not chunks.is_over:
-            received = self._connection.receive_body(_AT_ONCE)
-            if not received:
-                raise Incomplete("The request body ends before its last chunk.")
-            found = chunks.feed(received)
-            self._connection.credit(len(found))
+            found = self._step(chunks)
+        return found
+
+    def _step(self, chunks: Chunks) -> bytes:
+        """What of the body is in what comes next; waits only where nothing has come."""
+        received = self._connection.receive_body(_AT_ONCE)
+        if not received:
+            raise Incomplete("The request body ends before its last chunk.")
+        found = chunks.feed(received)
+        self._connection.credit(len(found))
         if chunks.is_over:
             self._connection.give_back(chunks.rest)
         return found

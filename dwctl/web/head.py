@@ -22,7 +22,7 @@ MAX_LINE = 8190
 MAX_FIELDS = 100
 _BLANK_LINES = 4
 
-_SINGLE = frozenset({"host", "content-type", "content-length", "transfer-encoding", "authorization", "expect"})  # fmt: skip
+_SINGLE = frozenset({"host", "content-type", "content-length", "authorization", "expect"})  # fmt: skip
 _AUTHORITY = re.compile(
     r"(?:\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~%!$&'()*+,;=-]{0,255})(?::[0-9]{0,5})?"
 )
@@ -127,6 +127,9 @@ def read(received: bytes, end: int) -> Head:
             limit_request_field_size=MAX_LINE,
         )
     except Exception as error:
+        # It has room for so many fields, and calls more of them nonsense.
+        if received.count(b"\r\n", 0, end) > MAX_FIELDS + 2:
+            raise FieldsTooLarge(_TOO_MANY) from None
         raise _refusal(error) from None
     target = found["path"]
     if (
@@ -181,15 +184,14 @@ def _fields(found: list[tuple[bytes, bytes]]) -> tuple[list[tuple[str, str]], di
             if before is not None:
                 if name in _SINGLE:
                     raise Malformed(f"The header `{name}` stands there twice.")
-                text_of_all = f"{before},{text}"
-                deciding[name] = text_of_all
+                deciding[name] = f"{before},{text}"
             else:
                 deciding[name] = text
         headers.append((name, text))
     return headers, deciding
 
 
-_DECIDING = _SINGLE | {"connection"}
+_DECIDING = _SINGLE | {"connection", "transfer-encoding"}
 _NAMES: dict[bytes, str] = {}
 _NAMES_KEPT = 2048
 
@@ -254,8 +256,10 @@ def _length(deciding: dict[str, str], *, is_1_1: bool) -> int | None:
         if coding.lower() == "chunked":
             return None
         names = [name.strip().lower() for name in coding.split(",")]
-        if "chunked" in names or not all(names):
-            raise Malformed("`chunked` is the only transfer coding that is taken, once.")
+        if not all(names) or "chunked" in names[:-1]:
+            raise Malformed(
+                "`chunked` is the only transfer coding that is taken, and it is the last one, once."
+            )
         raise UnknownCoding()
     if stated is None:
         return 0
@@ -281,15 +285,16 @@ def _refusal(error: Exception) -> DwctlError:
     if isinstance(error, h1c.LimitRequestLine):
         return LineTooLong(f"The request line has more than {MAX_LINE} bytes.")
     if isinstance(error, h1c.LimitRequestHeaders):
-        return FieldsTooLarge(
-            f"The request has more than {MAX_FIELDS} header fields, or one of more than {MAX_LINE} bytes."
-        )
+        return FieldsTooLarge(_TOO_MANY)
     if isinstance(error, h1c.InvalidHTTPVersion):
         return NotSupported()
     # The parser's own words hold bytes of the request.
     return Malformed(_WORDS.get(type(error), "The request's first lines are not HTTP."))
 
 
+_TOO_MANY = (
+    f"The request has more than {MAX_FIELDS} header fields, or one of more than {MAX_LINE} bytes."
+)
 _WORDS = {
     h1c.InvalidRequestMethod: "The request's method has characters that no method can have.",
     h1c.InvalidHeaderName: "The name of a header has characters that no name can have.",

@@ -166,7 +166,7 @@ def test_no_header_becomes_a_variable_of_the_server(doors: Doors, name: bytes) -
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 @pytest.mark.parametrize(
     "path",
-    [b"/generated", b"/generated-with-length", b"/empty", b"/written", b"/many-headers", b"/closing", b"/closable", b"/replaced", b"/not-modified"],
+    [b"/generated", b"/generated-with-length", b"/empty", b"/written", b"/many-headers", b"/closable", b"/not-modified"],
     ids=bytes.decode,
 )  # fmt: skip
 def test_a_caller_gets_the_same(doors: Doors, path: bytes, method: bytes, version: bytes) -> None:
@@ -177,6 +177,19 @@ def test_a_caller_gets_the_same(doors: Doors, path: bytes, method: bytes, versio
         assert _headers(ours) == _headers(theirs)
     if version == b"1.0":
         assert ours.framing != "chunked"
+
+
+def test_an_application_may_close_the_connection(doors: Doors) -> None:
+    """Gunicorn says `keep-alive` all the same."""
+    _, ours = doors.both(_head(b"/closing"))
+    assert dict(ours.headers)["connection"] == "close"
+
+
+def test_headers_that_were_not_sent_are_replaced(doors: Doors) -> None:
+    """As PEP 3333 has it; gunicorn sends both."""
+    _, ours = doors.both(_head(b"/replaced"))
+    assert ours.status == 503
+    assert "x-first" not in dict(ours.headers)
 
 
 def test_no_content_has_no_body_and_no_framing(doors: Doors) -> None:
