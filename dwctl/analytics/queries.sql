@@ -32,6 +32,7 @@ WITH c AS MATERIALIZED (
         access_source, input_price, output_price, cost, batch_id, coalesce(outer_request_id, c.id), custom_id,
         origin, CASE WHEN queued THEN sla ELSE '' END, coalesce(request_source, ''), served_by, error_code
       FROM c JOIN settled USING (id) LEFT JOIN taken_back t ON t.id = c.id
+     ORDER BY c.id
     ON CONFLICT DO NOTHING
     RETURNING request_id AS id
 ), charged AS (
