@@ -422,6 +422,7 @@ class Settings:
     forwarded_headers: tuple[str, ...] = ("x-forwarded-for", "x-forwarded-proto")
     log_level: str = "info"
     log_format: str = "text"
+    log_strangers_per_minute: int = 10
     database: Database = field(default_factory=Database)
     auth: Auth = field(default_factory=Auth)
     limits: Limits = field(default_factory=Limits)

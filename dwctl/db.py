@@ -80,6 +80,8 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         "pool_timeout": database.pool_timeout,
         "pool_pre_ping": True,
         "pool_recycle": 1800,
+        # What is bound to a statement is people's names, keys and mail addresses: no error may quote it.
+        "hide_parameters": True,
         "connect_args": _connect_arguments(settings),
     }
 

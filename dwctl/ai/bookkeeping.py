@@ -9,7 +9,7 @@ from uuid import UUID
 
 import orjson
 
-from dwctl.ai.admission import Admitted, bearer, key_of, line_of
+from dwctl.ai.admission import Admitted, key_of, line_of
 from dwctl.ai.calls import Incoming, Request, Stamp
 from dwctl.ai.in_progress import Flight
 from dwctl.ai.outcomes import Outcome
@@ -17,6 +17,7 @@ from dwctl.analytics.records import Opening, Record, file_of, text_of, timestamp
 from dwctl.billing import tariffs
 from dwctl.catalog.routing import SYSTEM, Key
 from dwctl.errors import DwctlError
+from dwctl.printable import printable
 from dwctl.protocols.modes import Tier
 from dwctl.protocols.usage import TokenUsage
 from dwctl.queue.leases import Job
@@ -24,6 +25,7 @@ from dwctl.queue.tables import State
 
 _UNUSED = TokenUsage()
 _REPEATED_WITHIN_S = 3600.0
+_MOST_OF_ALIAS = 256
 
 
 def opening_of(
@@ -73,18 +75,18 @@ def record_of(admitted: Admitted, outcome: Outcome, flight: Flight, daemon_id: U
 
 
 def record_of_refusal(
-    stamp: Stamp, incoming: Incoming, key: Key | None, alias: str | None, error: DwctlError
+    stamp: Stamp, incoming: Incoming, key: Key, alias: str | None, error: DwctlError
 ) -> Record:
-    """A call that was not let in: a log row, and nothing else."""
+    """A caller's call that was not let in: a log row, and nothing else. `alias` may be any text; it is cut."""
     return Record(
         **_log_part(stamp, error.status),
         **_usage_part(None),
         response_type="other",
         uri=_uri(incoming.surface.path, incoming.query),
-        model=alias,
-        user_id=key.owner_id if key else None,
-        api_key_id=key.id if key else None,
-        access_source=_access_source(key, bearer(incoming.header("authorization")) is not None),
+        model=None if alias is None else printable(alias, _MOST_OF_ALIAS),
+        user_id=key.owner_id,
+        api_key_id=key.id,
+        access_source=_access_source(key),
         origin=_origin(key),
         outer_request_id=_outer_id(incoming.header("x-fusillade-request-id")),
         sla="0s",
@@ -175,7 +177,7 @@ def _request_part(request: Request, key: Key) -> dict[str, Any]:
         "model": request.asked.alias,
         "user_id": key.owner_id,
         "api_key_id": key.id,
-        "access_source": _access_source(key, True),
+        "access_source": _access_source(key),
         "origin": _origin(key),
         "outer_request_id": _outer_id(_first(request, "x-fusillade-request-id")),
         "sla": request.window,
@@ -217,14 +219,12 @@ def _milliseconds(started: float, moment: float | None) -> int | None:
     return None if moment is None else int((moment - started) * 1000)
 
 
-def _access_source(key: Key | None, presented: bool) -> str:
-    if key is not None:
-        return "playground" if key.purpose == "playground" else "api_key"
-    return "unknown_api_key" if presented else "unauthenticated"
+def _access_source(key: Key) -> str:
+    return "playground" if key.purpose == "playground" else "api_key"
 
 
-def _origin(key: Key | None) -> str:
-    return "frontend" if key is not None and key.purpose == "playground" else "api"
+def _origin(key: Key) -> str:
+    return "frontend" if key.purpose == "playground" else "api"
 
 
 def _first(request: Request, name: str) -> str | None:

@@ -19,6 +19,7 @@ from dwctl.ai.holdings import Holdings
 from dwctl.ai.in_progress import InProgress
 from dwctl.ai.outcomes import Outcome, Reason
 from dwctl.ai.retrieval import cancelled_among
+from dwctl.ai.strangers import Strangers
 from dwctl.analytics.recorder import Recorder
 from dwctl.catalog.snapshot import Snapshot
 from dwctl.config import Settings
@@ -48,6 +49,7 @@ class Gateway:
         self.connections = parts.connections
         self.client = UpstreamClient(max_idle_per_origin=settings.upstream.max_idle_per_origin)
         self.snapshot = Snapshot(settings, parts.connections, parts.sealer)
+        self.strangers = Strangers(settings.log_strangers_per_minute)
         self.recorder = Recorder(settings, self.snapshot.mark_unfunded)
         self.in_progress = InProgress(
             settings.recorder.open_after, settings.recorder.progress_interval

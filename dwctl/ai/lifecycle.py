@@ -2,7 +2,7 @@
 
     credential -> body -> JSON -> model and mode -> admission -> relay (realtime) | background | queue (flex)
 
-Whatever happens, the answer carries `x-request-id`, and a call that was refused is in the request log too.
+Whatever happens, the answer carries `x-request-id`, and a caller's call that was refused is in the request log too; strangers are only counted.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         if hold is not None:
             hold.release()
         refusal = _refusal(error, stamp)
-        if flight is None or not (flight.opened or flight.recorded):
+        if key is None:
+            gateway.strangers.refuse(incoming, refusal)
+        elif flight is None or not (flight.opened or flight.recorded):
             gateway.recorder.note(record_of_refusal(stamp, incoming, key, alias, refusal))
         # Otherwise the call has a record of its own, and only its caller is told.
         found = _answer_of(refusal)

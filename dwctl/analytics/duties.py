@@ -81,22 +81,35 @@ def record_ended(connection: psycopg.Connection[Any], _settings: Settings) -> fl
     cursor = connection.cursor(row_factory=namedtuple_row)
     rows = cursor.execute(_QUEUE["take_unrecorded"], {"most": _RECORD_AT_ONCE}).fetchall()
     found = [record for row in rows if (record := _record_of_ended(row)) is not None]
-    for one in found:
-        _write(connection, one)
+    _write(connection, found)
     if rows:
         log.warning("requests recorded for their owners", extra={"requests": len(found)})
     return 0.1 if len(rows) == _RECORD_AT_ONCE else 1.0
 
 
-def _write(connection: psycopg.Connection[Any], record: Record) -> None:
-    """One by one: there are few, and one that is refused must not hold up the others."""
+def _write(connection: psycopg.Connection[Any], records: list[Record]) -> None:
+    """In one statement, which locks balances and roll-ups in the order that recorders keep to. What is refused holds up nothing else."""
+    if _takes(connection, records):
+        return
+    # Each alone, but not to stay: what one of them locks is free again before the next.
+    fine = [record for record in records if _takes(connection, [record], keep=False)]
+    refused = len(records) - len(fine) if _takes(connection, fine) else len(records)
+    log.error("requests not recorded", extra={"requests": refused})
+
+
+def _takes(
+    connection: psycopg.Connection[Any], records: list[Record], *, keep: bool = True
+) -> bool:
     try:
-        with connection.transaction():
-            writing.record(connection, [record])
+        with connection.transaction(force_rollback=not keep):
+            writing.record(connection, records)
     except psycopg.Error as error:
         if connection.closed or judge(error.sqlstate, connected=True) is not Fault.RECORDS:
             raise
-        log.exception("request not recorded", extra={"request_id": str(record.id)})
+        if len(records) == 1:
+            log.error("request refused by the database", extra={"request_id": str(records[0].id), "reason": type(error).__name__})  # fmt: skip
+        return False
+    return True
 
 
 def _record_of_ended(row: Any) -> Record | None:

@@ -32,6 +32,7 @@ WITH c AS MATERIALIZED (
         access_source, input_price, output_price, cost, batch_id, coalesce(outer_request_id, c.id), custom_id,
         origin, CASE WHEN queued THEN sla ELSE '' END, coalesce(request_source, ''), served_by, error_code
       FROM c JOIN settled USING (id) LEFT JOIN taken_back t ON t.id = c.id
+     ORDER BY c.id
     ON CONFLICT DO NOTHING
     RETURNING request_id AS id
 ), charged AS (
@@ -49,7 +50,8 @@ WITH c AS MATERIALIZED (
     RETURNING user_id, balance
 ), rolled AS (
     INSERT INTO usage_rollups AS u (bucket, model, user_id, requests, succeeded, prompt_tokens, completion_tokens, duration_ms, cost, last_at)
-    SELECT date_bin('10 minutes', at, 'epoch'), coalesce(model, ''), coalesce(user_id, '00000000-0000-0000-0000-000000000000'),
+    -- Names that no model has are anybody's invention: one row for all of them.
+    SELECT date_bin('10 minutes', at, 'epoch'), CASE WHEN error_code = 'model_not_found' THEN '' ELSE coalesce(model, '') END, coalesce(user_id, '00000000-0000-0000-0000-000000000000'),
            count(*) FILTER (WHERE b.id IS NULL), count(*) FILTER (WHERE status_code BETWEEN 200 AND 299),
            sum(c.prompt_tokens - coalesce(b.prompt_tokens, 0)), sum(c.completion_tokens - coalesce(b.completion_tokens, 0)),
            sum(c.duration_ms - coalesce(b.duration_ms, 0)), coalesce(sum(cost), 0), max(at)

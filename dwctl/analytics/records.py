@@ -16,10 +16,10 @@ from uuid import UUID
 
 import msgspec
 
+from dwctl.printable import MARK, printable
+
 # Where a text may become part of an index entry, which has at most 2,704 bytes: four bytes a character, and room for the other columns.
 _MOST_IN_INDEX = 512
-_MOST_IN_ROW = 4096
-_MARK = "…"
 # PostgreSQL takes a text of at most 1 GB, quoted as JSON and not. A body beyond this is not kept; its call is recorded all the same.
 MOST_BYTES = 192 * 1024 * 1024
 _NUL = rb"\u0000"
@@ -28,11 +28,9 @@ _BOUNDS = {
     "model": _MOST_IN_INDEX,
     "owner": _MOST_IN_INDEX,
     "routed_model": _MOST_IN_INDEX,
-    "uri": _MOST_IN_ROW,
-    "custom_id": _MOST_IN_ROW,
-    "served_by": _MOST_IN_ROW,
-    "error_code": _MOST_IN_ROW,
 }
+# What is only ever looked at: callers and upstreams choose it, and it lands on terminals.
+_SHOWN = {"uri": 2048, "custom_id": 1024, "served_by": 256, "error_code": 256}
 _TOO_LARGE = (
     '{"error":{"message":"The answer was too large to be kept.","type":"server_error",'
     '"param":null,"code":"answer_not_kept"}}'
@@ -180,7 +178,11 @@ def _bounded(record: Record | Opening) -> Record | Opening:
     for name, most in _BOUNDS.items():
         text = getattr(record, name, None)
         if text is not None and len(text) > most:
-            cut[name] = text[: most - len(_MARK)] + _MARK
+            cut[name] = text[: most - len(MARK)] + MARK
+    for name, most in _SHOWN.items():
+        text = getattr(record, name, None)
+        if text is not None and (len(text) > most or not text.isprintable()):
+            cut[name] = printable(text, most)
     return msgspec.structs.replace(record, **cut) if cut else record
 
 

@@ -1,4 +1,7 @@
-"""What commands print: a table for people, JSON for programs."""
+"""What commands print: a table for people, JSON for programs.
+
+Names, models and errors come from outside: whatever they hold, nothing of it moves the cursor of a terminal (`shown`). JSON escapes it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
@@ -16,6 +20,8 @@ from rich.table import Table
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from dwctl.errors import DwctlError
+from dwctl.logs import reason_of
+from dwctl.printable import printable
 from dwctl.web.errors import integrity_error
 from dwctl.web.schemas import rfc3339
 
@@ -37,8 +43,8 @@ def show_list(rows: Sequence[Row], *, as_json: bool) -> None:
     elif rows:
         table = Table(*rows[0], box=None, pad_edge=False)
         for row in rows:
-            table.add_row(*map(_cell, row.values()))
-        _console().print(table)
+            table.add_row(*map(shown, row.values()))
+        console().print(table)
 
 
 def show_one(row: Row, *, as_json: bool) -> None:
@@ -49,7 +55,7 @@ def show_one(row: Row, *, as_json: bool) -> None:
         # No table: it would break a key into lines on a narrow terminal.
         width = max(map(len, row))
         for name, value in row.items():
-            click.echo(f"{name:<{width}}  {_cell(value)}".rstrip())
+            click.echo(f"{name:<{width}}  {shown(value)}".rstrip())
 
 
 def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -60,29 +66,38 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except DwctlError as error:
-            raise click.ClickException(error.message) from error
+            raise click.ClickException(shown(error.message)) from error
         except IntegrityError as error:
             raise click.ClickException(integrity_error(error).message) from error
         except DBAPIError as error:
-            reason = str(error.orig).strip().partition("\n")[0]
-            raise click.ClickException(f"The database does not answer: {reason}") from error
+            raise click.ClickException(
+                f"The database does not answer: {reason_of(error.orig or error)}"
+            ) from error
 
     return guarded
 
 
-def _console() -> Console:
+def console() -> Console:
+    """For lines of several colours; give it texts that are `shown`."""
     width = None if sys.stdout.isatty() else WIDE
-    return Console(highlight=False, markup=False, width=width)
+    return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
-def _cell(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as people read it, on one line."""
     if value is None:
         return ""
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return ", ".join(map(shown, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return value.strftime("%Y-%m-%d %H:%M") if isinstance(value, datetime) else str(value)
+    text = value.strftime("%Y-%m-%d %H:%M") if isinstance(value, datetime) else str(value)
+    return printable(text)
+
+
+def as_line(row: Row) -> str:
+    """A row as one line of JSON."""
+    return json.dumps(_plain(row))
 
 
 def _plain(row: Row) -> dict[str, Any]:
@@ -92,4 +107,6 @@ def _plain(row: Row) -> dict[str, Any]:
 def _json(value: Any) -> Any:
     if isinstance(value, datetime):
         return rfc3339(value)
+    if isinstance(value, Decimal):
+        return format(value, "f")
     return str(value) if isinstance(value, UUID) else value

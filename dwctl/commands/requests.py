@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from uuid import UUID
 import click
 from flask.cli import AppGroup
 from psycopg.rows import dict_row
-from rich.console import Console
 from rich.text import Text
 
 from dwctl import sql
@@ -22,7 +20,6 @@ from dwctl.clock import uuid7
 from dwctl.commands import output
 from dwctl.db import DatabaseAway
 from dwctl.web import current
-from dwctl.web.schemas import rfc3339
 
 group = AppGroup("requests", help="The log of calls.")
 
@@ -54,11 +51,11 @@ def tail(follow: bool, count: int, as_json: bool) -> None:
 
     One a line: when, status, model, tokens in and out, cost in USD, duration, whose.
     """
-    console = Console(highlight=False, markup=False, emoji=False)
+    console = output.console()
     try:
         for call in _calls(count, follow=follow):
             if as_json:
-                click.echo(json.dumps({name: _plain(value) for name, value in call.items()}))
+                click.echo(output.as_line(call))
             else:
                 console.print(_line(call), soft_wrap=True)
     except KeyboardInterrupt:
@@ -114,22 +111,14 @@ def _line(call: Call) -> Text:
     colour = "green" if status < 400 else "yellow" if status < 500 else "red"
     line = Text(f"{call['created_at'].astimezone():%H:%M:%S}  ")
     line.append(f"{status:<4}", colour)
-    line.append(f"{call['model'] or '-':<24} ")
+    line.append(f"{output.shown(call['model']) or '-':<24} ")
     line.append(f"{call['prompt_tokens']:>7} in {call['completion_tokens']:>7} out  ")
     line.append(f"{_money(call['total_cost']):>12}  {call['duration_ms']:>7} ms  ")
-    line.append(call["email"] or "-", "dim")
+    line.append(output.shown(call["email"]) or "-", "dim")
     if call["error_code"]:
-        line.append(f"  {call['error_code']}", colour)
+        line.append(f"  {output.shown(call['error_code'])}", colour)
     return line
 
 
 def _money(cost: Decimal | None) -> str:
     return "-" if cost is None else f"${cost:.6f}"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return rfc3339(value)
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    return str(value) if isinstance(value, UUID) else value

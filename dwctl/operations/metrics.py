@@ -33,6 +33,7 @@ from dwctl.db import db
 from dwctl.operations import measured, scrapers
 from dwctl.operations.measured import BUCKETS_S, Tally
 from dwctl.operations.siblings import Siblings
+from dwctl.printable import printable
 from dwctl.protocols.surfaces import SURFACES
 
 blueprint = Blueprint("metrics", __name__)
@@ -159,6 +160,11 @@ def _calls(gateway: Gateway) -> Iterator[Metric]:
     calls.add_metric(["failed"], gateway.registration.failed)
     calls.add_metric(["succeeded"], gateway.registration.processed - gateway.registration.failed)
     yield calls
+    text = "Inference calls without a valid key, by the code of their refusal."
+    strangers = CounterMetricFamily("dwctl_strangers_refused", text, labels=["reason"])
+    for reason, count in gateway.strangers.refused.items():
+        strangers.add_metric([reason], count)
+    yield strangers
     text = "Seconds since keys and models were last known to be right, in the process that is furthest behind."
     yield GaugeMetricFamily("dwctl_routing_age_seconds_max", text, gateway.snapshot.age_s or 0.0)
     text = "Processes in which notifications arrive; the others poll."
@@ -233,5 +239,5 @@ def _gauge(
 ) -> Metric:
     gauge = GaugeMetricFamily(name, text, labels=labels)
     for key, value in values:
-        gauge.add_metric(key, value)
+        gauge.add_metric([printable(label) for label in key], value)
     return gauge

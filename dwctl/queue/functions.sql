@@ -2,7 +2,8 @@
 -- text. Migrations freeze copies; a test compares this file with a migrated database. A change here needs a migration that carries it.
 --
 -- PL/pgSQL, so that each connection plans once. Whoever touches several rows of a kind locks them in the order of their keys; kinds are
--- locked in the order files, requests, ready, queues, and then what the recorder adds: balances, roll-ups.
+-- locked in the order files, requests, inflight and open_calls, ready, queues, and then what the recorder adds: balances, roll-ups. (A claim
+-- comes from the other side, through queues and ready to requests: whoever has a request does not wait for these, but skips what is locked.)
 
 -- ----- what the recorder calls inside its own statements: arrays of Opening and Record (analytics/records.py)
 
@@ -40,7 +41,7 @@ BEGIN
         SELECT id, id, id, model, state, tier,
                CASE state WHEN 'processing' THEN daemon_id END, CASE state WHEN 'processing' THEN at END,
                CASE state WHEN 'processing' THEN at END, at, at
-          FROM c
+          FROM c ORDER BY id
         ON CONFLICT (id) DO NOTHING
         RETURNING id, state
     ), lasting AS (
@@ -72,7 +73,7 @@ BEGIN
     ), templates AS (
         INSERT INTO fusillade.request_templates (id, file_id, endpoint, method, path, body, model, body_byte_size, created_at, updated_at)
         SELECT id, file_id, '', 'POST', path, request_body, model, request_size, at, at
-          FROM c WHERE track AND request_body IS NOT NULL AND batch_id IS NULL
+          FROM c WHERE track AND request_body IS NOT NULL AND batch_id IS NULL ORDER BY id
         ON CONFLICT (id) DO NOTHING
     ), tracked AS (
         -- A row that is there already was opened before: only its owner may finish it, and only while it runs. An owner that turns out to
@@ -85,6 +86,7 @@ BEGIN
          -- Without its body a record is of a row that was committed before; one that is gone was deleted, and stays deleted.
          -- (A scalar sub-query: the planner would answer EXISTS with a hash of the whole table.)
          WHERE track AND (request_body IS NOT NULL OR (SELECT true FROM fusillade.requests x WHERE x.id = c.id))
+         ORDER BY id
         ON CONFLICT (id) DO UPDATE SET
             state = EXCLUDED.state, response_status = EXCLUDED.response_status, response_body = EXCLUDED.response_body,
             response_size = EXCLUDED.response_size, routed_model = EXCLUDED.routed_model, error = EXCLUDED.error,
@@ -130,6 +132,8 @@ END $$;
 -- What is to be recorded of calls if their process dies; only while they run, and for their owner.
 CREATE OR REPLACE FUNCTION fusillade.keep_last_words(given json) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM FROM fusillade.open_calls o WHERE o.id = ANY (ARRAY(SELECT (w->>'id')::uuid FROM json_array_elements(given) w))
+      ORDER BY o.id FOR UPDATE;
     UPDATE fusillade.open_calls o SET last_words = c.words
       FROM (SELECT (w->>'id')::uuid AS id, (w->>'daemon_id')::uuid AS daemon_id, w::text AS words
               FROM json_array_elements(given) w) c
@@ -153,6 +157,7 @@ END $$;
 -- Requests whose commit was not heard of, and whose callers were told that nothing was accepted.
 CREATE OR REPLACE FUNCTION fusillade.withdraw(them uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM FROM fusillade.requests r WHERE r.id = ANY (them) ORDER BY r.id FOR UPDATE;
     WITH withdrawn AS (
         UPDATE fusillade.requests r SET state = 'canceled', canceled_at = now(), updated_at = now()
          WHERE id = ANY (them)
@@ -396,6 +401,8 @@ DECLARE
     due uuid[];
     ended int;
 BEGIN
+    -- Before their leases: an owner that turns out to be alive, and ends them, takes the two in this order.
+    PERFORM FROM fusillade.requests r WHERE r.id = ANY (them) ORDER BY r.id FOR UPDATE;
     WITH lost AS (
         DELETE FROM fusillade.inflight i WHERE i.id = ANY (them) AND i.daemon_id = me RETURNING i.id
     ), judged AS MATERIALIZED (
@@ -403,7 +410,6 @@ BEGIN
                AND r.times_lost + 1 > CASE r.service_tier WHEN 'priority' THEN 1 ELSE cardinality(waits_s) END AS is_last
           FROM lost JOIN fusillade.requests r ON r.id = lost.id
          WHERE r.daemon_id = me AND r.state IN ('claimed', 'processing')
-         ORDER BY r.id FOR UPDATE OF r
     ), over AS (
         UPDATE fusillade.requests r SET state = 'failed', failed_at = now(), updated_at = now(), times_lost = r.times_lost + 1,
                error = '{"type":"WorkerLost","details":{"error":"The workers that ran this request ended before it was done, each time."}}'
@@ -440,13 +446,22 @@ END $$;
 -- nothing was shown get one more try by a worker. What they had said so far goes to `unrecorded`, also of those that were cancelled.
 CREATE OR REPLACE FUNCTION fusillade.interrupt_calls(most int, wait_s double precision) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
+    ownerless uuid[];
     ended int;
 BEGIN
+    ownerless := ARRAY(
+        SELECT f.id FROM fusillade.open_calls f
+         WHERE NOT EXISTS (SELECT FROM fusillade.daemons d WHERE d.id = f.daemon_id AND d.status <> 'dead')
+         ORDER BY f.id LIMIT most);
+    -- Before the rows of open_calls, as everybody. One that somebody has is being ended, and there is another round; one that is not there was
+    -- deleted while it ran.
+    ownerless := ARRAY(SELECT r.id FROM fusillade.requests r WHERE r.id = ANY (ownerless) ORDER BY r.id FOR UPDATE SKIP LOCKED)
+        || ARRAY(SELECT f.id FROM unnest(ownerless) f(id) WHERE NOT EXISTS (SELECT FROM fusillade.requests r WHERE r.id = f.id));
+    PERFORM FROM fusillade.open_calls o WHERE o.id = ANY (ownerless) ORDER BY o.id FOR UPDATE;
     WITH lost AS (
         DELETE FROM fusillade.open_calls o
-         WHERE o.id IN (SELECT f.id FROM fusillade.open_calls f
-                         WHERE NOT EXISTS (SELECT FROM fusillade.daemons d WHERE d.id = f.daemon_id AND d.status <> 'dead')
-                         ORDER BY f.id LIMIT most FOR UPDATE SKIP LOCKED)
+         WHERE o.id = ANY (ownerless)
+           AND NOT EXISTS (SELECT FROM fusillade.daemons d WHERE d.id = o.daemon_id AND d.status <> 'dead')
         RETURNING o.id, o.daemon_id, o.repeatable, o.last_words
     ), again AS (
         UPDATE fusillade.requests r SET state = 'pending', daemon_id = NULL, claimed_at = NULL, started_at = NULL,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from dwctl.printable import printable
 from dwctl.worker.claims import Claims
 from dwctl.worker.duties import DutyRunner
 
@@ -19,7 +20,7 @@ def collector(claims: Claims, duties: DutyRunner) -> Callable[[], Iterator[Metri
             "fusillade_requests_in_flight", "Queued requests that run here.", labels=["model"]
         )
         for model, count in Counter(claims.models_in_flight()).items():
-            flying.add_metric([model], count)
+            flying.add_metric([printable(model)], count)
         yield flying
         yield from _counters(claims)
         yield from _duties(duties)

@@ -150,8 +150,11 @@ def test_a_refusal_is_a_log_row_and_nothing_else() -> None:
     record = record_of_refusal(stamp, incoming, ALICE, "m", error)
     assert (record.track, record.status_code, record.error_code) == (False, 404, "model_not_found")
     assert (record.uri, record.model, record.cost) == ("/chat/completions?a=b", "m", None)
-    nobody = record_of_refusal(stamp, incoming, None, None, error)
-    assert (nobody.user_id, nobody.access_source) == (None, "unknown_api_key")
+    assert (record.user_id, record.access_source) == (ALICE.owner_id, "api_key")
+    odd = record_of_refusal(stamp, incoming, ALICE, "m" * 9 + "\x1b" * 9000, error)
+    assert odd.model is not None
+    assert len(odd.model) == 256
+    assert odd.model.isprintable()
 
 
 def test_the_playground_is_told_apart() -> None:

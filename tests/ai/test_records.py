@@ -6,6 +6,7 @@ import threading
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -239,11 +240,7 @@ def test_refusals_are_logged_and_leave_no_row(seeded: Gateway) -> None:
     ok = seeded.model("ok")
     hidden = seeded.model("ok", alias="refused-model", everyone=False)
     eventually(lambda: seeded.chat(hidden, by=rich).status_code == 403)
-    nobody = {"Authorization": ""}
-    stranger = {"Authorization": "Bearer sk-unknown"}
     table = [
-        (seeded.chat(ok, headers=nobody), 401, "unauthenticated", None),
-        (seeded.chat(ok, headers=stranger), 401, "unknown_api_key", None),
         (seeded.chat(ok, by=poor), 402, "api_key", poor.id),
         (seeded.chat(hidden, by=rich), 403, "api_key", rich.id),
         (seeded.chat("no-such-model", by=rich), 404, "api_key", rich.id),
@@ -258,6 +255,30 @@ def test_refusals_are_logged_and_leave_no_row(seeded: Gateway) -> None:
         left = seeded.left(answer)
         assert (left.request, left.batch, left.charges) == (None, None, [])
     assert seeded.balance(rich.id) == 1000
+
+
+def test_strangers_leave_no_row_and_callers_one_that_is_cut(seeded: Gateway) -> None:
+    caller = seeded.account()
+    name = "no-such-" + "x" * 400
+    strangers = [
+        seeded.chat(name, headers={"Authorization": authorization})
+        for authorization in ("", "Bearer sk-unknown", "Basic Zm9vOmJhcg==")
+    ]
+    known = [seeded.chat(name + str(n), by=caller) for n in range(2)]
+    for answer in known:
+        assert answer.status_code == 404
+        log = seeded.log_of(answer)
+        assert log.model.startswith("no-such-xxx")
+        assert len(log.model) == 256
+        assert log.model.endswith("…")
+    # What was sent before it is written by now.
+    for answer in strangers:
+        assert answer.status_code == 401
+        assert seeded.left(answer).logs == []
+    # Names that no model has share one sum.
+    sums = seeded.all("SELECT model, sum(requests) AS n FROM usage_rollups WHERE user_id = %s GROUP BY 1", caller.id)  # fmt: skip
+    assert [(row.model, row.n) for row in sums] == [("", 2)]
+    assert not seeded.all("SELECT FROM usage_rollups WHERE user_id = %s", UUID(int=0))
 
 
 # --- reading them again

@@ -71,7 +71,7 @@ def test_last_words_are_part_of_their_opening() -> None:
 )
 def test_texts_that_postgresql_cannot_store_are_replaced(text: str, kept: str) -> None:
     call = Made(uuid4())
-    assert orjson.loads(line(final(call, error_code=text)))["error_code"] == kept
+    assert orjson.loads(line(final(call, response_body=text)))["response_body"] == kept
     assert orjson.loads(line(opening(call, path=text)))["path"] == kept
 
 
@@ -85,6 +85,13 @@ def test_texts_that_reach_an_index_are_cut_with_a_mark(name: str) -> None:
     assert kept.endswith("🚀…")
     if name == "model":
         assert len(kept.encode()) < 2100
+
+
+@pytest.mark.parametrize("name", ["uri", "custom_id", "served_by", "error_code"])
+def test_what_is_only_looked_at_is_printable(name: str) -> None:
+    text = "a\n\x1b[2J\u202e\x00\ud800"
+    kept = orjson.loads(line(final(Made(uuid4()), **{name: text})))[name]
+    assert kept == r"a\n\x1b[2J\u202e\x00\ud800"
 
 
 def test_bodies_beyond_what_postgresql_takes_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

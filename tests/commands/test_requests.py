@@ -97,6 +97,17 @@ def test_a_refused_call_shows_why(once, clean):
     assert once()[0].endswith("insufficient_credits")
 
 
+ODD = "m\x1b]0;title\x07\x1b[2J\r\n00:00:00  200 forged \u202eevil\u2028\x9b31m"
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["text", "json"])
+def test_what_strangers_wrote_does_nothing_on_a_terminal(once, clean, as_json: tuple[str, ...]):
+    log(clean, ODD, status=404, code="c" + ODD)
+    (line,) = once(*as_json)
+    assert line.isprintable()
+    assert "forged" in line
+
+
 def test_the_newest_calls_come_last_and_no_more_than_asked_for(once, clean):
     for model, ago_s in (("oldest", 3000), ("older", 200), ("newest", 1)):
         log(clean, model, ago_s=ago_s)

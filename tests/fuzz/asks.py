@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,25 +152,30 @@ def _mutate(dice: random.Random, content: Json) -> None:
     name = dice.choice(DELICATE if dice.random() < 0.4 else MEMBERS)
     match dice.randrange(9):
         case 0:
-            content[name] = dice.choice(ODD)
+            content[name] = odd(dice)
         case 1:
             del content[dice.choice(list(content))]
         case 2:
             content[name] = deep(dice)
         case 3:
-            _inside(dice, content, dice.choice(ODD))
+            _inside(dice, content, odd(dice))
         case 4:
             _inside(dice, content, deep(dice))
         case 5:
-            content["metadata"] = {f"k{n}": dice.choice(ODD) for n in range(dice.choice((1, 17)))}
+            content["metadata"] = {f"k{n}": odd(dice) for n in range(dice.choice((1, 17)))}
         case 6:
-            content[dice.choice(("tier", "x" * 300, "", "\x00", "é"))] = dice.choice(ODD)
+            content[dice.choice(("tier", "x" * 300, "", "\x00", "é"))] = odd(dice)
         case 7:
             content.pop("model", None)
         case _:
-            content["tools"] = [dice.choice(ODD) for _ in range(dice.choice((1, 3, 200)))]
+            content["tools"] = [odd(dice) for _ in range(dice.choice((1, 3, 200)))]
     if not content:
         content["model"] = PLAIN
+
+
+def odd(dice: random.Random) -> Any:
+    """One of the values that may stand anywhere; a copy, for a later change may go inside it."""
+    return deepcopy(dice.choice(ODD))
 
 
 def deep(dice: random.Random) -> Raw:

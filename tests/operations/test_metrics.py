@@ -3,6 +3,7 @@
 import os
 import signal
 
+import psycopg
 import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
@@ -42,6 +43,41 @@ def test_requests_are_counted_by_method_route_and_status(service: Service):
         (total, "/ai/v1/chat/completions", "POST", "401"): 1,
     }.items():
         assert after[key] - before.get(key, 0) == count
+
+
+def test_strangers_are_counted_by_reason(service: Service):
+    before = numbers(service)
+    for authorization in ("", "Bearer sk-" + "k" * 5000, "Bearer other"):
+        requests.post(
+            service.url + "/ai/v1/chat/completions",
+            data=b'{"model": "' + b"m" * 8000,
+            headers={"Authorization": authorization},
+            timeout=5,
+        )
+    after = numbers(service)
+    total = "dwctl_strangers_refused_total"
+    for reason, count in (("unauthenticated", 1), ("invalid_api_key", 2)):
+        assert after[total, reason] - before.get((total, reason), 0) == count
+    assert {key[1] for key in after if key[0] == total} == {"unauthenticated", "invalid_api_key"}
+
+
+def test_the_page_stays_readable_whatever_a_model_is_called(
+    service: Service, sql: psycopg.Connection
+):
+    alias = 'odd "\\ \n\r\x1b[31m\u2028\x85' + "x" * 200
+    sql.execute(
+        "INSERT INTO deployed_models (model_name, alias, created_by, is_composite) SELECT %s, %s, id, true FROM users LIMIT 1",
+        (alias, alias),
+    )
+
+    def is_shown() -> bool:
+        page = requests.get(service.url + PATH, timeout=10)
+        assert all(line.isprintable() for line in page.text.split("\n"))
+        return any(
+            key[0] == "dwctl_model_info" and "x" * 200 in str(key) for key in numbers(service)
+        )
+
+    eventually(is_shown)
 
 
 def test_durations_fall_into_buckets_that_add_up(service: Service):

@@ -1,0 +1,73 @@
+"""What commands print of names, models and errors that come from outside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from uuid import UUID
+
+import click
+import pytest
+from psycopg.errors import OperationalError
+from sqlalchemy.exc import DBAPIError
+
+from dwctl.commands import output
+from dwctl.errors import Invalid
+
+ODD = "a\x1b[2J\x1b]0;t\x07\nb\r\u202ec\u2028\x9b\x00"
+ROW = {
+    "name": ODD,
+    "names": [ODD, "plain"],
+    "at": datetime(2026, 1, 2, 3, 4, tzinfo=UTC),
+    "id": UUID(int=7),
+    "amount": Decimal("1E-9"),
+    "yes": True,
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(
+    "show",
+    [
+        lambda **more: output.show_list([ROW, ROW], **more),
+        lambda **more: output.show_one(ROW, **more),
+    ],
+    ids=["list", "one"],
+)
+def test_nothing_moves_the_cursor(
+    show: Callable[..., None], as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(as_json=as_json)
+    printed = capsys.readouterr().out
+    assert all(line.isprintable() for line in printed.split("\n"))
+    if as_json:
+        read = json.loads(printed)
+        row = read[0] if isinstance(read, list) else read
+        assert (row["name"], row["amount"], row["nothing"]) == (ODD, "0.000000001", None)
+    else:
+        assert len(printed.splitlines()) == (
+            3
+            if "name  " in printed.splitlines()[0] and "names" in printed.splitlines()[0]
+            else len(ROW)
+        )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Invalid(ODD),
+        DBAPIError.instance("SELECT 1", {"a": ODD}, OperationalError(ODD), OperationalError),
+    ],
+    ids=["refused", "database"],
+)
+def test_an_error_is_one_line(error: Exception) -> None:
+    @output.one_line_errors
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(click.ClickException) as raised:
+        fail()
+    assert raised.value.message.isprintable()
