@@ -30,6 +30,60 @@ log = logging.getLogger(__name__)
 
 _LONGEST_DAYS = 36_500
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,100}")
+# What a caller may never send to an inference server under our credential: what proves who somebody is or picks whose account it is, what is
+# about one connection, the body's framing or a part of it, where the call came from or goes to, and what the gateway says itself.
+_NEVER_FORWARDED = frozenset(
+    [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "expect",
+        "host",
+        "content-type",
+        "content-length",
+        "content-encoding",
+        "content-range",
+        "range",
+        "if-range",
+        "accept-encoding",
+        "via",
+        "forwarded",
+        "origin",
+        "referer",
+        "date",
+        "max-forwards",
+        "idempotency-key",
+        "model-override",
+        "traceparent",
+        "tracestate",
+        "openai-organization",
+        "openai-project",
+        "x-real-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "fastly-client-ip",
+        "x-original-url",
+        "x-original-uri",
+        "x-original-host",
+        "x-rewrite-url",
+        "x-host",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-request-id",
+    ]
+)
+_NEVER_FORWARDED_PARTS = re.compile(
+    r"^(?:x-forwarded|x-fusillade-|x-onwards-|x-doubleword-|x-dwctl-|sec-|if-|proxy-|x-envoy-|x-amz)"
+    r"|authori[sz]|authent|x-auth\b|token|cookie|secret|password|credential|signature|api-?key|subscription-key|access-key"
+)
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
 
 
@@ -231,6 +285,7 @@ class Upstream:
 
     usage_grace: how long a stream is read on for its usage when the model has ended and the caller is gone.
     models_timeout, validate_timeout: for reading an endpoint's list of models, and for trying an endpoint out.
+    forwarded_headers: names of callers' headers that go upstream beside those that always do, in lower case.
     """
 
     connect_timeout: Duration = 10.0
@@ -242,6 +297,11 @@ class Upstream:
     max_idle_per_origin: int = 100
     on_disconnect: str = "cancel"
     usage_grace: Duration = 5.0
+    forwarded_headers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = tuple(name.lower() for name in self.forwarded_headers)
+        object.__setattr__(self, "forwarded_headers", names)
 
 
 @dataclass(frozen=True)
@@ -620,6 +680,15 @@ def _holds(buffered_bytes: int, settings: Settings) -> bool:
     return not buffered_bytes or buffered_bytes >= settings.limits.requests.max_body_size
 
 
+def _may_be_forwarded(name: str) -> bool:
+    """Whether a caller's header of that name may be sent to an inference server beside our credential."""
+    return (
+        _HEADER_NAME.fullmatch(name) is not None
+        and name not in _NEVER_FORWARDED
+        and not _NEVER_FORWARDED_PARTS.search(name.replace("_", "-"))
+    )
+
+
 def _check(settings: Settings) -> None:
     password = settings.auth.native.password
     rules = {
@@ -644,6 +713,10 @@ def _check(settings: Settings) -> None:
         "recorder.database_wait: must be at least 100ms": settings.recorder.database_wait >= 0.1,
         "limits.requests.stalled_reader_timeout: must be at least 1s": settings.limits.requests.stalled_reader_timeout
         >= 1,
+        **{
+            f"upstream.forwarded_headers: {name} cannot be passed on": _may_be_forwarded(name)
+            for name in settings.upstream.forwarded_headers
+        },
         **{
             f"retention.{name}: must be at most {_LONGEST_DAYS}": days <= _LONGEST_DAYS
             for name, days in dataclasses.asdict(settings.retention).items()
