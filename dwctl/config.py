@@ -236,12 +236,14 @@ class Auth:
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """`max_body_size` in bytes; 0 switches the limit off.
+    """`max_body_size` in bytes, also after decoding; 0 switches the limit off.
 
+    max_compression_ratio: how many times larger than what was sent a decoded body above 1 MiB may be; 0 switches the limit off.
     stalled_reader_timeout: how long a caller may take nothing of an answer before its connection is closed.
     """
 
     max_body_size: int = 10 * 1024 * 1024
+    max_compression_ratio: int = 200
     stalled_reader_timeout: Duration = 60.0
 
 

@@ -20,9 +20,9 @@ from webargs.flaskparser import FlaskParser, abort
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
-V = TypeVar("V", bound=Callable[..., Any])
+from dwctl.web.ignored import IGNORED_FIELDS_HEADER, named
 
-IGNORED_FIELDS_HEADER = "x-ignored-fields"
+V = TypeVar("V", bound=Callable[..., Any])
 
 
 class ApiSchema(Schema):
@@ -120,6 +120,11 @@ class _Parser(FlaskParser):
         return data
 
     def _raw_load_json(self, req: Any) -> Any:
+        coding = req.headers.get("Content-Encoding", "identity")
+        if coding.strip().lower() not in ("", "identity"):
+            raise UnsupportedMediaType(
+                "This route takes no Content-Encoding: send the body as it is."
+            )
         body = req.get_data(cache=True)
         if not body:
             return missing
@@ -181,10 +186,7 @@ def init_app(app: Flask, api: flask_smorest.Api) -> None:
     @app.after_request
     def name_ignored_fields(response: Response) -> Response:
         if g.get("ignored_fields"):
-            shown = ", ".join(
-                name for name in g.ignored_fields if name.isascii() and name.isprintable()
-            )
-            response.headers[IGNORED_FIELDS_HEADER] = shown[:1000]
+            response.headers[IGNORED_FIELDS_HEADER] = named(g.ignored_fields)
         return response
 
     @app.after_request
