@@ -31,6 +31,60 @@ log = logging.getLogger(__name__)
 
 _LONGEST_DAYS = 36_500
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,100}")
+# What a caller may never send to an inference server under our credential: what proves who somebody is or picks whose account it is, what is
+# about one connection, the body's framing or a part of it, where the call came from or goes to, and what the gateway says itself.
+_NEVER_FORWARDED = frozenset(
+    [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "expect",
+        "host",
+        "content-type",
+        "content-length",
+        "content-encoding",
+        "content-range",
+        "range",
+        "if-range",
+        "accept-encoding",
+        "via",
+        "forwarded",
+        "origin",
+        "referer",
+        "date",
+        "max-forwards",
+        "idempotency-key",
+        "model-override",
+        "traceparent",
+        "tracestate",
+        "openai-organization",
+        "openai-project",
+        "x-real-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "fastly-client-ip",
+        "x-original-url",
+        "x-original-uri",
+        "x-original-host",
+        "x-rewrite-url",
+        "x-host",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-request-id",
+    ]
+)
+_NEVER_FORWARDED_PARTS = re.compile(
+    r"^(?:x-forwarded|x-fusillade-|x-onwards-|x-doubleword-|x-dwctl-|sec-|if-|proxy-|x-envoy-|x-amz)"
+    r"|authori[sz]|authent|x-auth\b|token|cookie|secret|password|credential|signature|api-?key|subscription-key|access-key"
+)
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
 
 
@@ -208,6 +262,7 @@ class Auth:
 class RequestLimits:
     """Largest bodies in bytes: of inference (`max_body_size`; 0 switches the limit off), of admin routes, of sign-in and whatever else is open to all.
 
+    max_compression_ratio: how many times larger than what was sent a decoded body above 1 MiB may be; 0 switches the limit off.
     stalled_reader_timeout: how long a caller may take nothing of an answer before its connection is closed.
     head_timeout: how long a request's head may take, from its first byte. body_grace: how long a body may take at least; each
     `body_min_rate` bytes of it (0: no lowest rate) extend that by a second, up to `body_timeout` for the whole of it.
@@ -216,6 +271,7 @@ class RequestLimits:
     max_body_size: int = 10 * 1024 * 1024
     max_admin_body_size: int = 2 * 1024 * 1024
     max_sign_in_body_size: int = 16 * 1024
+    max_compression_ratio: int = 200
     stalled_reader_timeout: Duration = 60.0
     head_timeout: Duration = 20.0
     body_grace: Duration = 20.0
@@ -277,6 +333,7 @@ class Upstream:
 
     usage_grace: how long a stream is read on for its usage when the model has ended and the caller is gone.
     models_timeout, validate_timeout: for reading an endpoint's list of models, and for trying an endpoint out.
+    forwarded_headers: names of callers' headers that go upstream beside those that always do, in lower case.
     """
 
     connect_timeout: Duration = 10.0
@@ -288,6 +345,11 @@ class Upstream:
     max_idle_per_origin: int = 100
     on_disconnect: str = "cancel"
     usage_grace: Duration = 5.0
+    forwarded_headers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = tuple(name.lower() for name in self.forwarded_headers)
+        object.__setattr__(self, "forwarded_headers", names)
 
 
 @dataclass(frozen=True)
@@ -694,6 +756,15 @@ def _holds(buffered_bytes: int, settings: Settings) -> bool:
     return not buffered_bytes or buffered_bytes >= settings.limits.requests.max_body_size
 
 
+def _may_be_forwarded(name: str) -> bool:
+    """Whether a caller's header of that name may be sent to an inference server beside our credential."""
+    return (
+        _HEADER_NAME.fullmatch(name) is not None
+        and name not in _NEVER_FORWARDED
+        and not _NEVER_FORWARDED_PARTS.search(name.replace("_", "-"))
+    )
+
+
 def _check(settings: Settings) -> None:
     password = settings.auth.native.password
     rules = {
@@ -728,6 +799,10 @@ def _check(settings: Settings) -> None:
             f"limits.requests.{name}: must be at least 1s": getattr(settings.limits.requests, name)
             >= 1
             for name in ("stalled_reader_timeout", "head_timeout", "body_grace", "body_timeout")
+        },
+        **{
+            f"upstream.forwarded_headers: {name} cannot be passed on": _may_be_forwarded(name)
+            for name in settings.upstream.forwarded_headers
         },
         **{
             f"retention.{name}: must be at most {_LONGEST_DAYS}": days <= _LONGEST_DAYS

@@ -9,7 +9,7 @@ The edge (`web/errors.py`) turns any of them into the JSON of the surface on whi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -19,6 +19,8 @@ class DwctlError(Exception):
     code = "internal_error"
     status = 500
     retryable = False
+    headers: Sequence[tuple[str, str]] = ()
+    """What the answer says beside its body."""
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ from dwctl.protocols.surfaces import Surface
 Headers = list[tuple[str, str]]
 
 JSON = ("content-type", "application/json")
+TEXT = ("content-type", "text/plain; charset=utf-8")
 EVENT_STREAM = (
     ("content-type", "text/event-stream; charset=utf-8"),
     ("cache-control", "no-cache"),

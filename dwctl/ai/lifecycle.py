@@ -12,7 +12,7 @@ from typing import Any
 
 from gevent import GreenletExit
 
-from dwctl.ai import admission, background, queued, relay
+from dwctl.ai import admission, background, bodies, queued, relay
 from dwctl.ai.admission import Admitted
 from dwctl.ai.bookkeeping import record_of_refusal
 from dwctl.ai.calls import JSON, Answer, Incoming, Request, Stamp
@@ -23,9 +23,11 @@ from dwctl.catalog.routing import Key
 from dwctl.errors import DwctlError, Unavailable
 from dwctl.protocols import asked as reading
 from dwctl.protocols.asked import Asked
+from dwctl.protocols.members import OURS
 from dwctl.protocols.modes import Tier
 from dwctl.web.envelope import openai_error
 from dwctl.web.errors import headers_of
+from dwctl.web.ignored import IGNORED_FIELDS_HEADER, named
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +38,14 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
     """Answer one call. `key` is given where the caller was identified otherwise (the playground)."""
     stamp = Stamp.now()
     hold = alias = flight = None
+    ignored: list[str] = []
     try:
         # Nothing of a body is read for a caller who is nobody.
         key = key or admission.authenticate(gateway.snapshot, incoming.header("authorization"))
         hold = gateway.holdings.begin(key.owner_id)
-        body = _read(gateway, incoming, hold)
+        body = bodies.read(gateway, incoming, hold)
         content = reading.read(body)
+        ignored = OURS.misspelt(content)
         alias = reading.read_alias(content, incoming.header("model-override"))
         request = _request(stamp, incoming, body, content, alias)
         strict = gateway.settings.onwards.strict_mode
@@ -64,18 +68,9 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         # Otherwise the call has a record of its own, and only its caller is told.
         found = _answer_of(refusal)
     found.headers.append((REQUEST_ID, str(stamp.id)))
+    if ignored:
+        found.headers.append((IGNORED_FIELDS_HEADER, named(ignored)))
     return found
-
-
-def _read(gateway: Gateway, incoming: Incoming, hold: Hold) -> bytes:
-    """The body, which is held in memory for as long as the call runs. Raises TooLarge, TooMany or Full."""
-    most = gateway.settings.limits.requests.max_body_size
-    if incoming.length is not None and (not most or incoming.length <= most):
-        hold.take(Kind.BYTES, incoming.length)
-        return incoming.read_body()
-    body = incoming.read_body()
-    hold.take(Kind.BYTES, len(body))
-    return body
 
 
 def _request(

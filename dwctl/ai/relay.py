@@ -20,7 +20,7 @@ import orjson
 from dwctl.ai import outcomes
 from dwctl.ai.admission import Admitted
 from dwctl.ai.bookkeeping import opening_of, record_of
-from dwctl.ai.calls import EVENT_STREAM, JSON, Answer, Headers
+from dwctl.ai.calls import EVENT_STREAM, JSON, TEXT, Answer, Headers
 from dwctl.ai.in_progress import Flight, Stopped
 from dwctl.ai.outcomes import Done, End, Failed, Outcome, Reason
 from dwctl.analytics.records import Kept
@@ -172,7 +172,9 @@ class Run:
     def _attempt(self) -> Attempt:
         admitted, target = self._admitted, self._admitted.target
         credential = target.auth_header[0] if target.auth_header else ""
-        kept = upstream_headers.to_upstream(self._request.headers, credential=credential)
+        kept = upstream_headers.to_upstream(
+            self._request.headers, also=self._settings.forwarded_headers, credential=credential
+        )
         return Attempt(
             target,
             self._request.surface.treat(
@@ -181,7 +183,7 @@ class Run:
                 adapted=admitted.served_by.adapter,
                 keep_service_tier=admitted.served_by.forward_service_tier,
             ),
-            [(name, value) for name, value in kept if name != "content-type"] + [JSON],
+            [*kept, JSON],
         )
 
     def _send(self) -> UpstreamResponse | Outcome:
@@ -277,7 +279,7 @@ class Run:
         events = self._events(response)
         next(events)  # a generator that has begun runs to its end also when nobody reads it
         headers = upstream_headers.to_caller(response.status, response.headers)
-        passed_on = [pair for pair in headers if pair[0] not in ("content-type", "cache-control")]
+        passed_on = [pair for pair in headers if pair[0] != "cache-control"]
         return Answer(200, [*EVENT_STREAM, *passed_on], events)
 
     def _opened(self) -> UpstreamResponse | Outcome:
@@ -440,12 +442,9 @@ def _answered_with(failure: str) -> Failed:
 
 
 def _typed(headers: Headers, body: bytes) -> Headers:
-    """What is JSON is called so, whatever the upstream called it: clients read by the type, and would hand on a text."""
-    if body.lstrip()[:1] not in (b"{", b"["):
-        return headers
-    if any(name == "content-type" and "json" in value.lower() for name, value in headers):
-        return headers
-    return [JSON, *((name, value) for name, value in headers if name != "content-type")]
+    """With the type that we say: the upstream's label decides nothing. Clients read by it, and would hand on JSON as a text; browsers would
+    run a page."""
+    return [JSON if body.lstrip()[:1] in (b"{", b"[", b"") else TEXT, *headers]
 
 
 def _error_body(body: bytes, failure: str) -> bytes:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _LONGEST_ALIAS = 512
 # Ten megabytes of brackets are five million lists: seconds in which nobody else is served.
 _MOST_CONTAINERS = 250_000
+_MOST_MEMBERS = 10_000
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
@@ -68,7 +69,10 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 def read(body: bytes) -> dict[str, Any]:
-    """The JSON object of a request that everything here can also write again. Raises InvalidRequest."""
+    """The JSON object of a request that everything here can also write again. Raises InvalidRequest.
+
+    Of a member that is there twice the last one counts, here and in what is sent.
+    """
     if _containers_in(body) > _MOST_CONTAINERS and _containers_in(_STRING.sub(b"", body)) > _MOST_CONTAINERS:  # fmt: skip
         raise InvalidRequest(
             f"The request has more than {_MOST_CONTAINERS} objects and arrays.",
@@ -81,6 +85,10 @@ def read(body: bytes) -> dict[str, Any]:
         raise InvalidRequest(text, code="invalid_json") from None
     if not isinstance(content, dict):
         raise InvalidRequest("The request body must be a JSON object.", code="invalid_json")
+    if len(content) > _MOST_MEMBERS:
+        raise InvalidRequest(
+            f"The request has more than {_MOST_MEMBERS} members.", code="invalid_value"
+        )
     if is_too_deep(body, content):
         raise InvalidRequest(
             f"The request is nested deeper than {MAX_DEPTH} levels.",

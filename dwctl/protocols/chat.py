@@ -6,17 +6,20 @@ are not checked: servers differ in them, and say so themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 
 from dwctl.protocols import shapes
 from dwctl.protocols.shapes import Check, each, with_members
-from dwctl.protocols.splice import replace_members
+from dwctl.protocols.spelling import Names
+from dwctl.protocols.splice import open_members, write_members
 
 _TRUE = b"true"
+_OPTIONS = Names({"include_usage"})
 
 # --- what strict mode accepts
 
@@ -172,13 +175,16 @@ def prepare(
     ask_for_usage: bool = False,
     keep_service_tier: bool = False,
     force_stream: bool = False,
+    dropped: Iterable[str] = (),
 ) -> bytes:
     """The caller's bytes as they go upstream: the upstream's own model name, nothing that is meant for the gateway only.
 
     ask_for_usage: a stream is told to report its usage (without that nobody could bill it); its other options stay.
-    force_stream: makes a stream of a call that is none.
+    force_stream: makes a stream of a call that is none. dropped: members that stay here.
+    Of members that are there twice the last one goes: the one that `body` has.
     """
-    changes: dict[str, bytes | None] = {"model": orjson.dumps(model_name)}
+    changes: dict[str, bytes | None] = dict.fromkeys(dropped)
+    changes["model"] = orjson.dumps(model_name)
     if not keep_service_tier and "service_tier" in body:
         changes["service_tier"] = None
     if "background" in body:
@@ -186,9 +192,10 @@ def prepare(
     if force_stream and body.get("stream") is not True:
         changes["stream"] = _TRUE
     streams = force_stream or body.get("stream") is True
-    if streams and ask_for_usage and not wants_usage_chunk(body):
+    members = open_members(raw)
+    if streams and ask_for_usage and not _asks_for_usage_once(body, members):
         changes["stream_options"] = _with_usage(body.get("stream_options"))
-    return replace_members(raw, changes)
+    return write_members(members, changes)
 
 
 def wants_usage_chunk(body: Mapping[str, Any]) -> bool:
@@ -197,6 +204,19 @@ def wants_usage_chunk(body: Mapping[str, Any]) -> bool:
     return isinstance(options, dict) and options.get("include_usage") is True
 
 
+def _asks_for_usage_once(body: Mapping[str, Any], members: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether the caller's own stream options ask for the usage, and hold nothing that says it otherwise."""
+    if not wants_usage_chunk(body):
+        return False
+    options = body["stream_options"]
+    text = bytes(members["stream_options"])
+    has_no_twins = text.count(b'"') == 2 * len(options) and b"\\" not in text
+    return has_no_twins and not _OPTIONS.misspelt(options)
+
+
 def _with_usage(options: object) -> bytes:
-    known = options if isinstance(options, dict) else {}
+    """The options with our one, which nothing beside it may contradict."""
+    known = dict(options) if isinstance(options, dict) else {}
+    for name in _OPTIONS.misspelt(known):
+        del known[name]
     return orjson.dumps({**known, "include_usage": True})

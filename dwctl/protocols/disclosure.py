@@ -108,11 +108,10 @@ class Disclosed:
         return wrap(self.error)
 
     def headers(self, given: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Which of the upstream's headers (already without hop-by-hop ones) go with it; the content type fits `body`."""
+        """Which of the upstream's headers (already only those that a caller may see) go with it."""
         if self.as_it_came or self.quotes:
             return list(given)
-        kept = [(name, value) for name, value in given if name.lower() == "retry-after"]
-        return [("content-type", "application/json"), *kept]
+        return [(name, value) for name, value in given if name.lower() == "retry-after"]
 
     @property
     def response_error(self) -> dict[str, str]:

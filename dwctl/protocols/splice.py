@@ -33,7 +33,11 @@ def replace_members(raw: bytes, changes: Mapping[str, bytes | None]) -> bytes:
     changes: name -> JSON text of the new value, or None to remove the member. One that is not there is appended at the end.
     Raises ValueError as `open_members` does.
     """
-    members = open_members(raw)
+    return write_members(open_members(raw), changes)
+
+
+def write_members(members: dict[str, msgspec.Raw], changes: Mapping[str, bytes | None]) -> bytes:
+    """The JSON object of opened members, changed as `replace_members` says."""
     for name, value in changes.items():
         if value is None:
             members.pop(name, None)

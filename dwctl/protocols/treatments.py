@@ -20,6 +20,7 @@ from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.forms import Form
 from dwctl.protocols.json_objects import parse_object
+from dwctl.protocols.members import OURS
 from dwctl.protocols.openresponses import passthrough, request, resource
 from dwctl.protocols.openresponses.replay import replay
 from dwctl.protocols.openresponses.stream import ResponsesStream
@@ -99,6 +100,7 @@ class PassThrough:
             ask_for_usage=self._form.reports_usage_on_request,
             keep_service_tier=self._keep_service_tier,
             force_stream=self._asked.mode.stream,
+            dropped=OURS.misspelt(self._asked.content),
         )
 
     def complete(self, raw: bytes) -> Complete:
@@ -233,6 +235,7 @@ class Relayed(_Responses):
             self._asked.content,
             model_name=model_name,
             keep_service_tier=self._keep_service_tier,
+            dropped=OURS.misspelt(self._asked.content),
         )
 
     def complete(self, raw: bytes) -> Complete:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 
 from dwctl.upstream.errors import BadResponse
-
-_MAX_PIECE_BYTES = 256 * 1024  # a small compressed piece can be a huge plain one
-_EITHER_FORMAT = 32 + zlib.MAX_WBITS  # gzip or zlib, by what the first bytes say
-_KNOWN = frozenset({"gzip", "x-gzip", "deflate"})
+from dwctl.web import codings
 
 
 def plain(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
@@ -17,33 +13,23 @@ def plain(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
 
     Raises: BadResponse for a coding that is not known, for bytes that are not in it, and for an end too early.
     """
-    coding = coding.strip().lower()
-    if coding in ("", "identity"):
-        return pieces
-    if coding not in _KNOWN:
+    try:
+        applied = codings.named(coding)
+    except codings.Unknown:
         raise BadResponse(
             "The upstream server's answer has a content coding that nobody asked for."
-        )
-    return _inflated(pieces)
+        ) from None
+    for name in reversed(applied):
+        pieces = codings.decoded(pieces, name)
+    return _checked(pieces) if applied else pieces
 
 
-def _inflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    inflater = zlib.decompressobj(_EITHER_FORMAT)
-    begun = False
+def _checked(pieces: Iterator[bytes]) -> Iterator[bytes]:
     try:
-        for piece in pieces:
-            begun = True
-            while piece:
-                if inflater.eof:  # a gzip body may be several, one after the other
-                    inflater = zlib.decompressobj(_EITHER_FORMAT)
-                if text := inflater.decompress(piece, _MAX_PIECE_BYTES):
-                    yield text
-                piece = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
-        if rest := inflater.flush():
-            yield rest
-    except zlib.error as error:
+        yield from filter(None, pieces)
+    except codings.Cut as error:
+        raise BadResponse("The upstream server's answer was cut short.") from error
+    except codings.Malformed as error:
         raise BadResponse(
             "The upstream server's answer is not in the coding that it names."
         ) from error
-    if begun and not inflater.eof:
-        raise BadResponse("The upstream server's answer was cut short.")

@@ -1,92 +1,84 @@
 """Which headers pass between our callers and an upstream server. Pure; both functions run for every call.
 
-To the upstream everything passes but what is about one connection, proves who the caller is to *us*, or is ours to
-say. Back to the caller only what is on a list passes: an upstream's cookies, limits and server names are about our
-account there, not about the caller.
+Both ways by a list. To the upstream our credential goes along, so whatever else is in the head speaks for our account: what chooses an
+organisation, another method or URL, or a part of the answer must not come from a caller. Back to the caller goes what is true for *it*: an
+upstream's cookies, limits and server names are about our account there.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Sequence
 
 Headers = Iterable[tuple[str, str]]
 
-_CONNECTION = {
-    "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect",
-}  # fmt: skip
-_CREDENTIALS = {
-    "authorization", "x-api-key", "api-key", "cookie", "proxy-authenticate", "proxy-authorization",
-}  # fmt: skip
-_BROWSER = {
-    "origin", "referer", "if-modified-since", "if-none-match", "if-match", "if-unmodified-since", "if-range",
-}  # fmt: skip
-# Ours to say: the body is parsed and may be written anew, and `Target` says host, coding and protocol. A key for
-# idempotence is judged by us; sent on under our one credential, two callers' keys could meet.
-_OURS = {
-    "host", "content-length", "content-encoding", "accept-encoding", "model-override", "idempotency-key",
-    "traceparent", "tracestate", "forwarded", "x-real-ip", "true-client-ip", "cf-connecting-ip",
-}  # fmt: skip
-_REMOVED = frozenset(_CONNECTION | _CREDENTIALS | _BROWSER | _OURS)
-_REMOVED_PREFIXES = (
-    "sec-fetch-", "sec-ch-ua", "x-forwarded-", "x-fusillade-", "x-onwards-", "x-doubleword-", "x-dwctl-",
-)  # fmt: skip
+ALLOWED = frozenset({"accept", "user-agent", "openai-beta"})
+"""What inference servers read of a caller: the form of the answer, which program asks, and which previews of OpenAI's API it means."""
 
-_RETURNED = frozenset({"content-type", "cache-control"})
-_NAMES_OUR_ACCOUNT = frozenset({"openai-organization", "openai-project"})
+_MOST_CHARS = 4096
+# What the server says about this one answer. Its limits are our account's, and its organisation is ours.
+_RETURNED = {
+    "cache-control": "cache-control",
+    "openai-model": "openai-model",
+    "openai-processing-ms": "openai-processing-ms",
+    "openai-version": "openai-version",
+    "x-request-id": "x-upstream-request-id",
+}
 _WAIT_STATUSES = frozenset({429, 503})
 # RFC 9110, 5.5: such characters are invalid, though a recipient may keep them. A server that answers with them is another matter.
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def to_upstream(
-    headers: Headers, *, credential: str = "", trace: Sequence[tuple[str, str]] = ()
+    headers: Headers,
+    *,
+    also: Collection[str] = (),
+    credential: str = "",
+    trace: Sequence[tuple[str, str]] = (),
 ) -> list[tuple[str, str]]:
-    """The caller's headers that the upstream server may see, names in lower case.
+    """The caller's headers that the upstream server may see, names in lower case, each name once.
 
-    `credential` is the name of the header in which the target carries ours: a caller's header of that name never
-    passes. `trace` (`traceparent`, `tracestate`) replaces what the caller sent; give none for untrusted targets.
+    `also` are names beside `ALLOWED`, in lower case. `credential` is the name of the header in which the target carries ours: a caller's
+    header of that name never passes. `trace` (`traceparent`, `tracestate`) is ours; give none for untrusted targets. A value with control
+    characters, or of more than 4,096 characters, is no value that a server expects: its header stays here.
     """
-    credential = credential.lower()
-    kept = []
+    kept: dict[str, str] = {}
     hop_by_hop = ""
     for name, value in headers:
-        lower = _passing_name(name)
-        if lower and lower != credential:
-            kept.append((lower, value))
-        elif not lower and name.lower() == "connection":
+        lower = name.lower()
+        if lower in ALLOWED or lower in also:
+            kept[lower] = f"{kept[lower]}, {value}" if lower in kept else value
+        elif lower == "connection":
             hop_by_hop += "," + value
     if hop_by_hop:
-        kept = _without_named(kept, hop_by_hop)
-    kept.extend(trace)
-    return kept
+        _drop_named(kept, hop_by_hop)
+    kept.pop(credential.lower(), None)
+    passing = [(name, value) for name, value in kept.items() if _is_plain(value)]
+    passing.extend(trace)
+    return passing
 
 
 def to_caller(status: int, headers: Headers) -> list[tuple[str, str]]:
-    """The upstream's headers (names in lower case) that the caller may see; its request id under another name.
+    """The upstream's headers (names in lower case) that the caller may see, each once; its request id under another name.
 
-    Control characters in values are left out: no answer can be sent with them.
+    Never the content type: what a body is, is said by who has read it. Control characters in values are left out: no answer can be sent
+    with them.
     """
-    passing = []
+    passing = {}
     for name, value in headers:
-        if name in _RETURNED or (name.startswith("openai-") and name not in _NAMES_OUR_ACCOUNT):
-            passing.append((name, value))
-        elif name == "x-request-id":
-            passing.append(("x-upstream-request-id", value))
-        elif name == "retry-after" and status in _WAIT_STATUSES:
-            passing.append((name, value))
-    return [(name, _CONTROLS.sub("", value)) for name, value in passing]
+        known = _RETURNED.get(name)
+        if name == "retry-after" and status in _WAIT_STATUSES:
+            known = name
+        if known and known not in passing and len(value) <= _MOST_CHARS:
+            passing[known] = _CONTROLS.sub("", value)
+    return list(passing.items())
 
 
-@lru_cache(1024)
-def _passing_name(name: str) -> str:
-    """The name in lower case, or nothing where the header must not pass."""
-    lower = name.lower()
-    return "" if lower in _REMOVED or lower.startswith(_REMOVED_PREFIXES) else lower
+def _is_plain(value: str) -> bool:
+    return len(value) <= _MOST_CHARS and not _CONTROLS.search(value)
 
 
-def _without_named(headers: list[tuple[str, str]], connection: str) -> list[tuple[str, str]]:
+def _drop_named(headers: dict[str, str], connection: str) -> None:
     """Without those that the `Connection` header calls hop-by-hop (RFC 9110, 7.6.1)."""
-    named = {name.strip().lower() for name in connection.split(",")}
-    return [(name, value) for name, value in headers if name not in named]
+    for name in connection.split(","):
+        headers.pop(name.strip().lower(), None)

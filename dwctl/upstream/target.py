@@ -11,7 +11,7 @@ from dwctl.errors import Invalid
 from dwctl.upstream.redaction import secret_of
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_FIXED = (("accept-encoding", "identity"), ("x-forwarded-proto", "https"))
+_FIXED = (("accept-encoding", "identity"),)
 _SAFE_IN_PATHS = "/?&=%!$'()*+,;:@-._~[]"
 
 

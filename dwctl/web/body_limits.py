@@ -6,20 +6,10 @@ from flask import Flask, Request, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from dwctl.config import RequestLimits
-from dwctl.errors import DwctlError
+from dwctl.web.refusals import TooLarge
 
 _INFERENCE = ("/ai/", "/admin/api/v1/ai/")
 _ADMIN = "/admin/"
-
-
-class TooLarge(DwctlError):
-    """The request body is too large."""
-
-    code = "payload_too_large"
-    status = 413
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"The request body is larger than the limit of {limit} bytes.")
 
 
 def init_app(app: Flask, limits: RequestLimits) -> None:
@@ -34,7 +24,7 @@ def init_app(app: Flask, limits: RequestLimits) -> None:
         if request.path.startswith(_INFERENCE) or limit is None:
             return
         if (request.content_length or 0) > limit:
-            raise TooLarge(limit)
+            raise _too_large(limit)
 
 
 def body_of(asked: Request) -> bytes:
@@ -43,9 +33,9 @@ def body_of(asked: Request) -> bytes:
     try:
         body = asked.get_data(cache=True)
     except RequestEntityTooLarge:
-        raise TooLarge((most or 1) - 1) from None
+        raise _too_large((most or 1) - 1) from None
     if most is not None and len(body) >= most:
-        raise TooLarge(most - 1)
+        raise _too_large(most - 1)
     return body
 
 
@@ -56,3 +46,7 @@ def limit_of(path: str, limits: RequestLimits) -> int | None:
     if path.startswith(_ADMIN):
         return limits.max_admin_body_size
     return limits.max_sign_in_body_size
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The request body is larger than the limit of {limit} bytes.")

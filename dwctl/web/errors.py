@@ -46,7 +46,8 @@ UNIQUE_MESSAGES: dict[str, tuple[str, str]] = {
 
 def headers_of(error: DwctlError) -> dict[str, str]:
     """Headers that go with an error, whatever its body's form."""
-    return {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    wait = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return {**dict(error.headers), **wait}
 
 
 def init_app(app: Flask) -> None:

@@ -22,11 +22,10 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
 from dwctl.web import body_limits, json_body
+from dwctl.web.ignored import IGNORED_FIELDS_HEADER, named
 from dwctl.web.json_body import Exact, ExactFloat
 
 V = TypeVar("V", bound=Callable[..., Any])
-
-IGNORED_FIELDS_HEADER = "x-ignored-fields"
 
 _MOST_NAMED = 100
 _LONGEST_NUMBER = 64
@@ -250,10 +249,7 @@ def init_app(app: Flask, api: flask_smorest.Api) -> None:
     @app.after_request
     def name_ignored_fields(response: Response) -> Response:
         if g.get("ignored_fields"):
-            shown = ", ".join(
-                name for name in g.ignored_fields if name.isascii() and name.isprintable()
-            )
-            response.headers[IGNORED_FIELDS_HEADER] = shown[:1000]
+            response.headers[IGNORED_FIELDS_HEADER] = named(g.ignored_fields)
         return response
 
     @app.after_request

@@ -212,12 +212,20 @@ def test_nothing_that_is_ours_or_the_callers_to_prove_reaches_the_upstream(
         "idempotency-key": unique_key(),
         "origin": "https://evil.example",
         "sec-fetch-site": "cross-site",
+        "openai-organization": "org-callers",
+        "openai-project": "proj-callers",
+        "x-original-url": "/v1/admin",
+        "x-http-method-override": "DELETE",
+        "x-forwarded-proto": "https",
+        "range": "bytes=0-1",
+        "via": "1.1 callers",
+        "x-custom": "theirs",
     }
-    seeded.chat("ok", headers=ours | {"x-custom": "kept", "user-agent": "mine/1"}, stream=stream)
+    seeded.chat("ok", headers=ours | {"user-agent": "mine/1", "openai-beta": "x=v1"}, stream=stream)
     (seen,) = calls.seen()
     assert not set(ours) & set(seen["headers"])
     assert seeded.alice.key not in str(seen)
-    assert seen["headers"]["x-custom"] == "kept"
+    assert seen["headers"]["openai-beta"] == "x=v1"
     assert seen["headers"]["user-agent"] == "mine/1"
     assert seen["headers"]["host"] == f"127.0.0.1:{calls.port}"
     assert seen["headers"]["content-type"] == "application/json"

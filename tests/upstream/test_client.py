@@ -124,7 +124,6 @@ def test_a_call_arrives_once_with_our_credential(
     assert seen["headers"] == {
         "host": f"127.0.0.1:{upstream.port}",
         "accept-encoding": "identity",
-        "x-forwarded-proto": "https",
         "authorization": "Bearer sk-ours",
         "content-type": "application/json",
         "content-length": str(len(seen["raw"])),

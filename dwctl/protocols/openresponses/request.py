@@ -218,6 +218,9 @@ _OPTIONAL: Mapping[str, Check] = {
     "prompt_cache_key": shapes.string,
 }
 
+KNOWN = frozenset(_OPTIONAL) | {"model", "input", "tools", "tool_choice"}
+"""The names of all members that are read here."""
+
 # --- what goes upstream
 
 _SAME_NAME = (

@@ -1,0 +1,133 @@
+"""A call's body: read, counted among what its account holds, and decoded where it came compressed."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from gevent.lock import BoundedSemaphore
+
+from dwctl.ai.calls import Incoming
+from dwctl.ai.holdings import Hold, Kind
+from dwctl.errors import DwctlError, Invalid
+from dwctl.pace import Pace
+from dwctl.web import codings
+
+if TYPE_CHECKING:
+    from dwctl.ai.gateway import Gateway
+    from dwctl.config import RequestLimits
+
+_CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s\";]+)", re.IGNORECASE)
+_BOM = codecs.BOM_UTF8
+_WIDE = (codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF32_BE)
+_RATIO_FROM_BYTES = 1024 * 1024  # below that, how well a body was compressed harms nobody
+
+_decoding = BoundedSemaphore(8)
+"""Each may have a window of 16 MiB beside what it gives out."""
+
+
+class UnsupportedCoding(DwctlError):
+    """The body's coding is not supported."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+    headers = (("accept-encoding", ", ".join(codings.NAMES)),)
+
+
+class TooLargeDecoded(DwctlError):
+    """The decoded body is too large."""
+
+    code = "payload_too_large"
+    status = 413
+
+
+def read(gateway: Gateway, incoming: Incoming, hold: Hold) -> bytes:
+    """The body in UTF-8, held in memory for as long as the call runs.
+
+    Raises TooLarge, TooMany or Full; UnsupportedCoding before anything is read; TooLargeDecoded; Invalid for what is not in its coding.
+    """
+    applied = _codings_of(incoming)
+    limits = gateway.settings.limits.requests
+    body = _received(limits.max_body_size, incoming, hold)
+    if applied and body:
+        with _decoding:
+            body = _decoded(body, applied, limits, hold)
+    return _as_utf8(body, incoming.header("content-type") or "")
+
+
+def _codings_of(incoming: Incoming) -> tuple[str, ...]:
+    stated = ",".join(value for name, value in incoming.headers if name == "content-encoding")
+    try:
+        return codings.named(stated)
+    except codings.Unknown:
+        raise UnsupportedCoding(
+            f"The content coding {stated[:100]!r} is not supported. Send the body as it is, or as one of"
+            f" {', '.join(codings.NAMES)}."
+        ) from None
+
+
+def _received(most: int, incoming: Incoming, hold: Hold) -> bytes:
+    if incoming.length is not None and (not most or incoming.length <= most):
+        hold.take(Kind.BYTES, incoming.length)
+        return incoming.read_body()
+    body = incoming.read_body()
+    hold.take(Kind.BYTES, len(body))
+    return body
+
+
+def _decoded(body: bytes, applied: Iterable[str], limits: RequestLimits, hold: Hold) -> bytes:
+    pieces: Iterator[bytes] = iter([body])
+    for coding in reversed(tuple(applied)):
+        pieces = _bounded(codings.decoded(pieces, coding), len(body), limits)
+    pace = Pace()
+    found = []
+    try:
+        for piece in pieces:
+            if piece:
+                hold.take(Kind.BYTES, len(piece))
+                found.append(piece)
+            pace()
+    except codings.Cut:
+        raise Invalid(
+            "The request body ends before its content coding does.", code="invalid_encoding"
+        ) from None
+    except codings.Malformed:
+        raise Invalid(
+            "The request body is not in the content coding that Content-Encoding names, or something follows it.",
+            code="invalid_encoding",
+        ) from None
+    return b"".join(found)
+
+
+def _bounded(pieces: Iterator[bytes], coded_bytes: int, limits: RequestLimits) -> Iterator[bytes]:
+    """Also what lies between two codings may not be larger than a body."""
+    most, ratio = limits.max_body_size, limits.max_compression_ratio
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if most and size > most:
+            raise TooLargeDecoded(
+                f"The decoded request body is larger than the limit of {most} bytes."
+            )
+        if ratio and size > _RATIO_FROM_BYTES and size > ratio * coded_bytes:
+            raise TooLargeDecoded(
+                f"The decoded request body is more than {ratio} times as large as what was sent."
+            )
+        yield piece
+
+
+def _as_utf8(body: bytes, content_type: str) -> bytes:
+    stated = _CHARSET.search(content_type)
+    if body.startswith(_WIDE) or b"\0" in body[:4]:
+        raise Invalid(
+            "The request body must be JSON in UTF-8, not UTF-16 or UTF-32.", code="invalid_json"
+        )
+    # Some clients call ASCII by the name of another charset: the bytes are the same.
+    if stated and stated[1].lower() not in ("utf-8", "utf8") and not body.isascii():
+        raise UnsupportedCoding(
+            f"The charset {stated[1][:40]!r} is not supported. Send JSON in UTF-8."
+        )
+    return body.removeprefix(_BOM)
