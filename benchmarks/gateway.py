@@ -35,6 +35,7 @@ class Round:
 
     hello: Load
     gateway: Load
+    hello_before_ms: float
     hello_ms: float
     gateway_ms: float
     database_ms: float
@@ -47,12 +48,12 @@ def main() -> int:
         f"request {len(BODY)} B, answer {len(COMPLETION)} B, load by {generator()}",
     )
     with Upstream() as upstream, Stage(upstream.url, {"plain": "plain"}) as stage:
-        web, hello = stage.web(), stage.hello()
+        web, hello, hello_before = stage.web(), stage.hello(), stage.hello_before()
         report.below("memory of an idle web process", _mib(web), "MiB", 120)
         _print_latency(web, upstream)
         send(_url(web), BODY, 16, 500)
         with stage.connect() as database:
-            seen = _under_load(stage, web, hello, upstream, database)
+            seen = _under_load(stage, web, hello, hello_before, upstream, database)
             exact = send(_url(web), BODY, 64, EXACT)
             report.proven(
                 "answers of a last round, each looked at",
@@ -67,6 +68,7 @@ def _under_load(
     stage: Stage,
     web: Gunicorn,
     hello: Gunicorn,
+    hello_before: Gunicorn,
     upstream: Upstream,
     database: psycopg.Connection[Any],
 ) -> books.Books:
@@ -75,7 +77,7 @@ def _under_load(
     size, log = measure.database_bytes(database), measure.wal_position(database)
     before = counted = books.Books.read(database).tracked
     for connections in CONNECTIONS:
-        rounds = [_round(stage, web, hello, connections) for _ in range(ROUNDS)]
+        rounds = [_round(stage, web, hello, hello_before, connections) for _ in range(ROUNDS)]
         counted += sum(r.gateway.answers for r in rounds)
         _print(connections, rounds)
     time.sleep(1)  # for the calls that were cut off: their rows come after the load
@@ -105,7 +107,12 @@ async def _in_turns(*urls: str) -> list[float]:
     return [statistics.median(taken) for taken in times]
 
 
-def _round(stage: Stage, web: Gunicorn, hello: Gunicorn, connections: int) -> Round:
+def _round(
+    stage: Stage, web: Gunicorn, hello: Gunicorn, hello_before: Gunicorn, connections: int
+) -> Round:
+    used = measure.cpu_s(hello_before.pid)
+    before = press(hello_before.url + "/", BODY, connections, HELLO_S)
+    before_s = measure.cpu_s(hello_before.pid) - used
     used = measure.cpu_s(hello.pid)
     greeted = press(hello.url + "/", BODY, connections, HELLO_S)
     hello_s = measure.cpu_s(hello.pid) - used
@@ -116,6 +123,7 @@ def _round(stage: Stage, web: Gunicorn, hello: Gunicorn, connections: int) -> Ro
     return Round(
         hello=greeted,
         gateway=answered,
+        hello_before_ms=before_s * 1000 / before.answers,
         hello_ms=hello_s * 1000 / greeted.answers,
         gateway_ms=gateway_s * 1000 / answered.answers,
         database_ms=database_s * 1000 / answered.answers,
@@ -136,7 +144,12 @@ def _print(connections: int, rounds: list[Round]) -> None:
         _median([r.database_ms for r in rounds]),
     )
     greeting = _median([r.hello_ms for r in rounds])
+    before = _median([r.hello_before_ms for r in rounds])
+    report.figure(
+        f"CPU a call, hello, gunicorn's own gevent worker, {many}", before, "ms", digits=3
+    )
     report.figure(f"CPU a call, hello, {many}", greeting, "ms", digits=3)
+    report.figure(f"web process / hello of gunicorn's own, by CPU, {many}", web / before, "x")
     report.figure(f"CPU a call, web process, {many}", web, "ms", digits=3)
     report.at_most(f"CPU a call, PostgreSQL, {many}", database, "ms", round(web, 3), digits=3)
     report.figure(f"p99 {many}", _median([r.gateway.p99_ms for r in rounds]), "ms")

@@ -109,6 +109,10 @@ class Stage:
         """A bare WSGI application under the web processes' gunicorn settings."""
         return self._start("benchmarks/hello.conf.py", "benchmarks.hello:app", "/", {})
 
+    def hello_before(self) -> Gunicorn:
+        """The same under gunicorn's own gevent worker class."""
+        return self._start("benchmarks/hello_before.conf.py", "benchmarks.hello:app", "/", {})
+
     def connect(self) -> psycopg.Connection[Any]:
         """A connection of the benchmark's own, each statement committed at once; it leaves the queue's rows to us, as dwctl's own do."""
         return psycopg.connect(self.url, autocommit=True, options="-c dwctl.queue=own")

@@ -7,7 +7,6 @@
 SELECT fusillade.open_calls($1::json);
 
 -- name: record_calls  calls that are over: tracking row, log row, roll-up, charge and balance, or none of them
---   $2: all of them are born final (none was opened before, none is waited for)
 WITH c AS MATERIALIZED (
     SELECT * FROM json_to_recordset($1::json) AS c(
         id uuid, at timestamptz, ended_at timestamptz, queued boolean, batch_id uuid, user_id uuid, api_key_id uuid, model text, sla text,
@@ -16,7 +15,7 @@ WITH c AS MATERIALIZED (
         usage_source text, response_type text, access_source text, input_price numeric, output_price numeric, cost numeric,
         outer_request_id uuid, custom_id text, origin text, request_source text, served_by text, error_code text)
 ), settled AS MATERIALIZED (
-    SELECT id, retaken FROM fusillade.end_calls($1::json, $2::boolean)
+    SELECT id, retaken FROM fusillade.end_calls($1::json, false)
 ), taken_back AS MATERIALIZED (
     -- An owner that turns out to be alive takes back its own "interrupted", in the log too.
     SELECT c.id, old.prompt_tokens, old.completion_tokens, old.duration_ms
@@ -56,6 +55,63 @@ WITH c AS MATERIALIZED (
            sum(c.prompt_tokens - coalesce(b.prompt_tokens, 0)), sum(c.completion_tokens - coalesce(b.completion_tokens, 0)),
            sum(c.duration_ms - coalesce(b.duration_ms, 0)), coalesce(sum(cost), 0), max(at)
       FROM c JOIN logged USING (id) LEFT JOIN taken_back b USING (id) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (bucket, model, user_id) DO UPDATE SET
+        requests = u.requests + EXCLUDED.requests, succeeded = u.succeeded + EXCLUDED.succeeded,
+        prompt_tokens = u.prompt_tokens + EXCLUDED.prompt_tokens, completion_tokens = u.completion_tokens + EXCLUDED.completion_tokens,
+        duration_ms = u.duration_ms + EXCLUDED.duration_ms, cost = u.cost + EXCLUDED.cost, last_at = greatest(u.last_at, EXCLUDED.last_at)
+)
+SELECT user_id FROM balances WHERE balance <= 0;
+
+-- name: record_born_final  the same for calls none of which was opened before, or is waited for: nearly every group
+--   The JSON is read once; what follows the log row follows from what was really inserted there. The charge's time is the call's end.
+WITH c AS MATERIALIZED (
+    SELECT * FROM json_to_recordset($1::json) AS c(
+        id uuid, at timestamptz, ended_at timestamptz, track boolean, opened boolean, queued boolean, notify boolean, batch_id uuid,
+        file_id uuid, owner text, user_id uuid, api_key_id uuid, path text, model text, request_body text, request_size bigint, tier text,
+        sla text, expires_at timestamptz, daemon_id uuid, metadata text, state text, response_status int, response_body text,
+        response_size bigint, routed_model text, error text, method text, uri text, status_code int, duration_ms bigint, ttfb_ms bigint,
+        prompt_tokens bigint, completion_tokens bigint, reasoning_tokens bigint, cached_tokens bigint, total_tokens bigint,
+        usage_source text, response_type text, access_source text, input_price numeric, output_price numeric, cost numeric,
+        outer_request_id uuid, custom_id text, origin text, request_source text, served_by text, error_code text)
+), added AS MATERIALIZED (
+    SELECT fusillade.add_ended(array_agg(ROW(id, at, ended_at, file_id, owner, api_key_id, path, model, request_body, request_size, tier,
+        sla, expires_at, daemon_id, metadata, state, response_status, response_body, response_size, routed_model, error
+        )::fusillade.born_final)) AS done
+      FROM c WHERE track
+), logged AS (
+    -- (added has nothing to give here, but must be read to be run.)
+    INSERT INTO http_analytics (request_id, timestamp, method, uri, model, status_code, duration_ms, duration_to_first_byte_ms,
+        prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, total_tokens, usage_source, response_type, user_id, api_key_id,
+        access_source, input_price_per_token, output_price_per_token, total_cost, fusillade_batch_id, fusillade_request_id, custom_id,
+        request_origin, batch_request_source, served_by, error_code)
+    SELECT id, at, method, uri, model, status_code, duration_ms, ttfb_ms,
+        prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, total_tokens, usage_source, response_type, user_id, api_key_id,
+        access_source, input_price, output_price, cost, batch_id, coalesce(outer_request_id, id), custom_id,
+        origin, coalesce(request_source, ''), served_by, error_code
+      FROM c, added WHERE done = 1
+    ON CONFLICT DO NOTHING
+    RETURNING request_id, timestamp, model, user_id, api_key_id, status_code, prompt_tokens, completion_tokens, duration_ms, total_cost,
+        fusillade_batch_id
+), charged AS (
+    INSERT INTO credits_transactions (id, user_id, transaction_type, amount, source_id, description, created_at, fusillade_batch_id, api_key_id)
+    SELECT request_id, user_id, 'usage', total_cost, request_id::text,
+           format('API usage: %s (%s input + %s output tokens)', model, prompt_tokens, completion_tokens),
+           timestamp + duration_ms * interval '1 millisecond', fusillade_batch_id, api_key_id
+      FROM logged WHERE total_cost > 0 AND user_id IS NOT NULL
+    ON CONFLICT (source_id) DO NOTHING
+    RETURNING user_id, amount, seq
+), balances AS (
+    INSERT INTO user_balance_checkpoints AS b (user_id, checkpoint_seq, balance)
+    SELECT user_id, max(seq), -sum(amount) FROM charged GROUP BY user_id ORDER BY user_id
+    ON CONFLICT (user_id) DO UPDATE SET balance = b.balance + EXCLUDED.balance,
+        checkpoint_seq = greatest(b.checkpoint_seq, EXCLUDED.checkpoint_seq), updated_at = now()
+    RETURNING user_id, balance
+), rolled AS (
+    INSERT INTO usage_rollups AS u (bucket, model, user_id, requests, succeeded, prompt_tokens, completion_tokens, duration_ms, cost, last_at)
+    SELECT date_bin('10 minutes', timestamp, 'epoch'), coalesce(model, ''), coalesce(user_id, '00000000-0000-0000-0000-000000000000'),
+           count(*), count(*) FILTER (WHERE status_code BETWEEN 200 AND 299), sum(prompt_tokens), sum(completion_tokens), sum(duration_ms),
+           coalesce(sum(total_cost), 0), max(timestamp)
+      FROM logged GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
     ON CONFLICT (bucket, model, user_id) DO UPDATE SET
         requests = u.requests + EXCLUDED.requests, succeeded = u.succeeded + EXCLUDED.succeeded,
         prompt_tokens = u.prompt_tokens + EXCLUDED.prompt_tokens, completion_tokens = u.completion_tokens + EXCLUDED.completion_tokens,

@@ -136,7 +136,7 @@ class _ArrayDumper(Dumper):
 def record(connection: psycopg.Connection[Any], ended: Sequence[Record]) -> list[UUID]:
     """Write records in a transaction of the caller's own; gives the accounts that are now empty. Raises psycopg.Error."""
     lines = [line(one) for one in ended]
-    rows = raw(connection).execute(QUERIES["record_calls"], (_Array(lines), False)).fetchall()
+    rows = raw(connection).execute(QUERIES["record_calls"], (_Array(lines),)).fetchall()
     return [user_id for (user_id,) in rows]
 
 
@@ -326,8 +326,8 @@ class Writer:
 
     def _end(self, ending: Sequence[Entry]) -> list[UUID]:
         born_final = all(entry.born_final for entry in ending)
-        lines = _Array([entry.line for entry in ending])
-        rows = self._execute("record_calls", lines, born_final).fetchall()
+        statement = "record_born_final" if born_final else "record_calls"
+        rows = self._execute(statement, _Array([entry.line for entry in ending])).fetchall()
         return [user_id for (user_id,) in rows]
 
     def _execute(self, name: str, *values: Any) -> psycopg.Cursor[Any]:

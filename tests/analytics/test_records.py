@@ -40,6 +40,10 @@ def test_a_record_has_the_members_that_its_statement_takes() -> None:
     assert set(Record.__struct_fields__) == taken
 
 
+def test_a_record_has_the_members_that_its_fast_statement_takes() -> None:
+    assert set(Record.__struct_fields__) == columns(statement("record_born_final"))
+
+
 def test_an_opening_has_the_members_that_its_statement_takes() -> None:
     assert set(Opening.__struct_fields__) == columns(function("open_calls"))
 
