@@ -90,8 +90,8 @@ WITH c AS MATERIALIZED (
         origin, coalesce(request_source, ''), served_by, error_code
       FROM c, added WHERE done = 1
     ON CONFLICT DO NOTHING
-    RETURNING request_id, timestamp, model, user_id, api_key_id, status_code, prompt_tokens, completion_tokens, duration_ms, total_cost,
-        fusillade_batch_id
+    RETURNING request_id, timestamp, model, user_id, api_key_id, status_code, error_code, prompt_tokens, completion_tokens, duration_ms,
+        total_cost, fusillade_batch_id
 ), charged AS (
     INSERT INTO credits_transactions (id, user_id, transaction_type, amount, source_id, description, created_at, fusillade_batch_id, api_key_id)
     SELECT request_id, user_id, 'usage', total_cost, request_id::text,
@@ -108,7 +108,8 @@ WITH c AS MATERIALIZED (
     RETURNING user_id, balance
 ), rolled AS (
     INSERT INTO usage_rollups AS u (bucket, model, user_id, requests, succeeded, prompt_tokens, completion_tokens, duration_ms, cost, last_at)
-    SELECT date_bin('10 minutes', timestamp, 'epoch'), coalesce(model, ''), coalesce(user_id, '00000000-0000-0000-0000-000000000000'),
+    SELECT date_bin('10 minutes', timestamp, 'epoch'), CASE WHEN error_code = 'model_not_found' THEN '' ELSE coalesce(model, '') END,
+           coalesce(user_id, '00000000-0000-0000-0000-000000000000'),
            count(*), count(*) FILTER (WHERE status_code BETWEEN 200 AND 299), sum(prompt_tokens), sum(completion_tokens), sum(duration_ms),
            coalesce(sum(total_cost), 0), max(timestamp)
       FROM logged GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
