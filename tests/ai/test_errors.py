@@ -177,7 +177,6 @@ MALFORMED = {
     "lone surrogate": b'{"model": "ok", "user": "\\ud83d"}',
     "deep": b'{"model": "ok", "messages": ' + b"[" * 40_000 + b"]" * 40_000 + b"}",
     "deep objects": b'{"model": "ok", "x": ' + b'{"a":' * 10_000 + b"1" + b"}" * 10_000 + b"}",
-    "BOM": b'\xef\xbb\xbf{"model": "ok"}',
 }
 
 
