@@ -333,7 +333,7 @@ class Upstream:
 
     usage_grace: how long a stream is read on for its usage when the model has ended and the caller is gone.
     models_timeout, validate_timeout: for reading an endpoint's list of models, and for trying an endpoint out.
-    forwarded_headers: names of callers' headers that go upstream beside those that always do, in lower case.
+    passed_headers: names of callers' headers that go upstream beside those that always do, in lower case.
     """
 
     connect_timeout: Duration = 10.0
@@ -345,11 +345,11 @@ class Upstream:
     max_idle_per_origin: int = 100
     on_disconnect: str = "cancel"
     usage_grace: Duration = 5.0
-    forwarded_headers: tuple[str, ...] = ()
+    passed_headers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        names = tuple(name.lower() for name in self.forwarded_headers)
-        object.__setattr__(self, "forwarded_headers", names)
+        names = tuple(name.lower() for name in self.passed_headers)
+        object.__setattr__(self, "passed_headers", names)
 
 
 @dataclass(frozen=True)
@@ -756,7 +756,7 @@ def _holds(buffered_bytes: int, settings: Settings) -> bool:
     return not buffered_bytes or buffered_bytes >= settings.limits.requests.max_body_size
 
 
-def _may_be_forwarded(name: str) -> bool:
+def _may_be_passed(name: str) -> bool:
     """Whether a caller's header of that name may be sent to an inference server beside our credential."""
     return (
         _HEADER_NAME.fullmatch(name) is not None
@@ -801,8 +801,8 @@ def _check(settings: Settings) -> None:
             for name in ("stalled_reader_timeout", "head_timeout", "body_grace", "body_timeout")
         },
         **{
-            f"upstream.forwarded_headers: {name} cannot be passed on": _may_be_forwarded(name)
-            for name in settings.upstream.forwarded_headers
+            f"upstream.passed_headers: {name} cannot be passed on": _may_be_passed(name)
+            for name in settings.upstream.passed_headers
         },
         **{
             f"retention.{name}: must be at most {_LONGEST_DAYS}": days <= _LONGEST_DAYS

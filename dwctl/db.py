@@ -21,8 +21,11 @@ from sqlalchemy import DateTime, Engine, MetaData, Numeric, text
 from sqlalchemy.orm import DeclarativeBase, mapped_column, registry
 from sqlalchemy.types import Uuid
 
+from dwctl import waits
 from dwctl.config import ConfigError, Settings
 from dwctl.errors import Unavailable
+
+waits.install()
 
 NAMING = {
     "ix": "%(table_name)s_%(column_0_N_name)s_idx",

@@ -52,6 +52,7 @@ LISTS = sorted(name for name in config.names() if isinstance(_of(config.Settings
 GOOD = {
     "trusted_proxies": ("10.0.0.0/8", "::1/128"),
     "forwarded_headers": ("x-forwarded-for", "x-forwarded-host"),
+    "passed_headers": ("x-a", "x-b"),
 }
 
 

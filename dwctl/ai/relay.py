@@ -173,7 +173,7 @@ class Run:
         admitted, target = self._admitted, self._admitted.target
         credential = target.auth_header[0] if target.auth_header else ""
         kept = upstream_headers.to_upstream(
-            self._request.headers, also=self._settings.forwarded_headers, credential=credential
+            self._request.headers, also=self._settings.passed_headers, credential=credential
         )
         return Attempt(
             target,

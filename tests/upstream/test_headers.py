@@ -47,11 +47,11 @@ def test_trace_context_is_ours_or_none() -> None:
 @pytest.mark.parametrize("name", [*STAYS.split(), "X_Api_Key", "X-Amz-Security-Token", "x-goog-api-key", "Cookie2", "x-auth", "a b", "a:b", "\u017fession"])  # fmt: skip
 def test_a_setting_cannot_name_what_speaks_for_us(name: str) -> None:
     if name in ("x-custom", "x-stainless-lang"):
-        made = config.load({"DWCTL_UPSTREAM__FORWARDED_HEADERS": name.title()})
-        assert made.upstream.forwarded_headers == (name,)
+        made = config.load({"DWCTL_UPSTREAM__PASSED_HEADERS": name.title()})
+        assert made.upstream.passed_headers == (name,)
         return
-    with pytest.raises(config.ConfigError, match=r"upstream\.forwarded_headers"):
-        config.load({"DWCTL_UPSTREAM__FORWARDED_HEADERS": f"x-fine,{name}"})
+    with pytest.raises(config.ConfigError, match=r"upstream\.passed_headers"):
+        config.load({"DWCTL_UPSTREAM__PASSED_HEADERS": f"x-fine,{name}"})
 
 
 def test_only_headers_on_the_list_come_back() -> None:
