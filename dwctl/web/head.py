@@ -21,6 +21,9 @@ MAX_BYTES = 64 * 1024
 MAX_LINE = 8190
 MAX_FIELDS = 100
 _BLANK_LINES = 4
+_TOO_MANY_FIELDS = (
+    f"The request has more than {MAX_FIELDS} header fields, or one of more than {MAX_LINE} bytes."
+)
 
 _SINGLE = frozenset({"host", "content-type", "content-length", "transfer-encoding", "authorization", "expect"})  # fmt: skip
 _AUTHORITY = re.compile(
@@ -127,6 +130,9 @@ def read(received: bytes, end: int) -> Head:
             limit_request_field_size=MAX_LINE,
         )
     except Exception as error:
+        if received.count(b"\n", 0, end) > MAX_FIELDS + 2:
+            # Beyond 256 fields the parser calls it no HTTP.
+            raise FieldsTooLarge(_TOO_MANY_FIELDS) from None
         raise _refusal(error) from None
     target = found["path"]
     if (
@@ -254,8 +260,8 @@ def _length(deciding: dict[str, str], *, is_1_1: bool) -> int | None:
         if coding.lower() == "chunked":
             return None
         names = [name.strip().lower() for name in coding.split(",")]
-        if "chunked" in names or not all(names):
-            raise Malformed("`chunked` is the only transfer coding that is taken, once.")
+        if "chunked" in names[:-1] or not all(names):
+            raise Malformed("`chunked` stands last in `transfer-encoding`, once.")
         raise UnknownCoding()
     if stated is None:
         return 0
@@ -281,9 +287,7 @@ def _refusal(error: Exception) -> DwctlError:
     if isinstance(error, h1c.LimitRequestLine):
         return LineTooLong(f"The request line has more than {MAX_LINE} bytes.")
     if isinstance(error, h1c.LimitRequestHeaders):
-        return FieldsTooLarge(
-            f"The request has more than {MAX_FIELDS} header fields, or one of more than {MAX_LINE} bytes."
-        )
+        return FieldsTooLarge(_TOO_MANY_FIELDS)
     if isinstance(error, h1c.InvalidHTTPVersion):
         return NotSupported()
     # The parser's own words hold bytes of the request.

@@ -166,7 +166,7 @@ def test_no_header_becomes_a_variable_of_the_server(doors: Doors, name: bytes) -
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 @pytest.mark.parametrize(
     "path",
-    [b"/generated", b"/generated-with-length", b"/empty", b"/written", b"/many-headers", b"/closing", b"/closable", b"/replaced", b"/not-modified"],
+    [b"/generated", b"/generated-with-length", b"/empty", b"/written", b"/many-headers", b"/closable", b"/not-modified"],
     ids=bytes.decode,
 )  # fmt: skip
 def test_a_caller_gets_the_same(doors: Doors, path: bytes, method: bytes, version: bytes) -> None:
@@ -177,6 +177,28 @@ def test_a_caller_gets_the_same(doors: Doors, path: bytes, method: bytes, versio
         assert _headers(ours) == _headers(theirs)
     if version == b"1.0":
         assert ours.framing != "chunked"
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_an_application_may_end_the_connection(doors: Doors, method: bytes) -> None:
+    """Gunicorn's own goes on saying that it is kept."""
+    _theirs, ours = doors.both(_head(b"/closing", method=method), to_head=method == b"HEAD")
+    assert ours.status == 200
+    assert ours.closes
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_headers_that_were_not_sent_are_replaced(doors: Doors, method: bytes, version: bytes) -> None:  # fmt: skip
+    """As PEP 3333 says; gunicorn's own sends both lists."""
+    theirs, ours = doors.both(_head(b"/replaced", method=method, version=version), to_head=method == b"HEAD")  # fmt: skip
+    assert (
+        (ours.status, ours.body)
+        == (theirs.status, theirs.body)
+        == (503, b"" if method == b"HEAD" else b"later")
+    )
+    assert ours.header("content-length") == "5"
+    assert ours.header("x-first") is None
 
 
 def test_no_content_has_no_body_and_no_framing(doors: Doors) -> None:
