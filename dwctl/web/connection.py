@@ -347,7 +347,8 @@ class Connection:
             gevent.get_hub().loop.run_callback(self._end_wait, self.waits, self.until)
 
     def hang_up(self) -> None:
-        """End a wait for the next request, unless it has just come."""
+        """End a wait for the next request, unless it has just come. An answer that has not begun says that it is the last."""
+        self.is_reusable = False
         gevent.get_hub().loop.run_callback(self._end_idleness)
 
     def _end_wait(self, what: Waits, until: float) -> None:
