@@ -58,7 +58,10 @@ def _watch(worker: Any, gateway: Gateway) -> None:
         gevent.sleep(_LOOK_EVERY_S)
     worker.dwctl_terminated_at = time.monotonic()
     gateway.drain()
-    gateway.end_calls(_deadline(worker, gateway) - _RESERVE_S)
+    # The process ends before that when nobody is left; calls may still begin whose bodies are on their way.
+    ends = _deadline(worker, gateway) - _RESERVE_S
+    gevent.sleep(max(0.0, ends - time.monotonic()))
+    gateway.end_calls(ends)
     # Whoever is still there waits for something else than an upstream: a caller that does not read, or does not send.
     worker.end_requests()
 

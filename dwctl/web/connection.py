@@ -242,7 +242,7 @@ class Connection:
         """Where the next head ends in what was received; 0 when there is none. Raises DwctlError for one that is too long, or too slow."""
         now = monotonic()
         limit = self._house.limits.head_timeout
-        begun = bool(self._received)
+        begun = bool(heads.without_blank_lines(self._received))
         idle = self._house.keepalive_s
         self.until = now + (limit if begun else idle) if self._house.alive or begun else now
         while True:
@@ -347,7 +347,8 @@ class Connection:
             gevent.get_hub().loop.run_callback(self._end_wait, self.waits, self.until)
 
     def hang_up(self) -> None:
-        """End a wait for the next request, unless it has just come."""
+        """End a wait for the next request, unless it has just come. An answer that has not begun says that it is the last."""
+        self.is_reusable = False
         gevent.get_hub().loop.run_callback(self._end_idleness)
 
     def _end_wait(self, what: Waits, until: float) -> None:

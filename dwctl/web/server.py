@@ -89,6 +89,7 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
+            gevent.spawn(self._hang_up)
 
     def access(self, head: Head, writer: Writer, environ: dict[str, Any], took_s: float) -> None:
         """A line of the access log, in gunicorn's form."""

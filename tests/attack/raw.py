@@ -106,8 +106,10 @@ class Exchange:
 class Connection:
     """One connection to a server; `receive` reads one response after the other."""
 
-    def __init__(self, port: int, patience_s: float = PATIENCE_S, host: str = "127.0.0.1") -> None:
-        self.socket = socket.create_connection((host, port), timeout=patience_s)
+    def __init__(
+        self, port: int, patience_s: float = PATIENCE_S, source: str = "127.0.0.1"
+    ) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), patience_s, (source, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._read = b""
 

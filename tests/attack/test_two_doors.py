@@ -179,17 +179,26 @@ def test_a_caller_gets_the_same(doors: Doors, path: bytes, method: bytes, versio
         assert ours.framing != "chunked"
 
 
-def test_an_application_may_close_the_connection(doors: Doors) -> None:
-    """Gunicorn says `keep-alive` all the same."""
-    _, ours = doors.both(_head(b"/closing"))
-    assert dict(ours.headers)["connection"] == "close"
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_an_application_may_end_the_connection(doors: Doors, method: bytes) -> None:
+    """Gunicorn's own goes on saying that it is kept."""
+    _theirs, ours = doors.both(_head(b"/closing", method=method), to_head=method == b"HEAD")
+    assert ours.status == 200
+    assert ours.closes
 
 
-def test_headers_that_were_not_sent_are_replaced(doors: Doors) -> None:
-    """As PEP 3333 has it; gunicorn sends both."""
-    _, ours = doors.both(_head(b"/replaced"))
-    assert ours.status == 503
-    assert "x-first" not in dict(ours.headers)
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_headers_that_were_not_sent_are_replaced(doors: Doors, method: bytes, version: bytes) -> None:  # fmt: skip
+    """As PEP 3333 says; gunicorn's own sends both lists."""
+    theirs, ours = doors.both(_head(b"/replaced", method=method, version=version), to_head=method == b"HEAD")  # fmt: skip
+    assert (
+        (ours.status, ours.body)
+        == (theirs.status, theirs.body)
+        == (503, b"" if method == b"HEAD" else b"later")
+    )
+    assert ours.header("content-length") == "5"
+    assert ours.header("x-first") is None
 
 
 def test_no_content_has_no_body_and_no_framing(doors: Doors) -> None:
