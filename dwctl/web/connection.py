@@ -247,6 +247,11 @@ class Connection:
         self.until = now + (limit if begun else idle) if self._house.alive or begun else now
         while True:
             received = heads.without_blank_lines(self._received)
+    def stays_open(self) -> bool:
+        """Whether an answer that begins now may promise to take another request: a process that ends takes none."""
+        self.is_reusable = self.is_reusable and self._house.alive
+        return self.is_reusable
+
             if received:
                 end = heads.end_of(received)
                 if end:

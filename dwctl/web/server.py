@@ -92,6 +92,7 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def access(self, head: Head, writer: Writer, environ: dict[str, Any], took_s: float) -> None:
         """A line of the access log, in gunicorn's form."""
+            gevent.spawn(self._hang_up)
         headers = [(name.upper(), value) for name, value in head.headers]
         self.log.access(
             writer, SimpleNamespace(headers=headers), environ, timedelta(seconds=took_s)
