@@ -19,7 +19,7 @@ import termios
 from collections.abc import Callable, Iterable
 from enum import Enum
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import gevent
 import gevent.socket
@@ -107,7 +107,7 @@ class House(Protocol):
         """A request has been read."""
 
     def access(self, head: Head, writer: Writer, environ: dict[str, Any], took_s: float) -> None:
-        """An answer is over; called where `logs_access`."""
+        """An answer is over, or has been cut short; called where `logs_access`. What was never answered has no line."""
 
 
 class Connection:
@@ -140,6 +140,8 @@ class Connection:
     def serve(self) -> None:
         """Answer one request after the other."""
         try:
+            if self.is_tls:
+                self._shake_hands()
             while self.is_reusable and self._next():
                 if self._received:
                     # Whoever sends many at once never waits, and would keep the loop for himself.
@@ -148,6 +150,17 @@ class Connection:
             return
         except ConnectionError:
             return
+
+    def _shake_hands(self) -> None:
+        """Begin with TLS: what has to be there in the time that a head has. Raises ConnectionError, Overdue."""
+        self.until = monotonic() + self._house.limits.head_timeout
+        self.waits = Waits.HEAD
+        try:
+            self.client.do_handshake()
+        except OSError as error:
+            raise _gone() from error
+        finally:
+            self.waits = Waits.NOTHING
 
     def _next(self) -> bool:
         """Answer the next request. False when there is none."""
@@ -195,7 +208,7 @@ class Connection:
             if not writer.has_begun:
                 writer.refuse(known or DwctlError("Internal server error"))
         finally:
-            if self._house.logs_access:
+            if self._house.logs_access and writer.status:
                 environ = environ or wsgi.environ_of(self._house.environ, head, body, self)
                 self._house.access(head, writer, environ, monotonic() - began)
 
@@ -233,6 +246,11 @@ class Connection:
     def give_back(self, rest: bytes) -> None:
         """What was read and belongs to the next request."""
         self._received = rest + self._received
+
+    def stays_open(self) -> bool:
+        """Whether an answer that begins now may promise to take another request: a process that ends takes none."""
+        self.is_reusable = self.is_reusable and self._house.alive
+        return self.is_reusable
 
     def spoil(self) -> None:
         """Nothing more can be read as a request."""
@@ -323,7 +341,8 @@ class Connection:
             received: bytes = self.client._sock.recv(most)
         except BlockingIOError:
             return None
-        except ConnectionError:
+        except OSError:
+            # Not all of what a network can do to a connection is a ConnectionError: a time-out, or a host that cannot be reached.
             return b""
         self._had_more = len(received) == most
         return received
@@ -370,9 +389,6 @@ class Connection:
 
     def send(self, data: bytes) -> None:
         """All of it. Raises ConnectionError where the caller has left, or takes nothing for too long."""
-        if self.is_tls:
-            self._send_tls(data)
-            return
         sent = self._send_now(data)
         if sent == len(data):
             return
@@ -382,19 +398,17 @@ class Connection:
             rest = rest[self._send_now(rest) :]
 
     def _send_now(self, data: bytes | memoryview) -> int:
+        client = self.client
         try:
-            sent: int = self.client._sock.send(data)
-        except BlockingIOError:
+            sent: int = client._sslobj.write(data) if self.is_tls else client._sock.send(data)
+        except (BlockingIOError, ssl.SSLWantWriteError):
             return 0
-        return sent
-
-    def _send_tls(self, data: bytes) -> None:
-        try:
-            self.client.sendall(data)
         except ConnectionError:
             raise
         except OSError as error:
-            raise ConnectionResetError(errno.ECONNRESET, "the caller has left") from error
+            # As when receiving; and who negotiates TLS anew within an answer.
+            raise _gone() from error
+        return sent
 
     def _wait_for_room(self) -> None:
         # A socket says that it has room when a third of its buffer is free, which takes a slow reader minutes: so what counts is whether
@@ -407,11 +421,13 @@ class Connection:
                 return
             except TimeoutError:
                 before, waiting = waiting, _untaken(self.client)
-            if waiting < before:
-                continue
-            log.warning("a caller took nothing of its answer", extra={"for_s": stalled_s})
-            self._reset()
-            raise ConnectionResetError(errno.ECONNRESET, "the caller reads nothing")
+            if waiting >= before:
+                self._give_up(stalled_s)
+
+    def _give_up(self, stalled_s: float) -> NoReturn:
+        log.warning("a caller took nothing of its answer", extra={"for_s": stalled_s})
+        self._reset()
+        raise ConnectionResetError(errno.ECONNRESET, "the caller reads nothing")
 
     def _reset(self) -> None:
         # What the kernel still holds for it is thrown away: it would wait there for as long as the caller likes.
@@ -431,6 +447,10 @@ class Connection:
                 left -= len(received)
         except Overdue:
             return
+
+
+def _gone() -> ConnectionError:
+    return ConnectionResetError(errno.ECONNRESET, "the caller has left")
 
 
 def _untaken(client: socket.socket) -> int:

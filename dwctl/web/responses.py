@@ -180,7 +180,7 @@ class Writer:
             and code != 204
         ):
             lines.append(f"content-length: {length}\r\n")
-        kept = "keep-alive" if connection.is_reusable else "close"
+        kept = "keep-alive" if connection.stays_open() else "close"
         text = (
             f"HTTP/1.{1 if request.is_1_1 else 0} {status}\r\nDate: {_date(int(time.time()))}\r\n"
             f"Connection: {kept}\r\n{''.join(lines)}{_NOSNIFF}: nosniff\r\n\r\n"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,7 @@ from dwctl.web.refusals import TooManyConnections
 from dwctl.web.responses import Writer
 
 _LOOK_EVERY_S = 1.0
+_MakeContext = Callable[[Any, Callable[[], Any]], Any]
 
 
 class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -64,6 +66,7 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         """Accept and serve until told to end."""
         self.environ = {**base_environ(self.cfg), "wsgi.multithread": True}
         gevent.spawn(self._look_after)
+        self.cfg.set("ssl_context", _without_handshake(self.cfg.ssl_context))
         super().run()
 
     def handle(self, listener: Any, client: Any, address: Any) -> None:
@@ -117,6 +120,17 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             now = monotonic()
             for connection in list(self._connections):
                 connection.look(now)
+
+
+def _without_handshake(make: _MakeContext) -> _MakeContext:
+    """Gunicorn's hook for a TLS context: the same one, but connections come without their handshake, which would be waited for without end."""
+
+    def made(config: Any, default: Callable[[], Any]) -> Any:
+        context = make(config, default)
+        context.wrap_socket = partial(context.wrap_socket, do_handshake_on_connect=False)
+        return context
+
+    return made
 
 
 def _turn_away(client: Any) -> None:

@@ -52,7 +52,8 @@ def create_api_key(wanted: dict[str, Any], user_id: UUID | str) -> Extended:
     creator_id = _creator(caller, owner, wanted.pop("member_id"))
     _check_rank(caller, owner, users.get(session, creator_id))
     key, secret = api_keys.create(session, owner_id=owner.id, creator_id=creator_id, **wanted)
-    session.commit()
+    # From here on the account's row is locked against whoever takes the account over, or he was first and the credential is gone.
+    guard.identify_again()
     return Extended(key, key=secret, model_access=api_keys.models_of(session, owner.id))
 
 

@@ -1,0 +1,75 @@
+"""What is on its way while a proxy identity takes a registered account over."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import psycopg
+import pytest
+from flask import Flask
+
+from dwctl.identity import api_keys, users
+from tests.identity.doors import ADMIN, PASSWORD, register, unique
+from tests.identity.test_trusted_headers import come
+
+
+class Gate:
+    """Stops the first call of a function until it is opened."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+        self.reached, self.open = threading.Event(), threading.Event()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.reached.is_set():
+            self.reached.set()
+            assert self.open.wait(10)
+        return self._real(*args, **kwargs)
+
+
+def test_a_key_of_the_registrant_that_is_on_its_way_is_not_made(
+    app: Flask, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, user = register(app)
+    gate = Gate(api_keys.create)
+    monkeypatch.setattr(api_keys, "create", gate)
+    answers: list[Any] = []
+
+    def create() -> None:
+        body = {"name": "late", "purpose": "platform"}
+        answers.append(client.post(f"{ADMIN}/users/current/api-keys", json=body))
+
+    creating = threading.Thread(target=create)
+    creating.start()
+    assert gate.reached.wait(10)
+    assert come(app, unique("idp"), user["email"]).json["id"] == user["id"]
+    gate.open.set()
+    creating.join(10)
+    assert answers[0].status_code == 401
+    keys = "SELECT count(*) FROM api_keys WHERE user_id = %s AND name = 'late'"
+    assert sql.execute(keys, (user["id"],)).fetchone() == (0,)
+
+
+def test_a_registration_that_is_on_its_way_makes_no_second_account(
+    app: Flask, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = unique()
+    email = f"{name}@people.example"
+    gate = Gate(users.grant_initial_credits)
+    monkeypatch.setattr(users, "grant_initial_credits", gate)
+    body = {"username": name, "email": email, "password": PASSWORD}
+    registering = threading.Thread(
+        target=lambda: app.test_client().post("/authentication/register", json=body)
+    )
+    registering.start()
+    assert gate.reached.wait(10)
+    coming = threading.Thread(target=come, args=(app, unique("idp"), email.upper()))
+    coming.start()
+    coming.join(0.5)
+    assert coming.is_alive()
+    gate.open.set()
+    registering.join(10)
+    coming.join(10)
+    same = "SELECT count(*) FROM users WHERE lower(email) = %s AND user_type = 'individual'"
+    assert sql.execute(same, (email,)).fetchone() == (1,)
