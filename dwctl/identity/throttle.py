@@ -110,8 +110,6 @@ def _is_shared(network: str) -> bool:
         return False
 
 
-
-
 def _key(*parts: str) -> bytes:
     return hashlib.sha256("\0".join(parts).encode()).digest()
 

@@ -71,7 +71,7 @@ def test_an_endpoint_can_be_added_without_asking_it(dwctl: Shell, requests_mock:
 
 def test_a_server_that_refuses_us_is_named_in_one_line(dwctl: Shell, requests_mock: Mocker) -> None:
     requests_mock.get(f"{URL}/models", status_code=401, text="who are you")
-    refused(dwctl("endpoints", "add", "x", URL), f"{URL}/models answered 401: who are you")
+    refused(dwctl("endpoints", "add", "x", URL), f"{URL}/models answered 401")
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_server_that_refuses_us_is_named_in_one_line(dwctl: Shell, requests_mo
     [
         (" ", URL, (), "name: Must not be blank."),
         ("x", "nonsense", (), "Invalid URL format"),
-        ("x", URL, ("--api-key", "a\nb"), "api_key: Not possible in an HTTP header."),
+        ("x", URL, ("--api-key", "a\nb"), "api_key: Must not contain control characters."),
     ],
 )
 def test_a_bad_endpoint_is_refused_in_one_line(
