@@ -162,8 +162,8 @@ def _by_cookie(session: Session, request: Request, settings: Settings) -> SignIn
     user = session.scalar(users.people().where(User.id == login.user_id))
     if user is None:
         raise Unauthenticated
-    _refuse_foreign_page(request, settings)
-    sessions.extend(login, rule)
+    refuse_foreign_page(request, settings)
+    sessions.extend(session, login, rule)
     return SignIn(user, "session", login=login)
 
 
@@ -172,12 +172,12 @@ def _by_trusted_headers(session: Session, request: Request, settings: Settings) 
     if claim is None:
         return None
     # The proxy's own cookie is as ambient as ours.
-    _refuse_foreign_page(request, settings)
+    refuse_foreign_page(request, settings)
     user = trusted_headers.sign_in(session, claim, settings)
     return None if user is None else SignIn(user, "proxy_header")
 
 
-def _refuse_foreign_page(request: Request, settings: Settings) -> None:
+def refuse_foreign_page(request: Request, settings: Settings) -> None:
     """A browser adds cookies to what any page sends; changes are taken from our own pages only, where the browser says which it is."""
     origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
     if request.method in _SAFE_METHODS or (origin is None and site is None):

@@ -22,8 +22,8 @@ from tests.identity.doors import (
     log_in,
     register,
     unique,
+    waits_for_lock,
 )
-from tests.processes import eventually
 
 
 def come(app: Flask, user: str, email: str | None = None, *, peer: str = "127.0.0.1", **more: str) -> TestResponse:  # fmt: skip
@@ -388,12 +388,6 @@ def ask_for_key(
 ) -> TestResponse:
     path = f"{ADMIN}/users/{user['id']}/api-keys"
     return client.post(path, json={"name": unique("key")}, headers=headers)
-
-
-def waits_for_lock(sql: psycopg.Connection, how_many: int = 1) -> None:
-    """Until that many others of this database wait for somebody's lock."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    eventually(lambda: sql.execute(waiting).fetchone() == (how_many,))
 
 
 def living_keys(sql: psycopg.Connection, user: dict[str, Any]) -> int:
