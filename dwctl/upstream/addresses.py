@@ -134,6 +134,8 @@ _PRIVATE = _networks(
     "198.18.0.0/15",  # benchmarks of networks; also made-up addresses of local proxies
     "127.0.0.0/8",
     "::1/128",
+    "0.0.0.0/32",  # this machine as well, to whoever connects; servers print it as their address
+    "::/128",
     "fc00::/7",
 )
 

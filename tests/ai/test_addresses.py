@@ -13,7 +13,15 @@ from tests.gateway import Gateway, assert_openai_error, request_id, unique
 
 pytestmark = pytest.mark.usefixtures("nothing_fell_over")
 
-HOSTS = ["127.0.0.1", "localhost", "127.1", "[::ffff:127.0.0.1]", "169.254.169.254", "10.0.0.1"]
+HOSTS = [
+    "127.0.0.1",
+    "localhost",
+    "127.1",
+    "0.0.0.0",
+    "[::ffff:127.0.0.1]",
+    "169.254.169.254",
+    "10.0.0.1",
+]
 
 
 @pytest.fixture(scope="module")

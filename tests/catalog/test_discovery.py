@@ -296,7 +296,7 @@ def test_a_name_that_is_not_there_says_so(host: str) -> None:
 
 @pytest.mark.parametrize(
     ("reach", "host"),
-    [("public", "127.0.0.1"), ("public", "localhost"), ("public", "10.0.0.1"), ("private", "169.254.169.254"), ("private", "[fd00:ec2::254]"), ("private", "0.0.0.0")],
+    [("public", "127.0.0.1"), ("public", "localhost"), ("public", "10.0.0.1"), ("private", "169.254.169.254"), ("private", "[fd00:ec2::254]"), ("public", "0.0.0.0"), ("private", "224.0.0.1")],
 )  # fmt: skip
 def test_an_address_that_may_not_be_called_says_so(reach: str, host: str) -> None:
     with pytest.raises(DiscoveryFailed, match=f"may not be called: outbound.endpoints is '{reach}'") as failed:  # fmt: skip
