@@ -353,6 +353,16 @@ class Upstream:
 
 
 @dataclass(frozen=True)
+class Outbound:
+    """Which addresses are called for what: `public`, `private` (private networks and this machine, too) or `any` (link-local and metadata, too)."""
+
+    endpoints: str = "private"
+    webhooks: str = "public"
+    images: str = "public"
+    use_environment_proxies: bool = False
+
+
+@dataclass(frozen=True)
 class Recorder:
     """How calls are written down.
 
@@ -490,6 +500,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     onwards: Onwards = field(default_factory=Onwards)
     upstream: Upstream = field(default_factory=Upstream)
+    outbound: Outbound = field(default_factory=Outbound)
     recorder: Recorder = field(default_factory=Recorder)
     retention: Retention = field(default_factory=Retention)
     responses: Responses = field(default_factory=Responses)
@@ -515,7 +526,11 @@ FORWARDED_HEADERS = (
     "x-forwarded-prefix",
 )
 
+_REACHES = ("public", "private", "any")
 _CHOICES: Mapping[str, tuple[str, ...]] = {
+    "outbound.endpoints": _REACHES,
+    "outbound.webhooks": _REACHES,
+    "outbound.images": _REACHES,
     "auth.proxy_header.link_registered": ("take_over", "refuse"),
     "auth.native.session.cookie_same_site": ("strict", "lax", "none"),
     "upstream.on_disconnect": ("cancel", "drain"),

@@ -136,6 +136,12 @@ def test_the_environment_is_read_in_one_place_for_settings():
     assert {str(path.relative_to(ROOT)) for path in readers} <= allowed
 
 
+def test_sessions_of_requests_are_made_in_one_place():
+    calling = re.compile(r"requests\.(Session|session|request|get|post|put|patch|delete|head)\(")
+    makers = {str(path.relative_to(ROOT)) for path in modules() if calling.search(path.read_text())}
+    assert makers == {"dwctl/upstream/outbound.py"}
+
+
 # Database
 
 

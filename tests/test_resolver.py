@@ -12,9 +12,12 @@ import gevent
 import pytest
 
 from dwctl import resolver, threads
+from dwctl.upstream.addresses import Policy, Purpose
 from dwctl.upstream.connections import default_tls_context, open_connection
 from dwctl.upstream.errors import ConnectionFailed, Phase, Timeout
 from dwctl.upstream.target import Origin
+
+ANY = Policy(Purpose.ENDPOINTS, "any")
 
 
 class System:
@@ -86,14 +89,16 @@ def test_while_every_thread_for_names_is_taken_numbers_files_and_hashes_go_on(
 def test_the_time_for_connecting_covers_the_look_up(system: System):
     origin = Origin("http", "three.invalid", 80)
     with pytest.raises(Timeout) as caught:
-        open_connection(origin, connect_s=0.05, tls=default_tls_context)
+        open_connection(origin, connect_s=0.05, tls=default_tls_context, policy=ANY)
     assert caught.value.phase is Phase.CONNECT
 
 
 def test_a_name_that_is_not_there_is_a_failed_connection(system: System):
     system.answer.set()
     with pytest.raises(ConnectionFailed):
-        open_connection(Origin("http", "four.invalid", 80), connect_s=5, tls=default_tls_context)
+        open_connection(
+            Origin("http", "four.invalid", 80), connect_s=5, tls=default_tls_context, policy=ANY
+        )
 
 
 def test_what_a_thread_raises_comes_out_and_is_not_printed(capfd: pytest.CaptureFixture[str]):

@@ -31,6 +31,7 @@ class Caller:
     memberships: tuple[Membership, ...] = field(default=())
     active_organization_id: UUID | None = None
     api_key_id: UUID | None = None
+    login_session_id: UUID | None = None
 
     @property
     def owner_id(self) -> UUID:

@@ -58,17 +58,6 @@ def identify() -> Caller:
     return caller
 
 
-def identify_again() -> None:
-    """Judge the credential once more, where something was written that outlives it: it may have been taken away meanwhile. Ends the transaction.
-
-    Raises Unauthenticated: with what was written undone where nothing holds; where another account's credential does, only the answer is refused.
-    """
-    before = identify()
-    g.pop("caller")
-    if identify().user_id != before.user_id:
-        raise Unauthenticated
-
-
 def requires(
     resource: Resource, operation: Operation
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -26,6 +26,7 @@ from dwctl.config import Settings
 from dwctl.db import DatabaseAway
 from dwctl.queue.leases import CANCEL_CHANNEL, queued_of
 from dwctl.queue.processes import Registration
+from dwctl.upstream.addresses import Purpose, policy_for
 from dwctl.upstream.client import UpstreamClient
 from dwctl.wakeups import Wakeups
 from dwctl.web.current import Parts
@@ -47,7 +48,10 @@ class Gateway:
         settings = parts.settings
         self.settings: Settings = settings
         self.connections = parts.connections
-        self.client = UpstreamClient(max_idle_per_origin=settings.upstream.max_idle_per_origin)
+        self.client = UpstreamClient(
+            max_idle_per_origin=settings.upstream.max_idle_per_origin,
+            policy=policy_for(settings.outbound, Purpose.ENDPOINTS),
+        )
         self.snapshot = Snapshot(settings, parts.connections, parts.sealer)
         self.strangers = Strangers(settings.log_strangers_per_minute)
         self.recorder = Recorder(settings, self.snapshot.mark_unfunded)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -14,19 +15,40 @@ from urllib.parse import urlsplit
 import orjson
 import requests
 from requests import PreparedRequest, Response
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.exceptions import (
+    HTTPError,
+    LocationParseError,
+    NameResolutionError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
 
+from dwctl.config import Outbound
 from dwctl.errors import DwctlError, Invalid
+from dwctl.upstream.addresses import Purpose, policy_for
+from dwctl.upstream.errors import AddressNotAllowed
+from dwctl.upstream.outbound import session
 from dwctl.upstream.target import parse_origin, request_path
 
 MAX_BYTES = 16 * 1024 * 1024
 _CONNECT_TIMEOUT_S = 10.0
+_BY_DEFAULT = Outbound()
 _ANTHROPIC = "api.anthropic.com"
 
 _RERANKER = re.compile(r"\brerank|rerank(er)?\b|\bcross ?encoder")
 _EMBEDDINGS = re.compile(
     r"\bembedding|embed(ding|dings)?\b|\bembedder\b|\bada\b|\bsentence transformer|\ball minilm|\bbge\b|\be5\b"
 )
+
+_REASONS: dict[type[BaseException], str] = {
+    ProxyError: "the proxy of the environment failed",
+    NameResolutionError: "its name cannot be resolved",
+    UnicodeError: "its name cannot be resolved",
+    LocationParseError: "its name cannot be resolved",
+    SSLError: "TLS failed; is it a plain http server?",
+    ssl.SSLError: "TLS failed; is it a plain http server?",
+}
 
 
 class DiscoveryFailed(DwctlError):
@@ -78,7 +100,9 @@ def normalise_url(text: str) -> str:
     return parts._replace(path=parts.path or "/", fragment="").geturl()
 
 
-def list_models(server: Server, *, timeout_s: float) -> list[ListedModel]:
+def list_models(
+    server: Server, *, timeout_s: float, outbound: Outbound = _BY_DEFAULT
+) -> list[ListedModel]:
     """The models that a server lists, each once, in its order.
 
     The limit is for the whole answer. Redirects are not followed: calls would not follow them either.
@@ -89,10 +113,11 @@ def list_models(server: Server, *, timeout_s: float) -> list[ListedModel]:
     url = f"{parts.scheme}://{parts.netloc}{path}"
     shown = url.partition("?")[0]
     until = time.monotonic() + timeout_s
+    policy = policy_for(outbound, Purpose.ENDPOINTS)
     try:
         with (
-            _session() as session,
-            session.get(
+            session(policy, use_environment_proxies=outbound.use_environment_proxies) as asking,
+            asking.get(
                 url,
                 headers={"Accept": "application/json"},
                 auth=lambda request: _with_credential(server, request),
@@ -102,6 +127,12 @@ def list_models(server: Server, *, timeout_s: float) -> list[ListedModel]:
             ) as response,
         ):
             body = _read(response, until, timeout_s)
+    except AddressNotAllowed as error:
+        raise DiscoveryFailed(
+            f"{shown} is at an address that may not be called: outbound.endpoints is '{policy.reach}'",
+            code=error.code,
+            retryable=False,
+        ) from error
     except (requests.Timeout, ReadTimeoutError) as error:
         raise DiscoveryFailed(f"{shown} did not answer within {timeout_s:g} s") from error
     except (requests.RequestException, HTTPError, UnicodeError) as error:
@@ -117,14 +148,6 @@ def guess_type(name: str) -> str:
     if _RERANKER.search(words):
         return "RERANKER"
     return "EMBEDDINGS" if _EMBEDDINGS.search(words) else "CHAT"
-
-
-def _session() -> requests.Session:
-    """Calls go where they are sent: no proxy and no .netrc of the environment's has a part in them. Certificates are judged as calls of the relay do."""
-    session = requests.Session()
-    session.trust_env = False
-    session.verify = ssl.get_default_verify_paths().cafile or True
-    return session
 
 
 def _with_credential(server: Server, request: PreparedRequest) -> PreparedRequest:
@@ -185,7 +208,32 @@ def _epoch(text: str) -> float | None:
         return None
 
 
-def _reason(error: Exception) -> str:
-    """The innermost reason, without the objects that urllib3 wraps around it."""
-    inner = getattr(error.args[0], "reason", error) if error.args else error
-    return str(inner).rpartition(": ")[2] or type(error).__name__
+def _reason(error: BaseException) -> str:
+    """In our own words: what libraries say may quote what the other side has sent."""
+    causes = list(_causes(error))
+    kinds = [type(cause) for cause in causes]
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not valid ({cause.verify_message})"
+    for wanted, reason in _REASONS.items():
+        if any(issubclass(kind, wanted) for kind in kinds):
+            return reason
+    numbers = {cause.errno for cause in causes if isinstance(cause, OSError)}
+    if errno.ECONNREFUSED in numbers:
+        return "it refused the connection"
+    if numbers & {errno.EHOSTUNREACH, errno.ENETUNREACH}:
+        return "there is no way to its network"
+    return "it closed the connection or does not speak HTTP"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that stands behind it, as urllib3 and requests wrap it (`reason`, arguments, causes)."""
+    waiting, seen = [error], set()
+    while waiting:
+        found = waiting.pop()
+        if id(found) in seen:
+            continue
+        seen.add(id(found))
+        yield found
+        behind = (getattr(found, "reason", None), found.__cause__, found.__context__, *found.args)
+        waiting += [each for each in behind if isinstance(each, BaseException)]

@@ -17,10 +17,13 @@ from rich.rule import Rule
 
 from dwctl.local.demo_upstream import CHAT_MODEL
 from dwctl.local.postgres import default_data_dir
+from dwctl.upstream import outbound
+from dwctl.upstream.addresses import Policy, Purpose
 
 _LOOK_EVERY_S = 0.1
 _IN_A_ROW = 3
 _WORKER_PATIENCE_S = 20.0
+_OURS = Policy(Purpose.ENDPOINTS, "any")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,8 @@ class Announcer:
 def _workers_of(url: str) -> int | None:
     """How many workers are alive; None while the web process is not ready."""
     try:
-        answer = requests.get(f"{url}/readyz", timeout=10)
+        with outbound.session(_OURS) as session:
+            answer = session.get(f"{url}/readyz", timeout=10)
         return int(answer.json()["checks"]["workers"]["alive"]) if answer.ok else None
     except (requests.RequestException, ValueError, KeyError, TypeError):
         return None

@@ -40,9 +40,12 @@ def add(
     fields = _checked({"name": name, "url": discovery.normalise_url(url), "api_key": api_key})
     names: list[str] = []
     if sync:
-        timeout_s = current.settings().upstream.models_timeout
+        settings = current.settings()
         server = Server(fields["url"], fields["api_key"])
-        names = [listed.id for listed in discovery.list_models(server, timeout_s=timeout_s)]
+        listed = discovery.list_models(
+            server, timeout_s=settings.upstream.models_timeout, outbound=settings.outbound
+        )
+        names = [model.id for model in listed]
     choices = endpoints.choose(names, None, {})
     session = db.session()
     made = endpoints.create(session, current.parts().sealer, fields, choices, created_by=NIL)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from flask import Flask, Request
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session, aliased
 
 from dwctl import clock
@@ -23,7 +24,7 @@ from dwctl.config import Settings
 from dwctl.db import db
 from dwctl.errors import Forbidden, Invalid, Unauthenticated
 from dwctl.identity import api_keys, organizations, sessions, trusted_headers, users
-from dwctl.identity.tables import ApiKey, User
+from dwctl.identity.tables import ApiKey, LoginSession, User
 from dwctl.web import current
 
 ORGANIZATION_HEADER = "X-Organization-Id"
@@ -41,6 +42,7 @@ class SignIn:
     user: User
     source: str
     api_key: ApiKey | None = None
+    login: LoginSession | None = None
 
 
 _Way = Callable[[Session, Request, Settings], SignIn | None]
@@ -66,6 +68,29 @@ def caller_of_session(request: Request | dict[str, Any]) -> Caller | None:
     """The same for session cookie and trusted headers alone; takes a WSGI environment, too. Needs an application context."""
     asked = Request(request) if isinstance(request, dict) else request
     return _first(asked, (_by_cookie, _by_trusted_headers))
+
+
+def confirm(session: Session, caller: Caller) -> None:
+    """Read the caller's credential again, for a transaction that makes another one. Raises Unauthenticated where it has been taken away.
+
+    The person stays locked against whoever takes away their credentials: he either sees what is made here, or was here before.
+    """
+    person = users.people().where(User.id == caller.user_id).with_for_update(read=True)
+    if session.scalar(person) is None or not _is_there(session, caller):
+        raise Unauthenticated
+
+
+def _is_there(session: Session, caller: Caller) -> bool:
+    # A statement of its own after the lock: it sees what was committed while that was waited for.
+    if caller.api_key_id is not None:
+        living = ApiKey.is_deleted.is_(False)
+        return (
+            session.scalar(select(exists().where(ApiKey.id == caller.api_key_id, living))) is True
+        )
+    if caller.login_session_id is not None:
+        same = LoginSession.id == caller.login_session_id
+        return session.scalar(select(exists().where(same))) is True
+    return True
 
 
 def _first(request: Request, ways: Iterable[_Way]) -> Caller | None:
@@ -137,9 +162,9 @@ def _by_cookie(session: Session, request: Request, settings: Settings) -> SignIn
     user = session.scalar(users.people().where(User.id == login.user_id))
     if user is None:
         raise Unauthenticated
-    _refuse_foreign_page(request, settings)
-    sessions.extend(login, rule)
-    return SignIn(user, "session")
+    refuse_foreign_page(request, settings)
+    sessions.extend(session, login, rule)
+    return SignIn(user, "session", login=login)
 
 
 def _by_trusted_headers(session: Session, request: Request, settings: Settings) -> SignIn | None:
@@ -147,12 +172,12 @@ def _by_trusted_headers(session: Session, request: Request, settings: Settings) 
     if claim is None:
         return None
     # The proxy's own cookie is as ambient as ours.
-    _refuse_foreign_page(request, settings)
+    refuse_foreign_page(request, settings)
     user = trusted_headers.sign_in(session, claim, settings)
     return None if user is None else SignIn(user, "proxy_header")
 
 
-def _refuse_foreign_page(request: Request, settings: Settings) -> None:
+def refuse_foreign_page(request: Request, settings: Settings) -> None:
     """A browser adds cookies to what any page sends; changes are taken from our own pages only, where the browser says which it is."""
     origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
     if request.method in _SAFE_METHODS or (origin is None and site is None):
@@ -190,6 +215,7 @@ def _caller(session: Session, request: Request, found: SignIn) -> Caller:
         memberships=memberships,
         active_organization_id=_active_organization(request, found.api_key, memberships),
         api_key_id=found.api_key.id if found.api_key else None,
+        login_session_id=found.login.id if found.login else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Chores of the identity room: login sessions that ran out."""
+"""Chores of the identity room: login sessions that ran out, attempts to sign in that count no more."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 import psycopg
 
 from dwctl.config import Settings
+from dwctl.identity.throttle import HOUR_S
 from dwctl.queue.duties import Duty
 
 _AT_ONCE = 1000
-_HOUR_S = 3600.0
+_ATTEMPTS_AT_ONCE = 5000
+_TEN_MINUTES_S = 600.0
 
 
 def forget_sessions(connection: psycopg.Connection[Any], _settings: Settings) -> float:
@@ -20,7 +22,20 @@ def forget_sessions(connection: psycopg.Connection[Any], _settings: Settings) ->
         " ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)",
         (_AT_ONCE,),
     ).rowcount
-    return 1.0 if gone == _AT_ONCE else _HOUR_S
+    return 1.0 if gone == _AT_ONCE else float(HOUR_S)
 
 
-DUTIES = (Duty("forget_sessions", forget_sessions),)
+def forget_attempts(connection: psycopg.Connection[Any], _settings: Settings) -> float:
+    """Delete attempts to sign in whose window is over (the longest is an hour, see `throttle`), some at a time."""
+    gone = connection.execute(
+        "DELETE FROM sign_in_attempts WHERE key IN (SELECT key FROM sign_in_attempts"
+        " WHERE began_at < now() - %s * interval '1 second' LIMIT %s FOR UPDATE SKIP LOCKED)",
+        (HOUR_S, _ATTEMPTS_AT_ONCE),
+    ).rowcount
+    return 1.0 if gone == _ATTEMPTS_AT_ONCE else _TEN_MINUTES_S
+
+
+DUTIES = (
+    Duty("forget_sessions", forget_sessions),
+    Duty("forget_attempts", forget_attempts),
+)

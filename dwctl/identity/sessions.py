@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 from uuid import UUID
 
 from flask import Response
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from dwctl import clock, config
@@ -41,11 +41,15 @@ def find(session: Session, token: str) -> LoginSession | None:
     return session.scalar(select(LoginSession).where(LoginSession.token_hash == _hash(token)))
 
 
-def extend(login: LoginSession, rule: config.Session) -> None:
-    """Give the session its full time again, unless that was done a moment ago."""
+def extend(session: Session, login: LoginSession, rule: config.Session) -> None:
+    """Give the session its full time again, unless that was done a moment ago. One that is ended in the same moment stays ended."""
     full = min(clock.now() + timedelta(seconds=rule.timeout), _end(login, rule))
     if full - login.expires_at >= timedelta(seconds=min(EXTEND_AFTER_S, rule.timeout / 4)):
-        login.expires_at = full
+        same = update(LoginSession).where(LoginSession.id == login.id)
+        # Not by the object: an UPDATE of no row is an error there.
+        session.execute(
+            same.values(expires_at=full), execution_options={"synchronize_session": False}
+        )
 
 
 def is_over(login: LoginSession, rule: config.Session) -> bool:

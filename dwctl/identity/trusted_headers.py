@@ -98,7 +98,8 @@ def _take_over(session: Session, user: User, settings: Settings) -> None:
             "Authentication required: an account with a password has this e-mail. An administrator must delete or rename it first.",
             code="account_not_linked",
         )
-    # Sign-ins and keys that are on their way wait for this lock, or it for them.
+    # Sign-ins and keys that are on their way have locked the person too: they commit before this and end with the rest, or wait and then
+    # look at their password or session again (`native`, `authentication.confirm`).
     session.refresh(user, with_for_update=True)
     user.password_hash = None
     user.auth_source = "proxy-header"

@@ -19,6 +19,8 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
+from dwctl.config import Outbound
+from dwctl.upstream.addresses import Policy, Purpose, policy_for
 from dwctl.upstream.coding import plain
 from dwctl.upstream.connections import Connection, Pool, default_tls_context, open_connection
 from dwctl.upstream.errors import BadResponse, ConnectionFailed, Phase, ResponseTooLarge, Timeout
@@ -27,6 +29,7 @@ from dwctl.upstream.redaction import without
 from dwctl.upstream.target import Target
 
 _HEAD_END = b"\r\n\r\n"
+_BY_DEFAULT = policy_for(Outbound(), Purpose.ENDPOINTS)
 
 
 class _Stale(Exception):
@@ -46,10 +49,12 @@ class UpstreamClient:
         max_idle_per_origin: int = 100,
         max_idle_s: float = 90.0,
         tls: ssl.SSLContext | None = None,
+        policy: Policy = _BY_DEFAULT,
     ) -> None:
-        """`tls`: which certificates are trusted, in place of the system's."""
+        """`tls`: which certificates are trusted, in place of the system's. `policy`: which addresses are called."""
         self._pool = Pool(max_per_origin=max_idle_per_origin, max_idle_s=max_idle_s)
         self._given_tls = tls
+        self._policy = policy
 
     @property
     def idle_connections(self) -> int:
@@ -87,7 +92,9 @@ class UpstreamClient:
 
     def _open(self, target: Target, total_due: float) -> Connection:
         connect_s = min(target.timeouts.connect_s, total_due - monotonic())
-        return open_connection(target.origin, connect_s=connect_s, tls=lambda: self._tls)
+        return open_connection(
+            target.origin, connect_s=connect_s, tls=lambda: self._tls, policy=self._policy
+        )
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:

@@ -29,6 +29,7 @@ import certifi
 import gevent
 
 from dwctl import resolver
+from dwctl.upstream.addresses import Policy
 from dwctl.upstream.errors import ConnectionFailed, Phase, Timeout
 from dwctl.upstream.target import Origin
 
@@ -289,20 +290,21 @@ class Pool:
 
 
 def open_connection(
-    origin: Origin, *, connect_s: float, tls: Callable[[], ssl.SSLContext]
+    origin: Origin, *, connect_s: float, tls: Callable[[], ssl.SSLContext], policy: Policy
 ) -> Connection:
-    """Resolve the name and try its addresses in turn; `tls` gives the context, for https only.
+    """Resolve the name and try in turn those of its addresses that the policy allows; `tls` gives the context, for https only.
 
-    Raises: ConnectionFailed, or Timeout(CONNECT) when name, TCP and TLS together take longer than `connect_s`.
+    Raises: ConnectionFailed (AddressNotAllowed where there are no such ones), or Timeout(CONNECT) when name, TCP and TLS together take longer than `connect_s`.
     """
     due = monotonic() + connect_s
     failure: OSError | Timeout | None = None
     try:
-        addresses = resolver.addresses(origin.host, origin.port, timeout_s=connect_s)
+        found = resolver.addresses(origin.host, origin.port, timeout_s=connect_s)
     except resolver.LookupTimeout as error:
         raise Timeout(Phase.CONNECT) from error
     except (OSError, UnicodeError) as error:
         raise ConnectionFailed from error
+    addresses = policy.judge(found)
     for tried, (family, kind, protocol, _, address) in enumerate(addresses):
         # An address that swallows packets must leave time for the next.
         share = (due - monotonic()) / (len(addresses) - tried)

@@ -3,6 +3,7 @@
     DwctlError
       UpstreamError           status and code are what a caller is told; retryable: another try may help
         ConnectionFailed      502  not reached, or closed before it said anything
+          AddressNotAllowed   502  nowhere that `outbound.endpoints` lets us call; the same again will not help
         Timeout               504  `phase` says in which wait: connect, first_byte, idle, total
         BadResponse           502  not HTTP, cut before its announced end, an unreadable coding
           ResponseTooLarge    502  above the limit of the one who reads it; the same again will not help
@@ -39,6 +40,13 @@ class ConnectionFailed(UpstreamError):
     """The upstream server could not be reached."""
 
     code = "upstream_connection_failed"
+
+
+class AddressNotAllowed(ConnectionFailed):
+    """The upstream server's address is not one that this gateway may call."""
+
+    code = "upstream_address_not_allowed"
+    retryable = False
 
 
 class Timeout(UpstreamError):

@@ -19,7 +19,8 @@ def page(html: str, status: int = 200) -> Response:
         f"default-src 'none'; style-src {styles}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     )
     response.headers["X-Frame-Options"] = "DENY"
-    response.headers["Referrer-Policy"] = "no-referrer"
+    # Without a referrer for our own, a form would be sent with `Origin: null`, as if from a foreign page.
+    response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Cache-Control"] = "no-cache"
     return response
 

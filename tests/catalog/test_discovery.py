@@ -1,6 +1,8 @@
+import contextlib
 import gzip
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,9 @@ from requests_mock import Mocker
 
 from dwctl.catalog import discovery
 from dwctl.catalog.discovery import DiscoveryFailed, ListedModel, Server, guess_type, list_models
+from dwctl.config import Outbound
 from dwctl.errors import Invalid
+from tests import certificates
 
 URL = "http://models.example/v1"
 
@@ -241,7 +245,60 @@ def test_neither_proxies_nor_netrc_of_the_environment_are_used(
     assert b"authorization" not in asked[0].lower()
 
 
-def test_an_answer_that_breaks_off_says_so() -> None:
-    url = serve_once(lambda c: c.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"))
-    with pytest.raises(DiscoveryFailed, match="could not be reached"):
-        list_models(Server(url, None), timeout_s=5)
+SAYS_SO = "could not be reached: it closed the connection or does not speak HTTP"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", SAYS_SO, id="breaks off"),
+        pytest.param(b"", SAYS_SO, id="closes"),
+        pytest.param(b"220 db7.internal ESMTP ready\r\n", SAYS_SO, id="mail"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.6 db7.internal\r\n", SAYS_SO, id="ssh"),
+        pytest.param(b"HTTP/1.1 db7.internal OK\r\n\r\n", SAYS_SO, id="no status"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\ndb7.internal\r\n", SAYS_SO, id="no chunk"),
+        pytest.param(b"HTTP/1.1 418 db7.internal\r\nContent-Length: 0\r\n\r\n", "answered 418", id="status"),
+    ],
+)  # fmt: skip
+def test_a_server_that_does_not_answer_well_is_not_quoted(said: bytes, reason: str) -> None:
+    with pytest.raises(DiscoveryFailed) as failed:
+        list_models(Server(serve_once(lambda c: c.sendall(said)), None), timeout_s=5)
+    assert failed.value.message.endswith(reason)
+    assert "db7" not in failed.value.message
+
+
+def test_a_plain_server_asked_by_tls_says_so() -> None:
+    url = serve_once(lambda c: c.sendall(b"HTTP/1.1 400 db7.internal\r\n\r\n"))
+    with pytest.raises(DiscoveryFailed, match="could not be reached: TLS failed") as failed:
+        list_models(Server(url.replace("http:", "https:"), None), timeout_s=5)
+    assert "db7" not in failed.value.message
+
+
+def test_a_certificate_that_nobody_vouches_for_says_so(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.for_localhost(tmp_path))
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with listener, contextlib.suppress(OSError):
+            context.wrap_socket(listener.accept()[0], server_side=True).close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    with pytest.raises(DiscoveryFailed, match="its certificate is not valid"):
+        list_models(Server(f"https://localhost:{listener.getsockname()[1]}", None), timeout_s=5)
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 64 + ".example", "bad..name.example"])
+def test_a_name_that_is_not_there_says_so(host: str) -> None:
+    with pytest.raises(DiscoveryFailed, match="could not be reached: its name cannot be resolved"):
+        list_models(Server(f"http://{host}/v1", None), timeout_s=5)
+
+
+@pytest.mark.parametrize(
+    ("reach", "host"),
+    [("public", "127.0.0.1"), ("public", "localhost"), ("public", "10.0.0.1"), ("private", "169.254.169.254"), ("private", "[fd00:ec2::254]"), ("public", "0.0.0.0"), ("private", "224.0.0.1")],
+)  # fmt: skip
+def test_an_address_that_may_not_be_called_says_so(reach: str, host: str) -> None:
+    with pytest.raises(DiscoveryFailed, match=f"may not be called: outbound.endpoints is '{reach}'") as failed:  # fmt: skip
+        list_models(Server(f"http://{host}/v1", None), timeout_s=5, outbound=Outbound(reach))
+    assert not failed.value.retryable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -345,6 +346,31 @@ def test_a_key_that_no_notification_told_of_is_found_with_what_its_owner_has(
         assert {key.owner_id for key in (each.get(timeout=20) for each in found)} == {owners[0]}
         assert snapshot.routing.has_funds(owners[0])
         assert snapshot.routing.groups[owners[0]]
+
+
+def test_a_key_that_is_revoked_between_its_look_up_and_the_reading_is_nobodys(
+    snapshot: Snapshot, configured: Settings, sql: Sql, owners: list[UUID]
+):
+    """The other moment, within the reading, is in test_snapshot.py."""
+    with running(snapshot, configured):
+        digest = uuid4().bytes * 2
+        with sql.transaction():
+            sql.execute("SET LOCAL session_replication_role = replica")
+            sql.execute("UPDATE users SET is_deleted = false WHERE id = %s", (owners[0],))
+            sql.execute(
+                "INSERT INTO api_keys (name, user_id, created_by, secret_hash) VALUES (%s, %s, %s, %s)",
+                (unique("key"), owners[0], owners[0], digest),
+            )
+        asking = gevent.spawn(snapshot.find_key, digest)
+        while not snapshot._found:
+            assert not asking.ready()
+            gevent.sleep(0)
+        sql.execute("UPDATE api_keys SET is_deleted = true WHERE secret_hash = %s", (digest,))
+        assert asking.get(timeout=20) is None
+        for _ in range(2):
+            assert snapshot.wait_fresher_than(time.monotonic(), 20)
+            assert digest not in snapshot.routing.keys
+            assert snapshot.find_key(digest) is None
 
 
 def test_no_key_is_nobody(snapshot: Snapshot, configured: Settings):

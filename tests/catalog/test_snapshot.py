@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from tests.gateway import EVERYONE, Account, Gateway, unique
+from tests.gateway import EVERYONE, Account, Gateway, Held, unique
 from tests.processes import Service, eventually
 
 log = logging.getLogger(__name__)
@@ -239,3 +239,36 @@ def test_lost_notifications_are_made_up_for(
     # Those that write were lost as well: nobody has noticed.
     answer = seeded.chat(ok)
     assert len(seeded.left(answer).charges) == 1
+
+
+@pytest.mark.parametrize("web", [0, 1])
+def test_a_key_that_is_revoked_while_it_is_looked_up_stays_revoked(
+    webs: list[str],
+    seeded: Gateway,
+    sql: psycopg.Connection[Any],
+    database_url: str,
+    everywhere: Everywhere,
+    web: int,
+) -> None:
+    ok = seeded.model("ok")
+    everywhere(lambda url: status(seeded, ok)(url) == 200)
+    with sql.transaction():
+        # Nobody is told of it, so that it has to be looked up.
+        sql.execute("SET LOCAL session_replication_role = replica")
+        account = insert_key(sql, seeded.alice.id)
+    with psycopg.connect(database_url) as revoking:
+        # Looking the key up goes on; the reading that is to bring it in has begun, and waits in its first statement.
+        revoking.execute("LOCK TABLE routing_changes IN ACCESS EXCLUSIVE MODE")
+        call = Held(lambda: seeded.chat(ok, by=account, url=webs[web]))
+        waiting = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        eventually(lambda: sql.execute(waiting).fetchone() == (True,))
+        assert call.waiting
+        revoking.execute("UPDATE api_keys SET is_deleted = true WHERE id = %s", (account.key_id,))
+    # This one came before the key was revoked; either answer is right.
+    assert call.answer().status_code in (200, 401)
+    everywhere(lambda url: status(seeded, ok, account)(url) == 401)
+    for _ in range(3):
+        # More readings, of other changes.
+        other = seeded.account("1")
+        everywhere(lambda url, other=other: status(seeded, ok, other)(url) == 200)
+        assert {status(seeded, ok, account)(url) for url in webs} == {401}

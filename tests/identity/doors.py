@@ -19,6 +19,7 @@ from werkzeug.test import TestResponse
 from dwctl import config
 from dwctl.app import create_app
 from tests.cast import Cast
+from tests.processes import eventually
 
 ADMIN = "/admin/api/v1"
 NIL = "00000000-0000-0000-0000-000000000000"
@@ -108,6 +109,12 @@ def insert_key(
         (unique("key"), owner or creator, creator, purpose, hashlib.sha256(secret.encode()).digest()),
     )  # fmt: skip
     return secret
+
+
+def waits_for_lock(sql: psycopg.Connection, how_many: int = 1) -> None:
+    """Until that many others of this database wait for somebody's lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    eventually(lambda: sql.execute(waiting).fetchone() == (how_many,))
 
 
 @contextmanager

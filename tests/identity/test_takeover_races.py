@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from flask import Flask
 
-from dwctl.identity import api_keys, users
-from tests.identity.doors import ADMIN, PASSWORD, register, unique
+from dwctl.identity import users
+from tests.identity.doors import PASSWORD, unique
 from tests.identity.test_trusted_headers import come
 
 
@@ -26,29 +26,6 @@ class Gate:
             self.reached.set()
             assert self.open.wait(10)
         return self._real(*args, **kwargs)
-
-
-def test_a_key_of_the_registrant_that_is_on_its_way_is_not_made(
-    app: Flask, sql: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    client, user = register(app)
-    gate = Gate(api_keys.create)
-    monkeypatch.setattr(api_keys, "create", gate)
-    answers: list[Any] = []
-
-    def create() -> None:
-        body = {"name": "late", "purpose": "platform"}
-        answers.append(client.post(f"{ADMIN}/users/current/api-keys", json=body))
-
-    creating = threading.Thread(target=create)
-    creating.start()
-    assert gate.reached.wait(10)
-    assert come(app, unique("idp"), user["email"]).json["id"] == user["id"]
-    gate.open.set()
-    creating.join(10)
-    assert answers[0].status_code == 401
-    keys = "SELECT count(*) FROM api_keys WHERE user_id = %s AND name = 'late'"
-    assert sql.execute(keys, (user["id"],)).fetchone() == (0,)
 
 
 def test_a_registration_that_is_on_its_way_makes_no_second_account(

@@ -1,11 +1,16 @@
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from dwctl import config
+from dwctl.db import db
+from dwctl.identity import trusted_headers
 from tests.identity.doors import (
     ADMIN,
     NIL,
@@ -17,6 +22,7 @@ from tests.identity.doors import (
     log_in,
     register,
     unique,
+    waits_for_lock,
 )
 
 
@@ -314,3 +320,76 @@ class TestLinking:
         assert (answer.status_code, answer.json["code"]) == (401, "account_not_linked")
         assert first.get(f"{ADMIN}/users/current").status_code == 200
         assert log_in(app, user["email"])[1].status_code == 200
+
+    def test_a_key_on_its_way_is_refused_when_the_owner_was_first(
+        self, app: Flask, sql: psycopg.Connection
+    ) -> None:
+        squatter, user = register(app)
+        made: list[TestResponse] = []
+        asking = threading.Thread(target=lambda: made.append(ask_for_key(squatter, user)))
+        with app.app_context():
+            session = db.session()
+            trusted_headers.sign_in(session, claim_for(user), config.Settings())
+            asking.start()
+            waits_for_lock(sql)
+            session.commit()
+        asking.join(20)
+        assert [answer.status_code for answer in made] == [401]
+        assert living_keys(sql, user) == 0
+
+    def test_a_key_on_its_way_ends_with_the_rest_when_it_was_first(
+        self, app: Flask, sql: psycopg.Connection, database_url: str
+    ) -> None:
+        squatter, user = register(app)
+        external = unique("idp")
+        made: list[TestResponse] = []
+        with psycopg.connect(database_url) as gate:
+            gate.execute("LOCK TABLE api_keys IN EXCLUSIVE MODE")
+            asking = threading.Thread(target=lambda: made.append(ask_for_key(squatter, user)))
+            asking.start()
+            waits_for_lock(sql)
+            coming = threading.Thread(target=lambda: made.append(come(app, external, user["email"])))  # fmt: skip
+            coming.start()
+            waits_for_lock(sql, 2)
+        for each in (asking, coming):
+            each.join(20)
+        assert sorted(answer.status_code for answer in made) == [200, 201]
+        assert living_keys(sql, user) == 0
+
+    @pytest.mark.parametrize("revoked", ["session", "key"])
+    def test_a_credential_taken_away_meanwhile_makes_no_other(
+        self, app: Flask, sql: psycopg.Connection, database_url: str, revoked: str
+    ) -> None:
+        client, user = register(app)
+        key = insert_key(sql, user["id"])
+        headers = {"Authorization": f"Bearer {key}"} if revoked == "key" else {}
+        made: list[TestResponse] = []
+        asking = threading.Thread(target=lambda: made.append(ask_for_key(client, user, headers)))
+        Doors(app).with_key(
+            key
+        )  # so that its use has been noted and nothing but the person is waited for
+        with psycopg.connect(database_url) as ours:
+            ours.execute("SELECT FROM users WHERE id = %s FOR UPDATE", (user["id"],))
+            asking.start()
+            waits_for_lock(sql)
+            ours.execute("UPDATE api_keys SET is_deleted = true WHERE user_id = %s", (user["id"],))
+            ours.execute("DELETE FROM login_sessions WHERE user_id = %s", (user["id"],))
+        asking.join(20)
+        assert [answer.status_code for answer in made] == [401]
+        assert living_keys(sql, user) == 0
+
+
+def claim_for(user: dict[str, Any]) -> trusted_headers.Claim:
+    return trusted_headers.Claim(unique("idp"), user["email"], "okta", None)
+
+
+def ask_for_key(
+    client: FlaskClient, user: dict[str, Any], headers: dict[str, str] | None = None
+) -> TestResponse:
+    path = f"{ADMIN}/users/{user['id']}/api-keys"
+    return client.post(path, json={"name": unique("key")}, headers=headers)
+
+
+def living_keys(sql: psycopg.Connection, user: dict[str, Any]) -> int:
+    count = "SELECT count(*) FROM api_keys WHERE user_id = %s AND NOT is_deleted"
+    return int(sql.execute(count, (user["id"],)).fetchone()[0])  # type: ignore[index]

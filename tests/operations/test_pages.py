@@ -31,7 +31,7 @@ def test_the_root_needs_no_script_and_may_not_be_framed(client: FlaskClient):
     # The page's own style is the one that is allowed.
     style = page.text.partition("<style>")[2].partition("</style>")[0]
     assert base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() in policy
-    assert page.headers["Referrer-Policy"] == "no-referrer"
+    assert page.headers["Referrer-Policy"] == "same-origin"
     assert page.headers["X-Frame-Options"] == "DENY"
 
 

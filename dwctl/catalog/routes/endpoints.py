@@ -165,7 +165,8 @@ def _known_server(endpoint_id: UUID) -> Server:
 def _ask(server: Server, timeout_s: float) -> list[ListedModel]:
     # The connection goes back first: somebody else's server may take its time.
     db.session.rollback()
-    return discovery.list_models(server, timeout_s=timeout_s)
+    outbound = current.settings().outbound
+    return discovery.list_models(server, timeout_s=timeout_s, outbound=outbound)
 
 
 def _names(server: Server) -> list[str]:

@@ -10,7 +10,7 @@ from dwctl.access.caller import Caller
 from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.db import db
 from dwctl.errors import Forbidden, Invalid
-from dwctl.identity import api_keys, organizations, users
+from dwctl.identity import api_keys, authentication, organizations, users
 from dwctl.identity.routes.users import target_of
 from dwctl.identity.schemas import (
     ApiKeyCreate,
@@ -48,12 +48,12 @@ def create_api_key(wanted: dict[str, Any], user_id: UUID | str) -> Extended:
     """Create a key; its secret is shown this once"""
     _check(wanted)
     session, caller = db.session(), guard.identify()
+    authentication.confirm(session, caller)
     owner = users.get(session, target_of(caller, user_id))
     creator_id = _creator(caller, owner, wanted.pop("member_id"))
     _check_rank(caller, owner, users.get(session, creator_id))
     key, secret = api_keys.create(session, owner_id=owner.id, creator_id=creator_id, **wanted)
-    # From here on the account's row is locked against whoever takes the account over, or he was first and the credential is gone.
-    guard.identify_again()
+    session.commit()
     return Extended(key, key=secret, model_access=api_keys.models_of(session, owner.id))
 
 

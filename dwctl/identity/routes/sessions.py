@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, after_this_request, make_response, redirect, request
+from flask import Response, after_this_request, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from dwctl.access import guard
 from dwctl.db import db
-from dwctl.identity import native, sessions, throttle
+from dwctl.identity import authentication, native, sessions, throttle
 from dwctl.identity.schemas import (
     Availability,
     Credentials,
@@ -19,7 +19,7 @@ from dwctl.identity.schemas import (
     SignedIn,
 )
 from dwctl.identity.tables import User
-from dwctl.web import current
+from dwctl.web import current, html
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("authentication", __name__, description="Sign-in by password")
@@ -29,13 +29,14 @@ _ASK = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Sign out</title>
 <form method="post" action=""><button>Sign out</button></form></html>
 """
-_ASK_HEADERS = {
-    "Content-Type": "text/html; charset=utf-8",
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
+
+
+def _refuse_foreign_pages() -> None:
+    """They could sign a visitor out, or in as somebody else: a browser takes cookies from whatever it has navigated to."""
+    authentication.refuse_foreign_page(request, current.settings())
+
+
+blueprint.before_request(_refuse_foreign_pages)
 
 account = Blueprint("account", __name__, description="One's own account")
 guard.protect(account)
@@ -98,7 +99,7 @@ def logout() -> dict[str, str]:
 def leave() -> AnyResponse:
     """Sign out here, as a link does it. Where no page of ours is known to have the link, a page asks first"""
     if not _is_own_navigation():
-        return make_response(_ASK, 200, _ASK_HEADERS)
+        return html.page(_ASK)
     _end_session()
     response = redirect("/")
     _forget(response)  # type: ignore[arg-type]

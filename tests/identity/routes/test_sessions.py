@@ -1,4 +1,5 @@
 import hashlib
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,6 +7,7 @@ import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from tests.identity.doors import (
     ADMIN,
@@ -17,6 +19,7 @@ from tests.identity.doors import (
     log_in,
     register,
     unique,
+    waits_for_lock,
 )
 
 ME = f"{ADMIN}/users/current"
@@ -330,6 +333,60 @@ def test_changes_by_cookie_are_not_taken_from_foreign_pages(
     change = client.post(f"{ADMIN}/session/organization", json={}, headers=headers)
     assert change.status_code == status
     assert client.get(ME, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "refused"),
+    [
+        ({}, False),
+        ({"Origin": "http://localhost"}, False),
+        ({"Origin": "http://localhost:3001"}, False),
+        ({"Origin": "https://evil.example"}, True),
+        ({"Origin": "null"}, True),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "null"}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, True),
+        ({"Sec-Fetch-Site": "same-site"}, True),
+    ],
+)
+@pytest.mark.parametrize("cookie", [True, False], ids=["cookie", "no cookie"])
+@pytest.mark.parametrize("path", ["logout", "login", "register"])
+def test_foreign_pages_sign_nobody_in_or_out(
+    app: Flask, path: str, cookie: bool, headers: dict[str, str], refused: bool
+) -> None:
+    client, user = register(app)
+    name = unique()
+    bodies = {
+        "logout": None,
+        "login": {"email": user["email"], "password": PASSWORD},
+        "register": {"username": name, "email": f"{name}@people.example", "password": PASSWORD},
+    }
+    asking = client if cookie else app.test_client()
+    answer = asking.post(f"/authentication/{path}", json=bodies[path], headers=headers)
+    assert (answer.status_code == 403) is refused
+    assert ("Set-Cookie" in answer.headers) is not refused
+    if refused:
+        assert answer.json["code"] == "foreign_origin"
+        assert client.get(ME).status_code == 200
+
+
+def test_signing_out_while_a_session_is_extended_is_no_error(
+    app: Flask, sql: psycopg.Connection, database_url: str
+) -> None:
+    client, user = register(app)
+    of_user = "login_sessions WHERE user_id = %s"
+    sql.execute(
+        "UPDATE login_sessions SET expires_at = now() + interval '5 minutes' WHERE user_id = %s",
+        (user["id"],),
+    )
+    got: list[TestResponse] = []
+    asking = threading.Thread(target=lambda: got.append(client.get(ME)))
+    with psycopg.connect(database_url) as other:
+        other.execute(f"DELETE FROM {of_user}", (user["id"],))
+        asking.start()
+        waits_for_lock(sql)
+    asking.join(20)
+    assert [answer.status_code for answer in got] == [200]
+    assert client.get(ME).status_code == 401
 
 
 def test_foreign_pages_cannot_use_trusted_headers_either(
