@@ -101,6 +101,15 @@ def test_the_next_address_is_tried_and_none_that_is_not_allowed(
         assert asking.get(f"http://several.test:{server.server_port}/", timeout=5).ok
 
 
+def test_a_proxy_that_is_set_is_not_asked_about_addresses_that_are_refused(
+    server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("no_proxy", "")
+    with outbound.session(PUBLIC) as asking, pytest.raises(AddressNotAllowed):
+        asking.get("http://10.0.0.1/", timeout=5)
+
+
 def test_redirects_are_judged_too(names: Names) -> None:
     class Elsewhere(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
