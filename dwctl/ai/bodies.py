@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gevent.lock import BoundedSemaphore
 
@@ -13,6 +13,7 @@ from dwctl.ai.calls import Incoming
 from dwctl.ai.holdings import Hold, Kind
 from dwctl.errors import DwctlError, Invalid
 from dwctl.pace import Pace
+from dwctl.protocols import asked as reading
 from dwctl.web import codings
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ _BOM = codecs.BOM_UTF8
 _WIDE = (codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF32_BE)
 _RATIO_FROM_BYTES = 1024 * 1024  # below that, how well a body was compressed harms nobody
 
+_LARGE_BYTES = 1024 * 1024
+
+_parsing = BoundedSemaphore(1)
+"""Parsing a large body stops the loop for as long as it takes: one at a time, with a rest in between."""
 _decoding = BoundedSemaphore(8)
 """Each may have a window of 16 MiB beside what it gives out."""
 
@@ -56,6 +61,15 @@ def read(gateway: Gateway, incoming: Incoming, hold: Hold) -> bytes:
         with _decoding:
             body = _decoded(body, applied, limits, hold)
     return _as_utf8(body, incoming.header("content-type") or "")
+
+
+def content_of(body: bytes) -> dict[str, Any]:
+    """The body as JSON. Raises Invalid."""
+    if len(body) < _LARGE_BYTES:
+        return reading.read(body)
+    with _parsing:
+        Pace().rest()
+        return reading.read(body)
 
 
 def _codings_of(incoming: Incoming) -> tuple[str, ...]:

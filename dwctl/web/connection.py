@@ -146,6 +146,8 @@ class Connection:
                 if self._received:
                     # Whoever sends many at once never waits, and would keep the loop for himself.
                     self._pace()
+            if self._received or _has_data(self.client):
+                self._discard()
         except Overdue:
             return
         except ConnectionError:
@@ -263,10 +265,11 @@ class Connection:
         begun = bool(heads.without_blank_lines(self._received))
         idle = self._house.keepalive_s
         self.until = now + (limit if begun else idle) if self._house.alive or begun else now
+        searched = 0
         while True:
             received = heads.without_blank_lines(self._received)
             if received:
-                end = heads.end_of(received)
+                end = heads.end_of(received, searched)
                 if end:
                     self._received = received
                     return end
@@ -281,6 +284,7 @@ class Connection:
                 return 0
             if not more:
                 return 0
+            searched = len(received)
             self._received = received + more if received else more
 
     def _wait_for_body(self, most: int) -> bytes:
@@ -371,8 +375,11 @@ class Connection:
         gevent.get_hub().loop.run_callback(self._end_idleness)
 
     def _end_wait(self, what: Waits, until: float) -> None:
-        if self.waits is what and self.until == until:
-            self._greenlet.throw(Overdue())
+        if self.waits is not what or self.until != until:
+            return
+        if what is Waits.NEXT and _has_data(self.client):
+            return
+        self._greenlet.throw(Overdue())
 
     def _end_idleness(self) -> None:
         if self.waits is Waits.NEXT and not _has_data(self.client):

@@ -22,6 +22,10 @@ _HEADERS = frozenset(
         "x-client-request-id",
         "user-agent",
         "model-override",
+        "traceparent",
+        "tracestate",
+        "http-referer",
+        "x-title",
     ]
 )
 # What SDKs send beside those: which SDK it is, for which organisation, which beta.

@@ -32,7 +32,6 @@ _AUTHORITY = re.compile(
 _ABSOLUTE = re.compile(r"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]+)(.*)", re.DOTALL)
 _TARGET = re.compile(rb"[\x21\x22\x24-\x7e\x80-\xff]+")
 _LENGTH = re.compile(r"[0-9]{1,18}")
-_MALFORMED_END = re.compile(rb"(?<!\r)\n")
 
 
 class NotSupported(DwctlError):
@@ -95,16 +94,20 @@ class Head(NamedTuple):
         return None
 
 
-def end_of(received: bytes) -> int:
-    """Where the head ends, behind its empty line; 0 while it has not come in full. Raises DwctlError where it never can."""
-    end = received.find(END) + len(END)
+def end_of(received: bytes, searched: int = 0) -> int:
+    """Where the head ends, behind its empty line; 0 while it has not come in full. Raises DwctlError where it never can.
+
+    `searched`: so many bytes were there before and did not end it. A head that comes byte by byte is not searched anew for each.
+    """
+    end = received.find(END, max(0, searched - 3)) + len(END)
     if end >= len(END):
         if end > MAX_BYTES:
             raise FieldsTooLarge()
         return end
-    if _MALFORMED_END.search(received):
+    start = searched - received.endswith(b"\r", 0, searched)
+    if received.count(b"\n", start) != received.count(b"\r\n", start):
         raise Malformed("A line of the request's head ends without a carriage return.")
-    if len(received) > MAX_LINE + 2 and b"\r\n" not in received:
+    if len(received) > MAX_LINE + 2 and received.find(b"\r\n", 0, MAX_LINE + 2) < 0:
         raise LineTooLong(f"The request line has more than {MAX_LINE} bytes.")
     if len(received) > MAX_BYTES:
         raise FieldsTooLarge()
@@ -296,5 +299,5 @@ def _refusal(error: Exception) -> DwctlError:
 _WORDS = {
     h1c.InvalidRequestMethod: "The request's method has characters that no method can have.",
     h1c.InvalidHeaderName: "The name of a header has characters that no name can have.",
-    h1c.InvalidHeader: "The value of a header has characters that no value can have.",
+    h1c.InvalidHeader: "A header has a value that it cannot have, stands there twice, or does not go with another one.",
 }

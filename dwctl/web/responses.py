@@ -90,6 +90,8 @@ class Writer:
         """The next of the body."""
         if not isinstance(piece, bytes):
             raise TypeError(f"{type(piece).__name__} is not bytes")
+        if not self.status:
+            raise AssertionError("the application gave no status")
         if self._omits_body or not piece:
             return
         if self._left is not None:

@@ -192,3 +192,14 @@ def test_empty_lines_before_a_request_are_passed_over_but_not_for_ever():
 )
 def test_the_path_of_what_is_no_request(received: bytes, path: str):
     assert heads.path_of(received) == path
+
+
+def test_a_head_that_comes_byte_by_byte_is_judged_as_in_one_piece():
+    """Also where a line ends just there."""
+    whole = request("a: b").encode()
+    assert not any(heads.end_of(whole[: n + 1], n) for n in range(len(whole) - 1))
+    assert heads.end_of(whole, len(whole) - 1) == len(whole)
+    bad = b"GET / HTTP/1.1\r\na: b\n"
+    assert not any(heads.end_of(bad[: n + 1], n) for n in range(len(bad) - 1))
+    with pytest.raises(DwctlError):
+        heads.end_of(bad, len(bad) - 1)
