@@ -142,8 +142,7 @@ class ChatStream(UpstreamStream):
 
     def _rest(self) -> bytes:
         """What the upstream left without a blank line behind it, unless it was cut in the middle."""
-        events = self._last_events()
-        rest = self._treat([event for event in events if _is_whole(event.data)])
+        rest = self._treat(self._whole_last_events())
         return rest if not rest or rest.endswith(b"\n\n") else rest.rstrip(b"\r\n") + b"\n\n"
 
     def _treated(self, event: SseEvent, data: bytes) -> bytes:
@@ -256,10 +255,6 @@ def frame(event: SseEvent, data: bytes) -> bytes:
     if event.event is not None:
         frame = b"event: " + event.event + b"\n" + frame
     return frame if event.comment is None else event.comment + b"\n" + frame
-
-
-def _is_whole(data: bytes | None) -> bool:
-    return data is not None and (data.startswith(b"[DONE]") or parse_object(data) is not None)
 
 
 def _is_plain(event: SseEvent) -> bool:

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from dwctl.protocols.disclosure import Disclosure
+from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.usage import (
     Counts,
     TokenUsage,
@@ -101,9 +102,10 @@ class UpstreamStream:
             return []
         return self._within_limits(lambda: self._parser.feed(chunk))
 
-    def _last_events(self) -> list[SseEvent]:
-        """What the upstream left without a blank line behind it."""
-        return self._within_limits(self._parser.close)
+    def _whole_last_events(self) -> list[SseEvent]:
+        """What the upstream left without a blank line behind it, unless it was cut in the middle."""
+        events = self._within_limits(self._parser.close)
+        return [event for event in events if _is_whole(event.data)]
 
     def _within_limits(self, events: Callable[[], list[SseEvent]]) -> list[SseEvent]:
         try:
@@ -124,3 +126,7 @@ class UpstreamStream:
         if counts is not None:
             self._counted_chars = None
             self._counts = counts if self._counts is None else self._counts.followed_by(counts)
+
+
+def _is_whole(data: bytes | None) -> bool:
+    return data is not None and (data.startswith(b"[DONE]") or parse_object(data) is not None)
