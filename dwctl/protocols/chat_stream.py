@@ -35,6 +35,7 @@ from dwctl.protocols.streaming import (
     MAX_STREAM_BYTES,
     TOO_LARGE,
     UpstreamStream,
+    says_error,
     spoken,
 )
 from dwctl.protocols.usage import raw_chars
@@ -152,7 +153,8 @@ class ChatStream(UpstreamStream):
         chunk = parse_object(data)
         is_named = event.event == ERROR_EVENT
         if chunk is None:
-            return self._with_error(event, spoken(data)) if is_named else self._unreadable(event)
+            is_error = is_named or says_error(data)
+            return self._with_error(event, spoken(data)) if is_error else self._unreadable(event)
         error = error_in(chunk, named=is_named)
         if error is not None:
             return self._with_error(event, error, is_flat=error is chunk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -23,7 +24,15 @@ LOGGED_BYTES = 65_536
 ERROR_EVENT = b"error"
 """The name of events that say that the upstream has failed, whatever form their data have."""
 TOO_LARGE = "upstream_response_too_large"
+_SAYS_ERROR = re.compile(
+    rb'\s*\{\s*(?:"(?:type|object)"\s*:\s*"error"|"error"\s*:\s*[^\sn])'
+)  # not null
 _TOO_LARGE_TEXT = "The upstream provider sent more than is allowed."
+
+
+def says_error(data: bytes) -> bool:
+    """Whether data that cannot be parsed begin as an error does."""
+    return _SAYS_ERROR.match(data) is not None
 
 
 def spoken(data: bytes) -> str:

@@ -27,6 +27,7 @@ from dwctl.protocols.streaming import (
     LOGGED_BYTES,
     MAX_STREAM_BYTES,
     UpstreamStream,
+    says_error,
     spoken,
 )
 from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
@@ -36,7 +37,6 @@ _OPEN = Disclosure()
 _LAST = frozenset(["response.completed", "response.failed", "response.incomplete"])
 # In data that cannot be parsed. Inside of a string the quotes would be escaped, so this is a member.
 _SAYS_END = re.compile(rb'"type"\s*:\s*"response\.(?:completed|failed|incomplete)"')
-_SAYS_ERROR = re.compile(rb'\s*\{\s*(?:"type"\s*:\s*"error"|"error"\s*:)')
 
 
 def finish_body(
@@ -176,7 +176,7 @@ class ResponsesRelay(UpstreamStream):
 
     def _unreadable(self, event: SseEvent, data: bytes) -> bytes:
         """An event that is no object which can be written again. One that says how it ended must not go on: the end is ours to tell."""
-        if event.event == ERROR_EVENT or _SAYS_ERROR.match(data):
+        if event.event == ERROR_EVENT or says_error(data):
             return self._with_error(data, spoken(data))
         if _SAYS_END.search(data) or (event.event or b"").decode("latin-1") in _LAST:
             self.upstream_error = data[:LOGGED_BYTES]
