@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup run dev tools test lint fix types layers check migration migrate pin need-python
+.PHONY: help setup run dev tools test lint fix types layers audit check migration migrate pin need-python
 
 help:  ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,7 +65,15 @@ types: .venv/.ready-dev  ## check types
 layers: .venv/.ready-dev  ## check that imports point down
 	$(BIN)/lint-imports
 
-check: lint types layers test  ## all checks and the tests
+# It ends with 1 for a vulnerability and for a network that is away; only the former has a report.
+audit: .venv/.ready-dev  ## look for known vulnerabilities in requirements.txt (skipped where the data cannot be had)
+	@mkdir -p build
+	@if $(BIN)/pip-audit --disable-pip --no-deps --progress-spinner off --timeout 5 -r requirements.txt $(args) >build/audit 2>build/audit.log; \
+	then tail -n 1 build/audit.log; \
+	elif [ -s build/audit ]; then cat build/audit.log build/audit; exit 1; \
+	else echo "audit skipped: $$(tail -n 1 build/audit.log | cut -c 1-160)"; fi
+
+check: lint types layers audit test  ## all checks and the tests
 
 # Database and dependencies
 

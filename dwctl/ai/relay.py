@@ -209,6 +209,8 @@ class Run:
 
     def _treated(self, response: UpstreamResponse) -> Outcome:
         treatment = self._attempt.treatment
+        if not self._received.strip():
+            return outcomes.unreadable(response.status, "the answer is empty")
         try:
             if _is_event_stream(response):
                 return self._completed(treatment.from_stream(self._received), response, [JSON])

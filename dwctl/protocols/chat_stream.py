@@ -35,6 +35,7 @@ from dwctl.protocols.streaming import (
     MAX_STREAM_BYTES,
     TOO_LARGE,
     UpstreamStream,
+    says_error,
     spoken,
 )
 from dwctl.protocols.usage import raw_chars
@@ -142,8 +143,7 @@ class ChatStream(UpstreamStream):
 
     def _rest(self) -> bytes:
         """What the upstream left without a blank line behind it, unless it was cut in the middle."""
-        events = self._last_events()
-        rest = self._treat([event for event in events if _is_whole(event.data)])
+        rest = self._treat(self._whole_last_events())
         return rest if not rest or rest.endswith(b"\n\n") else rest.rstrip(b"\r\n") + b"\n\n"
 
     def _treated(self, event: SseEvent, data: bytes) -> bytes:
@@ -153,7 +153,8 @@ class ChatStream(UpstreamStream):
         chunk = parse_object(data)
         is_named = event.event == ERROR_EVENT
         if chunk is None:
-            return self._with_error(event, spoken(data)) if is_named else self._unreadable(event)
+            is_error = is_named or says_error(data)
+            return self._with_error(event, spoken(data)) if is_error else self._unreadable(event)
         error = error_in(chunk, named=is_named)
         if error is not None:
             return self._with_error(event, error, is_flat=error is chunk)
@@ -256,10 +257,6 @@ def frame(event: SseEvent, data: bytes) -> bytes:
     if event.event is not None:
         frame = b"event: " + event.event + b"\n" + frame
     return frame if event.comment is None else event.comment + b"\n" + frame
-
-
-def _is_whole(data: bytes | None) -> bool:
-    return data is not None and (data.startswith(b"[DONE]") or parse_object(data) is not None)
 
 
 def _is_plain(event: SseEvent) -> bool:

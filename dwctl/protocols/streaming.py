@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
 from dwctl.protocols.disclosure import Disclosure
+from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.usage import (
     Counts,
     TokenUsage,
@@ -22,7 +24,15 @@ LOGGED_BYTES = 65_536
 ERROR_EVENT = b"error"
 """The name of events that say that the upstream has failed, whatever form their data have."""
 TOO_LARGE = "upstream_response_too_large"
+_SAYS_ERROR = re.compile(
+    rb'\s*\{\s*(?:"(?:type|object)"\s*:\s*"error"|"error"\s*:\s*[^\sn])'
+)  # not null
 _TOO_LARGE_TEXT = "The upstream provider sent more than is allowed."
+
+
+def says_error(data: bytes) -> bool:
+    """Whether data that cannot be parsed begin as an error does."""
+    return _SAYS_ERROR.match(data) is not None
 
 
 def spoken(data: bytes) -> str:
@@ -101,9 +111,10 @@ class UpstreamStream:
             return []
         return self._within_limits(lambda: self._parser.feed(chunk))
 
-    def _last_events(self) -> list[SseEvent]:
-        """What the upstream left without a blank line behind it."""
-        return self._within_limits(self._parser.close)
+    def _whole_last_events(self) -> list[SseEvent]:
+        """What the upstream left without a blank line behind it, unless it was cut in the middle."""
+        events = self._within_limits(self._parser.close)
+        return [event for event in events if _is_whole(event.data)]
 
     def _within_limits(self, events: Callable[[], list[SseEvent]]) -> list[SseEvent]:
         try:
@@ -124,3 +135,7 @@ class UpstreamStream:
         if counts is not None:
             self._counted_chars = None
             self._counts = counts if self._counts is None else self._counts.followed_by(counts)
+
+
+def _is_whole(data: bytes | None) -> bool:
+    return data is not None and (data.startswith(b"[DONE]") or parse_object(data) is not None)

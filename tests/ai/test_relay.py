@@ -24,7 +24,7 @@ from dwctl.ai.in_progress import Flight
 from dwctl.ai.outcomes import Reason
 from dwctl.analytics.recorder import Overloaded
 from dwctl.analytics.records import Kept, Record
-from dwctl.protocols.surfaces import CHAT, RESPONSES, Surface
+from dwctl.protocols.surfaces import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, Surface
 from dwctl.web import current
 from tests.ai.values import a_key, a_model, a_request, a_routing, a_target
 from tests.fake_upstream import FakeUpstream
@@ -129,6 +129,28 @@ def test_a_bug_of_ours_is_a_final_failure_that_pays_for_what_the_upstream_did(
     assert (status, code, (prompt, completion) != (0, 0)) == (500, "internal_error", paid)
     assert len(found.charges) == (1 if paid else 0)
     assert here.in_progress.flights == {}
+
+
+@pytest.mark.parametrize("asked", [{}, {"stream": True}], ids=["whole", "stream"])
+@pytest.mark.parametrize("adapter", [True, False], ids=["adapted", "native"])
+@pytest.mark.parametrize(
+    "surface", [CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES], ids=lambda surface: surface.path
+)
+def test_an_answer_of_nothing_is_no_answer(
+    here: Gateway, upstream: FakeUpstream, sql: psycopg.Connection[Any],
+    surface: Surface, adapter: bool, asked: dict[str, Any],
+) -> None:  # fmt: skip
+    model = a_model("m", target=a_target("empty", upstream.url), adapter=adapter)
+    request = a_request(surface, "m", **asked)
+    call = admit(a_routing(model, funded=(ALICE,)), ALICE, request, strict=False)
+    run = relay.stream if asked else relay.answer
+    answer = run(here, call, Flight(call.request.id))
+    assert answer.status == 502
+    assert isinstance(answer.body, bytes)
+    assert orjson.loads(answer.body)["error"]["code"] == "http_502"
+    found = left(sql, call)
+    assert [state for state, _ in found.rows] in ([], ["failed"])
+    assert ([row[0] for row in found.logs], found.charges) == ([502], [])
 
 
 def test_a_bug_before_a_stream_begins_is_an_answer_in_one_piece(

@@ -88,7 +88,13 @@ class Ask:
     @property
     def quoted(self) -> bool:
         # The worker under test is in open mode.
-        return self.surface != "/responses" and (not self.strict or b'"flex"' in self.body)
+        in_open_mode = not self.strict or b'"flex"' in self.body
+        return in_open_mode and (self.surface != "/responses" or self.model_is(NATIVE))
+
+    def model_is(self, alias: str) -> bool:
+        """Whether that model may be meant. The header wins over the body's member."""
+        override = dict(self.headers).get("Model-Override")
+        return override == alias if override else alias.encode() in self.body
 
 
 def ask_of(seed: int, number: int) -> Ask:

@@ -130,7 +130,7 @@ class Fuzz:
     def _case(self, number: int) -> tuple[int, Seen]:
         ask = ask_of(self.seed, number)
         web = self.gateway.service.webs[ask.strict]
-        return number, send(web.port, ask, f"Bearer {self.account.key}")
+        return number, send(web.port, ask, f"Bearer {self.account.key}", self._mark(number))
 
     # --- what is left behind
 
@@ -226,13 +226,14 @@ def stacks_of(printed: str) -> list[str]:
     return list(found.values())
 
 
-def send(port: int, ask: Ask, credential: str) -> Seen:
-    """Send it on a connection of its own and read as much as its caller wants."""
+def send(port: int, ask: Ask, credential: str, mark: bytes) -> Seen:
+    """Send it on a connection of its own and read as much as its caller wants. `mark`: goes to the upstream as the caller's program."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.putrequest("POST", f"/ai/v1{ask.path}", skip_accept_encoding=True)
         headers = {"authorization": credential if ask.authorization is None else ask.authorization}
         headers |= {"content-type": "application/json", "content-length": str(len(ask.body))}
+        headers["user-agent"] = mark.decode()
         headers |= {name.lower(): value for name, value in ask.headers}
         for name, value in headers.items():
             connection.putheader(name, value.encode("latin-1"))
@@ -257,10 +258,7 @@ def broken_rules(seen: Seen, said: Answer | None) -> Iterator[tuple[str, str]]:
     """Rules about what a caller sees, whose upstream has said `said` (None: it was not asked)."""
     shown = seen.body + repr(seen.headers).encode()
     if UPSTREAM_KEY.encode() in shown:
-        # The header wins over the body's member.
-        override = dict(seen.ask.headers).get("Model-Override")
-        trusted = override == TRUSTED if override else TRUSTED.encode() in seen.ask.body
-        whose = "a trusted" if trusted else "an untrusted"
+        whose = "a trusted" if seen.ask.model_is(TRUSTED) else "an untrusted"
         yield f"{whose} upstream's credential is never shown", f"{seen.status} {seen.body[-300:]!r}"
     if seen.broken == "left":
         return
@@ -274,6 +272,8 @@ def broken_rules(seen: Seen, said: Answer | None) -> Iterator[tuple[str, str]]:
         yield "a status is a success or an error", str(seen.status)
     elif seen.status == 500 and not (said and said.status == 500):
         yield "no internal error", seen.body[:300].decode("utf-8", "replace")
+    elif seen.status < 300 and not seen.body.strip():
+        yield "an answer is not empty", f"{seen.status} {kind!r}"
     elif seen.status < 300 and seen.ask.quoted and kind != "text/event-stream":
         return
     elif seen.status < 300 and kind == "text/event-stream":

@@ -565,3 +565,28 @@ def test_a_usage_at_the_beginning_is_no_end():
     stream.feed(sse([usage, chunk({"content": "Hel"})], done=False))
     assert not stream.ended
     assert b"ended the stream too early" in stream.finish()
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "open"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"error":{"message":"Incorrect API key sk-secret"},"at":1e400}',
+        b' { "error" : "Incorrect API key sk-secret \\ud800"}',
+        b'{"object":"error","message":"Incorrect API key sk-secret","at":NaN}',
+        b'{"type":"error","message":"Incorrect API key sk-secret","more":' + b"[" * 300 + b"]" * 300 + b"}",
+    ],
+    ids=["infinite", "lone surrogate", "flat", "deep"],
+)  # fmt: skip
+def test_an_error_that_cannot_be_read_is_disclosed_as_any_other(data, strict):
+    stream, out = run(sse(hello()[:2], done=False) + b"data: " + data + b"\n\n", strict=strict)
+    assert b"sk-secret" not in out
+    assert b"sk-secret" in stream.upstream_error
+    assert "error" in data_of(out)[-2]
+
+
+def test_a_chunk_that_cannot_be_read_and_names_no_error_passes_in_open_mode():
+    odd = b'data: {"error":null,"choices":[{"delta":{"content":"\\ud800"}}]}\n\n'
+    theirs = sse(hello()[:2], done=False) + odd + sse(hello()[2:])
+    stream, out = run(theirs, strict=False, usage_wanted=True)
+    assert (odd in out, stream.error) == (True, None)

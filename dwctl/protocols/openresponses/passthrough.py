@@ -6,6 +6,7 @@ objects get the members that they lack, our times, and no unknown members.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,12 +22,21 @@ from dwctl.protocols.openresponses.events import DONE, Events
 from dwctl.protocols.openresponses.items import Item
 from dwctl.protocols.openresponses.resource import Response
 from dwctl.protocols.splice import replace_members
-from dwctl.protocols.streaming import LOGGED_BYTES, MAX_STREAM_BYTES, UpstreamStream
+from dwctl.protocols.streaming import (
+    ERROR_EVENT,
+    LOGGED_BYTES,
+    MAX_STREAM_BYTES,
+    UpstreamStream,
+    says_error,
+    spoken,
+)
 from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
 
 _KNOWN = resource.REQUIRED | {"user", "instructions", "prompt", "conversation"}
 _OPEN = Disclosure()
 _LAST = frozenset(["response.completed", "response.failed", "response.incomplete"])
+# In data that cannot be parsed. Inside of a string the quotes would be escaped, so this is a member.
+_SAYS_END = re.compile(rb'"type"\s*:\s*"response\.(?:completed|failed|incomplete)"')
 
 
 def finish_body(
@@ -109,7 +119,7 @@ class ResponsesRelay(UpstreamStream):
     def finish(self) -> bytes:
         if self._closed:
             return b""
-        rest = b"" if self.done else self._treat(self._last_events())
+        rest = b"" if self.done else self._treat(self._whole_last_events())
         if not self._last_frame and self.error is None:
             self._break_off("server_error", "The upstream provider ended the stream too early.")
         return rest + self._closing()
@@ -155,13 +165,24 @@ class ResponsesRelay(UpstreamStream):
             return b""
         body = parse_object(data)
         if body is None:
-            return b"" if self._strict else event.raw
+            return self._unreadable(event, data)
         self._note(body)
         if isinstance(body.get("response"), dict):
             return self._with_response(event, body)
         if body.get("type") == "error" or body.get("error"):
-            return self._with_error(event, body)
+            flat = body.get("type") == "error" and not body.get("error")
+            return self._with_error(data, body if flat else body["error"])
         return event.raw if event.raw.endswith(b"\n\n") else frame(event, data)
+
+    def _unreadable(self, event: SseEvent, data: bytes) -> bytes:
+        """An event that is no object which can be written again. One that says how it ended must not go on: the end is ours to tell."""
+        if event.event == ERROR_EVENT or says_error(data):
+            return self._with_error(data, spoken(data))
+        if _SAYS_END.search(data) or (event.event or b"").decode("latin-1") in _LAST:
+            self.upstream_error = data[:LOGGED_BYTES]
+            self._break_off("server_error", "The upstream provider sent data that cannot be read.")
+            return b""
+        return b"" if self._strict else event.raw
 
     def _note(self, body: Mapping[str, Any]) -> None:
         number = body.get("sequence_number")
@@ -197,10 +218,9 @@ class ResponsesRelay(UpstreamStream):
             return {**given, "id": self._skeleton["id"]}
         return _completed(given, self._skeleton, self._now())
 
-    def _with_error(self, event: SseEvent, body: dict[str, Any]) -> bytes:
+    def _with_error(self, data: bytes, given: object) -> bytes:
         """An error of the upstream's: the caller learns of it in the event that ends the response."""
-        self.upstream_error = (event.data or b"")[:LOGGED_BYTES]
-        given = body if body.get("type") == "error" and not body.get("error") else body["error"]
+        self.upstream_error = data[:LOGGED_BYTES]
         self.done = True
         self.error = disclose(self._disclosure, None, given).response_error
         return b""

@@ -151,7 +151,7 @@ class ResponsesStream(UpstreamStream):
             return b""
         out = [b"" if self._started else self.start()]
         if not self.done:
-            out.append(self._treat(self._last_events()))
+            out.append(self._treat(self._whole_last_events()))
         if self.error is None and not self.ended:
             self._fail("server_error", "The upstream provider ended the stream too early.")
         if self.error is None and not self._choices:

@@ -143,6 +143,82 @@ def test_an_error_event_ends_in_a_failed_response(error):
     assert b"secret" in drive(lambda: make(trusted=True), theirs)[1]
 
 
+UNREADABLE = {
+    "deep": b"[" * 300 + b"]" * 300,
+    "beyond every reader": b"[" * 5000 + b"]" * 5000,
+    "lone surrogate": b'"\\ud800"',
+    "infinite": b"1e400",
+    "not a number": b"NaN",
+    "no UTF-8": b'"\xff"',
+    "cut": b'{"a":',
+}
+ENDS = ("response.completed", "response.failed", "response.incomplete")
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "open"])
+@pytest.mark.parametrize("unreadable", UNREADABLE.values(), ids=UNREADABLE.keys())
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'event: %(type)b\ndata: {"type":"%(type)b","response":{"id":"resp_theirs","output":%(odd)b}}\n\n',
+        b'data: {"response":{"output":%(odd)b},\ndata: "type" : "%(type)b"}\n\n',
+        b'event: %(type)b\r\ndata: {"response":%(odd)b}\r\n\r\n',
+    ],
+    ids=["as usual", "without a name", "by its name only"],
+)
+@pytest.mark.parametrize("type", ENDS)
+def test_an_end_that_cannot_be_read_is_told_once_and_by_us(type, frame, unreadable, strict):
+    theirs = upstream(hello()[:3], done=False)
+    last = frame % {b"type": type.encode(), b"odd": unreadable}
+    for more in (b"", last, b"data: [DONE]\n\n"):
+        relay, out = drive(lambda: make(strict=strict), theirs + last + more)
+        types = [event["type"] for event in events_of(out)]
+        assert [found for found in types if found in ENDS] == types[-1:] == ["response.failed"]
+        assert (
+            relay.final["error"]["message"]
+            == "The upstream provider sent data that cannot be read."
+        )
+        assert relay.upstream_error
+        assert relay.settle().completion_tokens
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "open"])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b'event: error\ndata: {"message":"Incorrect API key sk-secret","at":1e400}\n\n',
+        b"event: error\ndata: Incorrect API key sk-secret\n\n",
+        b'data: {"type":"error","message":"Incorrect API key sk-secret","at":1e400}\n\n',
+        b'data: {"error":{"message":"Incorrect API key sk-secret"},"at":1e400}\n\n',
+    ],
+)
+def test_an_error_that_cannot_be_read_is_disclosed_as_any_other(frame, strict):
+    relay, out = drive(lambda: make(strict=strict), upstream(hello()[:3], done=False) + frame)
+    assert b"sk-secret" not in out
+    assert b"sk-secret" in relay.upstream_error
+    assert events_of(out)[-1]["type"] == "response.failed"
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "open"])
+@pytest.mark.parametrize(
+    "rest",
+    [b": hi", b'data: {"type":"response.output_text.delta","del', b"data: hi", b"event: x\ndata: {", b"event: x"],
+)  # fmt: skip
+def test_what_was_cut_in_the_middle_does_not_run_into_the_last_event(rest, strict):
+    _, out = drive(lambda: make(strict=strict), upstream(hello()[:3], done=False) + rest)
+    assert events_of(out)[-1]["type"] == "response.failed"
+
+
+def test_other_events_that_cannot_be_read_pass_in_open_mode_only():
+    odd = b'data: {"type":"response.output_text.delta","delta":"\\ud800 \\"type\\":\\"response.completed\\""}\n\n'
+    whole = upstream()
+    at = whole.index(b"event: response.output_item.done")
+    theirs = whole[:at] + odd + whole[at:]
+    _, out = drive(lambda: make(strict=False), theirs)
+    assert out == theirs.replace(b"resp_theirs", ID.encode())
+    assert odd not in drive(make, theirs)[1]
+
+
 def test_a_call_can_be_failed_from_outside():
     relay = make()
     out = relay.feed(upstream(hello()[:2], done=False)) + relay.fail("server_error", "Timed out.")
