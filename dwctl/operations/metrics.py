@@ -8,7 +8,7 @@ has a page of its own. Names are those of the Rust product where the thing exist
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 from urllib.parse import urlsplit
@@ -60,6 +60,7 @@ class Page:
         self._tally = tally
         self._more = tuple(more)
         self.siblings: Siblings | None = None
+        self.turned_away: Mapping[str, int] = {}
 
     @property
     def gateway(self) -> Gateway:
@@ -73,6 +74,11 @@ class Page:
         yield from _calls(self.gateway)
         yield from _recorder(self.gateway.recorder)
         yield from self._pool()
+        text = "Connections refused before there was a request, by the code of their refusal."
+        turned_away = CounterMetricFamily("dwctl_connections_refused", text, labels=["reason"])
+        for reason, count in list(self.turned_away.items()):
+            turned_away.add_metric([reason], count)
+        yield turned_away
         for collect in self._more:
             yield from collect()
 
@@ -112,6 +118,7 @@ def init_app(app: Flask, more: Iterable[Collect] = ()) -> None:
 def start(worker: Any) -> None:
     """Called by gunicorn when the worker has loaded the application: share numbers with the other processes."""
     page: Page = worker.wsgi.extensions[_EXTENSION]
+    page.turned_away = worker.turned_away
     page.siblings = Siblings(page.own)
     page.siblings.start()
 

@@ -106,6 +106,9 @@ class House(Protocol):
     def count(self) -> None:
         """A request has been read."""
 
+    def turn_away(self, error: DwctlError, peer: str) -> None:
+        """Somebody is refused before there is a request."""
+
     def access(self, head: Head, writer: Writer, environ: dict[str, Any], took_s: float) -> None:
         """An answer is over, or has been cut short; called where `logs_access`. What was never answered has no line."""
 
@@ -134,6 +137,7 @@ class Connection:
         self._expects_continue = False
         self._body_began = 0.0
         self._body_bytes = 0
+        self._said_goodbye = False
 
     # --- the loop
 
@@ -215,7 +219,7 @@ class Connection:
                 self._house.access(head, writer, environ, monotonic() - began)
 
     def _refuse(self, error: DwctlError) -> None:
-        log.info("malformed request", extra={"code": error.code, "peer": self.peer})
+        self._house.turn_away(error, self.peer)
         self.is_reusable = False
         path = heads.path_of(self._received)
         try:
@@ -443,6 +447,9 @@ class Connection:
     def _discard(self) -> None:
         """After the last answer: take what is still coming for a moment, so that the answer arrives."""
         self.is_reusable = False
+        if self._said_goodbye:
+            return
+        self._said_goodbye = True
         try:
             self.client.shutdown(socket.SHUT_WR)
         except OSError:

@@ -11,6 +11,8 @@ ends what takes too long, before gunicorn kills the process.
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
@@ -23,11 +25,15 @@ from gunicorn.http.wsgi import base_environ
 from gunicorn.workers.ggevent import GeventWorker
 
 from dwctl.config import Networks, RequestLimits, Settings
+from dwctl.errors import DwctlError
+from dwctl.sampling import Sample
 from dwctl.web.connection import Connection, Door
 from dwctl.web.head import Head
 from dwctl.web.peers import Peers, peer_of
 from dwctl.web.refusals import TooManyConnections
 from dwctl.web.responses import Writer
+
+log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 1.0
 _MakeContext = Callable[[Any, Callable[[], Any]], Any]
@@ -44,6 +50,9 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         self.limits = RequestLimits()
         self.peers = Peers()
         self._trusted: Networks = ()
+        self._named = Sample(10)
+        self.turned_away: Counter[str] = Counter()
+        """Refused before there was a request, by code."""
         self.door: Door | None = None
         self.environ: dict[str, Any] = {}
         self.keepalive_s = float(self.cfg.keepalive)
@@ -61,6 +70,7 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             bounds.awaiting_body_per_peer,
         )
         self._trusted = settings.trusted_proxies
+        self._named = Sample(settings.log_strangers_per_minute)
 
     def run(self) -> None:
         """Accept and serve until told to end."""
@@ -74,7 +84,9 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
         peer = peer_of(address, self._trusted)
         try:
             if not self.peers.enter(peer):
-                _turn_away(client)
+                refusal = TooManyConnections(retry_after_s=1)
+                self.turn_away(refusal, peer)
+                _answer(client, refusal)
                 return
             connection = Connection(self, client, peer, address, listener.getsockname())
             self._connections[connection] = gevent.getcurrent()
@@ -93,6 +105,15 @@ class Server(GeventWorker):  # type: ignore[misc]  # gunicorn has no types
             self.log.info("Autorestarting worker after current request.")
             self.alive = False
             gevent.spawn(self._hang_up)
+
+    def turn_away(self, error: DwctlError, peer: str) -> None:
+        """Count somebody who is refused before there is a request, and name some of them."""
+        self.turned_away[error.code] += 1
+        left_out = self._named.take()
+        if left_out is not None:
+            log.info(
+                "connection refused", extra={"code": error.code, "peer": peer, "left_out": left_out}
+            )
 
     def access(self, head: Head, writer: Writer, environ: dict[str, Any], took_s: float) -> None:
         """A line of the access log, in gunicorn's form."""
@@ -133,10 +154,10 @@ def _without_handshake(make: _MakeContext) -> _MakeContext:
     return made
 
 
-def _turn_away(client: Any) -> None:
+def _answer(client: Any, refusal: DwctlError) -> None:
     try:
         client.setblocking(False)
-        client.send(Writer.refusal(TooManyConnections(retry_after_s=1), ""))
+        client.send(Writer.refusal(refusal, ""))
         # What is unread when a socket closes resets the connection, and the answer is lost.
         client.recv(65_536)
     except OSError:

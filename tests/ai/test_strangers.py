@@ -47,7 +47,7 @@ def test_a_line_says_how_many_were_left_out_before_it(
     heard: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr("dwctl.ai.strangers.time.monotonic", lambda: now)
+    monkeypatch.setattr("dwctl.sampling.time.monotonic", lambda: now)
     strangers = Strangers(1)
     incoming = Incoming(SURFACE, "", [], None, bytes)
     for _ in range(7):

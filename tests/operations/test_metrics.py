@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 
 import psycopg
 import pytest
@@ -140,3 +141,14 @@ def test_what_a_dead_gunicorn_left_behind_is_removed(tmp_path):
     alive.mkdir()
     siblings.Siblings(list, alive).start()
     assert (dead.exists(), alive.exists()) == (False, True)
+
+
+def test_connections_that_are_refused_are_counted_by_reason(service: Service):
+    key = ("dwctl_connections_refused_total", "malformed_request")
+    before = numbers(service).get(key, 0)
+    host, port = service.url.removeprefix("http://").split(":")
+    for _ in range(3):
+        with socket.create_connection((host, int(port)), timeout=5) as caller:
+            caller.sendall(b"nonsense\r\n\r\n")
+            assert caller.recv(4096).startswith(b"HTTP/1.1 400 ")
+    eventually(lambda: numbers(service).get(key, 0) == before + 3)
