@@ -87,7 +87,8 @@ def test_whatever_the_network_says_the_caller_has_left(
     theirs.send(ASK)
     with caplog.at_level(logging.WARNING):
         serve(House(), Failing(ours, call, code)).get(timeout=5)
-    assert not caplog.records
+    # Greenlets of modules before may still have something to say.
+    assert not [record for record in caplog.records if record.name.startswith("dwctl.web")]
 
 
 def test_a_caller_who_leaves_before_any_answer_has_no_line_in_the_access_log(pair: tuple[Any, Any]):
