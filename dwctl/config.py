@@ -780,6 +780,11 @@ def _may_be_passed(name: str) -> bool:
     )
 
 
+_HOST = re.compile(
+    r"(?:(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+)
+
+
 def _check(settings: Settings) -> None:
     password = settings.auth.native.password
     rules = {
@@ -806,6 +811,20 @@ def _check(settings: Settings) -> None:
         "limits.process.buffered_bytes: must be at least limits.requests.max_body_size (or 0)": _holds(
             settings.limits.process.buffered_bytes, settings
         ),
+        **{
+            f"auth.security.allowed_hosts: {host!r} is no host name (name, name:port, or *.name; none for any)": _HOST.fullmatch(
+                host
+            )
+            is not None
+            for host in settings.auth.security.allowed_hosts
+        },
+        **{
+            f"limits.requests.{name}: must be at least 1024": getattr(
+                settings.limits.requests, name
+            )
+            >= 1024
+            for name in ("max_admin_body_size", "max_sign_in_body_size")
+        },
         "recorder.queue_size: must be at least 1": settings.recorder.queue_size >= 1,
         "recorder.queue_bytes: must be at least 1 MiB": settings.recorder.queue_bytes >= 1 << 20,
         "recorder.group_size: must be at least 1": settings.recorder.group_size >= 1,

@@ -81,3 +81,23 @@ def test_the_former_name_of_trusted_proxies_still_means_both() -> None:
     assert tuple(map(str, apart.trusted_proxies)) == ("192.168.0.0/16",)
     assert tuple(map(str, apart.identity_proxies)) == ("10.0.0.0/8",)
     assert config.load({}).identity_proxies == config.load({}).trusted_proxies
+
+
+@pytest.mark.parametrize(
+    "host", ["*", "https://a.example", "*example", "a.*.example", "a/b", "a b", "a:", ""]
+)
+def test_a_host_that_no_request_could_name_stops_the_start(host: str) -> None:
+    with pytest.raises(config.ConfigError, match=r"auth\.security\.allowed_hosts"):
+        config.load({"DWCTL_AUTH__SECURITY__ALLOWED_HOSTS": json.dumps([host])})
+
+
+def test_hosts_are_names_with_a_port_or_without() -> None:
+    hosts = ("a.example", "a.example:8443", "*.b.example", "[::1]:80", "localhost")
+    loaded = config.load({"DWCTL_AUTH__SECURITY__ALLOWED_HOSTS": json.dumps(hosts)})
+    assert loaded.auth.security.allowed_hosts == hosts
+
+
+@pytest.mark.parametrize("name", ["MAX_ADMIN_BODY_SIZE", "MAX_SIGN_IN_BODY_SIZE"])
+def test_no_sign_in_fits_into_nothing(name: str) -> None:
+    with pytest.raises(config.ConfigError, match="must be at least 1024"):
+        config.load({f"DWCTL_LIMITS__REQUESTS__{name}": "0"})
