@@ -83,9 +83,7 @@ def test_the_former_name_of_trusted_proxies_still_means_both() -> None:
     assert config.load({}).identity_proxies == config.load({}).trusted_proxies
 
 
-@pytest.mark.parametrize(
-    "host", ["*", "https://a.example", "*example", "a.*.example", "a/b", "a b", "a:", ""]
-)
+@pytest.mark.parametrize("host", ["*", "https://a.example", "*example", "a.*.example", "a/b", "a b", "a:"])  # fmt: skip
 def test_a_host_that_no_request_could_name_stops_the_start(host: str) -> None:
     with pytest.raises(config.ConfigError, match=r"auth\.security\.allowed_hosts"):
         config.load({"DWCTL_AUTH__SECURITY__ALLOWED_HOSTS": json.dumps([host])})
