@@ -154,6 +154,7 @@ class Writer:
         code = int(status[:3])
         self._omits_body = request.method == "HEAD" or code in (204, 304) or code < 200
         lines = []
+        says_length = False
         for name, value in headers:
             line = _line(name, value)
             lower = _lower(name)
@@ -164,7 +165,7 @@ class Writer:
             if lower == "content-length":
                 if code == 204 or code < 200:
                     continue
-                length = int(value)
+                length, says_length = int(value), True
             if lower == _NOSNIFF:
                 continue
             lines.append(line)
@@ -176,11 +177,7 @@ class Writer:
             connection.spoil()
         if self._is_chunked:
             lines.append("Transfer-Encoding: chunked\r\n")
-        elif (
-            length is not None
-            and not any(_lower(name) == "content-length" for name, _ in headers)
-            and code != 204
-        ):
+        elif length is not None and not says_length and code != 204:
             lines.append(f"content-length: {length}\r\n")
         kept = "keep-alive" if connection.stays_open() else "close"
         text = (
