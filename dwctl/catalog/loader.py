@@ -19,7 +19,7 @@ from psycopg.rows import namedtuple_row
 
 from dwctl import sql
 from dwctl.billing.tariffs import CurrentTariff
-from dwctl.catalog.routing import Key, Model, Routing, Rule
+from dwctl.catalog.routing import Key, Limits, Model, Routing, Rule
 from dwctl.config import Settings
 from dwctl.encryption import Sealer, Undecryptable
 from dwctl.pace import Pace
@@ -209,7 +209,7 @@ class Loader:
                 # A redirect whose target was deleted is no rule any more.
                 if part["action"] == "deny" or part["target"]
             },
-            capacity=row.capacity,
+            limits=Limits(row.requests_per_second, row.burst_size, row.capacity),
             batch_capacity=row.batch_capacity,
             endpoint_id=row.endpoint_id,
         )
@@ -243,8 +243,7 @@ def _key(row: Any) -> Key:
         owner_id=row.user_id,
         created_by=row.created_by,
         purpose=row.purpose,
-        requests_per_second=row.requests_per_second,
-        burst_size=row.burst_size,
+        limits=Limits(row.requests_per_second, row.burst_size),
     )
 
 

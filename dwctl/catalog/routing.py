@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from dwctl.billing.tariffs import CurrentTariff
@@ -18,6 +19,22 @@ SYSTEM = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a key or a model may be asked for, over all processes. None: no limit of that kind.
+
+    `burst_size` belongs to `requests_per_second`; `capacity` is how many run at once; `tokens_per_minute` counts prompt and answer.
+    """
+
+    requests_per_second: float | None = None
+    burst_size: int | None = None
+    capacity: int | None = None
+    tokens_per_minute: int | None = None
+
+
+UNLIMITED = Limits()
+
+
+@dataclass(frozen=True, slots=True)
 class Key:
     """Who a credential stands for on the AI surface. `owner_id` pays and has the groups; `id` is None for a queued row without a key."""
 
@@ -25,8 +42,7 @@ class Key:
     owner_id: UUID
     created_by: UUID
     purpose: str
-    requests_per_second: float | None = None
-    burst_size: int | None = None
+    limits: Limits = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +52,44 @@ class Rule:
     target: str | None
 
 
+class Strategy(StrEnum):
+    """How a composite model chooses among its components."""
+
+    WEIGHTED_RANDOM = "weighted_random"
+    PRIORITY = "priority"
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """When a composite model's next component is tried (spec `ai-data-plane` 11.2).
+
+    `on_status`: a number below 10 stands for a class (5: 5xx), one below 100 for a prefix (50: 50x). `max_attempts` None: as many as
+    there are components.
+    """
+
+    enabled: bool = True
+    on_rate_limit: bool = True
+    on_status: tuple[int, ...] = (429, 500, 502, 503, 504)
+    with_replacement: bool = False
+    max_attempts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A standard model within a composite one."""
+
+    model: Model
+    weight: int = 1
+    sort_order: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One public model. `target` is None where its endpoint cannot be called (no endpoint, a bad URL, an unreadable credential)."""
+    """One public model. `target` is None where its endpoint cannot be called (no endpoint, a bad URL, an unreadable credential), and for
+    a composite model, which is served by its `components` (the enabled ones, in the order of priority).
+
+    `context_length` is in tokens, as the model's metadata says it. `refuses_unrunnable_tools`: tools that nobody here can run are a 400.
+    """
 
     id: UUID
     alias: str
@@ -52,9 +103,15 @@ class Model:
     groups: frozenset[UUID]
     tariffs: tuple[CurrentTariff, ...]
     rules: Mapping[str, Rule] = field(default_factory=dict)
-    capacity: int | None = None
+    limits: Limits = UNLIMITED
     batch_capacity: int | None = None
     endpoint_id: UUID | None = None
+    is_composite: bool = False
+    strategy: Strategy = Strategy.WEIGHTED_RANDOM
+    fallback: Fallback = Fallback()
+    components: tuple[Component, ...] = ()
+    context_length: int | None = None
+    refuses_unrunnable_tools: bool = False
 
 
 @dataclass(frozen=True, slots=True)

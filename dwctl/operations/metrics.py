@@ -212,7 +212,7 @@ def _models(models: Iterable[Model]) -> Iterator[Metric]:
     info = [(_labels_of(model), 1) for model in models]
     yield _gauge("dwctl_model_info", "A model that can be called.", _MODEL_LABELS, info)
     text = "Calls at once that the model may have; 0: no limit."
-    limits = [((model.alias,), model.capacity or 0) for model in models]
+    limits = [((model.alias,), model.limits.capacity or 0) for model in models]
     yield _gauge("dwctl_model_concurrency_limit", text, ("model",), limits)
     text = "Batch requests at once that the model may have; 0: the default."
     limits = [((model.alias,), model.batch_capacity or 0) for model in models]
