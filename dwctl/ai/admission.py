@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from dwctl.ai.calls import Line, Request, Stamp
+from dwctl.ai.selection import components_of
 from dwctl.billing import tariffs
 from dwctl.billing.tariffs import TariffPrice
 from dwctl.catalog.routing import Key, Model, Routing
@@ -21,11 +22,9 @@ from dwctl.catalog.snapshot import Snapshot
 from dwctl.errors import DwctlError, Unavailable
 from dwctl.protocols import asked as reading
 from dwctl.protocols.asked import Asked
-from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.modes import Mode, Tier
 from dwctl.protocols.surfaces import SURFACES
 from dwctl.queue.leases import Job
-from dwctl.upstream.target import Target
 
 MISSING_KEY = "Please supply an API key: Authorization: Bearer <key>"
 INVALID_KEY = "The API key is unknown or was revoked."
@@ -38,18 +37,17 @@ class Refused(DwctlError):
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """A call that may run. `asked_for` prices it; `served_by` runs it (another model under a redirect rule), at `target`.
+    """A call that may run. `asked_for` prices it; `served_by` runs it (another model under a redirect rule), at one of its targets.
 
-    `price` is the tariff in force when it began; None where it costs nothing.
+    `price` is the tariff in force when it began; None where it costs nothing. `strict`: the gateway's mode.
     """
 
     request: Request
     key: Key
     asked_for: Model
     served_by: Model
-    target: Target
     price: TariffPrice | None
-    disclosure: Disclosure
+    strict: bool
 
 
 def bearer(authorization: str | None) -> str | None:
@@ -75,9 +73,8 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
     """Let a call in, or raise InvalidRequest (400), Refused (404, 403, 402) or Unavailable (its endpoint cannot be called)."""
     asked = request.asked
     model = routing.models.get(asked.alias)
-    request.surface.check(
-        asked.content, alias=asked.alias, strict=strict, adapted=model is None or model.adapter
-    )
+    checked = {True} if model is None else _adapted(model)
+    _check(request, checked, strict=strict)
     if model is None:
         raise Refused(
             f"The model `{asked.alias}` does not exist or you do not have access to it.",
@@ -94,8 +91,8 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
     flex = request.tier is Tier.FLEX
     purpose = "batch" if flex else key.purpose
     served_by = _served_by(routing, model, purpose)
-    if served_by.adapter and not model.adapter:
-        request.surface.check(asked.content, alias=asked.alias, strict=strict, adapted=True)
+    if served_by is not model:
+        _check(request, _adapted(served_by) - checked, strict=strict)
     price = tariffs.pick(
         model.tariffs,
         purpose=purpose,
@@ -108,10 +105,9 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
             code="insufficient_credits",
             status=402,
         )
-    if served_by.target is None:
-        raise Unavailable(f"The model `{asked.alias}` has no endpoint that can be called.")
-    disclosure = Disclosure(strict, served_by.trusted, served_by.sanitise)
-    return Admitted(request, key, model, served_by, served_by.target, price, disclosure)
+    if not components_of(served_by):
+        raise _nowhere(model, served_by)
+    return Admitted(request, key, model, served_by, price, strict)
 
 
 def readmit(snapshot: Snapshot, job: Job, *, strict: bool) -> Admitted:
@@ -171,6 +167,25 @@ def line_of(job: Job) -> Line | None:
     if job.batch_id is None or job.batch_id == job.id:
         return None
     return Line(job.batch_id, job.custom_id, job.window)
+
+
+def _adapted(model: Model) -> set[bool]:
+    """In which ways /responses may reach the model's targets: see `Surface.treat`."""
+    return {one.model.adapter for one in components_of(model)} or {model.adapter}
+
+
+def _check(request: Request, ways: set[bool], *, strict: bool) -> None:
+    """The request must suit every target that may be chosen. Raises InvalidRequest."""
+    asked = request.asked
+    for adapted in ways:
+        request.surface.check(asked.content, alias=asked.alias, strict=strict, adapted=adapted)
+
+
+def _nowhere(model: Model, served_by: Model) -> DwctlError:
+    if served_by is model:
+        return Unavailable(f"The model `{model.alias}` has no endpoint that can be called.")
+    text = f"The model that serves `{model.alias}` for this purpose has no endpoint that can be called."
+    return Refused(text, code="redirect_unavailable", status=502, retryable=True)
 
 
 def _served_by(routing: Routing, model: Model, purpose: str) -> Model:

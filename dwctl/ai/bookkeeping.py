@@ -56,13 +56,15 @@ def record_of(admitted: Admitted, outcome: Outcome, flight: Flight, daemon_id: U
         **_charge_part(admitted, outcome.usage),
         "ttfb_ms": _milliseconds(request.stamp.started, flight.first_byte_at),
         "response_type": outcome.response_type,
-        "served_by": admitted.target.endpoint_name,
+        "served_by": None if flight.target is None else flight.target.endpoint_name,
         "error_code": outcome.error_code,
         "track": request.tracked,
         "opened": request.queued or flight.opened,
         "queued": request.queued,
         "notify": request.queued or request.asked.mode.background,
     }
+    if flight.tried:
+        members["attempts"] = tuple(flight.tried)
     if request.tracked:
         members |= _rows_of(request, admitted.key, daemon_id)
         members |= _row_part(outcome)
