@@ -12,6 +12,8 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from dwctl.ai import fallback, outcomes
 from dwctl.ai.admission import Admitted
 from dwctl.ai.attempt import Attempt
@@ -110,99 +112,92 @@ class Attempts:
     def _walk(self, pool: Model, step: Step) -> Result:
         selection = Selection(pool)
         due = time.monotonic() + max((_total_s(one) for one in selection.all), default=inf)
-        failed: list[tuple[Outcome, Target | None]] = []
+        failed: list[tuple[Outcome, Target]] = []
 
         def standing(component: Component) -> Standing:
             return self._standing(component, is_only_one=len(selection.all) == 1 and not failed)
 
+        why: str | None = None
         while time.monotonic() < due and (component := selection.next(standing)):
-            result = self._try(pool, component, step, due)
-            if isinstance(result, Live) or self._flight.tried[-1].next is None:
+            if failed:
+                self._next_because(why)
+            result = self._try(component, step, due)
+            why = None if isinstance(result, Live) else fallback.why_next(pool.fallback, result)
+            if why is None or isinstance(result, Live):
                 return result
-            failed.append((result, self._flight.target))
+            self._give_back()
+            failed.append((result, _target(component)))
         if not failed:
             return self._nobody_asked(selection)
-        chosen = fallback.verdict([outcome for outcome, _ in failed])
-        self._flight.target = next(
-            where for outcome, where in failed if outcome.body is chosen.body
-        )
+        number, chosen = fallback.verdict([outcome for outcome, _ in failed])
+        self._flight.target = failed[number][1]
         return chosen
 
-    def _try(self, pool: Model, component: Component, step: Step, due: float) -> Result:
+    def _try(self, component: Component, step: Step, due: float) -> Result:
         """One component, and its line of the story."""
-        model, began = component.model, time.monotonic()
-        assert model.target is not None
+        target, began = _target(component), time.monotonic()
+        result: Result | None = None
         try:
-            give_back = _take_limits(self._gateway, component)
+            self._flight.give_back = _take_limits(self._gateway, component)
         except DwctlError as refusal:
-            return self._told(pool, model.target, began, outcomes.over_limit(refusal))
+            result = outcomes.over_limit(refusal)
         try:
-            result = self._attempt(model, model.target, step, due)
-        except BaseException:
-            give_back()
-            self._flight.tried.append(_line(model.target, began, None, "stopped", None))
-            raise
-        self._told(pool, model.target, began, result)
-        if self._flight.tried[-1].next is None:
-            self._flight.give_back = give_back
-        else:
-            give_back()
+            result = result or self._attempt(component.model, target, step, due)
+        finally:
+            self._flight.tried.append(_line(target, began, result))
         return result
 
-    def _told(self, pool: Model, target: Target, began: float, result: Result) -> Result:
-        if isinstance(result, Outcome):
-            why = fallback.why_next(pool.fallback, result)
-            line = _line(target, began, result.upstream_status, result.error_code, why)
-        else:
-            line = _line(target, began, result.response.status, None, None)
-        self._flight.tried.append(line)
-        return result
+    def _give_back(self) -> None:
+        give_back, self._flight.give_back = self._flight.give_back, None
+        if give_back is not None:
+            give_back()
+
+    def _next_because(self, why: str | None) -> None:
+        tried = self._flight.tried
+        tried[-1] = msgspec.structs.replace(tried[-1], next=why)
 
     def _standing(self, component: Component, *, is_only_one: bool) -> Standing:
-        target = component.model.target
-        assert target is not None
+        target = _target(component)
         if self._health.rests_for(target) and not is_only_one:
             return Standing.RESTING
         return Standing.LEFT_OUT if self._health.is_left_out(target) else Standing.READY
 
     def _nobody_asked(self, selection: Selection) -> Outcome:
         """All of them wait for a time that they have named."""
-        rests = [
-            (self._health.rests_for(one.model.target), one.model.target)
-            for one in selection.all
-            if one.model.target is not None
-        ]
-        seconds, soonest = min(rests, key=lambda rest: rest[0], default=(0.0, None))
-        status = 503 if soonest is None else self._health.asked_for_rest_with(soonest)
-        return outcomes.all_resting(status, max(1.0, seconds))
+        health, targets = self._health, [_target(one) for one in selection.all]
+        soonest = min(targets, key=health.rests_for)
+        status = health.asked_for_rest_with(soonest)
+        return outcomes.all_resting(status, max(1.0, health.rests_for(soonest)))
 
 
-def _take_limits(gateway: Gateway, component: Component) -> Callable[[], None]:
-    """Take what the component's own limits (`component.model.limits`) allow for one attempt; gives what gives it back.
+def _take_limits(gateway: Gateway, component: Component) -> Callable[[], None] | None:
+    """Take what the component's own limits (`component.model.limits`) allow for one attempt; gives what gives it back, if anything.
 
     Raises DwctlError (429) where a limit is reached.
     """
-    return _nothing_taken
+    return None
 
 
-def _nothing_taken() -> None:
-    pass
+def _target(component: Component) -> Target:
+    target = component.model.target
+    assert target is not None  # `components_of` gives no others
+    return target
 
 
 def _total_s(component: Component) -> float:
-    target = component.model.target
-    total_s = target.timeouts.total_s if target is not None else None
+    total_s = _target(component).timeouts.total_s
     return inf if total_s is None else total_s
 
 
-def _line(
-    target: Target, began: float, status: int | None, failure: str | None, why: str | None
-) -> Tried:
+def _line(target: Target, began: float, result: Result | None) -> Tried:
+    """`result` is None where the attempt was stopped."""
+    status, failure = (None, "stopped") if result is None else (200, None)
+    if isinstance(result, Outcome):
+        status, failure = result.upstream_status, result.error_code
     return Tried(
         endpoint=printable(target.endpoint_name, _MOST_OF_NAME),
         model=printable(target.model_name, _MOST_OF_NAME),
         ms=int((time.monotonic() - began) * 1000),
         status=status,
         failure=failure,
-        next=why,
     )

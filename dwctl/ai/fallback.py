@@ -46,22 +46,24 @@ def covers(on_status: Iterable[int], status: int) -> bool:
     )
 
 
-def verdict(tried: Sequence[Outcome]) -> Outcome:
-    """What the caller gets when every attempt has failed: the last status that an upstream really said, else the last failure.
+def verdict(tried: Sequence[Outcome]) -> tuple[int, Outcome]:
+    """What the caller gets when every attempt has failed, and which attempt it is of: the last status that an upstream really said, else
+    the last failure.
 
     A 429 or 503 says when to come back: as soon as one of the targets may be asked again.
     """
-    last = next((one for one in reversed(tried) if (one.upstream_status or 0) >= 300), tried[-1])
+    numbers = range(len(tried))
+    real = [number for number in numbers if (tried[number].upstream_status or 0) >= 300]
+    chosen = real[-1] if real else numbers[-1]
     waits = [
         one.end.retry_after_s
         for one in tried
         if isinstance(one.end, Failed) and one.end.retry_after_s is not None
     ]
-    return coming_back_in(last, min(waits)) if waits else last
+    return chosen, _coming_back_in(tried[chosen], min(waits)) if waits else tried[chosen]
 
 
-def coming_back_in(outcome: Outcome, seconds: float) -> Outcome:
-    """The same failure with that `Retry-After`, where its status has one."""
+def _coming_back_in(outcome: Outcome, seconds: float) -> Outcome:
     end = outcome.end
     if not isinstance(end, Failed) or outcome.status not in _SAY_WHEN:
         return outcome

@@ -40,6 +40,7 @@ class Selection:
         self.all = sorted(components_of(pool), key=lambda one: (one.sort_order, -one.weight))
         self._round = list(self.all)
         most = fallback.max_attempts or len(self.all)
+        self._has_rounds = most > len(self.all)
         self._attempts_left = most if fallback.enabled else 1
 
     def next(self, standing: Callable[[Component], Standing]) -> Component | None:
@@ -47,7 +48,7 @@ class Selection:
         if self._attempts_left <= 0:
             return None
         chosen = self._choose(self._round, standing)
-        if chosen is None and len(self._round) < len(self.all):
+        if chosen is None and self._has_rounds and len(self._round) < len(self.all):
             self._round = list(self.all)
             chosen = self._choose(self._round, standing)
         if chosen is None:

@@ -70,12 +70,9 @@ class Health:
         return 503 if state is None else state.status
 
     def begins(self, target: Target) -> None:
-        """A call is sent to it. If it kept failing, this one finds out, and others keep away meanwhile."""
-        if (
-            self._states
-            and (state := self._states.get(_key(target)))
-            and state.out_until is not None
-        ):
+        """A call is sent to it. If its time is over, this one finds out whether it still fails, and others keep away meanwhile."""
+        state = self._states.get(_key(target)) if self._states else None
+        if state and state.out_until is not None and self._clock() >= state.out_until:
             state.probed = True
 
     def answers(self, target: Target) -> None:
