@@ -164,6 +164,12 @@ class Component(Base):
     composite_is_composite: Mapped[bool] = mapped_column(Computed("true", persisted=True))
     component_is_composite: Mapped[bool] = mapped_column(Computed("false", persisted=True))
 
+    model: Mapped[DeployedModel] = relationship(
+        primaryjoin="DeployedModel.id == foreign(Component.deployed_model_id)",
+        viewonly=True,
+        lazy="raise_on_sql",
+    )
+
     __table_args__ = (
         ForeignKeyConstraint(
             ["composite_model_id", "composite_is_composite"],
