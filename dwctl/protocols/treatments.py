@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import msgspec
 import orjson
 
-from dwctl.protocols import assembly, chat
-from dwctl.protocols.answers import dump, failure_in, finish_body, parse_answer
+from dwctl.protocols import assembly, chat, forms
+from dwctl.protocols.answers import check_whole, dump, failure_in, finish_body, parse_answer
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.chat_stream import ChatStream
 from dwctl.protocols.disclosure import Disclosure, disclose
@@ -105,11 +105,12 @@ class PassThrough:
 
     def complete(self, raw: bytes) -> Complete:
         """Raises BadUpstreamBody."""
-        content = parse_answer(raw, self._form)
+        raw, content = parse_answer(raw, self._form, self._response_id)
         error = failure_in(content) if content else None
         if error:
             shown = disclose(self._disclosure, None, error)
             return Complete(dump({"error": shown.error}), said(content), _message(shown.error))
+        check_whole(raw, content, self._form)
         body = finish_body(
             raw,
             content,
@@ -201,10 +202,12 @@ class Adapted(_Responses):
 
     def complete(self, raw: bytes) -> Complete:
         """Raises BadUpstreamBody for what is no chat completion."""
-        content = parse_object(raw)
+        raw, content = parse_answer(raw, forms.CHAT, self._asked.response_id)
         error = failure_in(content) if content else None
-        if content is None or not (error or isinstance(content.get("choices"), list)):
-            raise BadUpstreamBody("no object with a list of choices")
+        if not error:
+            check_whole(raw, content, forms.CHAT)
+        if content is None:
+            raise BadUpstreamBody("nested too deep")
         whole = resource.from_chat(self._skeleton, content, completed_at=_now())
         if error:
             shown = disclose(self._disclosure, None, error)
