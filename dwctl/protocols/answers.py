@@ -91,11 +91,17 @@ def parse_answer(
     """
     if form.results_stay_closed:
         return raw.removeprefix(_BOM), open_object(raw.removeprefix(_BOM), form.results)
-    content = parse_object(raw)
-    if content is None and (mended := Mender().mended(raw)) is not None:
-        raw, content = mended, parse_object(mended)
+    raw, content = read_body(raw)
     if content is not None and put_answer_right(content, form, response_id):
         raw = _rewritten(raw, content)
+    return raw, content
+
+
+def read_body(raw: bytes) -> tuple[bytes, dict[str, Any] | None]:
+    """A body that everybody reads (see `odd_json`), and the object that it is; None where it is none."""
+    content = parse_object(raw)
+    if content is None and (mended := Mender().mended(raw)) is not None:
+        return mended, parse_object(mended)
     return raw, content
 
 

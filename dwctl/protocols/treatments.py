@@ -13,7 +13,14 @@ import msgspec
 import orjson
 
 from dwctl.protocols import assembly, chat, forms
-from dwctl.protocols.answers import check_whole, dump, failure_in, finish_body, parse_answer
+from dwctl.protocols.answers import (
+    check_whole,
+    dump,
+    failure_in,
+    finish_body,
+    parse_answer,
+    read_body,
+)
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.chat_stream import ChatStream
 from dwctl.protocols.disclosure import Disclosure, disclose
@@ -243,15 +250,23 @@ class Relayed(_Responses):
 
     def complete(self, raw: bytes) -> Complete:
         """Raises BadUpstreamBody."""
-        content = parse_object(raw)
-        body = passthrough.finish_body(
-            raw,
-            content,
-            skeleton=self._skeleton,
-            disclosure=self._disclosure,
-            completed_at=_now(),
-        )
-        return Complete(body, _usage(self._asked, content, "output"))
+        raw, content = read_body(raw)
+        error = passthrough.failure_in(content) if content else None
+        if content and error and not isinstance(content.get("output"), list):
+            shown = disclose(self._disclosure, None, error)
+            body = dump(resource.failed(self._skeleton, **shown.response_error))
+        else:
+            body = passthrough.finish_body(
+                raw,
+                content,
+                skeleton=self._skeleton,
+                disclosure=self._disclosure,
+                completed_at=_now(),
+            )
+        failure = None
+        if error:
+            failure = _message(disclose(self._disclosure, None, error).error)
+        return Complete(body, _usage(self._asked, content, "output"), failure)
 
     def stream(self, *, max_bytes: int = MAX_STREAM_BYTES) -> passthrough.ResponsesRelay:
         """A fresh transformer of Response events."""
