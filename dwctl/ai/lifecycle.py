@@ -50,6 +50,7 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         request = _request(stamp, incoming, body, content, alias)
         strict = gateway.settings.onwards.strict_mode
         admitted = admission.admit(gateway.snapshot.routing, key, request, strict=strict)
+        ignored += request.surface.left_out(content, adapted=admitted.served_by.adapter)
         flight = Flight(stamp.id, incoming.peer, hold)
         found = _run(gateway, admitted, flight, hold)
     except GreenletExit:
