@@ -144,6 +144,7 @@ def _rows_of(request: Request, key: Key, daemon_id: UUID) -> dict[str, Any]:
         "sla": request.window,
         "expires_at": timestamp(asked.created_at + request.window_s),
         "daemon_id": daemon_id,
+        "metadata": None if asked.continues is None else f'{{"continues":"{asked.continues}"}}',
     }
 
 

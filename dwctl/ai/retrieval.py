@@ -11,7 +11,7 @@ from psycopg.rows import namedtuple_row
 
 from dwctl import sql
 from dwctl.db import Connections
-from dwctl.errors import NotFound
+from dwctl.errors import NotFound, Unavailable
 from dwctl.protocols.openresponses.from_row import from_row
 from dwctl.protocols.rows import StoredRow
 from dwctl.queue.tables import State
@@ -19,11 +19,16 @@ from dwctl.queue.tables import State
 _QUERIES = sql.load("dwctl.queue")
 
 
+class StillSpooled(Unavailable):
+    """Answers given while the database was away are still being written down. Try again shortly."""
+
+    code = "response_not_recorded_yet"
+
+
 def fetch(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:
     """The response with this public id (`resp_` may be left out). Raises NotFound for what none of `owners` owns."""
     row = row_of(connections, response_id, owners)
-    # What asked for `store: false` is kept for as long as its call needs it, and shown to nobody.
-    if row.request_body and '"store"' in row.request_body and _said_not_to_store(row.request_body):
+    if is_unstored(row):
         raise _unknown(response_id)
     return shown(row)
 
@@ -88,6 +93,12 @@ def stored_row(row: Any) -> StoredRow:
         response_body=row.response_body,
         error=row.error,
     )
+
+
+def is_unstored(row: Any) -> bool:
+    """Whether a tracking row is of a call with `store: false`: it is there for as long as its call needs it, and shown to nobody."""
+    body = row.request_body
+    return bool(body) and '"store"' in body and _said_not_to_store(body)
 
 
 def _uuid(response_id: str) -> UUID:

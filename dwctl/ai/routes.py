@@ -13,7 +13,7 @@ from dwctl.access import guard
 from dwctl.ai import admission, front, retrieval
 from dwctl.ai.gateway import Gateway
 from dwctl.catalog.routing import Model
-from dwctl.errors import DwctlError, NotFound, Unavailable
+from dwctl.errors import DwctlError, NotFound
 from dwctl.identity import authentication
 from dwctl.protocols.modes import unsupported
 from dwctl.protocols.surfaces import SURFACES, Surface
@@ -42,12 +42,6 @@ def _declare(surface: Surface) -> Callable[[], Response]:
 
 for _surface in SURFACES.values():
     blueprint.add_url_rule(f"/{_surface.path}", view_func=_declare(_surface), methods=["POST"])
-
-
-class StillSpooled(Unavailable):
-    """Answers given while the database was away are still being written down. Try again shortly."""
-
-    code = "response_not_recorded_yet"
 
 
 @blueprint.get("/models")
@@ -91,7 +85,7 @@ def get_response(response_id: str) -> Response:
         return _json(retrieval.fetch(gateway().connections, response_id, owners))
     except NotFound:
         if gateway().recorder.is_behind:
-            raise StillSpooled from None
+            raise retrieval.StillSpooled from None
         raise
 
 

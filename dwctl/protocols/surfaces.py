@@ -23,9 +23,10 @@ from dwctl.protocols.failures import read_failure
 from dwctl.protocols.forms import Form
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.modes import Mode, Tier, read_flag, read_tier, unsupported
-from dwctl.protocols.openresponses import request, resource
+from dwctl.protocols.openresponses import history, request, resource
 from dwctl.protocols.openresponses.events import Events
 from dwctl.protocols.openresponses.from_row import from_row
+from dwctl.protocols.openresponses.history import Wanted
 from dwctl.protocols.openresponses.replay import replay
 from dwctl.protocols.openresponses.resource import Response
 from dwctl.protocols.rows import StillRunning, StoredRow
@@ -118,6 +119,10 @@ class Surface:
         strict: the gateway's mode; open mode does not look at what is passed on as it is. adapted: see `treat`.
         """
         raise NotImplementedError
+
+    def stands_on(self, content: Mapping[str, Any]) -> Wanted | None:
+        """What a request that was found to be right does not say itself, but is stored here."""
+        return None
 
     def treat(
         self,
@@ -222,11 +227,9 @@ class _Responses(Surface):
             request.parse({**content, "model": alias})
         elif strict:
             request.check_relayed({**content, "model": alias})
-        if content.get("previous_response_id") is not None:
-            raise unsupported(
-                "previous_response_id",
-                "`previous_response_id` is not supported yet: send the whole conversation as `input`.",
-            )
+
+    def stands_on(self, content: Mapping[str, Any]) -> Wanted | None:
+        return history.wanted(content)
 
     def treat(
         self,

@@ -21,7 +21,7 @@ from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.forms import Form
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.members import OURS
-from dwctl.protocols.openresponses import passthrough, request, resource
+from dwctl.protocols.openresponses import history, passthrough, request, resource
 from dwctl.protocols.openresponses.replay import replay
 from dwctl.protocols.openresponses.stream import ResponsesStream
 from dwctl.protocols.streaming import MAX_STREAM_BYTES
@@ -100,7 +100,7 @@ class PassThrough:
             ask_for_usage=self._form.reports_usage_on_request,
             keep_service_tier=self._keep_service_tier,
             force_stream=self._asked.mode.stream,
-            dropped=OURS.misspelt(self._asked.content),
+            changes=dict.fromkeys(OURS.misspelt(self._asked.content)),
         )
 
     def complete(self, raw: bytes) -> Complete:
@@ -194,6 +194,8 @@ class Adapted(_Responses):
         """The request as a chat completion's."""
         asked = self._asked
         given = request.parse({**asked.content, "model": model_name})
+        if asked.told is not None:
+            given = given.with_items(asked.told["input"])
         content = request.to_chat(given, stream=asked.mode.stream)
         if self._keep_service_tier and "service_tier" in asked.content:
             content["service_tier"] = asked.content["service_tier"]
@@ -218,7 +220,7 @@ class Adapted(_Responses):
             self._skeleton,
             now=_now,
             disclosure=self._disclosure,
-            request=self._asked.content,
+            request=self._asked.read_by_model,
             max_bytes=max_bytes,
         )
 
@@ -230,12 +232,20 @@ class Relayed(_Responses):
 
     def request_body(self, model_name: str) -> bytes:
         """The caller's bytes with the upstream's model name."""
+        asked = self._asked
+        changes: dict[str, bytes | None] = dict.fromkeys(OURS.misspelt(asked.content))
+        if asked.told is not None:
+            changes["input"] = orjson.dumps(
+                [history.without_our_id(i) for i in asked.told["input"]]
+            )
+        if asked.continues is not None:
+            changes["previous_response_id"] = None
         return chat.prepare(
-            self._asked.body,
-            self._asked.content,
+            asked.body,
+            asked.content,
             model_name=model_name,
             keep_service_tier=self._keep_service_tier,
-            dropped=OURS.misspelt(self._asked.content),
+            changes=changes,
         )
 
     def complete(self, raw: bytes) -> Complete:
@@ -256,7 +266,7 @@ class Relayed(_Responses):
             self._skeleton,
             now=_now,
             disclosure=self._disclosure,
-            request=self._asked.content,
+            request=self._asked.read_by_model,
             max_bytes=max_bytes,
         )
 
@@ -279,7 +289,7 @@ def _usage(
     return settled(
         counts_of(answer),
         written_chars=lambda: 1 if numbers_only else text_chars(answer.get(results)),
-        prompt_tokens=lambda: prompt_estimate(asked.content),
+        prompt_tokens=lambda: prompt_estimate(asked.read_by_model),
         ended=bool(answer.get(results)),
         writes=not numbers_only,
     )
@@ -290,7 +300,7 @@ def _usage_of_unread(asked: Asked, raw: bytes) -> TokenUsage | None:
     return settled(
         None,
         written_chars=lambda: raw_chars(raw),
-        prompt_tokens=lambda: prompt_estimate(asked.content),
+        prompt_tokens=lambda: prompt_estimate(asked.read_by_model),
     )
 
 

@@ -35,7 +35,6 @@ WRONG: list[tuple[Json, str]] = [
     (input_of({"role": "user", "content": "a"}, None), "input[1]"),
     (input_of({"type": "riddle"}), "input[0].type"),
     (input_of({"type": 7}), "input[0].type"),
-    (input_of({"type": "item_reference", "id": "msg_1"}), "input[0].type"),
     (input_of({"type": "web_search_call", "id": "ws_1"}), "input[0].type"),
     (input_of({"type": "message", "role": "wizard", "content": "a"}), "input[0].role"),
     (input_of({"type": "message", "role": "user"}), "input[0].content"),
@@ -94,16 +93,6 @@ def test_a_wrong_response_request_names_the_field(
         error = assert_openai_error(stage.post("/responses", body, url=url), 400)
         assert error["param"] == param
         assert error["type"] == "invalid_request_error"
-
-
-def test_a_previous_response_is_refused_by_name_and_never_ignored(stage: Gateway, url: str) -> None:
-    """Until conversations are continued on the server."""
-    first = stage.respond(stage.flexible("plain"), url=url).json()
-    answer = stage.respond(stage.flexible("plain"), previous_response_id=first["id"], url=url)
-    if answer.status_code == 200:
-        assert answer.json()["previous_response_id"] == first["id"]
-    else:
-        assert assert_openai_error(answer, 400)["param"] == "previous_response_id"
 
 
 @pytest.mark.parametrize("tier", TIERS)

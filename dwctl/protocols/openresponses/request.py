@@ -7,11 +7,12 @@ echoed in the object.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dwctl.protocols import shapes
 from dwctl.protocols.assembly import text_of
+from dwctl.protocols.openresponses.items import reference_of
 from dwctl.protocols.shapes import Check, each, one_of, with_members
 
 Item = dict[str, Any]
@@ -27,6 +28,10 @@ class ResponsesRequest:
     model: str
     items: list[Item]  # the input; a plain text is one user message
     stream: bool
+
+    def with_items(self, items: list[Item]) -> ResponsesRequest:
+        """The same with another input, which may be anything that was stored."""
+        return replace(self, items=items)
 
 
 def parse(body: Mapping[str, Any]) -> ResponsesRequest:
@@ -157,7 +162,7 @@ _PART = _by_type(
     }
 )
 _CONTENT = _text_or(each(_PART))
-_INPUT_ITEM = _by_type(
+_ITEM = _by_type(
     {
         "message": with_members(
             {}, role=one_of("user", "assistant", "system", "developer"), content=_CONTENT
@@ -176,6 +181,14 @@ _INPUT_ITEM = _by_type(
     },
     default="message",
 )
+
+
+def _INPUT_ITEM(value: object, path: str) -> None:
+    if isinstance(value, dict) and reference_of(value):
+        return
+    _ITEM(value, path)
+
+
 _OPTIONAL: Mapping[str, Check] = {
     "instructions": shapes.string,
     "previous_response_id": shapes.string,
@@ -235,18 +248,15 @@ _SAME_NAME = (
 )
 
 
-def to_chat(
-    request: ResponsesRequest, *, prior: Iterable[Item] = (), stream: bool | None = None
-) -> dict[str, Any]:
+def to_chat(request: ResponsesRequest, *, stream: bool | None = None) -> dict[str, Any]:
     """The chat completion request for a Responses request.
 
-    prior: items of the conversation so far, for `previous_response_id` (see `items.conversation`).
     stream: whether the upstream streams; None for what the caller asked for.
     """
     body = request.body
     chat: dict[str, Any] = {
         "model": request.model,
-        "messages": _messages(body.get("instructions"), [*prior, *request.items]),
+        "messages": _messages(body.get("instructions"), request.items),
     }
     chat |= {name: body[name] for name in _SAME_NAME if body.get(name) is not None}
     if body.get("max_output_tokens") is not None:
