@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 import pytest
 
-from tests.gateway import UNKNOWN, Account, Gateway, Json, assert_openai_error, marker
+from tests.gateway import Gateway, Json, marker
 from tests.protocols.openresponses.schema import check_response, events_of
 
 MODES: dict[str, Json] = {
