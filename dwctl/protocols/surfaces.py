@@ -112,17 +112,28 @@ class Surface:
         return Mode(tier, stream and self.streams, background and tracked)
 
     def check(
-        self, content: Mapping[str, Any], *, alias: str, strict: bool, adapted: bool = False
+        self,
+        content: Mapping[str, Any],
+        *,
+        alias: str,
+        strict: bool,
+        adapted: bool = False,
+        refuses_unrunnable_tools: bool = False,
     ) -> None:
         """Refuse a request whose members are wrong. Raises InvalidRequest.
 
         strict: the gateway's mode; open mode does not look at what is passed on as it is. adapted: see `treat`.
+        refuses_unrunnable_tools: so are tools that `left_out` would name otherwise.
         """
         raise NotImplementedError
 
     def stands_on(self, content: Mapping[str, Any]) -> Wanted | None:
         """What a request that was found to be right does not say itself, but is stored here."""
         return None
+
+    def left_out(self, content: Mapping[str, Any], *, adapted: bool) -> list[str]:
+        """What of a request that was found to be right does not reach the model, each as the answer's header names it."""
+        return []
 
     def treat(
         self,
@@ -186,7 +197,13 @@ class _PassedThrough(Surface):
         self._accepted = accepted
 
     def check(
-        self, content: Mapping[str, Any], *, alias: str, strict: bool, adapted: bool = False
+        self,
+        content: Mapping[str, Any],
+        *,
+        alias: str,
+        strict: bool,
+        adapted: bool = False,
+        refuses_unrunnable_tools: bool = False,
     ) -> None:
         if strict:
             chat.validate(self._accepted, {**content, "model": alias})
@@ -215,7 +232,13 @@ class _Responses(Surface):
     keeps_alive_in_json = True
 
     def check(
-        self, content: Mapping[str, Any], *, alias: str, strict: bool, adapted: bool = False
+        self,
+        content: Mapping[str, Any],
+        *,
+        alias: str,
+        strict: bool,
+        adapted: bool = False,
+        refuses_unrunnable_tools: bool = False,
     ) -> None:
         if adapted:
             for name in _KEPT_BY_THE_PROVIDER:
@@ -224,7 +247,9 @@ class _Responses(Surface):
                         name,
                         f"`{name}` is not supported: send all that the model is to read as `input`.",
                     )
-            request.parse({**content, "model": alias})
+            request.parse(
+                {**content, "model": alias}, refuses_unrunnable_tools=refuses_unrunnable_tools
+            )
         elif strict:
             request.check_relayed({**content, "model": alias})
 
@@ -241,6 +266,9 @@ class _Responses(Surface):
     ) -> Treatment:
         kind = Adapted if adapted else Relayed
         return kind(asked, disclosure, keep_service_tier=keep_service_tier)
+
+    def left_out(self, content: Mapping[str, Any], *, adapted: bool) -> list[str]:
+        return request.left_out(content) if adapted else []
 
     def held_stream(self, asked: Asked) -> HeldStream:
         return _HeldResponse(asked)

@@ -23,6 +23,8 @@ _ID_PREFIX = {
     "reasoning": "rs_",
     "function_call": "fc_",
     "function_call_output": "fco_",
+    "custom_tool_call": "ctc_",
+    "custom_tool_call_output": "ctco_",
 }
 
 
@@ -107,12 +109,35 @@ def function_call(
     }
 
 
+def custom_tool_call(
+    id: str, *, call_id: str, name: str, input: str, status: str = "completed"
+) -> Item:
+    return {
+        "type": "custom_tool_call",
+        "id": id,
+        "call_id": call_id,
+        "name": name,
+        "input": input,
+        "status": status,
+    }
+
+
+def minted_call_id(item_id: str) -> str:
+    """That of a call to which the upstream gave none: with the rest of its item's identifier."""
+    return "call_" + item_id.partition("_")[2]
+
+
 def arguments(function: Mapping[str, Any]) -> str:
     """The arguments of a chat completion's call, as the text that they should be; some servers send the object itself."""
     given = function.get("arguments", function.get("input"))
     if isinstance(given, dict):
         return json.dumps(given, separators=(",", ":"))
     return given if isinstance(given, str) else ""
+
+
+def whole_arguments(text: str) -> str:
+    """Those of a call that is complete: where the upstream gave none, an object without members, which clients can read."""
+    return text if text.strip() else text + "{}"
 
 
 def citation(value: object) -> Item | None:

@@ -1,7 +1,7 @@
 import pytest
 
 from dwctl.protocols.errors import InvalidRequest
-from dwctl.protocols.openresponses.request import check_relayed, parse, to_chat
+from dwctl.protocols.openresponses.request import check_relayed, left_out, parse, to_chat
 
 
 def asked(input="Hi", **members):
@@ -28,6 +28,29 @@ CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"
 RESULT = {"type": "function_call_output", "call_id": "c1", "output": "sunny"}
 CHAT_CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 USER = {"role": "user", "content": "Hi"}
+FROM_C1 = {"type": "text", "text": "This is from the output of the tool call c1:"}
+OPAQUE = [
+    "web_search_call",
+    "file_search_call",
+    "computer_call",
+    "computer_call_output",
+    "code_interpreter_call",
+    "image_generation_call",
+    "local_shell_call",
+    "local_shell_call_output",
+    "shell_call",
+    "shell_call_output",
+    "apply_patch_call",
+    "apply_patch_call_output",
+    "mcp_call",
+    "mcp_list_tools",
+    "mcp_approval_request",
+    "mcp_approval_response",
+    "tool_search_call",
+    "compaction",
+    "program",
+    "never_heard_of",
+]
 TOOL = {"type": "function", "name": "f"}
 
 MESSAGES = {
@@ -60,6 +83,41 @@ MESSAGES = {
         [{"role": "assistant", "tool_calls": [CHAT_CALL]}, {"role": "tool", "tool_call_id": "c1", "content": "sunny"}, {"role": "assistant", "tool_calls": [CHAT_CALL]}],
     ),
     "a result in parts": (asked([{**RESULT, "output": [{"type": "input_text", "text": "sun"}]}]), [{"role": "tool", "tool_call_id": "c1", "content": "sun"}]),
+    "custom call and result": (
+        asked([{"type": "custom_tool_call", "call_id": "c1", "name": "p", "input": 'a "b"\n'}, {**RESULT, "type": "custom_tool_call_output"}]),
+        [
+            {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "p", "arguments": '{"input":"a \\"b\\"\\n"}'}}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+        ],
+    ),
+    "a result with an image": (
+        asked([CALL, {**RESULT, "output": [{"type": "input_text", "text": "sun"}, {"type": "input_image", "image_url": "u"}]}, {"role": "user", "content": "And?"}]),
+        [
+            {"role": "assistant", "tool_calls": [CHAT_CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": "sun"},
+            {"role": "user", "content": [FROM_C1, {"type": "image_url", "image_url": {"url": "u"}}]},
+            {"role": "user", "content": "And?"},
+        ],
+    ),
+    "results with nothing but images wait for each other": (
+        asked([CALL, {**CALL, "call_id": "c2"}, {**RESULT, "output": [{"type": "input_image", "image_url": "u"}]}, {"type": "reasoning", "summary": []}, {**RESULT, "call_id": "c2"}]),
+        [
+            {"role": "assistant", "tool_calls": [CHAT_CALL, {**CHAT_CALL, "id": "c2"}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "The output is in the user's next message."},
+            {"role": "tool", "tool_call_id": "c2", "content": "sunny"},
+            {"role": "user", "content": [FROM_C1, {"type": "image_url", "image_url": {"url": "u"}}]},
+        ],
+    ),
+    "a result with a file": (
+        asked([CALL, {**RESULT, "output": [{"type": "input_file", "file_data": "d"}]}]),
+        [
+            {"role": "assistant", "tool_calls": [CHAT_CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": "The output is in the user's next message."},
+            {"role": "user", "content": [FROM_C1, {"type": "file", "file": {"file_data": "d"}}]},
+        ],
+    ),
+    "an empty result": (asked([CALL, {**RESULT, "output": []}]), [{"role": "assistant", "tool_calls": [CHAT_CALL]}, {"role": "tool", "tool_call_id": "c1", "content": ""}]),
+    "what only its provider understands": (asked([{"role": "user", "content": "Hi"}, *[{"type": kind, "id": "x"} for kind in OPAQUE]]), [USER]),
     "reasoning is left out": (asked([{"type": "reasoning", "summary": [], "encrypted_content": None}, {"role": "user", "content": "Hi"}]), [USER]),
 }  # fmt: skip
 
@@ -168,7 +226,8 @@ REFUSED = {
     "no model": ({"input": "Hi"}, "model", MISSING),
     "model is a number": (asked(model=5), "model", TYPE),
     "item is text": (asked(["Hi"]), "input[0]", TYPE),
-    "item of unknown type": (asked([{"type": "web_search_call"}]), "input[0].type", VALUE),
+    "reference to no item": (asked([{"type": "item_reference"}]), "input[0].id", MISSING),
+    "reference by a number": (asked([{"type": "item_reference", "id": 5}]), "input[0].id", TYPE),
     "item whose type is a list": (asked([{"type": []}]), "input[0].type", VALUE),
     "no role": (asked([{"content": "Hi"}]), "input[0].role", MISSING),
     "unknown role": (message("Hi", "critic"), "input[0].role", VALUE),
@@ -183,10 +242,11 @@ REFUSED = {
     "image whose url is an object": (message([{"type": "input_image", "image_url": {"url": "u"}}]), "input[0].content[0].image_url", TYPE),
     "empty file": (message([{"type": "input_file", "filename": "n"}]), "input[0].content[0].file_data", MISSING),
     "call without id": (asked([{"type": "function_call", "name": "f", "arguments": ""}]), "input[0].call_id", MISSING),
+    "custom call without input": (asked([{"type": "custom_tool_call", "call_id": "c", "name": "p"}]), "input[0].input", MISSING),
+    "custom result without output": (asked([{"type": "custom_tool_call_output", "call_id": "c"}]), "input[0].output", MISSING),
     "call with arguments as object": (asked([{**CALL, "arguments": {}}]), "input[0].arguments", TYPE),
     "result without output": (asked([{"type": "function_call_output", "call_id": "c"}]), "input[0].output", MISSING),
     "result as object": (asked([{**RESULT, "output": {}}]), "input[0].output", TYPE),
-    "hosted tool": (asked(tools=[{"type": "hosted_tool", "name": "x"}]), "tools[0].type", VALUE),
     "tool without name": (asked(tools=[{"type": "function"}]), "tools[0].name", MISSING),
     "tool parameters": (asked(tools=[{**TOOL, "parameters": "x"}]), "tools[0].parameters", TYPE),
     "tools as object": (asked(tools={}), "tools", TYPE),
@@ -226,3 +286,9 @@ def test_an_upstream_of_the_same_protocol_judges_items_and_tools_itself():
         with pytest.raises(InvalidRequest) as refused:
             check_relayed(body)
         assert refused.value.param == param
+
+
+def test_items_that_only_their_provider_understands_are_named():
+    given = [{"role": "user", "content": "Hi"}, CALL, RESULT, {"type": "compaction", "encrypted_content": "x"}, {"type": "mcp_call"}]  # fmt: skip
+    assert left_out(asked(given)) == ["input[3] (compaction)", "input[4] (mcp_call)"]
+    assert left_out(asked()) == []
