@@ -39,7 +39,10 @@ def cancel(connections: Connections, response_id: str, owners: Collection[UUID])
         values = {"id": _uuid(response_id), "owners": [str(owner) for owner in owners]}
         if connection.execute(_QUERIES["cancel"], values).fetchone() is None:
             raise _unknown(response_id)
-    return shown(row_of(connections, response_id, owners))
+    row = row_of(connections, response_id, owners)
+    if is_unstored(row) and row.state != State.CANCELED:
+        raise _unknown(response_id)
+    return shown(row)
 
 
 def cancelled_among(connections: Connections, ids: list[UUID]) -> list[UUID]:
@@ -51,12 +54,19 @@ def cancelled_among(connections: Connections, ids: list[UUID]) -> list[UUID]:
 
 def delete(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:
     """Delete a response with what it was asked and answered; what it cost stays. Raises NotFound, also the second time."""
+    if is_unstored(row_of(connections, response_id, owners)):
+        raise _unknown(response_id)
+    return {"id": forget(connections, response_id, owners), "object": "response", "deleted": True}
+
+
+def forget(connections: Connections, response_id: str, owners: Collection[UUID]) -> str:
+    """Delete the rows of a request, stopping it where it waits or runs; gives its public id. Raises NotFound."""
     with connections.transaction() as connection:
         values = {"id": _uuid(response_id), "owners": [str(owner) for owner in owners]}
         row = connection.execute(_QUERIES["delete_response"], values).fetchone()
     if row is None:
         raise _unknown(response_id)
-    return {"id": f"resp_{row[0]}", "object": "response", "deleted": True}
+    return f"resp_{row[0]}"
 
 
 def row_of(connections: Connections, response_id: str, owners: Collection[UUID]) -> Any:

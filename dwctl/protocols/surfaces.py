@@ -43,8 +43,8 @@ KEEP_ALIVE = b": waiting\n\n"
 """What a held stream sends while nothing happens: a comment, which every reader of events skips."""
 
 
-_KEPT_BY_THE_PROVIDER = ("conversation", "prompt")
-"""Members of a Responses request by which it names what the model is to read; a chat upstream has nothing of the kind."""
+_KEPT_BY_THE_PROVIDER = ("conversation", "prompt", "context_management")
+"""Members of a Responses request by which its provider decides what the model is to read; a chat upstream has nothing of the kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,10 @@ class Surface:
         tier = read_tier(content) if tracked else Tier.REALTIME
         if background and not self.takes_background:
             raise unsupported("background", "`background` is only supported on /responses.")
+        if background and content.get("store") is False:
+            raise unsupported(
+                "store", "`background` needs `store`: what is not stored cannot be fetched later."
+            )
         if tier is Tier.FLEX and not self.queueable:
             raise unsupported(
                 "service_tier",

@@ -135,6 +135,9 @@ SELECT model, count(*) FILTER (WHERE waits) AS waiting, count(*) FILTER (WHERE N
 SELECT count(*) FROM fusillade.daemons
  WHERE status = 'running' AND config_snapshot->>'type' = 'worker' AND last_heartbeat > now() - %(dead_after_s)s * interval '1 second';
 
+-- name: forget_unkept  single requests that were not to be kept, and that nobody came for
+SELECT fusillade.forget_unkept(%(most)s);
+
 -- name: purge_files  days' containers of single requests that nothing refers to
 SELECT fusillade.purge_files(%(days)s, %(most)s);
 
