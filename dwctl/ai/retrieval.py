@@ -27,10 +27,7 @@ class StillSpooled(Unavailable):
 
 def fetch(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:
     """The response with this public id (`resp_` may be left out). Raises NotFound for what none of `owners` owns."""
-    row = row_of(connections, response_id, owners)
-    if is_unstored(row):
-        raise _unknown(response_id)
-    return shown(row)
+    return shown(stored_row_of(connections, response_id, owners))
 
 
 def cancel(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:
@@ -54,8 +51,7 @@ def cancelled_among(connections: Connections, ids: list[UUID]) -> list[UUID]:
 
 def delete(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:
     """Delete a response with what it was asked and answered; what it cost stays. Raises NotFound, also the second time."""
-    if is_unstored(row_of(connections, response_id, owners)):
-        raise _unknown(response_id)
+    stored_row_of(connections, response_id, owners)
     return {"id": forget(connections, response_id, owners), "object": "response", "deleted": True}
 
 
@@ -75,6 +71,14 @@ def row_of(connections: Connections, response_id: str, owners: Collection[UUID])
     if not rows or rows[0].created_by not in {str(owner) for owner in owners}:
         raise _unknown(response_id)
     return rows[0]
+
+
+def stored_row_of(connections: Connections, response_id: str, owners: Collection[UUID]) -> Any:
+    """The same where its caller may come back to it. Raises NotFound."""
+    row = row_of(connections, response_id, owners)
+    if is_unstored(row):
+        raise _unknown(response_id)
+    return row
 
 
 def rows_of(connections: Connections, ids: Sequence[UUID]) -> list[Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 import orjson
@@ -10,7 +11,7 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from dwctl.access import guard
-from dwctl.ai import admission, front, retrieval
+from dwctl.ai import admission, front, input_items, retrieval
 from dwctl.ai.gateway import Gateway
 from dwctl.catalog.routing import Model
 from dwctl.errors import DwctlError, NotFound
@@ -81,8 +82,26 @@ def get_response(response_id: str) -> Response:
         raise unsupported(
             "stream", "A stored response cannot be streamed: fetch it without `stream`."
         )
-    try:
+    with _nothing_is_missing():
         return _json(retrieval.fetch(gateway().connections, response_id, owners))
+
+
+@blueprint.get("/responses/<response_id>/input_items")
+def list_input_items(response_id: str) -> Response:
+    """What went into a stored response, newest first unless `order=asc`."""
+    owners = _owners()
+    page = input_items.page_of(request.args)
+    here = gateway()
+    limits = here.settings.responses.history
+    with _nothing_is_missing():
+        return _json(input_items.list_items(here.connections, response_id, owners, page, limits))
+
+
+@contextmanager
+def _nothing_is_missing() -> Iterator[None]:
+    """Raises StillSpooled in place of NotFound while records wait to be written."""
+    try:
+        yield
     except NotFound:
         if gateway().recorder.is_behind:
             raise retrieval.StillSpooled from None

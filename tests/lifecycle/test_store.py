@@ -12,6 +12,7 @@ from tests.gateway import (
     Gateway,
     Json,
     assert_openai_error,
+    cost,
     marker,
     request_id,
 )

@@ -195,12 +195,14 @@ def _int(value: object) -> int:
 
 def given_items(body: Mapping[str, Any]) -> list[Item]:
     """What a stored request put in, as it came: a Responses request's items, or what a chat's messages (a completion's prompt) amount to."""
-    given = body.get("input", body.get("messages", body.get("prompt")))
+    given = body.get("input", body.get("prompt"))
     if isinstance(given, str):
         return [{"type": "message", "role": "user", "content": given}]
-    if not isinstance(given, list):
-        return []
-    return [part for item in given if isinstance(item, dict) for part in _split(item)]
+    if isinstance(given, list):
+        return [item for item in given if isinstance(item, dict)]
+    messages = body.get("messages")
+    listed = messages if isinstance(messages, list) else []
+    return [part for message in listed if isinstance(message, dict) for part in _split(message)]
 
 
 def input_items(body: Mapping[str, Any], response_id: str) -> list[Item]:
@@ -217,21 +219,24 @@ def reference_of(item: Mapping[str, Any]) -> str | None:
     return id if bare or kind == "item_reference" else None
 
 
-def _split(item: Item) -> Iterator[Item]:
-    """An input item is one already; a chat message may be a tool's result, or hold tool calls beside its text."""
-    if item.get("role") == "tool":
+def _split(message: Item) -> Iterator[Item]:
+    """A chat message as items: it may be a tool's result, or hold tool calls beside its text."""
+    if message.get("role") == "tool":
         yield {
             "type": "function_call_output",
-            "call_id": item.get("tool_call_id"),
-            "output": text_of(item.get("content")),
+            "call_id": message.get("tool_call_id"),
+            "output": text_of(message.get("content")),
         }
         return
-    calls = item.get("tool_calls")
-    if not isinstance(calls, list) or not calls:
-        yield item
-        return
-    if item.get("content"):
-        yield {"type": "message", **{n: v for n, v in item.items() if n != "tool_calls"}}
+    calls = message.get("tool_calls")
+    calls = calls if isinstance(calls, list) else []
+    content = message.get("content")
+    if content or not calls:
+        kept = {n: v for n, v in message.items() if n != "tool_calls"}
+        if isinstance(content, list):
+            role = message.get("role")
+            kept["content"] = [_part(role, part) for part in content if isinstance(part, dict)]
+        yield {"type": "message", **kept}
     for call in calls:
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):
@@ -249,6 +254,21 @@ def _listed(item: Item, place: int, response_id: str) -> Item:
     known = item.get("id")
     id = known if isinstance(known, str) and known else item_id(response_id, kind, f"in{place}")
     return {"type": kind, "id": id, "status": "completed", **given}
+
+
+def _part(role: object, part: Item) -> Item:
+    """A part of a chat message by the name that it has here."""
+    kind = part.get("type")
+    if kind == "text":
+        return _text_part(role, text_of(part.get("text")))
+    image = part.get("image_url")
+    if kind == "image_url" and isinstance(image, dict):
+        detail = image.get("detail") or "auto"
+        return {"type": "input_image", "image_url": image.get("url"), "detail": detail}
+    file = part.get("file")
+    if kind == "file" and isinstance(file, dict):
+        return {"type": "input_file", **file}
+    return part
 
 
 def _text_part(role: object, text: str) -> Item:
