@@ -135,8 +135,18 @@ class Surface:
         """What a request that was found to be right does not say itself, but is stored here."""
         return None
 
-    def left_out(self, content: Mapping[str, Any], *, adapted: bool) -> list[str]:
-        """What of a request that was found to be right does not reach the model, each as the answer's header names it."""
+    def left_out(
+        self,
+        content: Mapping[str, Any],
+        *,
+        adapted: bool,
+        strict: bool = False,
+        context_length: int | None = None,
+    ) -> list[str]:
+        """What of a request that was found to be right does not reach the model, each as the answer's header names it.
+
+        strict: see `check`. context_length: see `treat`.
+        """
         return []
 
     def treat(
@@ -146,10 +156,12 @@ class Surface:
         *,
         adapted: bool = False,
         keep_service_tier: bool = False,
+        context_length: int | None = None,
     ) -> Treatment:
         """How this call is sent and its answer treated.
 
         adapted: the upstream speaks chat completions only. keep_service_tier: it is told the caller's `service_tier`.
+        context_length: of its model, in tokens, where that is known.
         """
         raise NotImplementedError
 
@@ -219,6 +231,7 @@ class _PassedThrough(Surface):
         *,
         adapted: bool = False,
         keep_service_tier: bool = False,
+        context_length: int | None = None,
     ) -> Treatment:
         return PassThrough(asked, self._form, disclosure, keep_service_tier=keep_service_tier)
 
@@ -267,12 +280,28 @@ class _Responses(Surface):
         *,
         adapted: bool = False,
         keep_service_tier: bool = False,
+        context_length: int | None = None,
     ) -> Treatment:
-        kind = Adapted if adapted else Relayed
-        return kind(asked, disclosure, keep_service_tier=keep_service_tier)
+        if not adapted:
+            return Relayed(asked, disclosure, keep_service_tier=keep_service_tier)
+        return Adapted(
+            asked,
+            disclosure,
+            keep_service_tier=keep_service_tier,
+            context_length=context_length,
+        )
 
-    def left_out(self, content: Mapping[str, Any], *, adapted: bool) -> list[str]:
-        return request.left_out(content) if adapted else []
+    def left_out(
+        self,
+        content: Mapping[str, Any],
+        *,
+        adapted: bool,
+        strict: bool = False,
+        context_length: int | None = None,
+    ) -> list[str]:
+        if not adapted:
+            return []
+        return request.left_out(content, strict=strict, context_length=context_length)
 
     def held_stream(self, asked: Asked) -> HeldStream:
         return _HeldResponse(asked)

@@ -24,6 +24,7 @@ from dwctl.protocols.members import OURS
 from dwctl.protocols.openresponses import history, passthrough, request, resource
 from dwctl.protocols.openresponses.replay import replay
 from dwctl.protocols.openresponses.stream import ResponsesStream
+from dwctl.protocols.openresponses.truncation import fitting
 from dwctl.protocols.streaming import MAX_STREAM_BYTES
 from dwctl.protocols.usage import (
     TokenUsage,
@@ -190,16 +191,36 @@ class Adapted(_Responses):
 
     path = "/chat/completions"
 
+    def __init__(
+        self,
+        asked: Asked,
+        disclosure: Disclosure,
+        *,
+        keep_service_tier: bool,
+        context_length: int | None = None,
+    ) -> None:
+        super().__init__(asked, disclosure, keep_service_tier=keep_service_tier)
+        self._context_length = context_length
+
     def request_body(self, model_name: str) -> bytes:
         """The request as a chat completion's."""
         asked = self._asked
         given = request.parse({**asked.content, "model": model_name})
         if asked.told is not None:
             given = given.with_items(asked.told["input"])
-        content = request.to_chat(given, stream=asked.mode.stream)
+        if self._context_length is not None and asked.content.get("truncation") == "auto":
+            given = given.with_items(fitting(given.body, given.items, self._context_length))
+        content = request.to_chat(given, stream=asked.mode.stream, others=self._others())
         if self._keep_service_tier and "service_tier" in asked.content:
             content["service_tier"] = asked.content["service_tier"]
         return orjson.dumps(content)
+
+    def _others(self) -> dict[str, Any]:
+        """Members that we do not know. Strict mode sends none; nor does anybody what is one of ours to some other reader."""
+        content = self._asked.content
+        unknown = () if self._disclosure.strict else request.unknown_members(content)
+        misspelt = OURS.misspelt(unknown) if unknown else ()
+        return {name: content[name] for name in unknown if name not in misspelt}
 
     def complete(self, raw: bytes) -> Complete:
         """Raises BadUpstreamBody for what is no chat completion."""

@@ -39,7 +39,6 @@ WRONG: list[tuple[Json, str]] = [
     (input_of({"role": "user", "content": 5}), "input[0].content"),
     (input_of({"type": "function_call", "name": "f", "arguments": "{}"}), "input[0].call_id"),
     (input_of({"type": "function_call", "call_id": "c", "name": "f", "arguments": {}}), "input[0].arguments"),
-    (input_of({"type": "function_call_output", "output": "a"}), "input[0].call_id"),
     (input_of({"type": "function_call_output", "call_id": "c", "output": 5}), "input[0].output"),
     # parts
     (parts_of("text"), "input[0].content[0]"),
@@ -67,6 +66,8 @@ WRONG: list[tuple[Json, str]] = [
     ({"max_output_tokens": -1}, "max_output_tokens"),
     ({"max_output_tokens": 1.5}, "max_output_tokens"),
     ({"metadata": "x"}, "metadata"),
+    ({"metadata": {"a": 5}}, "metadata.a"),
+    ({"metadata": {str(n): "" for n in range(17)}}, "metadata"),
     ({"store": "yes"}, "store"),
     ({"truncation": "middle"}, "truncation"),
     ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
@@ -93,7 +94,7 @@ def test_a_wrong_response_request_names_the_field(
 
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize(
-    "named", [{"conversation": "conv_1"}, {"conversation": {"id": "conv_1"}}, {"prompt": {"id": "pmpt_1"}}], ids=str
+    "named", [{"conversation": "conv_1"}, {"conversation": {"id": "conv_1"}}, {"prompt": {"id": "pmpt_1"}}, {"context_management": [{"type": "compaction"}]}], ids=str
 )  # fmt: skip
 def test_what_only_the_provider_keeps_is_refused_by_name_and_never_ignored(
     stage: Gateway, url: str, named: Json, tier: str

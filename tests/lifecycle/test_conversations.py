@@ -9,6 +9,7 @@ import pytest
 
 from tests.gateway import UNKNOWN, Account, Gateway, Json, assert_openai_error, marker, request_id
 from tests.protocols.openresponses.schema import check_input_items, check_response, events_of
+from tests.protocols.streams import data_of
 
 MODES: dict[str, Json] = {
     "realtime": {},
@@ -21,12 +22,12 @@ MODES: dict[str, Json] = {
 SAID = "Hello there friend"
 
 
-def ended(stage: Gateway, answer: Any) -> Json:
-    """The Response object in the end, however it was asked for."""
+def ended(stage: Gateway, answer: Any, *, by: Any = events_of) -> Json:
+    """The Response object in the end, however it was asked for. by: reads the events of a stream."""
     assert answer.ok, answer.text
     if answer.headers["content-type"].startswith("text/event-stream"):
         stream = b"".join(f + b"\n\n" for f in answer.content.split(b"\n\n") if f and f[:1] != b":")
-        found: Json = events_of(stream)[-1]["response"]
+        found: Json = [event for event in by(stream) if event != "[DONE]"][-1]["response"]
         return found
     found = answer.json()
     return stage.over(found["id"]) if answer.status_code == 202 else found
@@ -148,6 +149,78 @@ def test_items_that_were_issued_here_can_be_named(stage: Gateway, mode: Json) ->
     third = stage.respond(stage.flexible("plain"), "And?", previous_response_id=second["id"])
     assert third.ok, third.text
     assert [m["role"] for m in told(stage, mark)] == ["user", "assistant", "tool", "assistant", "user"]  # fmt: skip
+
+
+# --- upstream servers that speak the Responses API themselves
+
+
+def relayed(stage: Gateway, name: str) -> str:
+    return stage.flexible(name, alias=f"{name}, relayed", open_responses_adapter=False)
+
+
+@pytest.mark.parametrize("web", [0, 1], ids=["open", "strict"])
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_an_upstream_that_speaks_responses_gets_the_conversation_whole(
+    stage: Gateway, mode: Json, web: int
+) -> None:
+    """It does not know our identifiers. Its own, of what it said itself, it gets back."""
+    mark, url = marker(), stage.service.webs[web].url
+    first = ended(stage, stage.respond(relayed(stage, "plain"), mark, **mode), by=data_of)
+    adapted = stage.respond(stage.flexible("plain"), "two", previous_response_id=first["id"]).json()
+    named = [{"type": "item_reference", "id": adapted["output"][0]["id"]}]
+    given = [*named, {"role": "user", "content": "three"}]
+    third = ended(
+        stage,
+        stage.respond(relayed(stage, "plain"), given, previous_response_id=adapted["id"], url=url, **mode),  # type: ignore[arg-type]
+        by=data_of,
+    )  # fmt: skip
+    assert third["status"] == "completed"
+    sent = stage.sent(mark)[-1]["body"]
+    assert "previous_response_id" not in sent
+    said = [(item["role"], item["content"]) for item in sent["input"]]
+    assert [role for role, _ in said] == ["user", "assistant", "user", "assistant", "assistant", "user"]  # fmt: skip
+    assert said[0][1] == mark
+    assert (said[2][1], said[5][1]) == ("two", "three")
+    assert sent["input"][1] == first["output"][0]
+    assert "id" not in sent["input"][3]
+
+
+def test_what_is_not_ours_is_left_to_such_an_upstream(stage: Gateway) -> None:
+    """In open mode; in strict mode everything that is sent was judged here."""
+    model = relayed(stage, "plain")
+    for members in (
+        {"previous_response_id": "resp_of_theirs"},
+        {"input": [{"type": "item_reference", "id": "msg_of_theirs"}]},
+    ):
+        mark = marker()
+        body = {"model": model, "input": "Hi", "user": mark, **members}
+        assert stage.post("/responses", body).ok
+        sent = stage.sent(mark)[-1]["body"]
+        assert {name: sent[name] for name in members} == members
+        strict = stage.post("/responses", body, url=stage.service.webs[1].url)
+        assert strict.status_code == 404, strict.text
+        ours = stage.post("/responses", {**body, "previous_response_id": f"resp_{UNKNOWN}"})
+        assert ours.status_code == 404, ours.text
+
+
+# --- members that are not ours
+
+
+def test_unknown_members_go_on_in_open_mode_and_are_named_in_strict_mode(stage: Gateway) -> None:
+    mark, model = marker(), stage.flexible("plain")
+    others = {"top_k": 5, "chat_template_kwargs": {"enable_thinking": False}, "Messages": [], "messages": [], "Model": "x"}  # fmt: skip
+    first = stage.respond(model, mark, **others)
+    assert first.ok, first.text
+    sent = stage.sent(mark)[-1]["body"]
+    assert (sent["top_k"], sent["chat_template_kwargs"]) == (5, {"enable_thinking": False})
+    assert sent["messages"] == [{"role": "user", "content": mark}]
+    assert not {"Messages", "Model"} & sent.keys()
+    assert first.headers["x-ignored-fields"] == "Messages, Model"
+    strict = stage.respond(model, mark, url=stage.service.webs[1].url, **others)
+    assert strict.ok, strict.text
+    assert not {"top_k", "chat_template_kwargs", "Messages"} & stage.sent(mark)[-1]["body"].keys()
+    named = set(strict.headers["x-ignored-fields"].split(", "))
+    assert named == {"top_k", "chat_template_kwargs", "Messages", "messages", "Model"}
 
 
 # --- what cannot be continued
