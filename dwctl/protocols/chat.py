@@ -84,6 +84,12 @@ def _tool_choice(value: Any, path: str) -> None:
         _function_or_custom(value, path)
 
 
+def _function_call(value: object, path: str) -> None:
+    """The older form of a choice: `none`, `auto` or `{name}`."""
+    if not isinstance(value, str):
+        _NAMED(value, path)
+
+
 _NAMED = with_members({"description": shapes.string, "strict": shapes.boolean}, name=shapes.string)
 _URL = with_members({}, url=shapes.string)
 _PARTS: Mapping[str, Check] = {
@@ -110,6 +116,7 @@ _MESSAGE = with_members(
         "content": _content,
         "name": shapes.string,
         "tool_calls": each(_CALL),
+        "function_call": with_members({}, name=shapes.string, arguments=shapes.string),
         "tool_call_id": shapes.string,
         "reasoning": shapes.string,
         "reasoning_content": shapes.string,
@@ -140,6 +147,8 @@ CHAT = Accepted(
         "top_logprobs": shapes.natural,
         "tools": each(_tool),
         "tool_choice": _tool_choice,
+        "functions": each(_NAMED),
+        "function_call": _function_call,
         "parallel_tool_calls": shapes.boolean,
         "response_format": with_members({"json_schema": shapes.an_object}, type=shapes.string),
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 import requests
 
@@ -80,3 +81,51 @@ def test_what_is_wrong_is_refused_before_it_runs(stage: Gateway, model: str) -> 
         for mode in MODES.values():
             answer = stage.respond(model, **more, **mode)
             assert assert_openai_error(answer, 400)["param"] == param
+
+
+FUNCTIONS = [{"name": "weather", "parameters": {"type": "object"}}]
+CALLED = {"name": "weather", "arguments": '{"city":"Oslo"}'}
+
+
+@pytest.mark.parametrize("mode", [{}, {"stream": True}, {"service_tier": "flex"}, {"service_tier": "flex", "stream": True}], ids=str)  # fmt: skip
+def test_legacy_functions_of_chat_pass_both_ways(stage: Gateway, mode: Json) -> None:
+    model = stage.flexible("function")
+    for web in stage.service.webs:
+        said = f"legacy {web.url} {mode}"
+        more = {"functions": FUNCTIONS, "function_call": {"name": "weather"}, **mode}
+        answer = stage.converse(model, said, url=web.url, **more)
+        content = answer.content
+        assert answer.status_code == 200, content
+        [seen] = stage.sent(said)
+        assert seen["body"]["functions"] == FUNCTIONS
+        assert seen["body"]["function_call"] == {"name": "weather"}
+        if "stream" in mode:
+            lines = content.splitlines()
+            parts = [orjson.loads(line[6:]) for line in lines if line.startswith(b"data: {")]
+            choices = [choice for part in parts for choice in part["choices"]]
+            deltas = [choice["delta"].get("function_call") or {} for choice in choices]
+            call = {n: "".join(d.get(n) or "" for d in deltas) for n in ("name", "arguments")}
+        else:
+            choices = answer.json()["choices"]
+            call = choices[0]["message"]["function_call"]
+        assert call == CALLED
+        assert choices[-1]["finish_reason"] == "function_call"
+        shown = stage.shown(f"resp_{answer.headers['x-request-id']}")
+        check_response(shown)
+        assert shown["tools"][0]["name"] == shown["output"][0]["name"] == "weather"
+
+
+@pytest.mark.parametrize("mode", [{}, {"stream": True}], ids=str)
+def test_an_upstream_of_the_older_form_answers_responses_with_a_call(
+    stage: Gateway, mode: Json
+) -> None:
+    model = stage.flexible("function")
+    for tool in (WEATHER, {**PATCH, "name": "weather"}):
+        [item] = final(stage, stage.respond(model, tools=[tool], **mode))["output"]
+        assert item["name"] == "weather"
+        assert item["call_id"].startswith("call_")
+        assert item["type"] == ("function_call" if tool is WEATHER else "custom_tool_call")
+        told = {"type": f"{item['type']}_output", "call_id": item["call_id"], "output": "sunny"}
+        asked = [{"role": "user", "content": "Go"}, item, told]
+        second = stage.post("/responses", {"model": model, "tools": [tool], "input": asked})
+        assert second.json()["output"][0]["type"] == "message"

@@ -6,6 +6,7 @@ as the text, and so does what is no JSON at all. Whatever the pieces in which ar
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -22,9 +23,8 @@ _GRAMMARS = {"lark": "Lark grammar", "regex": "regular expression"}
 
 _OPENING = re.compile(r'\s{0,16}\{\s{0,16}"input"\s{0,16}:\s{0,16}"')
 _LONGEST_OPENING = 80
-_UNESCAPED = re.compile(r'[^"\\]+')
+_PLAIN = re.compile(r'(?:[^"\\]++|\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}))++')
 _UNICODE = re.compile(r"\\u([0-9a-fA-F]{4})")
-_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "\\": "\\", "/": "/"}
 _NO_CHARACTER = "\ufffd"
 
 
@@ -97,8 +97,11 @@ class InputText:
             if given[at] == '"':
                 self._over = True
                 return "".join(found)
-            plain = _UNESCAPED.match(given, at)
-            said, end = (plain[0], plain.end()) if plain else _escape(given, at, is_last)
+            plain = _PLAIN.match(given, at)
+            if plain:
+                said, end = json.loads(f'"{plain[0]}"', strict=False), plain.end()
+            else:
+                said, end = _escape(given, at, is_last)
             if end == at:
                 break
             found.append(said)
@@ -108,20 +111,18 @@ class InputText:
 
 
 def _escape(given: str, at: int, is_last: bool) -> tuple[str, int]:
-    """What the escape at a place says, and where it ends; at its beginning where more must come first.
+    """What an escape that is not plain says, and where it ends; at its beginning where more must come first.
 
     A model's own escapes are not always those of JSON: what is none is text. A half of a pair that has no other says nothing.
     """
     kind = given[at + 1 : at + 2]
     if kind and kind != "u":
-        return _ESCAPED.get(kind, "\\" + kind), at + 2
+        return "\\" + kind, at + 2
     unit = _UNICODE.match(given, at)
     if unit is None:
         is_cut = len(given) < at + 6
         return ("", at if not is_last else len(given)) if is_cut else ("\\u", at + 2)
-    code = int(unit[1], 16)
-    if not 0xD800 <= code < 0xE000:
-        return chr(code), at + 6
+    code = int(unit[1], 16)  # of a half: whatever else is whole is plain
     other = _UNICODE.match(given, at + 6)
     if code < 0xDC00 and other and 0xDC00 <= int(other[1], 16) < 0xE000:
         pair = 0x10000 + ((code - 0xD800) << 10) + (int(other[1], 16) - 0xDC00)

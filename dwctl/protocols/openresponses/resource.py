@@ -320,7 +320,19 @@ def _as_responses_request(body: Mapping[str, Any]) -> Mapping[str, Any]:
     choice = body.get("tool_choice")
     if isinstance(choice, dict):
         more["tool_choice"] = _flat_choice(choice)
-    return {**body, **more}
+    return {**_legacy_tools(body), **body, **more}
+
+
+def _legacy_tools(body: Mapping[str, Any]) -> dict[str, Any]:
+    """`functions` and `function_call`, the older form of `tools` and `tool_choice`."""
+    given: dict[str, Any] = {}
+    functions, choice = body.get("functions"), body.get("function_call")
+    if isinstance(functions, list):
+        given["tools"] = [{"type": "function", **f} for f in functions if isinstance(f, dict)]
+    if choice is not None:
+        is_one = isinstance(choice, dict)
+        given["tool_choice"] = {"type": "function", **choice} if is_one else choice
+    return given
 
 
 def _kind_of(tool: Mapping[str, Any]) -> str:

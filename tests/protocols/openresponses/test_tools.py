@@ -149,6 +149,8 @@ ECHOES = {
         ["f", "c"],
         {"type": "custom", "name": "c"},
     ),
+    "chat's functions": ({"messages": [], "functions": [{"name": "f"}, 5], "function_call": {"name": "f"}}, ["f"], F),
+    "chat's functions, none to be called": ({"messages": [], "functions": [{"name": "f"}], "function_call": "none"}, ["f"], "none"),
     "chat's allowed tools": (
         {
             "messages": [],
