@@ -49,6 +49,18 @@ class Admitted(msgspec.Struct, frozen=True):
     price: TariffPrice | None
     strict: bool
 
+    @property
+    def adapted(self) -> bool:
+        """Whether it may reach a target that speaks chat completions only (`Surface.treat`)."""
+        return True in _adapted(self.served_by)
+
+    @property
+    def context_length(self) -> int | None:
+        """What every target can take, in tokens; None where that is not known of all."""
+        lengths = [one.model.context_length for one in components_of(self.served_by)]
+        known = [length for length in lengths if length is not None]
+        return min(known) if known and len(known) == len(lengths) else None
+
 
 def bearer(authorization: str | None) -> str | None:
     """The secret in an Authorization header; the scheme in any case."""
@@ -74,7 +86,8 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
     asked = request.asked
     model = routing.models.get(asked.alias)
     checked = {True} if model is None else _adapted(model)
-    _check(request, checked, strict=strict)
+    refuses_tools = model is not None and model.refuses_unrunnable_tools
+    _check(request, checked, strict=strict, refuses_tools=refuses_tools)
     if model is None:
         raise Refused(
             f"The model `{asked.alias}` does not exist or you do not have access to it.",
@@ -92,7 +105,8 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
     purpose = "batch" if flex else key.purpose
     served_by = _served_by(routing, model, purpose)
     if served_by is not model:
-        _check(request, _adapted(served_by) - checked, strict=strict)
+        ways = _adapted(served_by) - checked
+        _check(request, ways, strict=strict, refuses_tools=refuses_tools)
     price = tariffs.pick(
         model.tariffs,
         purpose=purpose,
@@ -174,11 +188,17 @@ def _adapted(model: Model) -> set[bool]:
     return {one.model.adapter for one in components_of(model)} or {model.adapter}
 
 
-def _check(request: Request, ways: set[bool], *, strict: bool) -> None:
+def _check(request: Request, ways: set[bool], *, strict: bool, refuses_tools: bool) -> None:
     """The request must suit every target that may be chosen. Raises InvalidRequest."""
     asked = request.asked
     for adapted in ways:
-        request.surface.check(asked.content, alias=asked.alias, strict=strict, adapted=adapted)
+        request.surface.check(
+            asked.content,
+            alias=asked.alias,
+            strict=strict,
+            adapted=adapted,
+            refuses_unrunnable_tools=refuses_tools,
+        )
 
 
 def _nowhere(model: Model, served_by: Model) -> DwctlError:

@@ -68,6 +68,7 @@ class Attempt:
             self._disclosure,
             adapted=provider.adapter,
             keep_service_tier=provider.forward_service_tier,
+            context_length=provider.context_length,
         )
 
     def whole(self) -> Outcome:

@@ -77,7 +77,7 @@ def test_the_shape_is_judged_by_whoever_serves() -> None:
         a_model("adapted"),
         funded=(ALICE,),
     )
-    request = a_request(RESPONSES, "passed", input=[{"type": "nobody_knows_this"}])
+    request = a_request(RESPONSES, "passed", conversation="conv_1")
     with pytest.raises(DwctlError) as refused:
         admission.admit(routing, ALICE, request, strict=False)
     assert refused.value.status == 400
