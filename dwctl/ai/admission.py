@@ -52,11 +52,14 @@ class Admitted(msgspec.Struct, frozen=True):
     @property
     def adapted(self) -> bool:
         """Whether it may reach a target that speaks chat completions only (`Surface.treat`)."""
-        return True in _adapted(self.served_by)
+        served_by = self.served_by
+        return True in _adapted(served_by) if served_by.is_composite else served_by.adapter
 
     @property
     def context_length(self) -> int | None:
         """What every target can take, in tokens; None where that is not known of all."""
+        if not self.served_by.is_composite:
+            return self.served_by.context_length
         lengths = [one.model.context_length for one in components_of(self.served_by)]
         known = [length for length in lengths if length is not None]
         return min(known) if known and len(known) == len(lengths) else None
@@ -119,7 +122,7 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
             code="insufficient_credits",
             status=402,
         )
-    if not components_of(served_by):
+    if served_by.target is None and not components_of(served_by):
         raise _nowhere(model, served_by)
     return Admitted(request, key, model, served_by, price, strict)
 
@@ -185,6 +188,8 @@ def line_of(job: Job) -> Line | None:
 
 def _adapted(model: Model) -> set[bool]:
     """In which ways /responses may reach the model's targets: see `Surface.treat`."""
+    if not model.is_composite:
+        return {model.adapter}
     return {one.model.adapter for one in components_of(model)} or {model.adapter}
 
 
