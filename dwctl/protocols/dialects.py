@@ -184,14 +184,26 @@ def _put_whole_message_right(choice: Json, seed: str) -> bool:
     if message.get("tool_calls"):
         calls = _Calls(seed, PartsBudget())
         parts, _ = calls.read(message["tool_calls"])
-        parts = sorted(parts + calls.rest(), key=lambda part: int(part["index"]))
-        for part in parts:
-            del part["index"]
-        merged = _whole_calls(parts, message["tool_calls"])
+        merged = _whole_calls(_joined(parts + calls.rest()), message["tool_calls"])
         if merged != message["tool_calls"]:
             message["tool_calls"] = merged
             changed = True
     return changed
+
+
+def _joined(parts: list[Json]) -> list[Json]:
+    """Calls, each with all its parts in one, in the order of their indexes; those are gone."""
+    calls: dict[int, Json] = {}
+    for part in parts:
+        index = int(part.pop("index"))
+        if index not in calls:
+            calls[index] = part
+            continue
+        body, more = _body(calls[index]), _body(part)
+        for name in ("arguments", "input"):
+            if body and more and name in more:
+                body[name] = body.get(name, "") + more[name]
+    return [calls[index] for index in sorted(calls)]
 
 
 def _whole_calls(parts: list[Json], given: object) -> list[Json]:
