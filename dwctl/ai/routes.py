@@ -133,7 +133,7 @@ def _owners() -> frozenset[UUID]:
 
 def _model(model: Model) -> dict[str, object]:
     created = int(model.created_at.timestamp())
-    return {"id": model.alias, "object": "model", "created": created, "owned_by": "None"}
+    return {"id": model.alias, "object": "model", "created": created, "owned_by": model.owned_by}
 
 
 def _json(content: object) -> Response:
