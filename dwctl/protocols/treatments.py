@@ -12,8 +12,15 @@ from typing import Any, Protocol
 import msgspec
 import orjson
 
-from dwctl.protocols import assembly, chat
-from dwctl.protocols.answers import dump, failure_in, finish_body, parse_answer
+from dwctl.protocols import assembly, chat, forms
+from dwctl.protocols.answers import (
+    check_whole,
+    dump,
+    failure_in,
+    finish_body,
+    parse_answer,
+    read_body,
+)
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.chat_stream import ChatStream
 from dwctl.protocols.disclosure import Disclosure, disclose
@@ -106,11 +113,12 @@ class PassThrough:
 
     def complete(self, raw: bytes) -> Complete:
         """Raises BadUpstreamBody."""
-        content = parse_answer(raw, self._form)
+        raw, content = parse_answer(raw, self._form, self._response_id)
         error = failure_in(content) if content else None
         if error:
             shown = disclose(self._disclosure, None, error)
             return Complete(dump({"error": shown.error}), said(content), _message(shown.error))
+        check_whole(raw, content, self._form)
         body = finish_body(
             raw,
             content,
@@ -224,10 +232,12 @@ class Adapted(_Responses):
 
     def complete(self, raw: bytes) -> Complete:
         """Raises BadUpstreamBody for what is no chat completion."""
-        content = parse_object(raw)
+        raw, content = parse_answer(raw, forms.CHAT, self._asked.response_id)
         error = failure_in(content) if content else None
-        if content is None or not (error or isinstance(content.get("choices"), list)):
-            raise BadUpstreamBody("no object with a list of choices")
+        if not error:
+            check_whole(raw, content, forms.CHAT)
+        if content is None:
+            raise BadUpstreamBody("nested too deep")
         whole = resource.from_chat(self._skeleton, content, completed_at=_now())
         if error:
             shown = disclose(self._disclosure, None, error)
@@ -271,15 +281,23 @@ class Relayed(_Responses):
 
     def complete(self, raw: bytes) -> Complete:
         """Raises BadUpstreamBody."""
-        content = parse_object(raw)
-        body = passthrough.finish_body(
-            raw,
-            content,
-            skeleton=self._skeleton,
-            disclosure=self._disclosure,
-            completed_at=_now(),
-        )
-        return Complete(body, _usage(self._asked, content, "output"))
+        raw, content = read_body(raw)
+        error = passthrough.failure_in(content) if content else None
+        if content and error and not isinstance(content.get("output"), list):
+            shown = disclose(self._disclosure, None, error)
+            body = dump(resource.failed(self._skeleton, **shown.response_error))
+        else:
+            body = passthrough.finish_body(
+                raw,
+                content,
+                skeleton=self._skeleton,
+                disclosure=self._disclosure,
+                completed_at=_now(),
+            )
+        failure = None
+        if error:
+            failure = _message(disclose(self._disclosure, None, error).error)
+        return Complete(body, _usage(self._asked, content, "output"), failure)
 
     def stream(self, *, max_bytes: int = MAX_STREAM_BYTES) -> passthrough.ResponsesRelay:
         """A fresh transformer of Response events."""

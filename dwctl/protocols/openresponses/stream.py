@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 import orjson
 
-from dwctl.protocols.answers import FAILED, error_in
-from dwctl.protocols.assembly import CallKey, CallKeys, PartsBudget, TooMuch, is_end, text_of
+from dwctl.protocols import forms
+from dwctl.protocols.answers import BROKE_OFF, FAILED, error_in
+from dwctl.protocols.assembly import CallKey, CallKeys, is_end, text_of
+from dwctl.protocols.dialects import Chunks
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import custom_tools, items, resource, tools
@@ -33,14 +35,20 @@ from dwctl.protocols.openresponses.events import (
 )
 from dwctl.protocols.openresponses.items import Item, item_id
 from dwctl.protocols.openresponses.resource import Response
+from dwctl.protocols.parts import PartsBudget, TooMuch
 from dwctl.protocols.streaming import (
     ERROR_EVENT,
+    KEPT_ALIVE,
     LOGGED_BYTES,
     MAX_STREAM_BYTES,
     TOO_LARGE,
     UpstreamStream,
+    is_done,
+    is_keep_alive,
+    says_error,
     spoken,
 )
+from dwctl.protocols.usage import merged
 from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
 
 _OPEN = Disclosure()
@@ -72,7 +80,8 @@ class ResponsesStream(UpstreamStream):
         self._budget = PartsBudget()
         self._line = _Line(self._events, str(skeleton["id"]), self._budget)
         self._customs = tools.custom_names(skeleton["tools"])
-        self._raw_usage: object = None
+        self._raw_usage: dict[str, Any] | None = None
+        self._chunks = Chunks(forms.CHAT, str(skeleton["id"]))
         self._started = self._ended_well = self._closed = False
 
     @property
@@ -95,58 +104,86 @@ class ResponsesStream(UpstreamStream):
 
     def _treat(self, events: list[SseEvent]) -> bytes:
         out: list[bytes] = []
-        for event in events:
+        for number, event in enumerate(events, 1):
             if event.comment is not None:
                 out.append(event.comment + b"\n\n")
             if event.data is not None:
-                self._read(event.data, out, is_named=event.event == ERROR_EVENT)
+                self._read(event, event.data, out)
             if self.done:
+                if self.error is None and self._counts is None:
+                    self._late_usage(events[number:])
                 break
         return b"".join(out)
 
-    def _read(self, data: bytes, out: list[bytes], *, is_named: bool) -> None:
-        if data.startswith(b"[DONE]"):
-            self.done = self._ended_well = True
-            return
+    def _read(self, event: SseEvent, data: bytes, out: list[bytes]) -> None:
         chunk = parse_object(data)
+        is_named = event.event == ERROR_EVENT
         if chunk is None:
-            if is_named:
-                self._fail_as(spoken(data), data)
-            return
-        self._count(chunk)
+            if is_done(data):
+                self.done = self._ended_well = True
+                return
+            data, chunk = self._object_in(data)
+            if chunk is None:
+                if is_named or says_error(data):
+                    self._fail_as(spoken(data), data)
+                elif event.comment is None and is_keep_alive(event, data, chunk):
+                    out.append(KEPT_ALIVE)
+                return
         error = error_in(chunk, named=is_named)
         if error is not None:
+            self._count(chunk)
             self._fail_as(error, data)
             return
-        usage = chunk.get("usage")
-        choices = chunk.get("choices")
-        if usage and isinstance(usage, dict):
-            self._raw_usage = usage
-            self._ended_well = self._ended_well or not choices
-        if choices:
-            self._ended_well = False  # a usage that more follows was not the last word
-        if isinstance(choices, list):
-            try:
+        try:
+            self._chunks.put_right(chunk)
+            self._count(chunk)
+            usage = chunk.get("usage")
+            choices = chunk.get("choices")
+            if usage and isinstance(usage, dict):
+                self._raw_usage = merged(self._raw_usage, usage)
+                self._ended_well = self._ended_well or not choices
+            if choices:
+                self._ended_well = False  # a usage that more follows was not the last word
                 self._read_choices(choices, out)
-            except TooMuch as error:
-                self._break_off(TOO_LARGE, str(error))
+        except TooMuch as error:
+            self._break_off(TOO_LARGE, str(error))
 
-    def _read_choices(self, choices: list[Any], out: list[bytes]) -> None:
-        for position, part in enumerate(choices):
-            if isinstance(part, dict):
-                choice = self._choice(part.get("index"), position)
-                choice.read(part)
-                self._line.advance(out)
-                if choice.finish_reason == FAILED and self.error is None:
-                    self._fail("upstream_error", "The upstream provider failed while it answered.")
+    def _late_usage(self, events: list[SseEvent]) -> None:
+        """See `ChatStream`."""
+        for event in events:
+            chunk = parse_object(event.data) if event.data and b'"usage"' in event.data else None
+            if chunk is not None and isinstance(chunk.get("usage"), dict):
+                self._count(chunk)
+                self._raw_usage = merged(self._raw_usage, chunk["usage"])
 
-    def _choice(self, index: object, position: int) -> _Choice:
-        key = index if isinstance(index, int) else position
-        found = self._choices.get(key)
+    def _read_choices(self, choices: list[dict[str, Any]], out: list[bytes]) -> None:
+        for part in choices:
+            choice = self._choice(part["index"])
+            choice.read(part)
+            self._line.advance(out)
+            if choice.finish_reason == FAILED and self.error is None:
+                self._fail_for(part.get("error"))
+
+    def _fail_for(self, error: object) -> None:
+        """A choice has failed, with an error of its own or without a word."""
+        if error:
+            self._fail(**disclose(self._disclosure, None, error).response_error)
+        else:
+            self._fail("upstream_error", BROKE_OFF["message"])
+
+    def _choice(self, index: int) -> _Choice:
+        found = self._choices.get(index)
         if found is None:
             self._budget.spend()
-            found = self._choices[key] = _Choice(self._line, self._customs)
+            found = self._choices[index] = _Choice(self._line, self._customs)
         return found
+
+    def _read_held(self, out: list[bytes]) -> None:
+        """What was kept of tool calls until more is known of them."""
+        try:
+            self._read_choices(self._chunks.rest(), out)
+        except TooMuch as error:
+            self._break_off(TOO_LARGE, str(error))
 
     # --- the end
 
@@ -157,6 +194,7 @@ class ResponsesStream(UpstreamStream):
         out = [b"" if self._started else self.start()]
         if not self.done:
             out.append(self._treat(self._whole_last_events()))
+        self._read_held(out)
         if self.error is None and not self.ended:
             self._fail("server_error", "The upstream provider ended the stream too early.")
         if self.error is None and not self._choices:

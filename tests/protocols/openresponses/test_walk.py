@@ -7,6 +7,7 @@ import pytest
 
 from dwctl.protocols import forms
 from dwctl.protocols.assembly import Assembler
+from dwctl.protocols.dialects import put_answer_right
 from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.openresponses import resource
 from dwctl.protocols.openresponses.replay import replay
@@ -176,4 +177,6 @@ def test_a_complete_answer_becomes_the_same_object_as_its_stream(name, request_b
         assembler.add(part)
         usage = part.get("usage") or usage
     whole = assembler.answer(usage=usage)
-    assert resource.from_chat(skeleton(request_body), whole, completed_at=107) == stream.final
+    begun = skeleton(request_body)
+    put_answer_right(whole, forms.CHAT, str(begun["id"]))
+    assert resource.from_chat(begun, whole, completed_at=107) == stream.final
