@@ -6,8 +6,9 @@ are not checked: servers differ in them, and say so themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -184,15 +185,15 @@ def prepare(
     ask_for_usage: bool = False,
     keep_service_tier: bool = False,
     force_stream: bool = False,
-    dropped: Iterable[str] = (),
+    changes: Mapping[str, bytes | None] = MappingProxyType({}),
 ) -> bytes:
     """The caller's bytes as they go upstream: the upstream's own model name, nothing that is meant for the gateway only.
 
     ask_for_usage: a stream is told to report its usage (without that nobody could bill it); its other options stay.
-    force_stream: makes a stream of a call that is none. dropped: members that stay here.
+    force_stream: makes a stream of a call that is none. changes: other members' new texts, None for what stays here.
     Of members that are there twice the last one goes: the one that `body` has.
     """
-    changes: dict[str, bytes | None] = dict.fromkeys(dropped)
+    changes = dict(changes)
     changes["model"] = orjson.dumps(model_name)
     if not keep_service_tier and "service_tier" in body:
         changes["service_tier"] = None

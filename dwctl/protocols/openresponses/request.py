@@ -7,15 +7,23 @@ here can run, items that only their provider understands). What merely has no ef
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from dwctl.protocols import shapes
 from dwctl.protocols.assembly import text_of
+from dwctl.protocols.errors import InvalidRequest
 from dwctl.protocols.openresponses import custom_tools, tools
+from dwctl.protocols.openresponses.items import reference_of
 from dwctl.protocols.shapes import Check, each, one_of, with_members
 
 Item = dict[str, Any]
+
+_LOGPROBS = "message.output_text.logprobs"
+_MOST_PAIRS = 16
+_LONGEST_KEY = 64
+_LONGEST_VALUE = 512
 
 # --- what is accepted
 
@@ -28,6 +36,10 @@ class ResponsesRequest:
     model: str
     items: list[Item]  # the input; a plain text is one user message
     stream: bool
+
+    def with_items(self, items: list[Item]) -> ResponsesRequest:
+        """The same with another input, which may be anything that was stored."""
+        return replace(self, items=items)
 
 
 def parse(body: Mapping[str, Any], *, refuses_unrunnable_tools: bool = False) -> ResponsesRequest:
@@ -64,14 +76,28 @@ def _check(body: Mapping[str, Any], item: Check, tool: Check, choice: Check) -> 
     shapes.members(body, {**_OPTIONAL, "tools": each(tool), "tool_choice": choice}, required)
 
 
-def left_out(body: Mapping[str, Any]) -> list[str]:
-    """What of a request that was found to be right has no effect, each as its place and kind."""
+def left_out(
+    body: Mapping[str, Any], *, strict: bool = False, context_length: int | None = None
+) -> list[str]:
+    """What of a request that was found to be right has no effect, each as its place and kind.
+
+    strict, context_length: as for `Surface.left_out`.
+    """
     given = body["input"]
     listed = enumerate(given if isinstance(given, list) else ())
+    wishes = enumerate(body.get("include") or ())
     return [
+        *(unknown_members(body) if strict else ()),
         *tools.left_out(body),
         *(f"input[{i}] ({shapes.short(item['type'])})" for i, item in listed if _is_opaque(item)),
+        *(f"include[{i}] ({shapes.short(wish)})" for i, wish in wishes if wish != _LOGPROBS),
+        *(["truncation"] if body.get("truncation") == "auto" and context_length is None else ()),
     ]
+
+
+def unknown_members(body: Mapping[str, Any]) -> list[str]:
+    """The names of those that mean nothing here, but may to a chat upstream."""
+    return [name for name, value in body.items() if name not in KNOWN and value is not None]
 
 
 def _items(given: str | list[Item]) -> list[Item]:
@@ -100,13 +126,8 @@ def _by_type(
     return check
 
 
-def _opaque(value: Any, path: str) -> None:
-    """An item that only its provider understands: the call of a tool that it ran, a compacted history."""
-    if value["type"] == "item_reference":
-        shapes.refuse_value(f"{path}.type", value["type"], "items in full")
-
-
 def _is_opaque(item: Item) -> bool:
+    """Whether only its provider understands an item: the call of a tool that it ran, a compacted history."""
     return (item.get("type") or "message") not in _UNDERSTOOD
 
 
@@ -140,6 +161,27 @@ def _string_or_object(value: object, path: str) -> None:
         shapes.refuse(path, "a string or an object", value)
 
 
+def _metadata(value: Any, path: str) -> None:
+    shapes.an_object(value, path)
+    if len(value) > _MOST_PAIRS:
+        raise _refused_metadata(path, f"`metadata` may have up to {_MOST_PAIRS} pairs.")
+    for name, text in value.items():
+        if len(name) > _LONGEST_KEY:
+            raise _refused_metadata(
+                path, f"The keys of `metadata` may have up to {_LONGEST_KEY} characters."
+            )
+        shapes.string(text, f"{path}.{name}")
+        if len(text) > _LONGEST_VALUE:
+            raise _refused_metadata(
+                f"{path}.{name}",
+                f"The values of `metadata` may have up to {_LONGEST_VALUE} characters.",
+            )
+
+
+def _refused_metadata(path: str, message: str) -> InvalidRequest:
+    return InvalidRequest(message, param=path, code="invalid_value")
+
+
 _PART = _by_type(
     {
         "input_text": with_members({}, text=shapes.string),
@@ -162,10 +204,11 @@ _UNDERSTOOD = frozenset(
         "custom_tool_call",
         "custom_tool_call_output",
         "reasoning",
+        "item_reference",
     ]
 )
 _CONTENT = _text_or(each(_PART))
-_INPUT_ITEM = _by_type(
+_ITEM = _by_type(
     {
         "message": with_members(
             {}, role=one_of("user", "assistant", "system", "developer"), content=_CONTENT
@@ -173,11 +216,12 @@ _INPUT_ITEM = _by_type(
         "function_call": with_members(
             {}, call_id=shapes.string, name=shapes.string, arguments=shapes.string
         ),
-        "function_call_output": with_members({}, call_id=shapes.string, output=_CONTENT),
+        "function_call_output": with_members({"call_id": shapes.string}, output=_CONTENT),
         "custom_tool_call": with_members(
             {}, call_id=shapes.string, name=shapes.string, input=shapes.string
         ),
-        "custom_tool_call_output": with_members({}, call_id=shapes.string, output=_CONTENT),
+        "custom_tool_call_output": with_members({"call_id": shapes.string}, output=_CONTENT),
+        "item_reference": with_members({}, id=shapes.string),
         "reasoning": with_members(
             {
                 "summary": shapes.array,
@@ -187,13 +231,21 @@ _INPUT_ITEM = _by_type(
         ),
     },
     default="message",
-    others=_opaque,
+    others=shapes.anything,
 )
+
+
+def _INPUT_ITEM(value: object, path: str) -> None:
+    if isinstance(value, dict) and reference_of(value):
+        return
+    _ITEM(value, path)
+
+
 _OPTIONAL: Mapping[str, Check] = {
     "instructions": shapes.string,
     "previous_response_id": shapes.string,
     "store": shapes.boolean,
-    "metadata": shapes.an_object,
+    "metadata": _metadata,
     "temperature": shapes.number,
     "top_p": shapes.number,
     "presence_penalty": shapes.number,
@@ -249,17 +301,21 @@ _SAME_NAME = (
 
 
 def to_chat(
-    request: ResponsesRequest, *, prior: Iterable[Item] = (), stream: bool | None = None
+    request: ResponsesRequest,
+    *,
+    stream: bool | None = None,
+    others: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The chat completion request for a Responses request.
 
-    prior: items of the conversation so far, for `previous_response_id` (see `items.conversation`).
+    others: members that go on as they are; what the request itself says wins.
     stream: whether the upstream streams; None for what the caller asked for.
     """
     body = request.body
     chat: dict[str, Any] = {
+        **others,
         "model": request.model,
-        "messages": _messages(body.get("instructions"), [*prior, *request.items]),
+        "messages": _messages(body.get("instructions"), request.items),
     }
     chat |= {name: body[name] for name in _SAME_NAME if body.get(name) is not None}
     if body.get("max_output_tokens") is not None:
@@ -276,18 +332,24 @@ def _messages(instructions: str | None, items: Iterable[Item]) -> list[dict[str,
     """The conversation. Items of earlier turns may be anything that was stored, so nothing is taken for granted."""
     messages: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []  # what tools gave out that no tool's message can hold
+    open_calls: list[object] = []  # those that have no result yet
     if instructions is not None:
         messages.append({"role": "system", "content": instructions})
     for item in items:
         kind = item.get("type") or "message"
         if kind in ("function_call_output", "custom_tool_call_output"):
-            message, others = _result(item)
+            if item.get("call_id") is None and not open_calls:
+                continue  # a result of nothing: no server would take it
+            call_id = _answered(open_calls, item)
+            message, others = _result(item, call_id)
             messages.append(message)
             shown += others
         elif kind in ("message", "function_call", "custom_tool_call"):
             messages += shown
             shown = []
             _add(messages, kind, item)
+            if kind != "message":
+                open_calls.append(item.get("call_id"))
     return messages + shown
 
 
@@ -310,12 +372,22 @@ def _add_call(messages: list[dict[str, Any]], item: Item, arguments: str) -> Non
     messages[-1].setdefault("tool_calls", []).append(call)
 
 
-def _result(item: Item) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _answered(open_calls: list[object], item: Item) -> object:
+    """Which call a result belongs to: where it does not say so, to the first that has none."""
+    call_id = item.get("call_id")
+    if call_id is None:
+        return open_calls.pop(0)
+    if call_id in open_calls:
+        open_calls.remove(call_id)
+    return call_id
+
+
+def _result(item: Item, call_id: object) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """A tool's output as its message, and as what the user shows: the images, files and sounds in it.
 
     Servers take text from tools only. The user's message has to wait until all tools have answered, so it says whose output it is.
     """
-    call_id, content = item.get("call_id"), _content(item.get("output"))
+    content = _content(item.get("output"))
     message = {"role": "tool", "tool_call_id": call_id, "content": content}
     if isinstance(content, str):
         return message, []
@@ -378,5 +450,5 @@ def _logprobs(body: Mapping[str, Any]) -> dict[str, Any]:
     wanted = body.get("top_logprobs")
     if wanted:
         return {"logprobs": True, "top_logprobs": wanted}
-    included = "message.output_text.logprobs" in (body.get("include") or ())
+    included = _LOGPROBS in (body.get("include") or ())
     return {"logprobs": True} if included else {}

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from jsonschema import Draft202012Validator
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses import Response, ResponseItemList, ResponseStreamEvent
 
 from tests.protocols.streams import data_of
 
@@ -110,6 +110,13 @@ def _as_openai(response: dict[str, Any]) -> dict[str, Any]:
     described = {n: v for n, v in format.items() if n != "description" or v is not None}
     text = {**response["text"], "format": described}
     return {n: v for n, v in response.items() if n != "usage" or v is not None} | {"text": text}
+
+
+def check_input_items(listed: dict[str, Any]) -> None:
+    """A page of `GET /responses/{id}/input_items`: the SDK's list, of items that the published schema knows."""
+    ResponseItemList.model_validate(listed)
+    for item in listed["data"]:
+        published("ItemField").validate(item)
 
 
 def events_of(stream: bytes) -> list[dict[str, Any]]:
