@@ -24,6 +24,7 @@ from dwctl.errors import Conflict, Invalid, NotFound
 from dwctl.pace import Pace
 from dwctl.printable import printable
 from dwctl.protocols.json_objects import parse_object
+from dwctl.protocols.modes import Tier
 from dwctl.protocols.openresponses import history, items
 from dwctl.protocols.openresponses.history import Reference, Wanted
 from dwctl.protocols.openresponses.items import Item
@@ -62,6 +63,9 @@ def resolve(gateway: Gateway, admitted: Admitted, hold: Hold | None = None) -> A
     if wanted is None:
         return admitted
     limits = gateway.settings.responses.history
+    # One that is going to wait for a worker is only judged here: what was read is not kept in memory for as long as it waits.
+    waits = admitted.request.tier is Tier.FLEX and not admitted.request.queued
+    hold = None if waits else hold
     reader = _Reader(gateway.connections, admitted.key.owner_id, limits, hold)
     try:
         prior = _conversation(reader, wanted, admitted)
@@ -70,8 +74,10 @@ def resolve(gateway: Gateway, admitted: Admitted, hold: Hold | None = None) -> A
         if gateway.recorder.is_behind:
             raise retrieval.StillSpooled from None
         raise
-    told = history.told(asked.content, prior, known, continued=wanted.uuid is not None)
-    asked = msgspec.structs.replace(asked, told=told, continues=wanted.uuid)
+    asked = msgspec.structs.replace(asked, continues=wanted.uuid)
+    if not waits:
+        told = history.told(asked.content, prior, known, continued=wanted.uuid is not None)
+        asked = msgspec.structs.replace(asked, told=told)
     request = msgspec.structs.replace(admitted.request, asked=asked)
     return msgspec.structs.replace(admitted, request=request)
 
@@ -80,7 +86,7 @@ def _conversation(reader: _Reader, wanted: Wanted, admitted: Admitted) -> list[I
     if wanted.uuid is not None:
         return reader.conversation(wanted.uuid)
     if wanted.previous is not None and not _may_know_more(admitted):
-        raise _unknown(wanted.previous)
+        raise _unknown(str(wanted.previous))
     return []
 
 

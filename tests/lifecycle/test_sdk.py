@@ -402,3 +402,40 @@ def test_a_stream_that_fails_upstream_ends_with_a_failed_response(
     assert last.response.status == "failed"
     assert last.response.error is not None
     assert openai_client.responses.retrieve(last.response.id) == last.response
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_conversation_with_tools_goes_on(
+    stage: Gateway, openai_client: OpenAI, tier: str
+) -> None:
+    """OpenAI's guide to conversation state: each turn sends what is new, and the id of the turn before."""
+    client, model = openai_client, stage.flexible("tools")
+    mark = marker()
+    more = {"model": model, "tools": [WEATHER], "service_tier": tier}
+    first = client.responses.create(input=f"The weather? {mark}", **more)
+    [call] = [item for item in first.output if item.type == "function_call"]
+    second = client.responses.create(
+        previous_response_id=first.id,
+        input=[{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}],
+        **more,
+    )
+    assert second.output_text
+    assert second.previous_response_id == first.id
+    with client.responses.stream(previous_response_id=second.id, input="Thanks", **more) as stream:
+        third = stream.get_final_response()
+    assert third.output[0].type == "function_call"
+    said = stage.sent(mark)[-1]["body"]["messages"]
+    assert [m["role"] for m in said] == ["user", "assistant", "tool", "assistant", "user"]
+    items = list(client.responses.input_items.list(second.id, limit=1, order="asc"))
+    assert [item.type for item in items] == ["function_call_output"]
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.responses.create(previous_response_id="resp_none", input="a", **more)
+    assert refused.value.code == "previous_response_not_found"
+
+
+def test_its_input_tokens_can_be_counted(stage: Gateway, openai_client: OpenAI) -> None:
+    model = stage.flexible("plain+tokenize")
+    counted = openai_client.responses.input_tokens.count(model=model, input="How many?")
+    assert counted.input_tokens > 0
+    with pytest.raises(openai.NotFoundError):
+        openai_client.responses.input_tokens.count(model=stage.flexible("plain"), input="How many?")
