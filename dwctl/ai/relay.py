@@ -36,6 +36,8 @@ from dwctl.queue.tables import State
 from dwctl.upstream import headers as upstream_headers
 from dwctl.upstream.client import UpstreamResponse
 from dwctl.upstream.errors import UpstreamError
+from dwctl.upstream.retry_after import retry_after_s
+from dwctl.upstream.sse import is_event_stream
 from dwctl.upstream.target import Target
 from dwctl.web.envelope import openai_error
 
@@ -212,8 +214,8 @@ class Run:
         if not self._received.strip():
             return outcomes.unreadable(response.status, "the answer is empty")
         try:
-            if _is_event_stream(response):
-                return self._completed(treatment.from_stream(self._received), response, [JSON])
+            if is_event_stream(response.header("content-type"), self._received):
+                return self._completed(treatment.from_stream(self._received), response, [])
             headers = upstream_headers.to_caller(response.status, response.headers)
             return self._completed(treatment.complete(self._received), response, headers)
         except BadUpstreamBody:
@@ -249,7 +251,7 @@ class Run:
             f"http_{response.status}",
             # Whoever reads it later is shown no more than its caller.
             {"status": response.status, "body": _text(body)},
-            retry_after_s=_seconds(response.header("retry-after")),
+            retry_after_s=retry_after_s(response.headers, time.time()),
         )
         return Outcome(end, shown.status, body, headers, body, upstream_status=response.status)
 
@@ -289,7 +291,7 @@ class Run:
 
         def begun() -> UpstreamResponse | Outcome:
             response = self._send()
-            if isinstance(response, Outcome) or _is_event_stream(response):
+            if isinstance(response, Outcome) or self._is_event_stream(response):
                 return response
             return self._replayed(response)
 
@@ -302,6 +304,14 @@ class Run:
             response.close()
             raise
         return response
+
+    def _is_event_stream(self, response: UpstreamResponse) -> bool:
+        """By its type; where that says something else, by its first bytes."""
+        kind = response.header("content-type")
+        if is_event_stream(kind, b""):
+            return True
+        with self._flight.waiting():
+            return is_event_stream(kind, response.beginning())
 
     def _replayed(self, response: UpstreamResponse) -> Outcome:
         """A complete answer to a call that wanted a stream becomes that stream."""
@@ -455,13 +465,5 @@ def _error_body(body: bytes, failure: str) -> bytes:
     return openai_error(failure, "upstream_error", 502) if "object" in content else body
 
 
-def _is_event_stream(response: UpstreamResponse) -> bool:
-    return (response.header("content-type") or "").startswith("text/event-stream")
-
-
 def _text(raw: bytes) -> str:
     return raw[:4096].decode("utf-8", "replace")
-
-
-def _seconds(value: str | None) -> float | None:
-    return float(value) if value and value.isdecimal() and len(value) < 7 else None

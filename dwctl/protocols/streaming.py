@@ -45,9 +45,10 @@ def is_done(data: bytes) -> bool:
 
 def is_keep_alive(event: SseEvent, data: bytes, content: Mapping[str, Any] | None) -> bool:
     """Whether an event says nothing but that the connection lives: no data, a value that is no object, a ping."""
+    is_ping = event.event is not None and event.event.lower() in _PINGS
     if content is None:
-        return not data.strip() or data.strip() in _NOTHING
-    if content.get("type") == "ping" or (event.event or b"").lower() in _PINGS:
+        return is_ping or not data.strip() or data.strip() in _NOTHING
+    if is_ping or content.get("type") == "ping":
         return not content.get("choices")
     return not content
 
