@@ -135,6 +135,8 @@ class SseParser:
         """The whole lines up to here that are objects of their own. A text that goes over several lines stays in the buffer."""
         buffer = self._buffer
         buffer += chunk
+        if b"\n" not in chunk:
+            return []
         lines = []
         start = 0
         while (end := buffer.find(b"\n", start)) >= 0:
