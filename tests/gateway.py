@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from types import SimpleNamespace
@@ -152,6 +153,27 @@ class Gateway:
             self.grant_model(alias)
             if wait:
                 self.wait_for_model(alias)
+        return alias
+
+    def composite(
+        self,
+        *components: str | tuple[str, Json],
+        price: tuple[str, str] | None = PRICE,
+        everyone: bool = True,
+        **more: Any,
+    ) -> str:
+        """The alias of a model that these serve (aliases, with `weight` and so on where it matters), the first one first."""
+        alias = unique("composite")
+        tariffs = [tariff(*price)] if price else []
+        body = {"type": "composite", "model_name": alias, "tariffs": tariffs} | more
+        self._models[alias] = self.admin("POST", "/models", body).json()["id"]
+        for place, component in enumerate(components):
+            name, fields = (component, {}) if isinstance(component, str) else component
+            path = f"/models/{self._models[alias]}/components/{self._models[name]}"
+            self.admin("POST", path, {"sort_order": place} | fields)
+        if everyone:
+            self.grant_model(alias)
+            self.wait_for_model(alias)
         return alias
 
     def flexible(self, name: str, **more: Any) -> str:
@@ -329,6 +351,13 @@ class Gateway:
     def execute(self, statement: str, *values: Any) -> None:
         """By hand, as an operator in a console."""
         self._sql.execute(statement, values)  # type: ignore[arg-type]
+
+    @contextmanager
+    def locked(self, statement: str, *values: Any) -> Iterator[None]:
+        """While another transaction has locked what that statement selects."""
+        with self._connect() as other, other.transaction():
+            other.execute(statement, values)  # type: ignore[arg-type]
+            yield
 
     def leases(self) -> list[Any]:
         """Requests and calls that somebody is said to be working on."""

@@ -51,6 +51,14 @@ class Admitted(msgspec.Struct, frozen=True):
     price: TariffPrice | None
     disclosure: Disclosure
 
+    @property
+    def context_length(self) -> int | None:
+        """How many tokens fit, in whichever model serves; None where that is not known of one."""
+        own, parts = self.served_by.context_length, self.served_by.components
+        lengths = [part.model.context_length for part in parts]
+        known = [length for length in lengths if length is not None]
+        return own or (min(known) if known and len(known) == len(lengths) else None)
+
 
 def bearer(authorization: str | None) -> str | None:
     """The secret in an Authorization header; the scheme in any case."""
@@ -76,7 +84,11 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
     asked = request.asked
     model = routing.models.get(asked.alias)
     request.surface.check(
-        asked.content, alias=asked.alias, strict=strict, adapted=model is None or model.adapter
+        asked.content,
+        alias=asked.alias,
+        strict=strict,
+        adapted=model is None or model.adapter,
+        refuses_unrunnable_tools=model is not None and model.refuses_unrunnable_tools,
     )
     if model is None:
         raise Refused(
@@ -95,7 +107,13 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
     purpose = "batch" if flex else key.purpose
     served_by = _served_by(routing, model, purpose)
     if served_by.adapter and not model.adapter:
-        request.surface.check(asked.content, alias=asked.alias, strict=strict, adapted=True)
+        request.surface.check(
+            asked.content,
+            alias=asked.alias,
+            strict=strict,
+            adapted=True,
+            refuses_unrunnable_tools=model.refuses_unrunnable_tools,
+        )
     price = tariffs.pick(
         model.tariffs,
         purpose=purpose,

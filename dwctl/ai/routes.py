@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 import orjson
@@ -10,13 +11,15 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from dwctl.access import guard
-from dwctl.ai import admission, front, retrieval
+from dwctl.ai import admission, counting, front, input_items, retrieval
 from dwctl.ai.gateway import Gateway
+from dwctl.ai.holdings import Kind
 from dwctl.catalog.routing import Model
-from dwctl.errors import DwctlError, NotFound, Unavailable
+from dwctl.errors import DwctlError, NotFound
 from dwctl.identity import authentication
 from dwctl.protocols.modes import unsupported
 from dwctl.protocols.surfaces import SURFACES, Surface
+from dwctl.web.body_limits import body_of
 
 blueprint = Blueprint("ai", __name__)
 guard.open_to_all(blueprint, reason="inference takes API keys, and looks at them itself")
@@ -42,12 +45,6 @@ def _declare(surface: Surface) -> Callable[[], Response]:
 
 for _surface in SURFACES.values():
     blueprint.add_url_rule(f"/{_surface.path}", view_func=_declare(_surface), methods=["POST"])
-
-
-class StillSpooled(Unavailable):
-    """Answers given while the database was away are still being written down. Try again shortly."""
-
-    code = "response_not_recorded_yet"
 
 
 @blueprint.get("/models")
@@ -87,11 +84,56 @@ def get_response(response_id: str) -> Response:
         raise unsupported(
             "stream", "A stored response cannot be streamed: fetch it without `stream`."
         )
-    try:
+    with _nothing_is_missing():
         return _json(retrieval.fetch(gateway().connections, response_id, owners))
+
+
+@blueprint.post("/responses/input_tokens")
+def count_input_tokens() -> Response:
+    """How many tokens a request's input has, where the model's server can tell."""
+    here = gateway()
+    key = admission.authenticate(here.snapshot, request.headers.get("Authorization"))
+    hold = here.holdings.begin(key.owner_id)
+    try:
+        hold.take(Kind.REALTIME)
+        body = body_of(request)
+        hold.take(Kind.BYTES, len(body))
+        counted = here.counting.count(here, counting.admitted_of(here, key, body, hold))
+    finally:
+        hold.release()
+    return _json({"object": "response.input_tokens", "input_tokens": counted})
+
+
+@blueprint.post("/responses/compact")
+def compact() -> Response:
+    """What only a provider can do with its own models."""
+    admission.authenticate(gateway().snapshot, request.headers.get("Authorization"))
+    raise DwctlError(
+        "Compaction is not supported: send a shorter `input`, or `truncation: auto`.",
+        code="not_supported",
+        status=404,
+    )
+
+
+@blueprint.get("/responses/<response_id>/input_items")
+def list_input_items(response_id: str) -> Response:
+    """What went into a stored response, newest first unless `order=asc`."""
+    owners = _owners()
+    page = input_items.page_of(request.args)
+    here = gateway()
+    limits = here.settings.responses.history
+    with _nothing_is_missing():
+        return _json(input_items.list_items(here.connections, response_id, owners, page, limits))
+
+
+@contextmanager
+def _nothing_is_missing() -> Iterator[None]:
+    """Raises StillSpooled in place of NotFound while records wait to be written."""
+    try:
+        yield
     except NotFound:
         if gateway().recorder.is_behind:
-            raise StillSpooled from None
+            raise retrieval.StillSpooled from None
         raise
 
 
