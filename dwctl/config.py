@@ -324,7 +324,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Onwards:
+    """show_served_by: whose answers name the endpoint that served them. operators: keys of owners who may read endpoints."""
+
     strict_mode: bool = False
+    show_served_by: str = "operators"
 
 
 @dataclass(frozen=True)
@@ -551,6 +554,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "outbound.images": _REACHES,
     "auth.proxy_header.link_registered": ("take_over", "refuse"),
     "auth.native.session.cookie_same_site": ("strict", "lax", "none"),
+    "onwards.show_served_by": ("never", "operators", "all"),
     "upstream.on_disconnect": ("cancel", "drain"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("text", "json"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
 
 import gevent
 import orjson
@@ -18,7 +19,7 @@ from dwctl.ai import outcomes
 from dwctl.ai.admission import Admitted
 from dwctl.ai.attempts import Attempts
 from dwctl.ai.bookkeeping import opening_of, record_of
-from dwctl.ai.calls import EVENT_STREAM, Answer
+from dwctl.ai.calls import EVENT_STREAM, Answer, Headers
 from dwctl.ai.in_progress import Flight, Stopped
 from dwctl.ai.live import Live
 from dwctl.ai.outcomes import Done, End, Failed, Outcome, Reason
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+SERVED_BY = "x-dwctl-served-by"
+
 _OFFER_AGAIN_S = 1.0
 
 
@@ -60,7 +63,7 @@ def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
             raise NotRecorded
     finally:
         run.leave()
-    return Answer(outcome.status, outcome.headers, outcome.body)
+    return Answer(outcome.status, run.labelled(outcome.headers), outcome.body)
 
 
 def stream(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
@@ -163,6 +166,13 @@ class Run:
         received = parse_object(attempt.received) if attempt is not None else None
         return outcomes.internal().with_usage(said(received))
 
+    def labelled(self, headers: Headers) -> Headers:
+        """With the target that has served the call, for those who may know."""
+        target = self._flight.target
+        if target is None or not self._gateway.shows_served_by(self._admitted.key):
+            return headers
+        return [*headers, (SERVED_BY, f"{quote(target.endpoint_name)}/{quote(target.model_name)}")]
+
     # --- a stream
 
     def streamed(self) -> Answer:
@@ -171,12 +181,12 @@ class Run:
         if isinstance(live, Outcome):
             self.finish_or_promise(live)
             self.leave()
-            return Answer(live.status, live.headers, live.body)
+            return Answer(live.status, self.labelled(live.headers), live.body)
         events = self._events(live)
         next(events)  # a generator that has begun runs to its end also when nobody reads it
         headers = upstream_headers.to_caller(live.response.status, live.response.headers)
         passed_on = [pair for pair in headers if pair[0] != "cache-control"]
-        return Answer(200, [*EVENT_STREAM, *passed_on], events)
+        return Answer(200, self.labelled([*EVENT_STREAM, *passed_on]), events)
 
     def _opened(self) -> Live | Outcome:
         """A stream that has begun and has its row, or what else the call came to. Raises DatabaseAway: there is no row."""

@@ -194,6 +194,30 @@ def test_if_all_keep_failing_all_are_tried(stage: Gateway) -> None:
     assert len(story(stage, answer)) == 2
 
 
+def test_who_served_a_call_is_said_to_those_who_may_know(stage: Gateway) -> None:
+    bob = stage.account()
+    model = stage.pool("fail-500", "ok/meta llama")
+    for stream in (False, True):
+        assert "x-dwctl-served-by" not in stage.chat(model, by=bob, stream=stream).headers
+    roles = ["StandardUser", "PlatformManager"]
+    stage.admin("PATCH", f"/users/{bob.id}", {"roles": roles})
+    eventually(lambda: "x-dwctl-served-by" in stage.chat(model, by=bob).headers, 5)
+    for stream in (False, True):
+        name = stage.chat(model, by=bob, stream=stream).headers["x-dwctl-served-by"]
+        assert name.startswith("server1-")
+        assert name.endswith("/ok/meta%20llama")
+    stage.admin("PATCH", f"/users/{bob.id}", {"roles": roles[:1]})
+    eventually(lambda: "x-dwctl-served-by" not in stage.chat(model, by=bob).headers, 5)
+    free = stage.pool("fail-500", "ok", tariffs=[])
+    asked = {"model": free, "messages": [{"role": "user", "content": "Hello"}]}
+    for who, knows in (("admin", True), ("alice", False)):
+        answer = requests.post(
+            f"{stage.url}/admin/api/v1/ai/v1/chat/completions",
+            json=asked, headers=Cast.headers(who), timeout=20,
+        )  # fmt: skip
+        assert ("x-dwctl-served-by" in answer.headers) is knows, answer.text
+
+
 def test_a_redirect_leads_to_a_composite_model(stage: Gateway) -> None:
     pool = stage.pool("fail-500", "ok")
     rule = {"api_key_purpose": "realtime", "action": {"type": "redirect", "target": pool}}
