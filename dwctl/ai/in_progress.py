@@ -15,7 +15,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -25,6 +25,7 @@ from gevent import GreenletExit, get_hub, getcurrent, monkey
 
 from dwctl.ai.holdings import Hold
 from dwctl.ai.outcomes import Reason
+from dwctl.limits.limiter import Permit
 from dwctl.pace import Pace
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ class Flight:
     """One call while it runs here: all of it that changes.
 
     opened: its tracking row was asked for; row_is_there: and is committed. first_byte_at: monotonic. over: its record is made
-    (recorded), or it has left. linger_s: how long it goes on for its usage when nobody wants it any more.
+    (recorded), or it has left. linger_s: how long it goes on for its usage when nobody wants it any more. permits: what it has been
+    allowed by limits; they end with it.
     """
 
     __slots__ = (
@@ -63,6 +65,7 @@ class Flight:
         "opened",
         "over",
         "peer",
+        "permits",
         "recorded",
         "row_is_there",
         "spoke_at",
@@ -80,6 +83,7 @@ class Flight:
         self.over = False
         self.recorded = False
         self.linger_s = 0.0
+        self.permits: Sequence[Permit] = ()
         self.on_slow: Callable[[], None] | None = None
         self.last_words: Callable[[], None] | None = None
         self._greenlet: Any = None
@@ -160,6 +164,8 @@ class InProgress:
         self.flights.pop(flight.id, None)
         if flight.hold is not None:
             flight.hold.release()
+        for permit in flight.permits:
+            permit.give_back()
 
     def cancel(self, id: UUID) -> None:
         """Cancel a call, if it runs here."""
