@@ -3,8 +3,8 @@
 -- Give back and take, in one go. Nothing is done where a state is missing (`ensure_states` makes it): then no row comes back; else the first has
 -- number 0, and says nothing.
 --   subjects  whose limits are touched, in the order of their names: {name, rate, burst, capacity, per_minute}; absent: no such limit
---   given     holds that end: {number, i (position in subjects, from 1), used (LLM tokens)}
---   wanted    calls: {number, i (positions, in the order in which limits are named), tokens (an estimate)}; each gets all or nothing
+--   given     holds that end, or null: {number, i (position in subjects, from 1), used (LLM tokens)}
+--   wanted    calls, or null: {number, i (positions, in the order in which limits are named), tokens (an estimate)}; each gets all or nothing
 --   dead_after_s  a process that has not beaten for so long holds nothing; null: only those that are known to be dead
 -- Gives for each wanted call: refused_by (0: taken; else 10 * position in its i + 1 calls a second, 2 at once, 3 LLM tokens), when it can
 -- pass (seconds), and what is left in the buckets of each of its subjects.
@@ -19,7 +19,7 @@ DECLARE
     since timestamptz[]; looked timestamptz[];
     t timestamptz;
     passed float8; need float8;
-    freed int;
+    places int;
     one record;
     k int; j int;
 BEGIN
@@ -44,21 +44,19 @@ BEGIN
     END LOOP;
 
     -- What had been taken on an estimate is settled by what was used. A hold that is not there any more was given back already.
-    FOR one IN
-        WITH back AS (
-            SELECT * FROM json_to_recordset(given) g(number bigint, i int, used float8)
-        ), gone AS (
-            DELETE FROM limit_holds h USING back b
-             WHERE h.subject = names[b.i] AND h.owner = me AND h.number = b.number
-            RETURNING b.i, h.slots, h.tokens - b.used AS rest
-        )
-        SELECT g.i, sum(g.slots)::int AS slots, sum(g.rest) AS rest FROM gone g GROUP BY g.i
-    LOOP
-        held[one.i] := greatest(0, held[one.i] - one.slots);
-        tokens[one.i] := least(minutes[one.i], tokens[one.i] + one.rest);
-    END LOOP;
+    IF given IS NOT NULL THEN
+        FOR one IN SELECT * FROM json_to_recordset(given) g(number bigint, i int, used float8) LOOP
+            k := one.i;
+            DELETE FROM limit_holds h
+             WHERE h.subject = names[k] AND h.owner = me AND h.number = one.number
+            RETURNING h.slots, h.tokens INTO places, need;
+            CONTINUE WHEN NOT FOUND;
+            held[k] := greatest(0, held[k] - places);
+            tokens[k] := least(minutes[k], tokens[k] + need - one.used);
+        END LOOP;
+    END IF;
 
-    FOR one IN SELECT * FROM json_to_recordset(wanted) w(number bigint, i int[], tokens float8) LOOP
+    FOR one IN SELECT * FROM json_to_recordset(coalesce(wanted, '[]')) w(number bigint, i int[], tokens float8) LOOP
         refused_by := 0;
         wait_s := 0;
         FOR j IN 1 .. cardinality(one.i) LOOP
@@ -81,8 +79,8 @@ BEGIN
                                           AND (dead_after_s IS NULL OR d.last_heartbeat > t - dead_after_s * interval '1 second'))
                     RETURNING h.slots
                 )
-                SELECT coalesce(sum(g.slots), 0) INTO freed FROM gone g;
-                held[k] := greatest(0, held[k] - freed);
+                SELECT coalesce(sum(g.slots), 0) INTO places FROM gone g;
+                held[k] := greatest(0, held[k] - places);
             END IF;
             IF held[k] >= capacities[k] THEN
                 refused_by := CASE refused_by WHEN 0 THEN 10 * j + 2 ELSE refused_by END;
@@ -97,31 +95,34 @@ BEGIN
                 wait_s := greatest(wait_s, (need - tokens[k]) * 60 / minutes[k]);
             END IF;
         END LOOP;
-        IF refused_by = 0 THEN
-            FOREACH k IN ARRAY one.i LOOP
+        calls_left := '{}';
+        tokens_left := '{}';
+        FOREACH k IN ARRAY one.i LOOP
+            IF refused_by = 0 THEN
                 calls[k] := calls[k] - 1;
-                held[k] := held[k] + CASE WHEN capacities[k] > 0 THEN 1 ELSE 0 END;
                 need := coalesce(least(one.tokens, minutes[k]), 0);
                 tokens[k] := tokens[k] - need;
                 IF capacities[k] > 0 OR minutes[k] > 0 THEN
+                    places := CASE WHEN capacities[k] > 0 THEN 1 ELSE 0 END;
+                    held[k] := held[k] + places;
                     INSERT INTO limit_holds (subject, owner, number, slots, tokens)
-                    VALUES (names[k], me, one.number, CASE WHEN capacities[k] > 0 THEN 1 ELSE 0 END, need);
+                    VALUES (names[k], me, one.number, places, need);
                 END IF;
-            END LOOP;
-        END IF;
+            END IF;
+            calls_left := calls_left || calls[k];
+            tokens_left := tokens_left || tokens[k];
+        END LOOP;
         number := one.number;
-        SELECT array_agg(calls[x.k] ORDER BY x.n), array_agg(tokens[x.k] ORDER BY x.n) INTO calls_left, tokens_left
-          FROM unnest(one.i) WITH ORDINALITY x(k, n);
         RETURN NEXT;
     END LOOP;
 
-    UPDATE limit_states s
-       SET calls = n.calls, tokens = n.tokens, held = n.held, at = t, looked_at = n.looked,
-           full_at = t + interval '1 second' * least(1e9, greatest(coalesce((n.burst - n.calls) / n.rate, 0),
-                                                                  coalesce((n.per_minute - n.tokens) * 60 / n.per_minute, 0)))
-      FROM unnest(names, rates, bursts, minutes, calls, tokens, held, looked)
-           n(subject, rate, burst, per_minute, calls, tokens, held, looked)
-     WHERE s.subject = n.subject;
+    FOR k IN 1 .. cardinality(names) LOOP
+        UPDATE limit_states s
+           SET calls = calls[k], tokens = tokens[k], held = held[k], at = t, looked_at = looked[k],
+               full_at = t + interval '1 second' * least(1e9, greatest(coalesce((bursts[k] - calls[k]) / rates[k], 0),
+                                                                      coalesce((minutes[k] - tokens[k]) * 60 / minutes[k], 0)))
+         WHERE s.subject = names[k];
+    END LOOP;
 END $$;
 
 -- What the dead held: how many places are free again. A process that beats again after that has lost them.

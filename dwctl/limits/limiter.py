@@ -104,7 +104,7 @@ class Limiter:
         self._wanted: list[_Wanted] = []
         self._given: dict[tuple[int, str], _Given] = {}
         self._arrived = Event()
-        self._away_until: float | None = None
+        self._is_away = False
         self._known: set[str] = set()
         self._connection: psycopg.Connection[Any] | None = None
         self._greenlet: gevent.Greenlet | None = None
@@ -116,7 +116,7 @@ class Limiter:
 
         Limits are named in the order of `demands`: first the rates of all, then places, then LLM tokens.
         """
-        if self._away_until is not None and time.monotonic() < self._away_until:
+        if self._is_away:
             raise DatabaseAway
         wanted = _Wanted(next(self._numbers), demands, min(tokens, _MOST_TOKENS))
         self._wanted.append(wanted)
@@ -144,7 +144,7 @@ class Limiter:
         told = Event()
         for demand in held:
             self._given[number, demand.subject] = _Given(number, demand, used, told)
-        if self._away_until is not None:
+        if self._is_away:
             told.set()
         self._awake()
         return told
@@ -173,19 +173,22 @@ class Limiter:
         while True:
             self._arrived.wait()
             self._arrived.clear()
-            while self._wanted or self._given:
-                if not self._once():
+            while self._wanted or self._given or self._is_away:
+                self._once()
+                if self._is_away:
                     gevent.sleep(_AGAIN_S)
 
-    def _once(self) -> bool:
-        """Exchange a group; whether the database took it. Never raises: the next group must have its turn."""
+    def _once(self) -> None:
+        """Exchange a group. Never raises: the next group must have its turn."""
         wanted, self._wanted = self._wanted[:_MOST_AT_ONCE], self._wanted[_MOST_AT_ONCE:]
         was_connected = self._connection is not None
+        began = time.monotonic()
         try:
             try:
                 self._exchange(wanted)
             except (psycopg.Error, OSError) as error:
-                if not was_connected or self._judge(error) is not Fault.AWAY:
+                at_once = time.monotonic() - began < self._patience_s / 2
+                if not (was_connected and at_once and self._judge(error) is Fault.AWAY):
                     raise
                 # The connection was lost while nobody used it: that says nothing about now.
                 self._hang_up()
@@ -193,11 +196,10 @@ class Limiter:
                 self._exchange(wanted)
         except Exception as error:
             self._failed(error, wanted)
-            return False
-        if self._away_until is not None:
+            return
+        if self._is_away:
             log.warning("limits: database back")
-            self._away_until = None
-        return True
+            self._is_away = False
 
     def _exchange(self, wanted: Sequence[_Wanted]) -> None:
         given = list(islice(self._given.values(), _MOST_AT_ONCE))
@@ -207,7 +209,7 @@ class Limiter:
         at = {name: place for place, name in enumerate(names, 1)}
         values = {
             "me": self._me,
-            "subjects": _json([_limits_of(limits[name]) for name in names]),
+            "subjects": _json(_limits_of(limits[name]) for name in names),
             "given": _json(
                 {"number": one.number, "i": at[one.demand.subject], "used": one.used}
                 for one in given
@@ -234,6 +236,9 @@ class Limiter:
         timeout = gevent.Timeout(self._patience_s)
         try:
             with timeout:
+                if not names:
+                    self._execute("probe", {})
+                    return []
                 if not self._known.issuperset(names):
                     self._ensure(names)
                 while True:
@@ -271,12 +276,11 @@ class Limiter:
 
     def _failed(self, error: Exception, wanted: Sequence[_Wanted]) -> None:
         fault = self._judge(error)
-        if fault is Fault.RECORDS:
-            log.error("limits not exchanged", exc_info=error)
-        elif self._away_until is None:
-            log.warning("limits: database away", extra={"reason": type(error).__name__})
-        if fault is not Fault.BUSY:
-            self._away_until = time.monotonic() + _AGAIN_S
+        if not self._is_away:
+            # A statement that the database refuses is an installation that is not whole (a migration is missing): it may be mended.
+            level = logging.ERROR if fault is Fault.RECORDS else logging.WARNING
+            log.log(level, "limits not exchanged", extra={"reason": type(error).__name__})
+        self._is_away = self._is_away or fault is not Fault.BUSY
         self._hang_up()
         self._doubt(wanted)
         for asked in wanted:
@@ -321,5 +325,6 @@ def _limits_of(demand: Demand) -> dict[str, Any]:
     }
 
 
-def _json(rows: Iterable[dict[str, Any]]) -> str:
-    return orjson.dumps(list(rows)).decode()
+def _json(rows: Iterable[dict[str, Any]]) -> str | None:
+    found = list(rows)
+    return orjson.dumps(found).decode() if found else None

@@ -1,3 +1,6 @@
+-- name: probe  whether the database is there
+SELECT 1;
+
 -- name: exchange  give back and take, for a group of calls (functions.sql)
 SELECT number, refused_by, wait_s, calls_left, tokens_left
   FROM exchange_limits(%(me)s, %(subjects)s, %(given)s, %(wanted)s, %(dead_after_s)s);
