@@ -50,12 +50,12 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         request = _request(stamp, incoming, body, content, alias)
         strict = gateway.settings.onwards.strict_mode
         admitted = admission.admit(gateway.snapshot.routing, key, request, strict=strict)
-        admitted = history.resolve(gateway, admitted)
+        admitted = history.resolve(gateway, admitted, hold)
         ignored += request.surface.left_out(
             content,
             adapted=admitted.served_by.adapter,
             strict=strict,
-            context_length=admitted.served_by.context_length,
+            context_length=admitted.context_length,
         )
         flight = Flight(stamp.id, incoming.peer, hold)
         found = _run(gateway, admitted, flight, hold)
