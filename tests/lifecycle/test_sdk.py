@@ -376,7 +376,11 @@ def test_errors_are_those_that_the_client_knows(
         create(model="nobody-has-heard-of-it", input="Hello", service_tier=tier)
     assert unknown.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError) as bad:
-        create(model=stage.flexible("plain"), input=[{"role": "riddle", "content": "Hi"}], service_tier=tier)
+        create(
+            model=stage.flexible("plain"),
+            input=[{"role": "riddle", "content": "Hi"}],
+            service_tier=tier,
+        )
     assert bad.value.param == "input[0].role"
     with pytest.raises(openai.BadRequestError):
         create(model=stage.flexible("fail-400"), input="Hello", service_tier=tier)
