@@ -1,13 +1,15 @@
 """Everything that refuses a call does so here, before any work.
 
-Order: credential (401), model known (404), access (403), traffic rules (403), funds (402), and what one account may hold at once
-(`holdings`, 429). A worker asks the same questions of a queued request, again and as of now (`readmit`).
+Order: credential (401), model known (404), access (403), traffic rules (403), funds (402), what one account may hold at once
+(`holdings`, 429), and last, because they are taken in the database, the limits of model and key (`demands_of`, `limits`, 429). A worker asks
+the same questions of a queued request, again and as of now (`readmit`); there only the model's limits count.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -17,13 +19,15 @@ from dwctl.ai.calls import Line, Request, Stamp
 from dwctl.ai.selection import components_of
 from dwctl.billing import tariffs
 from dwctl.billing.tariffs import TariffPrice
-from dwctl.catalog.routing import Key, Model, Routing
+from dwctl.catalog.routing import Key, Limits, Model, Routing
 from dwctl.catalog.snapshot import Snapshot
 from dwctl.errors import DwctlError, Unavailable
+from dwctl.limits.demands import Demand, Whose, demand
 from dwctl.protocols import asked as reading
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.modes import Mode, Tier
 from dwctl.protocols.surfaces import SURFACES
+from dwctl.protocols.usage import likely_tokens
 from dwctl.queue.leases import Job
 
 MISSING_KEY = "Please supply an API key: Authorization: Bearer <key>"
@@ -125,6 +129,52 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
     if served_by.target is None and not components_of(served_by):
         raise _nowhere(model, served_by)
     return Admitted(request, key, model, served_by, price, strict)
+
+
+def demands_of(admitted: Admitted) -> list[Demand]:
+    """The limits that a call must pass, in the order in which they are named; none for most calls.
+
+    Those of the model that serves it, and, unless a worker runs it, of the key. Hidden keys (playground) have none of their own.
+    """
+    model, key = admitted.served_by, admitted.key
+    found = []
+    if _is_limited(model.limits) and (one := _demand(Whose.MODEL, model.id, model.limits)):
+        found.append(one)
+    if (
+        not admitted.request.queued
+        and _is_limited(key.limits)
+        and (one := _demand(Whose.KEY, key.id, key.limits))
+    ):
+        found.append(one)
+    return found
+
+
+def component_demands(composite: Model, component: Model) -> list[Demand]:
+    """The limits of a model where it serves within a composite one: they are counted apart from those of its own alias."""
+    found = _demand(Whose.COMPONENT, f"{composite.id}/{component.id}", component.limits)
+    return [found] if found else []
+
+
+def tokens_of(admitted: Admitted, demands: Sequence[Demand]) -> int:
+    """How many LLM tokens a call is likely to use; looked at only where one of its limits counts them."""
+    if all(one.per_minute is None for one in demands):
+        return 0
+    return likely_tokens(admitted.request.asked.content)
+
+
+def _is_limited(limits: Limits) -> bool:
+    return bool(limits.requests_per_second or limits.capacity or limits.tokens_per_minute)
+
+
+def _demand(whose: Whose, id: object, limits: Limits) -> Demand | None:
+    return demand(
+        whose,
+        id,
+        requests_per_second=limits.requests_per_second,
+        burst_size=limits.burst_size,
+        capacity=limits.capacity,
+        tokens_per_minute=limits.tokens_per_minute,
+    )
 
 
 def readmit(snapshot: Snapshot, job: Job, *, strict: bool) -> Admitted:

@@ -7,7 +7,6 @@ sanitised, by the model that serves the call. What the upstream itself does wron
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,8 @@ from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.treatments import Complete, StreamTreatment
 from dwctl.upstream import headers as upstream_headers
 from dwctl.upstream.client import UpstreamResponse
-from dwctl.upstream.retry_after import seconds_until
+from dwctl.upstream.retry_after import retry_after_s
+from dwctl.upstream.sse import is_event_stream
 from dwctl.upstream.target import Target
 from dwctl.web.envelope import openai_error
 
@@ -81,7 +81,7 @@ class Attempt:
         response = self._send()
         if isinstance(response, Outcome):
             return response
-        if not _is_event_stream(response):
+        if not self._is_event_stream(response):
             return self._replayed(response)
         try:
             stream = self._treatment.stream(max_bytes=self._settings.max_answer_size)
@@ -134,9 +134,9 @@ class Attempt:
         if not received:
             return outcomes.unreadable(response.status, "the answer is empty")
         try:
-            if _is_event_stream(response):
+            if is_event_stream(response.header("content-type"), self.received):
                 complete = self._treatment.from_stream(self.received)
-                return self._completed(complete, response, [JSON])
+                return self._completed(complete, response, [])
             if self._others_may_do_better and not (received[:1] == b"{" and received[-1:] == b"}"):
                 raise BadUpstreamBody("no object")
             headers = upstream_headers.to_caller(response.status, response.headers)
@@ -161,6 +161,14 @@ class Attempt:
             usage=complete.usage,
             said_status=None if failure is None else status_said(self.received),
         )
+
+    def _is_event_stream(self, response: UpstreamResponse) -> bool:
+        """By its type; where that says something else, by its first bytes."""
+        kind = response.header("content-type")
+        if is_event_stream(kind, b""):
+            return True
+        with self._flight.waiting():
+            return is_event_stream(kind, response.beginning())
 
     def _replayed(self, response: UpstreamResponse) -> Outcome:
         """A complete answer to a call that wanted a stream becomes that stream."""
@@ -206,7 +214,7 @@ class Attempt:
             f"http_{response.status}",
             # Whoever reads it later is shown no more than its caller.
             {"status": response.status, "body": _text(body)},
-            retry_after_s=seconds_until(response.header("retry-after"), datetime.now(UTC)),
+            retry_after_s=retry_after_s(response.headers, time.time()),
         )
         return Outcome(end, shown.status, body, headers, body, upstream_status=response.status)
 
@@ -226,10 +234,6 @@ def _error_body(body: bytes, failure: str) -> bytes:
     """An answer that is a failure in form, as an error: it is one already, or an object that has failed."""
     content = parse_object(body) or {}
     return openai_error(failure, "upstream_error", 502) if "object" in content else body
-
-
-def _is_event_stream(response: UpstreamResponse) -> bool:
-    return (response.header("content-type") or "").startswith("text/event-stream")
 
 
 def _text(raw: bytes) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from dwctl.ai import fallback, outcomes
-from dwctl.ai.admission import Admitted
+from dwctl.ai.admission import Admitted, component_demands, tokens_of
 from dwctl.ai.attempt import Attempt
 from dwctl.ai.in_progress import Flight
 from dwctl.ai.live import Live
@@ -23,7 +23,9 @@ from dwctl.ai.outcomes import Done, End, Failed, Outcome
 from dwctl.ai.selection import Selection, Standing
 from dwctl.analytics.records import Tried
 from dwctl.catalog.routing import Component, Model
-from dwctl.errors import DwctlError
+from dwctl.db import DatabaseAway
+from dwctl.limits.limiter import Permit
+from dwctl.limits.standing import LimitReached
 from dwctl.printable import printable
 from dwctl.upstream.errors import ResponseTooLarge, UpstreamError
 from dwctl.upstream.target import Target
@@ -47,6 +49,7 @@ class Attempts:
         self._health = gateway.health
         self._admitted = admitted
         self._flight = flight
+        self._permit: Permit | None = None
 
     def whole(self) -> Outcome:
         """The answer in one piece. Raises Stopped."""
@@ -125,7 +128,7 @@ class Attempts:
             why = None if isinstance(result, Live) else fallback.why_next(pool.fallback, result)
             if why is None or isinstance(result, Live):
                 return result
-            self._give_back()
+            self._give_back(result)
             failed.append((result, _target(component)))
         if not failed:
             return self._nobody_asked(selection)
@@ -138,8 +141,8 @@ class Attempts:
         target, began = _target(component), time.monotonic()
         result: Result | None = None
         try:
-            self._flight.give_back = _take_limits(self._gateway, component)
-        except DwctlError as refusal:
+            self._take_limits(component)
+        except (LimitReached, DatabaseAway) as refusal:
             result = outcomes.over_limit(refusal)
         try:
             result = result or self._attempt(component.model, target, step, due)
@@ -147,10 +150,22 @@ class Attempts:
             self._flight.tried.append(_line(target, began, result))
         return result
 
-    def _give_back(self) -> None:
-        give_back, self._flight.give_back = self._flight.give_back, None
-        if give_back is not None:
-            give_back()
+    def _take_limits(self, component: Component) -> None:
+        """What the component's own limits allow for one attempt. Raises LimitReached, DatabaseAway."""
+        admitted = self._admitted
+        demands = component_demands(admitted.served_by, component.model)
+        self._permit = None
+        if demands:
+            tokens = tokens_of(admitted, demands)
+            self._permit = self._gateway.limiter.take(demands, tokens)
+            self._flight.permits = [*self._flight.permits, self._permit]
+
+    def _give_back(self, result: Outcome) -> None:
+        """What a component's limits had allowed, where another one is tried now."""
+        permit, self._permit = self._permit, None
+        if permit is not None:
+            self._flight.permits = [one for one in self._flight.permits if one is not permit]
+            permit.give_back(result.usage.total_tokens if result.usage else 0)
 
     def _next_because(self, why: str | None) -> None:
         tried = self._flight.tried
@@ -168,14 +183,6 @@ class Attempts:
         soonest = min(targets, key=health.rests_for)
         status = health.asked_for_rest_with(soonest)
         return outcomes.all_resting(status, max(1.0, health.rests_for(soonest)))
-
-
-def _take_limits(gateway: Gateway, component: Component) -> Callable[[], None] | None:
-    """Take what the component's own limits (`component.model.limits`) allow for one attempt; gives what gives it back, if anything.
-
-    Raises DwctlError (429) where a limit is reached.
-    """
-    return None
 
 
 def _target(component: Component) -> Target:

@@ -14,6 +14,7 @@ import psycopg
 from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
+from dwctl.ai.counting import Counting
 from dwctl.ai.held import Held
 from dwctl.ai.holdings import Holdings
 from dwctl.ai.in_progress import InProgress
@@ -25,6 +26,7 @@ from dwctl.catalog.routing import Key
 from dwctl.catalog.snapshot import Snapshot
 from dwctl.config import Settings
 from dwctl.db import DatabaseAway
+from dwctl.limits.limiter import Limiter
 from dwctl.queue.leases import CANCEL_CHANNEL, queued_of
 from dwctl.queue.processes import Registration
 from dwctl.upstream.addresses import Purpose, policy_for
@@ -70,11 +72,13 @@ class Gateway:
             settings.daemons.heartbeat,
             lambda: len(self.in_progress.flights),
         )
+        self.limiter = Limiter(settings, self.registration.id, self._others_dead_after_s)
         self.held = Held(
             parts.connections,
             sweep_s=settings.responses.sweep_interval,
             most_per_owner=settings.responses.held_max_per_owner,
         )
+        self.counting = Counting()
         self._large = BoundedSemaphore(_LARGE_AT_ONCE)
         self._detached = Group()
         self._sweeper: gevent.Greenlet | None = None
@@ -130,6 +134,7 @@ class Gateway:
         self.held.stop()
         self.snapshot.stop()
         self.recorder.stop(deadline)
+        self.limiter.stop(deadline)
         self.registration.stop()
         self.wakeups.stop()
         self.in_progress.stop()
@@ -146,6 +151,14 @@ class Gateway:
         self.registration.processed += 1
         if not outcome.succeeded:
             self.registration.failed += 1
+
+    def _others_dead_after_s(self) -> float | None:
+        """For how long another process may not have beaten that holds something; None until this one has beaten for as long without a gap:
+        after an outage everybody has time to beat again.
+        """
+        since, dead_after_s = self.registration.beating_since, self.settings.daemons.dead_after
+        long_enough = since is not None and time.monotonic() - since >= dead_after_s
+        return dead_after_s if long_enough else None
 
     def _count_queued(self, owner: UUID) -> int:
         with self.connections.transaction() as connection:

@@ -17,12 +17,14 @@ from psycopg.rows import namedtuple_row
 from dwctl import sql
 from dwctl.ai import retrieval
 from dwctl.ai.admission import Admitted
+from dwctl.ai.holdings import Hold, Kind
 from dwctl.config import History
 from dwctl.db import Connections
 from dwctl.errors import Conflict, Invalid, NotFound
 from dwctl.pace import Pace
 from dwctl.printable import printable
 from dwctl.protocols.json_objects import parse_object
+from dwctl.protocols.modes import Tier
 from dwctl.protocols.openresponses import history, items
 from dwctl.protocols.openresponses.history import Reference, Wanted
 from dwctl.protocols.openresponses.items import Item
@@ -51,16 +53,20 @@ class TooLong(Invalid):
     code = "conversation_too_long"
 
 
-def resolve(gateway: Gateway, admitted: Admitted) -> Admitted:
+def resolve(gateway: Gateway, admitted: Admitted, hold: Hold | None = None) -> Admitted:
     """The call with all that its model is to read; most calls bring that themselves.
 
-    Raises NotFound for what is not there, or not the caller's; StillAnswering, Invalid, TooLong; DatabaseAway.
+    hold: what is read counts among what the account holds. Raises TooMany or Full for that; NotFound for what is not there, or not the caller's; StillAnswering, Invalid, TooLong; DatabaseAway.
     """
     asked = admitted.request.asked
     wanted = asked.surface.stands_on(asked.content)
     if wanted is None:
         return admitted
-    reader = _Reader(gateway.connections, admitted.key.owner_id, gateway.settings.responses.history)
+    limits = gateway.settings.responses.history
+    # One that is going to wait for a worker is only judged here: what was read is not kept in memory for as long as it waits.
+    waits = admitted.request.tier is Tier.FLEX and not admitted.request.queued
+    hold = None if waits else hold
+    reader = _Reader(gateway.connections, admitted.key.owner_id, limits, hold)
     try:
         prior = _conversation(reader, wanted, admitted)
         known = reader.items(prior, wanted.references, others=_may_know_more(admitted))
@@ -68,8 +74,10 @@ def resolve(gateway: Gateway, admitted: Admitted) -> Admitted:
         if gateway.recorder.is_behind:
             raise retrieval.StillSpooled from None
         raise
-    told = history.told(asked.content, prior, known, continued=wanted.uuid is not None)
-    asked = msgspec.structs.replace(asked, told=told, continues=wanted.uuid)
+    asked = msgspec.structs.replace(asked, continues=wanted.uuid)
+    if not waits:
+        told = history.told(asked.content, prior, known, continued=wanted.uuid is not None)
+        asked = msgspec.structs.replace(asked, told=told)
     request = msgspec.structs.replace(admitted.request, asked=asked)
     return msgspec.structs.replace(admitted, request=request)
 
@@ -78,7 +86,7 @@ def _conversation(reader: _Reader, wanted: Wanted, admitted: Admitted) -> list[I
     if wanted.uuid is not None:
         return reader.conversation(wanted.uuid)
     if wanted.previous is not None and not _may_know_more(admitted):
-        raise _unknown(wanted.previous)
+        raise _unknown(str(wanted.previous))
     return []
 
 
@@ -98,8 +106,11 @@ def referred(
 class _Reader:
     """Reads what one account has stored, a few rows at a time as far as the loop is concerned."""
 
-    def __init__(self, connections: Connections, owner: UUID, limits: History) -> None:
+    def __init__(
+        self, connections: Connections, owner: UUID, limits: History, hold: Hold | None = None
+    ) -> None:
         self._connections = connections
+        self._hold = hold
         self._owner = str(owner)
         self._limits = limits
         self._pace = Pace()
@@ -215,7 +226,10 @@ class _Reader:
     def _fetch(self, name: str, values: Mapping[str, Any]) -> list[Any]:
         with self._connections.transaction() as connection:
             cursor = connection.cursor(row_factory=namedtuple_row)
-            return cursor.execute(_QUERIES[name], values).fetchall()
+            rows: list[Any] = cursor.execute(_QUERIES[name], values).fetchall()
+        if self._hold is not None and rows:
+            self._hold.take(Kind.BYTES, min(rows[-1].bytes, values["most_bytes"]))
+        return rows
 
 
 def _check_ended(row: Any, response: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -26,6 +26,7 @@ from gevent import GreenletExit, get_hub, getcurrent, monkey
 from dwctl.ai.holdings import Hold
 from dwctl.ai.outcomes import Reason
 from dwctl.analytics.records import Tried
+from dwctl.limits.limiter import Permit
 from dwctl.pace import Pace
 from dwctl.upstream.target import Target
 
@@ -49,9 +50,9 @@ class Flight:
     """One call while it runs here: all of it that changes.
 
     opened: its tracking row was asked for; row_is_there: and is committed. first_byte_at: monotonic. over: its record is made
-    (recorded), or it has left. linger_s: how long it goes on for its usage when nobody wants it any more.
-    target: where it was sent last; tried: the story of a call that had a choice of targets, an entry for each attempt; give_back: what
-    it took of its target's limits.
+    (recorded), or it has left. linger_s: how long it goes on for its usage when nobody wants it any more. permits: what it has been
+    allowed by limits; they end with it. target: where it was sent last; tried: the story of a call that had a choice of targets, an
+    entry for each attempt.
     """
 
     __slots__ = (
@@ -59,7 +60,6 @@ class Flight:
         "_pending",
         "_waiting",
         "first_byte_at",
-        "give_back",
         "hold",
         "id",
         "last_words",
@@ -68,6 +68,7 @@ class Flight:
         "opened",
         "over",
         "peer",
+        "permits",
         "recorded",
         "row_is_there",
         "spoke_at",
@@ -89,7 +90,7 @@ class Flight:
         self.linger_s = 0.0
         self.target: Target | None = None
         self.tried: list[Tried] = []
-        self.give_back: Callable[[], None] | None = None
+        self.permits: Sequence[Permit] = ()
         self.on_slow: Callable[[], None] | None = None
         self.last_words: Callable[[], None] | None = None
         self._greenlet: Any = None
@@ -170,9 +171,8 @@ class InProgress:
         self.flights.pop(flight.id, None)
         if flight.hold is not None:
             flight.hold.release()
-        if flight.give_back is not None:
-            give_back, flight.give_back = flight.give_back, None
-            give_back()
+        for permit in flight.permits:
+            permit.give_back()
 
     def cancel(self, id: UUID) -> None:
         """Cancel a call, if it runs here."""

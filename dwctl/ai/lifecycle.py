@@ -50,7 +50,7 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         request = _request(stamp, incoming, body, content, alias)
         strict = gateway.settings.onwards.strict_mode
         admitted = admission.admit(gateway.snapshot.routing, key, request, strict=strict)
-        admitted = history.resolve(gateway, admitted)
+        admitted = history.resolve(gateway, admitted, hold)
         ignored += request.surface.left_out(
             content,
             adapted=admitted.adapted,
@@ -61,12 +61,10 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         found = _run(gateway, admitted, flight, hold)
     except GreenletExit:
         # The server's grace is over while this call waited for something else than its upstream; what it had is being written down.
-        if hold is not None:
-            hold.release()
+        _let_go(gateway, hold, flight)
         found = _answer_of(Unavailable("This process is shutting down. Try again."))
     except Exception as error:
-        if hold is not None:
-            hold.release()
+        _let_go(gateway, hold, flight)
         refusal = _refusal(error, stamp)
         if key is None:
             gateway.strangers.refuse(incoming, refusal)
@@ -75,9 +73,19 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         # Otherwise the call has a record of its own, and only its caller is told.
         found = _answer_of(refusal)
     found.headers.append((REQUEST_ID, str(stamp.id)))
+    if flight is not None and flight.permits:
+        found.headers.extend(flight.permits[0].headers)
     if ignored:
         found.headers.append((IGNORED_FIELDS_HEADER, named(ignored)))
     return found
+
+
+def _let_go(gateway: Gateway, hold: Hold | None, flight: Flight | None) -> None:
+    """The call ends here, whatever it had by then."""
+    if flight is not None:
+        gateway.in_progress.leave(flight)
+    elif hold is not None:
+        hold.release()
 
 
 def _request(
@@ -104,13 +112,15 @@ def _run(gateway: Gateway, admitted: Admitted, flight: Flight, hold: Hold) -> An
     """In the mode that was asked for. The flight gives back what the call holds when it ends."""
     mode = admitted.request.asked.mode
     if mode.tier is Tier.FLEX:
+        # Queued work meets its model's limits where it runs.
         return queued.answer(gateway, admitted, flight)
+    hold.take(Kind.BACKGROUND if mode.background else Kind.REALTIME)
+    if demands := admission.demands_of(admitted):
+        flight.permits = [gateway.limiter.take(demands, admission.tokens_of(admitted, demands))]
     if mode.background or gateway.drains:
         flight.go_on_alone()
     if mode.background:
-        hold.take(Kind.BACKGROUND)
         return background.answer(gateway, admitted, flight)
-    hold.take(Kind.REALTIME)
     if mode.stream:
         return relay.stream(gateway, admitted, flight)
     return relay.answer(gateway, admitted, flight)

@@ -101,9 +101,14 @@ class Run:
         """Write the call down. When this returns, what the caller gets is safe to give."""
         self._flight.over = self._flight.recorded = True
         gateway = self._gateway
+        permits = self._flight.permits
+        for permit in permits:
+            permit.give_back(outcome.usage.total_tokens if outcome.usage else 0)
         with gateway.turn_for(len(outcome.stored)):
             record = record_of(self._admitted, outcome, self._flight, gateway.registration.id)
             kept = gateway.recorder.finish(record)
+        for permit in permits:
+            permit.wait_given_back(gateway.settings.recorder.database_wait)
         gateway.count(outcome)
         return kept
 

@@ -17,6 +17,7 @@ from dwctl.protocols.rows import StoredRow
 from dwctl.queue.tables import State
 
 _QUERIES = sql.load("dwctl.queue")
+_OVER = frozenset({State.COMPLETED, State.FAILED, State.CANCELED})
 
 
 class StillSpooled(Unavailable):
@@ -32,14 +33,14 @@ def fetch(connections: Connections, response_id: str, owners: Collection[UUID]) 
 
 def cancel(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:
     """Stop a response wherever it is, and show it; one that is over is shown unchanged. Raises NotFound."""
+    row = row_of(connections, response_id, owners)
+    if row.state in _OVER:
+        return shown(_if_stored(row, response_id))
     with connections.transaction() as connection:
-        values = {"id": _uuid(response_id), "owners": [str(owner) for owner in owners]}
+        values = {"id": row.id, "owners": [str(owner) for owner in owners]}
         if connection.execute(_QUERIES["cancel"], values).fetchone() is None:
             raise _unknown(response_id)
-    row = row_of(connections, response_id, owners)
-    if is_unstored(row) and row.state != State.CANCELED:
-        raise _unknown(response_id)
-    return shown(row)
+    return shown(row_of(connections, response_id, owners))
 
 
 def cancelled_among(connections: Connections, ids: list[UUID]) -> list[UUID]:
@@ -75,7 +76,10 @@ def row_of(connections: Connections, response_id: str, owners: Collection[UUID])
 
 def stored_row_of(connections: Connections, response_id: str, owners: Collection[UUID]) -> Any:
     """The same where its caller may come back to it. Raises NotFound."""
-    row = row_of(connections, response_id, owners)
+    return _if_stored(row_of(connections, response_id, owners), response_id)
+
+
+def _if_stored(row: Any, response_id: str) -> Any:
     if is_unstored(row):
         raise _unknown(response_id)
     return row

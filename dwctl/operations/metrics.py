@@ -174,6 +174,11 @@ def _calls(gateway: Gateway) -> Iterator[Metric]:
     for reason, count in gateway.strangers.refused.items():
         strangers.add_metric([reason], count)
     yield strangers
+    text = "Calls refused by a limit, by whose it was and by the code of their refusal."
+    limited = CounterMetricFamily("dwctl_limits_refused", text, labels=["limit", "reason"])
+    for (whose, code), count in list(gateway.limiter.refused.items()):
+        limited.add_metric([whose, code], count)
+    yield limited
     text = "Seconds since keys and models were last known to be right, in the process that is furthest behind."
     yield GaugeMetricFamily("dwctl_routing_age_seconds_max", text, gateway.snapshot.age_s or 0.0)
     text = "Processes in which notifications arrive; the others poll."

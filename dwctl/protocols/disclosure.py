@@ -67,7 +67,8 @@ _REFUSES_KEY = re.compile(
 )
 _TOO_LONG = re.compile(
     r"context[ _-]?(?:length|size|window|overflow)|maximum (?:context|prompt|input) length|exceed_context_size"
-    r"|prompt is too long|input (?:is )?too long|too many input tokens"
+    r"|prompt is too long|input (?:is )?too long|too many input tokens|too many tokens: size limit"
+    r"|longer than the maximum model length|exceeded model token limit"
     r"|`?inputs`? (?:tokens|must have less than)|max_input_length|max_total_tokens"
     r"|(?:prompt|input) (?:length|tokens?).{0,80}(?:exceed|larger than|longer than|greater than)",
     re.IGNORECASE | re.DOTALL,

@@ -9,13 +9,13 @@ from typing import Any
 
 from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.json_objects import parse_object
-from dwctl.protocols.odd_json import Mender
+from dwctl.protocols.odd_json import Mender, mended
 from dwctl.protocols.usage import (
     Counts,
     TokenUsage,
     continued,
-    counts_of,
     prompt_estimate,
+    read_counts,
     settled,
 )
 from dwctl.upstream.sse import MAX_EVENT_BYTES, EventTooLarge, SseEvent, SseParser
@@ -45,9 +45,10 @@ def is_done(data: bytes) -> bool:
 
 def is_keep_alive(event: SseEvent, data: bytes, content: Mapping[str, Any] | None) -> bool:
     """Whether an event says nothing but that the connection lives: no data, a value that is no object, a ping."""
+    is_ping = event.event is not None and event.event.lower() in _PINGS
     if content is None:
-        return not data.strip() or data.strip() in _NOTHING
-    if content.get("type") == "ping" or (event.event or b"").lower() in _PINGS:
+        return is_ping or not data.strip() or data.strip() in _NOTHING
+    if is_ping or content.get("type") == "ping":
         return not content.get("choices")
     return not content
 
@@ -128,8 +129,8 @@ class UpstreamStream:
     def _object_in(self, data: bytes) -> tuple[bytes, dict[str, Any] | None]:
         """The object that an event's data are, and their bytes as they may go on; None where they are none, or a part of one."""
         content = parse_object(data)
-        if content is None and (mended := self._mender.mended(data)) is not None:
-            return mended, parse_object(mended)
+        if content is None and (readable := self._mender.mended(data)) is not None:
+            return readable, parse_object(readable)
         return data, content
 
     def _events_in(self, chunk: bytes) -> list[SseEvent]:
@@ -157,10 +158,12 @@ class UpstreamStream:
             self._counted_chars = self._written_chars()
         return self._counted_chars
 
-    def _count(self, chunk: Mapping[str, Any]) -> None:
+    def _count(self, content: Mapping[str, Any]) -> None:
         """Read a chunk's usage, if it has one. To be called before the chunk's text is taken in, which its counts include."""
-        self._counted_up_to()
-        counts = counts_of(chunk)
+        if self._counted_chars is None:
+            self._counted_chars = self._written_chars()
+        usage = content.get("usage")
+        counts = None if usage is None else read_counts(usage)
         if counts is not None:
             self._counted_chars = None
             self._counts = counts if self._counts is None else self._counts.followed_by(counts)
@@ -169,4 +172,4 @@ class UpstreamStream:
 def _is_whole(data: bytes | None) -> bool:
     if data is None:
         return False
-    return is_done(data) or parse_object(data) is not None or Mender().mended(data) is not None
+    return is_done(data) or parse_object(data) is not None or mended(data) is not None

@@ -39,6 +39,8 @@ _READ_BY_MODELS = (
     "response_format",
 )
 
+_ALLOWED = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
 
 class UsageSource(StrEnum):
     """How a usage is known. The values are those of the request log."""
@@ -382,3 +384,13 @@ def _detail(usage: Mapping[str, Any], groups: tuple[str, ...], name: str) -> int
         if isinstance(details, Mapping):
             return count(details.get(name)) or 0
     return 0
+
+
+def likely_tokens(content: Mapping[str, Any]) -> int:
+    """How many tokens a call is likely to use: its prompt, and as much of an answer as it allows, where it says so."""
+    allowed = max((_count(content.get(name)) for name in _ALLOWED), default=0)
+    return min(prompt_estimate(content) + allowed * max(1, _count(content.get("n"))), _MOST)
+
+
+def _count(value: object) -> int:
+    return min(value, _MOST) if type(value) is int and value > 0 else 0

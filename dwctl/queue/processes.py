@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
@@ -46,6 +47,8 @@ class Registration:
         self._in_flight = in_flight
         self._greenlet: gevent.Greenlet | None = None
         self.last_beat_failed = False
+        self.beating_since: float | None = None
+        """Since when no beat has failed (monotonic); None after one has."""
         self.registered = Event()
         """Set with the first beat. Before it nothing may be owned: what belongs to a process that nobody knows is taken for a dead one's."""
 
@@ -80,11 +83,13 @@ class Registration:
             with self._connections.transaction() as connection:
                 connection.execute(_QUERIES["beat"], self._values())
             self.last_beat_failed = False
+            self.beating_since = self.beating_since or time.monotonic()
             self.registered.set()
         except (DatabaseAway, psycopg.Error) as error:
             if not self.last_beat_failed:
                 log.warning("heartbeat not written", extra={"reason": type(error).__name__})
             self.last_beat_failed = True
+            self.beating_since = None
 
     def _values(self) -> dict[str, Any]:
         return {

@@ -14,6 +14,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from math import inf
 from time import monotonic
 from types import TracebackType
@@ -29,6 +30,7 @@ from dwctl.upstream.redaction import without
 from dwctl.upstream.target import Target
 
 _HEAD_END = b"\r\n\r\n"
+_TELLING_BYTES = 8  # of a body, blanks at its beginning not counted
 _BY_DEFAULT = policy_for(Outbound(), Purpose.ENDPOINTS)
 
 
@@ -140,6 +142,7 @@ class UpstreamResponse:
     """One answer. `headers` are in the order received, their names in lower case. Our credential is hidden in its body."""
 
     __slots__ = (
+        "_ahead",
         "_body",
         "_connection",
         "_idle_s",
@@ -163,6 +166,7 @@ class UpstreamResponse:
         secret: bytes,
     ) -> None:
         self._secret = secret
+        self._ahead: Iterator[bytes] | None = None
         self._connection: Connection | None = connection
         self.status = head.status
         self.headers = head.headers
@@ -199,14 +203,27 @@ class UpstreamResponse:
 
         Raises: Timeout (idle, total) and BadResponse, also after some pieces: then the body is not complete.
         """
+        ahead, self._ahead = self._ahead, None
+        return self._chunks() if ahead is None else ahead
+
+    __iter__ = chunks
+
+    def beginning(self) -> bytes:
+        """So much of the body that it can be told what it is; `chunks` gives it once more. Raises what `chunks` raises."""
+        pieces = self.chunks()
+        first = b""
+        while len(first.lstrip()) < _TELLING_BYTES and (piece := next(pieces, None)) is not None:
+            first += piece
+        self._ahead = chain([first] if first else [], pieces)
+        return first
+
+    def _chunks(self) -> Iterator[bytes]:
         coding = self.header("content-encoding")
         pieces = plain(self._pieces(), coding) if coding else self._pieces()
         try:
             yield from without(self._secret, pieces) if self._secret else pieces
         finally:
             self.close()
-
-    __iter__ = chunks
 
     def close(self) -> None:
         """Give the answer up: what has not arrived yet will not be read."""

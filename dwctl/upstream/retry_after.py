@@ -1,27 +1,47 @@
-"""When an upstream says that it may be asked again (RFC 9110, 10.2.3): seconds, or a date. Pure."""
+"""How long an upstream server asks to be left alone, in seconds. Pure."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 
-_MOST_DIGITS = 6
+_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_LONGEST_S = 999_999.0
 
 
-def seconds_until(value: str | None, now: datetime) -> float | None:
-    """Seconds from `now`, none for a moment that has passed; None for what is neither a number nor a date."""
-    text = (value or "").strip()
-    if not text:
+def retry_after_s(headers: Iterable[tuple[str, str]], now: float) -> float | None:
+    """What `retry-after-ms` says, else `Retry-After`: seconds or a date (RFC 9110, 10.2.3). None where neither says anything.
+
+    headers: names in lower case. now: seconds since 1970; the server's own `Date` goes before it, for its clock may be another.
+    A time that has passed is 0.
+    """
+    named: dict[str, str] = {}
+    for name, text in headers:
+        named.setdefault(name, text)
+    milliseconds = _number(named.get("retry-after-ms"))
+    if milliseconds is not None:
+        return min(milliseconds / 1000, _LONGEST_S)
+    value = named.get("retry-after")
+    seconds = _number(value)
+    if seconds is not None:
+        return min(seconds, _LONGEST_S)
+    due = _moment(value)
+    if due is None:
         return None
-    if text.isascii() and text.replace(".", "", 1).isdecimal():
-        return float(text) if len(text.partition(".")[0]) <= _MOST_DIGITS else None
-    try:
-        at = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
+    sent = _moment(named.get("date"))
+    return min(max(due - (now if sent is None else sent), 0.0), _LONGEST_S)
+
+
+def _number(value: str | None) -> float | None:
+    return float(value) if value and _SECONDS.fullmatch(value.strip()) else None
+
+
+def _moment(value: str | None) -> float | None:
+    """A date as HTTP writes it, in any of its three forms, in seconds since 1970."""
+    if not value or len(value) > 64:
         return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=UTC)
     try:
-        return max(0.0, (at - now).total_seconds())
-    except OverflowError:
+        return parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError, TypeError):
         return None

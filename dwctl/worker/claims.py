@@ -7,6 +7,7 @@ claims only what it can run, and claims again at once after a full round. The re
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -25,12 +26,15 @@ from dwctl.ai.in_progress import Flight
 from dwctl.ai.outcomes import Failed, Interrupted, Outcome, Reason
 from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError
+from dwctl.limits.standing import LimitReached
 from dwctl.queue import leases, retry
 from dwctl.queue.leases import GivenBack, Job
 
 log = logging.getLogger(__name__)
 
 _AFTER_FAULT_S = 1.0
+_LEAST_PAUSE_S = 0.1
+"""How long a model rests here whose limit was reached; where all its places are taken nobody knows when one is free."""
 
 
 class Claims:
@@ -46,7 +50,8 @@ class Claims:
         self._greenlet: gevent.Greenlet | None = None
         self._policy = _policy(gateway)
         self._doubtful: list[UUID] = []
-        self.claimed = self.retried = self.rounds = 0
+        self._paused: dict[str, float] = {}
+        self.claimed = self.retried = self.put_off = self.rounds = 0
         self.ended: Counter[str] = Counter()
 
     def start(self) -> None:
@@ -73,7 +78,7 @@ class Claims:
 
     def _run(self) -> None:
         while True:
-            self._wake.wait(self._settings.claim_interval_ms / 1000)
+            self._wake.wait(self._rest_s())
             self._wake.clear()
             try:
                 while self._round():
@@ -84,6 +89,13 @@ class Claims:
             except Exception:
                 log.exception("claim failed")
                 gevent.sleep(_AFTER_FAULT_S)
+
+    def _rest_s(self) -> float:
+        """Until the clock says to claim again: the interval, or the end of a pause."""
+        rest_s = self._settings.claim_interval_ms / 1000
+        if not self._paused:
+            return rest_s
+        return max(0.0, min(rest_s, min(self._paused.values()) - time.monotonic()))
 
     def _round(self) -> bool:
         """Claim once; whether there may be more at once."""
@@ -122,8 +134,16 @@ class Claims:
         return jobs, begun
 
     def _caps(self) -> Mapping[str, int]:
-        models = self._gateway.snapshot.routing.models.values()
-        return {model.alias: model.batch_capacity for model in models if model.batch_capacity}
+        """How many of a model may be in flight over all workers, where that is not the default. Never more than it runs at once at all."""
+        default = self._settings.default_model_concurrency
+        caps = {}
+        for model in self._gateway.snapshot.routing.models.values():
+            if model.batch_capacity or model.limits.capacity:
+                cap = model.batch_capacity or default
+                caps[model.alias] = min(cap, model.limits.capacity or cap)
+        now = time.monotonic()
+        self._paused = {alias: until for alias, until in self._paused.items() if until > now}
+        return caps | dict.fromkeys(self._paused, 0)
 
     # --- one request
 
@@ -162,8 +182,18 @@ class Claims:
             log.exception("request not understood", extra={"request_id": str(job.id)})
             self._end_unrun(job, outcomes.internal())
             return
+        try:
+            if demands := admission.demands_of(admitted):
+                tokens = admission.tokens_of(admitted, demands)
+                flight.permits = [gateway.limiter.take(demands, tokens)]
+        except LimitReached as refusal:
+            self._put_off(job, refusal.wait_s)
+            return
         run = relay.Run(gateway, admitted, flight)
         outcome = run.outcome()
+        if outcome.refused_here and isinstance(outcome.end, Failed):
+            self._put_off(job, outcome.end.retry_after_s or 0.0)
+            return
         if isinstance(outcome.end, Interrupted) and outcome.end.reason is Reason.DRAINED:
             self._give_back(job, GivenBack.DRAINED)
         elif (wait_s := self._wait_before_retry(job, outcome)) is not None:
@@ -171,6 +201,13 @@ class Claims:
         else:
             run.finish(outcome)
             self._count(outcome)
+
+    def _put_off(self, job: Job, wait_s: float) -> None:
+        """A limit of its model, or of all the targets of that, is reached, which is no failure: it goes back to the queue, and none of that model is claimed here meanwhile."""
+        wait_s = max(_LEAST_PAUSE_S, wait_s)
+        self._paused[job.model] = time.monotonic() + wait_s * random.uniform(1.0, 1.1)
+        self.put_off += 1
+        self._give_back(job, GivenBack.DRAINED)
 
     def _end_unrun(self, job: Job, outcome: Outcome) -> None:
         gateway = self._gateway

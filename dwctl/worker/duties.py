@@ -13,6 +13,7 @@ from dwctl.catalog import duties as catalog_duties
 from dwctl.config import Settings
 from dwctl.db import Connections, DatabaseAway
 from dwctl.identity import duties as identity_duties
+from dwctl.limits import duties as limits_duties
 from dwctl.queue import duties as queue_duties
 from dwctl.queue.duties import Duty
 
@@ -27,6 +28,7 @@ ALL: tuple[Duty, ...] = (
     *analytics_duties.DUTIES,
     *identity_duties.DUTIES,
     *catalog_duties.DUTIES,
+    *limits_duties.DUTIES,
 )
 
 

@@ -33,6 +33,11 @@ def _counters(claims: Claims) -> Iterator[Metric]:
         ("fusillade_requests_claimed", "Requests claimed and begun.", claims.claimed),
         ("fusillade_requests_retried", "Requests put off for another try.", claims.retried),
         (
+            "fusillade_requests_limited",
+            "Requests given back because a limit of their model was reached.",
+            claims.put_off,
+        ),
+        (
             "fusillade_claim_rounds",
             "Claims made, whether they found something or not.",
             claims.rounds,

@@ -3,13 +3,13 @@
 Adds an index over all batches, of which it will hold next to none; writing waits while it is built (seconds for millions).
 
 Revision ID: 0012
-Revises: 0009
+Revises: 0011
 """
 
 from alembic import op
 
 revision = "0012"
-down_revision = "0009"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 

@@ -183,6 +183,39 @@ def test_a_function_is_called_and_its_result_answered(
     assert messages[2]["content"] == "rain"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_custom_tool_is_called_with_text_and_its_result_answered(
+    stage: Gateway, openai_client: OpenAI, tier: str, stream: bool
+) -> None:
+    model = stage.flexible("tools")
+    patch = {"type": "custom", "name": "patch", "description": "Edit files", "format": {"type": "grammar", "syntax": "regex", "definition": ".+"}}  # fmt: skip
+    question = {"role": "user", "content": "Edit the file."}
+    asked = {"model": model, "tools": [patch, {"type": "web_search"}], "tool_choice": {"type": "custom", "name": "patch"}, "service_tier": tier}  # fmt: skip
+    if stream:
+        kinds = []
+        for event in openai_client.responses.create(input=[question], stream=True, **asked):
+            kinds.append(event.type)
+        first: Response = event.response
+        assert kinds.count("response.custom_tool_call_input.done") == 1
+    else:
+        first = openai_client.responses.create(input=[question], **asked)
+    (call,) = first.output
+    assert call.type == "custom_tool_call"
+    assert (call.name, call.input) == ("patch", "Oslo")
+    result = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "done"}
+    second = openai_client.responses.create(
+        model=model,
+        input=[question, *(item.model_dump() for item in first.output), result],
+        tools=[patch],
+        service_tier=tier,
+    )
+    assert second.output_text == SAID
+    told = stage.upstream.seen()[-1]["body"]["messages"][1:]
+    assert told[0]["tool_calls"][0]["function"]["arguments"] == '{"input":"Oslo"}'
+    assert told[1] == {"role": "tool", "tool_call_id": call.call_id, "content": "done"}
+
+
 @pytest.mark.parametrize("tier", TIERS)
 def test_several_functions_are_called_at_once(
     stage: Gateway, openai_client: OpenAI, tier: str
@@ -343,8 +376,12 @@ def test_errors_are_those_that_the_client_knows(
         create(model="nobody-has-heard-of-it", input="Hello", service_tier=tier)
     assert unknown.value.code == "model_not_found"
     with pytest.raises(openai.BadRequestError) as bad:
-        create(model=stage.flexible("plain"), input=[{"type": "riddle"}], service_tier=tier)
-    assert bad.value.param == "input[0].type"
+        create(
+            model=stage.flexible("plain"),
+            input=[{"role": "riddle", "content": "Hi"}],
+            service_tier=tier,
+        )
+    assert bad.value.param == "input[0].role"
     with pytest.raises(openai.BadRequestError):
         create(model=stage.flexible("fail-400"), input="Hello", service_tier=tier)
     with client_of(stage, stage.alice).with_options(api_key="sk-wrong") as stranger:
@@ -369,3 +406,40 @@ def test_a_stream_that_fails_upstream_ends_with_a_failed_response(
     assert last.response.status == "failed"
     assert last.response.error is not None
     assert openai_client.responses.retrieve(last.response.id) == last.response
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_conversation_with_tools_goes_on(
+    stage: Gateway, openai_client: OpenAI, tier: str
+) -> None:
+    """OpenAI's guide to conversation state: each turn sends what is new, and the id of the turn before."""
+    client, model = openai_client, stage.flexible("tools")
+    mark = marker()
+    more = {"model": model, "tools": [WEATHER], "service_tier": tier}
+    first = client.responses.create(input=f"The weather? {mark}", **more)
+    [call] = [item for item in first.output if item.type == "function_call"]
+    second = client.responses.create(
+        previous_response_id=first.id,
+        input=[{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}],
+        **more,
+    )
+    assert second.output_text
+    assert second.previous_response_id == first.id
+    with client.responses.stream(previous_response_id=second.id, input="Thanks", **more) as stream:
+        third = stream.get_final_response()
+    assert third.output[0].type == "function_call"
+    said = stage.sent(mark)[-1]["body"]["messages"]
+    assert [m["role"] for m in said] == ["user", "assistant", "tool", "assistant", "user"]
+    items = list(client.responses.input_items.list(second.id, limit=1, order="asc"))
+    assert [item.type for item in items] == ["function_call_output"]
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.responses.create(previous_response_id="resp_none", input="a", **more)
+    assert refused.value.code == "previous_response_not_found"
+
+
+def test_its_input_tokens_can_be_counted(stage: Gateway, openai_client: OpenAI) -> None:
+    model = stage.flexible("plain+tokenize")
+    counted = openai_client.responses.input_tokens.count(model=model, input="How many?")
+    assert counted.input_tokens > 0
+    with pytest.raises(openai.NotFoundError):
+        openai_client.responses.input_tokens.count(model=stage.flexible("plain"), input="How many?")

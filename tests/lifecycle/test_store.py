@@ -10,6 +10,7 @@ from tests.gateway import (
     FLEX,
     REALTIME,
     Gateway,
+    Held,
     Json,
     assert_openai_error,
     cost,
@@ -17,6 +18,13 @@ from tests.gateway import (
     request_id,
 )
 from tests.processes import eventually
+
+
+@pytest.fixture(scope="module")
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    """Streams leave word of what they have said all the time."""
+    return environ | {"DWCTL_RECORDER__PROGRESS_INTERVAL": "100ms"}
+
 
 MODES: dict[str, Json] = {
     "blocking": {},
@@ -85,6 +93,20 @@ def test_a_failure_leaves_nothing_that_was_said(stage: Gateway, mode: Json) -> N
     assert stage.log_of(id).status_code >= 400 or mode
     eventually(lambda: not places_of(stage, mark), 5)
     assert stage.get(f"/responses/{id}").status_code == 404
+
+
+def test_while_it_runs_it_can_be_cancelled_and_not_be_seen(stage: Gateway) -> None:
+    mark, model = marker(), stage.flexible("chunks-500+gap-100")
+    call = Held(lambda: stage.respond(model, mark, store=False, stream=True))
+    spoken = "SELECT id FROM fusillade.open_calls WHERE last_words IS NOT NULL"
+    id = eventually(lambda: stage.all(spoken))[0].id
+    assert not places_of(stage, mark)
+    assert stage.get(f"/responses/{id}").status_code == 404
+    assert stage.cancel(f"resp_{id}").json()["status"] == "cancelled"
+    assert call.answer().text.rstrip().endswith("[DONE]")
+    assert stage.cancel(f"resp_{id}").status_code == 404
+    assert stage.charges(f"resp_{id}")
+    assert not places_of(stage, mark)
 
 
 def test_in_the_background_it_is_refused(stage: Gateway) -> None:
