@@ -402,6 +402,13 @@ class Responses:
 
 
 @dataclass(frozen=True)
+class Idempotency:
+    """`keep`: how long an Idempotency-Key stands for its request."""
+
+    keep: Duration = 86400.0
+
+
+@dataclass(frozen=True)
 class Daemons:
     """Life signs of processes: how often, and how long without one until a process counts as dead."""
 
@@ -504,6 +511,7 @@ class Settings:
     recorder: Recorder = field(default_factory=Recorder)
     retention: Retention = field(default_factory=Retention)
     responses: Responses = field(default_factory=Responses)
+    idempotency: Idempotency = field(default_factory=Idempotency)
     daemons: Daemons = field(default_factory=Daemons)
     snapshot: Snapshot = field(default_factory=Snapshot)
     batches: Batches = field(default_factory=Batches)
@@ -842,6 +850,8 @@ def _check(settings: Settings) -> None:
             f"retention.{name}: must be at most {_LONGEST_DAYS}": days <= _LONGEST_DAYS
             for name, days in dataclasses.asdict(settings.retention).items()
         },
+        "idempotency.keep: must be at most retention.responses_days": not settings.retention.responses_days
+        or settings.idempotency.keep <= settings.retention.responses_days * 86400,
         "daemons.dead_after: must be at least four times daemons.heartbeat": settings.daemons.dead_after
         >= 4 * settings.daemons.heartbeat,
     }

@@ -61,7 +61,7 @@ def record_of(admitted: Admitted, outcome: Outcome, flight: Flight, daemon_id: U
         "track": request.tracked,
         "opened": request.queued or flight.opened,
         "queued": request.queued,
-        "notify": request.queued or request.asked.mode.background,
+        "notify": request.queued or request.asked.mode.background or request.once is not None,
     }
     if request.tracked:
         members |= _rows_of(request, admitted.key, daemon_id)

@@ -47,13 +47,15 @@ class Flight:
     """One call while it runs here: all of it that changes.
 
     opened: its tracking row was asked for; row_is_there: and is committed. first_byte_at: monotonic. over: its record is made
-    (recorded), or it has left. linger_s: how long it goes on for its usage when nobody wants it any more.
+    (recorded), or it has left. alone: it goes on when its caller leaves. linger_s: how long it goes on for its usage when nobody wants it
+    any more.
     """
 
     __slots__ = (
         "_greenlet",
         "_pending",
         "_waiting",
+        "alone",
         "first_byte_at",
         "hold",
         "id",
@@ -79,6 +81,7 @@ class Flight:
         self.row_is_there = False
         self.over = False
         self.recorded = False
+        self.alone = False
         self.linger_s = 0.0
         self.on_slow: Callable[[], None] | None = None
         self.last_words: Callable[[], None] | None = None
@@ -116,7 +119,8 @@ class Flight:
             self.stop(reason)
 
     def go_on_alone(self) -> None:
-        """The caller has left, and that is no reason to stop any more."""
+        """The caller may leave, or has left, and that is no reason to stop."""
+        self.alone = True
         self.peer = None
         if self._pending is Reason.LEFT:
             self._pending = None

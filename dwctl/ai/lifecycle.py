@@ -8,13 +8,13 @@ Whatever happens, the answer carries `x-request-id`, and a caller's call that wa
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from gevent import GreenletExit
 
-from dwctl.ai import admission, background, bodies, queued, relay
-from dwctl.ai.admission import Admitted
-from dwctl.ai.bookkeeping import record_of_refusal
+from dwctl.ai import admission, background, bodies, idempotency, queued, relay, repeats
+from dwctl.ai.bookkeeping import opening_of, record_of_refusal
 from dwctl.ai.calls import JSON, Answer, Incoming, Request, Stamp
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.holdings import Hold, Kind
@@ -25,6 +25,7 @@ from dwctl.protocols import asked as reading
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.members import OURS
 from dwctl.protocols.modes import Tier
+from dwctl.queue.tables import State
 from dwctl.web.envelope import openai_error
 from dwctl.web.errors import headers_of
 from dwctl.web.ignored import IGNORED_FIELDS_HEADER, named
@@ -37,6 +38,7 @@ REQUEST_ID = "x-request-id"
 def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answer:
     """Answer one call. `key` is given where the caller was identified otherwise (the playground)."""
     stamp = Stamp.now()
+    answered_as = stamp.id
     hold = alias = flight = None
     ignored: list[str] = []
     try:
@@ -48,10 +50,14 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         ignored = OURS.misspelt(content)
         alias = reading.read_alias(content, incoming.header("model-override"))
         request = _request(stamp, incoming, body, content, alias)
-        strict = gateway.settings.onwards.strict_mode
-        admitted = admission.admit(gateway.snapshot.routing, key, request, strict=strict)
+        once = idempotency.asked_once(incoming, request, key.owner_id)
         flight = Flight(stamp.id, incoming.peer, hold)
-        found = _run(gateway, admitted, flight, hold)
+        run = partial(_run, gateway, key, flight, hold)
+        if once is None:
+            found = run(request)
+        else:
+            fly = partial(Flight, stamp.id, incoming.peer, hold)
+            found, answered_as = repeats.answer(gateway, request, once, hold, fly, run)
     except GreenletExit:
         # The server's grace is over while this call waited for something else than its upstream; what it had is being written down.
         if hold is not None:
@@ -67,7 +73,7 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
             gateway.recorder.note(record_of_refusal(stamp, incoming, key, alias, refusal))
         # Otherwise the call has a record of its own, and only its caller is told.
         found = _answer_of(refusal)
-    found.headers.append((REQUEST_ID, str(stamp.id)))
+    found.headers.append((REQUEST_ID, str(answered_as)))
     if ignored:
         found.headers.append((IGNORED_FIELDS_HEADER, named(ignored)))
     return found
@@ -93,17 +99,23 @@ def _request(
     return Request(stamp, asked, incoming.headers, tracked)
 
 
-def _run(gateway: Gateway, admitted: Admitted, flight: Flight, hold: Hold) -> Answer:
-    """In the mode that was asked for. The flight gives back what the call holds when it ends."""
-    mode = admitted.request.asked.mode
+def _run(gateway: Gateway, key: Key, flight: Flight, hold: Hold, request: Request) -> Answer:
+    """Admit it, and run it in the mode that was asked for. The flight gives back what the call holds when it ends."""
+    strict = gateway.settings.onwards.strict_mode
+    admitted = admission.admit(gateway.snapshot.routing, key, request, strict=strict)
+    mode = request.asked.mode
     if mode.tier is Tier.FLEX:
         return queued.answer(gateway, admitted, flight)
-    if mode.background or gateway.drains:
+    if mode.background or gateway.drains or request.once is not None:
+        # Who sends an Idempotency-Key comes back for the answer.
         flight.go_on_alone()
     if mode.background:
         hold.take(Kind.BACKGROUND)
         return background.answer(gateway, admitted, flight)
     hold.take(Kind.REALTIME)
+    if request.once is not None:
+        opening = opening_of(admitted, State.PROCESSING, gateway.registration.id)
+        idempotency.open_row(gateway, admitted, flight, opening)
     if mode.stream:
         return relay.stream(gateway, admitted, flight)
     return relay.answer(gateway, admitted, flight)

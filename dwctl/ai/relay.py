@@ -376,8 +376,9 @@ class Run:
         """The rest of a stream whose caller has left: all of it where the operator wants that, else, where the model has ended, the
         usage that may still come. Says how the call ended then.
         """
+        wanted = self._flight.alone and not self._gateway.draining
         self._flight.go_on_alone()
-        if self._gateway.drains:
+        if wanted:
             patience_s = None
         elif stream.ended:
             patience_s = self._settings.usage_grace

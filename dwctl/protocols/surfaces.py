@@ -155,6 +155,10 @@ class Surface:
         """The stream of a call that waits."""
         raise NotImplementedError
 
+    def whole_stream(self, asked: Asked, row: StoredRow | DwctlError) -> bytes:
+        """A request that is over as the stream that was asked for, from its first event to its end. Never raises."""
+        raise NotImplementedError
+
     def _completed(self, row: StoredRow) -> Shown:
         return Shown(row.response_status or 200, (row.response_body or "").encode())
 
@@ -199,6 +203,10 @@ class _PassedThrough(Surface):
     def held_stream(self, asked: Asked) -> HeldStream:
         return _HeldChat(self, asked, self._form)
 
+    def whole_stream(self, asked: Asked, row: StoredRow | DwctlError) -> bytes:
+        stream = _HeldChat(self, asked, self._form)
+        return stream.fail(row) if isinstance(row, DwctlError) else stream.end(row)
+
 
 class _Responses(Surface):
     """The Responses API."""
@@ -241,6 +249,9 @@ class _Responses(Surface):
 
     def held_stream(self, asked: Asked) -> HeldStream:
         return _HeldResponse(asked)
+
+    def whole_stream(self, asked: Asked, row: StoredRow | DwctlError) -> bytes:
+        return replay(_response(asked, row))
 
     def _completed(self, row: StoredRow) -> Shown:
         return Shown(200, orjson.dumps(from_row(row)))

@@ -1,0 +1,26 @@
+-- Idempotency keys. The primary key (owner, path, key) decides which of several attempts runs.
+
+-- name: find_key  what a key stands for, and what has become of it. in_doubt: its process died, and what it leaves is still to be recorded.
+--   (Scalar sub-queries: each is a walk down one key.)
+SELECT k.request_id, k.fingerprint, k.created_at < now() - %(keep_s)s * interval '1 second' AS is_old,
+       r.created_at AS asked_at, r.state, r.response_status, r.error,
+       (SELECT true FROM credits_transactions t WHERE t.source_id = k.request_id::text) IS NOT NULL AS is_charged,
+       (SELECT true FROM fusillade.unrecorded u WHERE u.id = k.request_id AND u.last_words IS NOT NULL) IS NOT NULL AS in_doubt
+  FROM idempotency_keys k LEFT JOIN fusillade.requests r ON r.id = k.request_id
+ WHERE k.owner_id = %(owner_id)s AND k.path = %(path)s AND k.key = %(key)s;
+
+-- name: claim_key  take a key, or take it over from the attempt `instead_of`, and open its request: both or neither. A row: it was taken.
+WITH mine AS (
+    INSERT INTO idempotency_keys AS k (owner_id, path, key, fingerprint, request_id)
+    VALUES (%(owner_id)s, %(path)s, %(key)s, %(fingerprint)s, %(request_id)s)
+    ON CONFLICT (owner_id, path, key) DO UPDATE
+        SET fingerprint = EXCLUDED.fingerprint, request_id = EXCLUDED.request_id, created_at = now()
+      WHERE k.request_id = %(instead_of)s
+    RETURNING request_id
+)
+SELECT request_id, fusillade.ensure_files(%(files)s::json), fusillade.open_calls(%(opening)s::json) FROM mine;
+
+-- name: forget_keys  keys past their time
+DELETE FROM idempotency_keys WHERE ctid = ANY (ARRAY(
+    SELECT k.ctid FROM idempotency_keys k WHERE k.created_at < now() - %(keep_s)s * interval '1 second'
+     ORDER BY created_at LIMIT %(most)s FOR UPDATE SKIP LOCKED));
