@@ -8,6 +8,7 @@ process dies the row ends "interrupted" as any other does. (docs/decisions/0023-
 from __future__ import annotations
 
 import hashlib
+import logging
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -30,6 +31,8 @@ from dwctl.queue.tables import State
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
+
+log = logging.getLogger(__name__)
 
 HEADER = "idempotency-key"
 NEVER_AGAIN = ("x-should-retry", "false")
@@ -65,6 +68,7 @@ class Earlier(NamedTuple):
     state: str | None
     response_status: int | None
     error: str | None
+    was_withdrawn: bool
     is_charged: bool
     in_doubt: bool
 
@@ -87,7 +91,9 @@ class Earlier(NamedTuple):
     @property
     def was_unanswered(self) -> bool:
         """Whether it makes way also for a call that waited for it: its own caller was never answered."""
-        return self.makes_way and self.state == State.FAILED and self._kind in _UNANSWERED
+        return self.makes_way and (
+            self.was_withdrawn or (self.state == State.FAILED and self._kind in _UNANSWERED)
+        )
 
     @property
     def _is_judged(self) -> bool:
@@ -163,12 +169,26 @@ def _claim(gateway: Gateway, once: Once, opening: Opening) -> None:
             claimed = connection.execute(_QUERIES["claim_key"], values).fetchone()
     except psycopg.DataError:
         raise Invalid("The request cannot be stored.", code="request_not_storable") from None
-    except BaseException:
+    except BaseException as error:
         # It may have been committed all the same; then it must neither run nor seem to.
-        gateway.recorder.withdraw(opening.id)
+        _withdraw(gateway, values, now=isinstance(error, DatabaseAway))
         raise
     if claimed is None:
         raise Taken
+
+
+def _withdraw(gateway: Gateway, values: dict[str, Any], *, now: bool) -> None:
+    """At once where that can be, so that the next attempt does not meet it; else as soon as the database is there."""
+    try:
+        if now:
+            with gateway.connections.transaction() as connection:
+                connection.execute("SET LOCAL lock_timeout = '2s'")
+                for statement in ("wait_for_claim", "give_back_key", "withdraw"):
+                    connection.execute(_QUERIES[statement], values)
+            return
+    except (DatabaseAway, psycopg.Error):
+        log.warning("claim in doubt", extra={"request_id": str(values["request_id"])})
+    gateway.recorder.withdraw(values["request_id"])
 
 
 def _scope(once: Once) -> dict[str, Any]:

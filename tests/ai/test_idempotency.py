@@ -394,7 +394,9 @@ def test_what_an_attempt_leaves_decides_whether_another_may_run(
     makes_way: bool,
     unanswered: bool,
 ) -> None:
-    earlier = Earlier(UUID(UNKNOWN), b"", False, None, state, status, error, charged, in_doubt)
+    earlier = Earlier(
+        UUID(UNKNOWN), b"", False, None, state, status, error, False, charged, in_doubt
+    )
     assert (earlier.makes_way, earlier.was_unanswered) == (makes_way, unanswered)
 
 
