@@ -183,7 +183,7 @@ def _withdraw(gateway: Gateway, values: dict[str, Any], *, now: bool) -> None:
         if now:
             with gateway.connections.transaction() as connection:
                 connection.execute("SET LOCAL lock_timeout = '2s'")
-                for statement in ("wait_for_claim", "give_back_key", "withdraw"):
+                for statement in ("wait_for_claim", "withdraw", "give_back_key"):
                     connection.execute(_QUERIES[statement], values)
             return
     except (DatabaseAway, psycopg.Error):

@@ -27,8 +27,10 @@ SELECT request_id, fusillade.ensure_files(%(files)s::json), fusillade.open_calls
 INSERT INTO idempotency_keys (owner_id, path, key, fingerprint, request_id)
 VALUES (%(owner_id)s, %(path)s, %(key)s, %(fingerprint)s, %(request_id)s) ON CONFLICT DO NOTHING;
 
--- name: give_back_key  of an attempt that is not to be
-DELETE FROM idempotency_keys WHERE owner_id = %(owner_id)s AND path = %(path)s AND key = %(key)s AND request_id = %(request_id)s;
+-- name: give_back_key  of an attempt that is not to be; one that a worker has begun meanwhile keeps it
+DELETE FROM idempotency_keys k
+ WHERE k.owner_id = %(owner_id)s AND k.path = %(path)s AND k.key = %(key)s AND k.request_id = %(request_id)s
+   AND (SELECT r.state = 'canceled' FROM fusillade.requests r WHERE r.id = k.request_id) IS DISTINCT FROM false;
 
 -- name: withdraw  a request whose caller is told that nothing was accepted
 SELECT fusillade.withdraw(ARRAY[%(request_id)s::uuid]);
