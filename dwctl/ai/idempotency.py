@@ -152,11 +152,11 @@ def open_row(gateway: Gateway, admitted: Admitted, flight: Flight, opening: Open
     if once is None:
         gateway.recorder.enqueue(opening)
     else:
-        _claim(gateway, once, opening)
+        _claim(gateway, once, opening, flight)
     flight.opened = flight.row_is_there = True
 
 
-def _claim(gateway: Gateway, once: Once, opening: Opening) -> None:
+def _claim(gateway: Gateway, once: Once, opening: Opening, flight: Flight) -> None:
     values = _scope(once) | {
         "fingerprint": once.fingerprint,
         "instead_of": once.instead_of,
@@ -170,7 +170,9 @@ def _claim(gateway: Gateway, once: Once, opening: Opening) -> None:
     except psycopg.DataError:
         raise Invalid("The request cannot be stored.", code="request_not_storable") from None
     except BaseException as error:
-        # It may have been committed all the same; then it must neither run nor seem to.
+        # It may have been committed all the same; then it must neither run nor seem to. Where a worker has begun it, the record is the worker's
+        # to write: a refusal in the log under its id would stand in the way.
+        flight.opened = True
         _withdraw(gateway, values, now=isinstance(error, DatabaseAway))
         raise
     if claimed is None:
