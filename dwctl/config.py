@@ -392,6 +392,14 @@ class Retention:
 
 
 @dataclass(frozen=True)
+class History:
+    """How far a conversation is read back, for `previous_response_id` and for items that are only named."""
+
+    max_responses: int = 1000
+    max_bytes: int = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True)
 class Responses:
     """Held and background calls. `keepalive` comes before routers in front cut a silent connection (30 s on Heroku)."""
 
@@ -399,6 +407,7 @@ class Responses:
     held_timeout: Duration = 3600.0
     held_max_per_owner: int = 1000
     sweep_interval: Duration = 1.0
+    history: History = field(default_factory=History)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,16 @@ from typing import Any
 
 from gevent import GreenletExit
 
-from dwctl.ai import admission, background, bodies, idempotency, queued, relay, repeats
+from dwctl.ai import (
+    admission,
+    background,
+    bodies,
+    history,
+    idempotency,
+    queued,
+    relay,
+    repeats,
+)
 from dwctl.ai.bookkeeping import opening_of, record_of_refusal
 from dwctl.ai.calls import JSON, Answer, Incoming, Request, Stamp
 from dwctl.ai.gateway import Gateway
@@ -52,7 +61,7 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         request = _request(stamp, incoming, body, content, alias)
         once = idempotency.asked_once(incoming, request, key.owner_id)
         flight = Flight(stamp.id, incoming.peer, hold)
-        run = partial(_run, gateway, key, flight, hold)
+        run = partial(_run, gateway, key, flight, hold, ignored)
         if once is None:
             found = run(request)
         else:
@@ -99,10 +108,26 @@ def _request(
     return Request(stamp, asked, incoming.headers, tracked)
 
 
-def _run(gateway: Gateway, key: Key, flight: Flight, hold: Hold, request: Request) -> Answer:
-    """Admit it, and run it in the mode that was asked for. The flight gives back what the call holds when it ends."""
+def _run(
+    gateway: Gateway,
+    key: Key,
+    flight: Flight,
+    hold: Hold,
+    ignored: list[str],
+    request: Request,
+) -> Answer:
+    """Admit it, and run it in the mode that was asked for. `ignored` is told what of it is left out. The flight gives back what the call
+    holds when it ends.
+    """
     strict = gateway.settings.onwards.strict_mode
     admitted = admission.admit(gateway.snapshot.routing, key, request, strict=strict)
+    admitted = history.resolve(gateway, admitted)
+    ignored += request.surface.left_out(
+        request.asked.content,
+        adapted=admitted.served_by.adapter,
+        strict=strict,
+        context_length=admitted.served_by.context_length,
+    )
     mode = request.asked.mode
     if mode.tier is Tier.FLEX:
         return queued.answer(gateway, admitted, flight)

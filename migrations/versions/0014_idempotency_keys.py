@@ -3,13 +3,13 @@
 Instant: a new table.
 
 Revision ID: 0014
-Revises: 0008
+Revises: 0012
 """
 
 from alembic import op
 
 revision = "0014"
-down_revision = "0008"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
