@@ -260,7 +260,7 @@ class Auth:
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """Largest bodies in bytes: of inference (`max_body_size`; 0 switches the limit off), of admin routes, of sign-in and whatever else is open to all.
+    """Largest bodies in bytes: of inference (`max_body_size`; 0 switches the limit off), where files are handed on, of admin routes, of sign-in and whatever else is open to all.
 
     max_compression_ratio: how many times larger than what was sent a decoded body above 1 MiB may be; 0 switches the limit off.
     stalled_reader_timeout: how long a caller may take nothing of an answer before its connection is closed.
@@ -269,6 +269,7 @@ class RequestLimits:
     """
 
     max_body_size: int = 10 * 1024 * 1024
+    max_file_body_size: int = 50 * 1024 * 1024
     max_admin_body_size: int = 2 * 1024 * 1024
     max_sign_in_body_size: int = 16 * 1024
     max_compression_ratio: int = 200

@@ -121,8 +121,8 @@ def asked_once(incoming: Incoming, request: Request, owner_id: UUID) -> Once | N
         )
     if not request.tracked:
         raise Invalid(
-            "A call that is tracked elsewhere (X-Fusillade-Request-Id) is not kept here, so it cannot be repeated:"
-            " leave out that header or the Idempotency-Key.",
+            "The answer to this call is not kept here (its route is only handed on, or it is tracked elsewhere by its"
+            " X-Fusillade-Request-Id), so it cannot be given again: leave out the Idempotency-Key.",
             code="idempotency_not_supported",
         )
     if request.asked.content.get("store") is False:

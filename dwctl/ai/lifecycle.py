@@ -55,7 +55,7 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         key = key or admission.authenticate(gateway.snapshot, incoming.header("authorization"))
         hold = gateway.holdings.begin(key.owner_id)
         body = bodies.read(gateway, incoming, hold)
-        content = bodies.content_of(body)
+        content = bodies.content_of(incoming.surface, body)
         ignored = OURS.misspelt(content)
         alias = reading.read_alias(content, incoming.header("model-override"))
         request = _request(stamp, incoming, body, content, alias)
@@ -93,7 +93,7 @@ def _request(
 ) -> Request:
     surface = incoming.surface
     # What somebody else tracks has no row of its own that a worker could find, or that could be fetched later.
-    tracked = incoming.header("x-fusillade-request-id") is None
+    tracked = surface.is_tracked and incoming.header("x-fusillade-request-id") is None
     asked = Asked(
         surface=surface,
         body=body,

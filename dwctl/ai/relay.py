@@ -57,6 +57,10 @@ class NotRecorded(DwctlError):
     status = 500
 
 
+class CutShort(ConnectionAbortedError):
+    """The upstream broke off an answer in which that cannot be said: its caller sees the connection end."""
+
+
 def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
     """Relay a blocking call. Raises NotRecorded, or DatabaseAway where neither database nor spool took the record."""
     run = Run(gateway, admitted, flight)
@@ -91,6 +95,14 @@ class Attempt(msgspec.Struct, frozen=True):
     target: Target
     treatment: Treatment
     headers: Headers
+
+    def headers_of(self, content_type: str | None) -> Headers:
+        """With the type of a body, where there is one."""
+        return (
+            self.headers
+            if content_type is None
+            else [*self.headers, ("content-type", content_type)]
+        )
 
 
 class Run:
@@ -184,7 +196,7 @@ class Run:
                 keep_service_tier=admitted.served_by.forward_service_tier,
                 context_length=admitted.served_by.context_length,
             ),
-            [*kept, JSON],
+            kept,
         )
 
     def _send(self) -> UpstreamResponse | Outcome:
@@ -193,7 +205,11 @@ class Run:
         body = treatment.request_body(target.model_name)
         with self._flight.waiting():
             response = self._gateway.client.send(
-                target, treatment.path, body, self._attempt.headers
+                target,
+                treatment.path,
+                body,
+                self._attempt.headers_of(treatment.content_type),
+                method=treatment.method,
             )
         self._flight.first_byte_at = time.monotonic()
         if 200 <= response.status < 300:
@@ -283,15 +299,20 @@ class Run:
         next(events)  # a generator that has begun runs to its end also when nobody reads it
         headers = upstream_headers.to_caller(response.status, response.headers)
         passed_on = [pair for pair in headers if pair[0] != "cache-control"]
-        return Answer(200, [*EVENT_STREAM, *passed_on], events)
+        treatment = self._attempt.treatment
+        shown = ("content-type", treatment.shown_type(_type_of(response)))
+        status = 200 if treatment.replays else response.status
+        return Answer(status, [shown, *EVENT_STREAM[1:], *passed_on], events)
 
     def _opened(self) -> UpstreamResponse | Outcome:
         """A stream that has begun and has its row, or what else the call came to. Raises DatabaseAway: there is no row."""
 
         def begun() -> UpstreamResponse | Outcome:
             response = self._send()
-            if isinstance(response, Outcome) or _is_event_stream(response):
+            if isinstance(response, Outcome) or self._attempt.treatment.streams(_type_of(response)):
                 return response
+            if not self._attempt.treatment.replays:
+                return self._complete(response)
             return self._replayed(response)
 
         response = self._guarded(begun)
@@ -320,13 +341,15 @@ class Run:
         )
 
     def _events(self, response: UpstreamResponse) -> Iterator[bytes]:
-        stream = self._attempt.treatment.stream(max_bytes=self._settings.max_answer_size)
+        stream = self._attempt.treatment.stream(
+            content_type=_type_of(response), max_bytes=self._settings.max_answer_size
+        )
         flight = self._flight
         flight.last_words = lambda: self._leave_word(stream)
         pieces = self._pieces(response)
         stopped: Reason | None = None
         gone = False
-        last = b""
+        last: bytes | None = b""
         try:
             try:
                 yield b""
@@ -360,8 +383,11 @@ class Run:
         finally:
             response.close()
             self.leave()
-        if not gone:
-            yield last
+        if gone:
+            return
+        if last is None:
+            raise CutShort
+        yield last
 
     def _pieces(self, response: UpstreamResponse) -> Iterator[bytes]:
         """The upstream's pieces. Raises UpstreamError, Stopped."""
@@ -429,12 +455,12 @@ class Run:
         record = record_of(self._admitted, outcome, self._flight, daemon_id)
         self._gateway.recorder.keep_progress(record)
 
-    def _fail_inside(self, stream: StreamTreatment) -> bytes:
+    def _fail_inside(self, stream: StreamTreatment) -> bytes | None:
         log.exception("stream failed inside", extra={"request_id": str(self._request.id)})
         return stream.fail("internal_error", "Internal error. Please try again later.")
 
 
-def _farewell(stream: StreamTreatment, reason: Reason) -> bytes:
+def _farewell(stream: StreamTreatment, reason: Reason) -> bytes | None:
     if reason is Reason.CANCELLED:
         return stream.cancel()
     return b"" if reason is Reason.LEFT else stream.fail("interrupted", reason.text)
@@ -458,7 +484,11 @@ def _error_body(body: bytes, failure: str) -> bytes:
 
 
 def _is_event_stream(response: UpstreamResponse) -> bool:
-    return (response.header("content-type") or "").startswith("text/event-stream")
+    return _type_of(response).startswith("text/event-stream")
+
+
+def _type_of(response: UpstreamResponse) -> str:
+    return response.header("content-type") or ""
 
 
 def _text(raw: bytes) -> str:
