@@ -18,6 +18,7 @@ answers normally. Where there is no body (`GET /models`) or the name is taken, t
       reasoning           reasoning_content before the content; refusal: a refusal instead of content
       length, filter      finish_reason length, content_filter
       sse-anyway          a stream though none was asked for; json-anyway: JSON to a stream call
+      tokenize            POST /tokenize (beside /v1, as vLLM) and /responses/input_tokens count words
       models-a,b          (path) what GET /models lists
     when and how
       slow-MS             waits before the head; first-MS: between head and first byte; gap-MS: between two pieces
@@ -93,7 +94,7 @@ Json = dict[str, Any]
 _WORDS = """usage cached thought odd-usage no-usage usage-always usage-each echo big chunks utf8 tools function reasoning refusal length filter
     sse-anyway json-anyway models slow first gap hang hang-in-head hang-stream hold hold-stream split-utf8 bytewise crlf
     comments events joined until-close close stale vanish interim noisy gzip deflate br fail flaky reset drop cut cut-reset
-    half no-done error-in-stream error-first error-in-200 wrong-json html empty not-http"""
+    tokenize half no-done error-in-stream error-first error-in-200 wrong-json html empty not-http"""
 _NAMES = _WORDS.split()
 
 
@@ -673,6 +674,10 @@ def compose(call: Call) -> Answer:
 
 
 def document(call: Call) -> Json:
+    if "tokenize" in call.traits and call.path == "/tokenize":
+        return {"count": len(call.raw.split()), "max_model_len": 8192, "tokens": [1, 2, 3]}
+    if "tokenize" in call.traits and call.path.endswith("/responses/input_tokens"):
+        return {"object": "response.input_tokens", "input_tokens": len(call.raw.split())}
     for path, build in DOCUMENTS.items():
         if call.path.endswith(path):
             return build(call)

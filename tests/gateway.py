@@ -155,6 +155,27 @@ class Gateway:
                 self.wait_for_model(alias)
         return alias
 
+    def composite(
+        self,
+        *components: str | tuple[str, Json],
+        price: tuple[str, str] | None = PRICE,
+        everyone: bool = True,
+        **more: Any,
+    ) -> str:
+        """The alias of a model that these serve (aliases, with `weight` and so on where it matters), the first one first."""
+        alias = unique("composite")
+        tariffs = [tariff(*price)] if price else []
+        body = {"type": "composite", "model_name": alias, "tariffs": tariffs} | more
+        self._models[alias] = self.admin("POST", "/models", body).json()["id"]
+        for place, component in enumerate(components):
+            name, fields = (component, {}) if isinstance(component, str) else component
+            path = f"/models/{self._models[alias]}/components/{self._models[name]}"
+            self.admin("POST", path, {"sort_order": place} | fields)
+        if everyone:
+            self.grant_model(alias)
+            self.wait_for_model(alias)
+        return alias
+
     def flexible(self, name: str, **more: Any) -> str:
         """The alias of a model with a price for each purpose."""
         alias = more.pop("alias", name)

@@ -23,3 +23,38 @@ def test_a_version_can_be_gone_back_to_and_taken_again(
     run(app, "upgrade")
     run(app, "check")
     assert sql.execute("SELECT count(*) FROM fusillade.requests").fetchall() == [(1,)]
+
+
+def test_limits_that_meant_nothing_become_none(app: Flask, sql: psycopg.Connection[Any]) -> None:
+    run(app, "downgrade", "0008")
+    (user,) = sql.execute("SELECT id FROM users LIMIT 1").fetchone()  # type: ignore[misc]  # the system is one
+    model = (
+        "INSERT INTO deployed_models (model_name, alias, created_by, is_composite, requests_per_second, burst_size, capacity,"
+        " batch_capacity, lb_strategy, fallback_max_attempts, fallback_on_status)"
+        " VALUES ('m', %s, %s, true, %s, %s, %s, %s, %s, %s, %s)"
+    )
+    key = (
+        "INSERT INTO api_keys (name, user_id, created_by, hidden, purpose, requests_per_second, burst_size)"
+        " VALUES (%s, %s, %s, true, %s, %s, %s)"
+    )
+    fine = (0.5, 1, 2, 3, "priority", 4, [5, 42, 599])
+    nothing = (None, None, None, None, "weighted_random", None, [429, 500, 502, 503, 504])
+    cases = {
+        "fine": (fine, fine),
+        "zero": ((0, 0, 0, 0, "other", 0, [0]), nothing),
+        "below": ((-1, -1, -1, -1, "", -1, [600]), nothing),
+        "none": (("NaN", None, None, None, "x", None, [500, None]), nothing),
+        "endless": (("Infinity", 1, 2, 3, "x", 4, []), (None, 1, 2, 3, "weighted_random", 4, [])),
+    }
+    for name, (given, _) in cases.items():
+        sql.execute(model, (name, user, *given))
+    for purpose, rate, burst in (("batch", "NaN", 0), ("playground", 0.5, 1)):
+        sql.execute(key, (purpose, user, user, purpose, rate, burst))
+    run(app, "upgrade")
+    rows = sql.execute(
+        "SELECT alias, requests_per_second, burst_size, capacity, batch_capacity, lb_strategy, fallback_max_attempts, fallback_on_status"
+        " FROM deployed_models"
+    ).fetchall()
+    assert {row[0]: row[1:] for row in rows} == {name: kept for name, (_, kept) in cases.items()}
+    keys = sql.execute("SELECT name, requests_per_second, burst_size FROM api_keys ORDER BY name")
+    assert keys.fetchall() == [("batch", None, None), ("playground", 0.5, 1)]

@@ -51,6 +51,14 @@ class Admitted(msgspec.Struct, frozen=True):
     price: TariffPrice | None
     disclosure: Disclosure
 
+    @property
+    def context_length(self) -> int | None:
+        """How many tokens fit, in whichever model serves; None where that is not known of one."""
+        own, parts = self.served_by.context_length, self.served_by.components
+        lengths = [part.model.context_length for part in parts]
+        known = [length for length in lengths if length is not None]
+        return own or (min(known) if known and len(known) == len(lengths) else None)
+
 
 def bearer(authorization: str | None) -> str | None:
     """The secret in an Authorization header; the scheme in any case."""

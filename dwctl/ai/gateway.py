@@ -14,6 +14,7 @@ import psycopg
 from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
+from dwctl.ai.counting import Counting
 from dwctl.ai.held import Held
 from dwctl.ai.holdings import Holdings
 from dwctl.ai.in_progress import InProgress
@@ -72,6 +73,7 @@ class Gateway:
             sweep_s=settings.responses.sweep_interval,
             most_per_owner=settings.responses.held_max_per_owner,
         )
+        self.counting = Counting()
         self._large = BoundedSemaphore(_LARGE_AT_ONCE)
         self._detached = Group()
         self._sweeper: gevent.Greenlet | None = None

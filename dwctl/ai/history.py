@@ -17,6 +17,7 @@ from psycopg.rows import namedtuple_row
 from dwctl import sql
 from dwctl.ai import retrieval
 from dwctl.ai.admission import Admitted
+from dwctl.ai.holdings import Hold, Kind
 from dwctl.config import History
 from dwctl.db import Connections
 from dwctl.errors import Conflict, Invalid, NotFound
@@ -51,16 +52,17 @@ class TooLong(Invalid):
     code = "conversation_too_long"
 
 
-def resolve(gateway: Gateway, admitted: Admitted) -> Admitted:
+def resolve(gateway: Gateway, admitted: Admitted, hold: Hold | None = None) -> Admitted:
     """The call with all that its model is to read; most calls bring that themselves.
 
-    Raises NotFound for what is not there, or not the caller's; StillAnswering, Invalid, TooLong; DatabaseAway.
+    hold: what is read counts among what the account holds. Raises TooMany or Full for that; NotFound for what is not there, or not the caller's; StillAnswering, Invalid, TooLong; DatabaseAway.
     """
     asked = admitted.request.asked
     wanted = asked.surface.stands_on(asked.content)
     if wanted is None:
         return admitted
-    reader = _Reader(gateway.connections, admitted.key.owner_id, gateway.settings.responses.history)
+    limits = gateway.settings.responses.history
+    reader = _Reader(gateway.connections, admitted.key.owner_id, limits, hold)
     try:
         prior = _conversation(reader, wanted, admitted)
         known = reader.items(prior, wanted.references, others=_may_know_more(admitted))
@@ -100,8 +102,11 @@ def referred(
 class _Reader:
     """Reads what one account has stored, a few rows at a time as far as the loop is concerned."""
 
-    def __init__(self, connections: Connections, owner: UUID, limits: History) -> None:
+    def __init__(
+        self, connections: Connections, owner: UUID, limits: History, hold: Hold | None = None
+    ) -> None:
         self._connections = connections
+        self._hold = hold
         self._owner = str(owner)
         self._limits = limits
         self._pace = Pace()
@@ -217,7 +222,10 @@ class _Reader:
     def _fetch(self, name: str, values: Mapping[str, Any]) -> list[Any]:
         with self._connections.transaction() as connection:
             cursor = connection.cursor(row_factory=namedtuple_row)
-            return cursor.execute(_QUERIES[name], values).fetchall()
+            rows: list[Any] = cursor.execute(_QUERIES[name], values).fetchall()
+        if self._hold is not None and rows:
+            self._hold.take(Kind.BYTES, min(rows[-1].bytes, values["most_bytes"]))
+        return rows
 
 
 def _check_ended(row: Any, response: Mapping[str, Any]) -> None:

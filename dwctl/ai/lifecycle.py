@@ -121,12 +121,12 @@ def _run(
     """
     strict = gateway.settings.onwards.strict_mode
     admitted = admission.admit(gateway.snapshot.routing, key, request, strict=strict)
-    admitted = history.resolve(gateway, admitted)
+    admitted = history.resolve(gateway, admitted, hold)
     ignored += request.surface.left_out(
         request.asked.content,
         adapted=admitted.served_by.adapter,
         strict=strict,
-        context_length=admitted.served_by.context_length,
+        context_length=admitted.context_length,
     )
     mode = request.asked.mode
     if mode.tier is Tier.FLEX:

@@ -12,14 +12,16 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from dwctl.access import guard
-from dwctl.ai import admission, front, input_items, retrieval
+from dwctl.ai import admission, counting, front, input_items, retrieval
 from dwctl.ai.gateway import Gateway
+from dwctl.ai.holdings import Kind
 from dwctl.catalog.routing import Model
 from dwctl.errors import DwctlError, NotFound
 from dwctl.identity import authentication
 from dwctl.protocols.forwarded import Forwarded, may_be_forwarded
 from dwctl.protocols.modes import unsupported
 from dwctl.protocols.surfaces import SURFACES, Surface
+from dwctl.web.body_limits import body_of
 
 blueprint = Blueprint("ai", __name__)
 _UNQUOTED = "/-._~!$&'()*+,=:@"
@@ -88,6 +90,33 @@ def get_response(response_id: str) -> Response:
         )
     with _nothing_is_missing():
         return _json(retrieval.fetch(gateway().connections, response_id, owners))
+
+
+@blueprint.post("/responses/input_tokens")
+def count_input_tokens() -> Response:
+    """How many tokens a request's input has, where the model's server can tell."""
+    here = gateway()
+    key = admission.authenticate(here.snapshot, request.headers.get("Authorization"))
+    hold = here.holdings.begin(key.owner_id)
+    try:
+        hold.take(Kind.REALTIME)
+        body = body_of(request)
+        hold.take(Kind.BYTES, len(body))
+        counted = here.counting.count(here, counting.admitted_of(here, key, body, hold))
+    finally:
+        hold.release()
+    return _json({"object": "response.input_tokens", "input_tokens": counted})
+
+
+@blueprint.post("/responses/compact")
+def compact() -> Response:
+    """What only a provider can do with its own models."""
+    admission.authenticate(gateway().snapshot, request.headers.get("Authorization"))
+    raise DwctlError(
+        "Compaction is not supported: send a shorter `input`, or `truncation: auto`.",
+        code="not_supported",
+        status=404,
+    )
 
 
 @blueprint.get("/responses/<response_id>/input_items")

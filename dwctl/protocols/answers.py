@@ -20,7 +20,8 @@ from dwctl.protocols.dialects import put_answer_right
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.forms import Form
 from dwctl.protocols.json_objects import is_list_of_objects, open_object, parse_object
-from dwctl.protocols.odd_json import Mender
+from dwctl.protocols.odd_json import mended
+from dwctl.protocols.parts import TooMuch
 from dwctl.protocols.splice import open_members, replace_members, write_members
 from dwctl.web.envelope import error_object
 
@@ -87,21 +88,24 @@ def parse_answer(
 ) -> tuple[bytes, dict[str, Any] | None]:
     """An upstream's body as it may go on, put right (see `dialects`), and as far as it has to be read; None where it is no JSON object.
 
-    response_id: see `dialects.Chunks`.
+    response_id: see `dialects.Chunks`. Raises BadUpstreamBody for one that has more calls than anyone asks for.
     """
     if form.results_stay_closed:
         return raw.removeprefix(_BOM), open_object(raw.removeprefix(_BOM), form.results)
     raw, content = read_body(raw)
-    if content is not None and put_answer_right(content, form, response_id):
-        raw = _rewritten(raw, content)
+    try:
+        if content is not None and put_answer_right(content, form, response_id):
+            raw = _rewritten(raw, content)
+    except TooMuch as error:
+        raise BadUpstreamBody(str(error)) from None
     return raw, content
 
 
 def read_body(raw: bytes) -> tuple[bytes, dict[str, Any] | None]:
     """A body that everybody reads (see `odd_json`), and the object that it is; None where it is none."""
     content = parse_object(raw)
-    if content is None and (mended := Mender().mended(raw)) is not None:
-        return mended, parse_object(mended)
+    if content is None and (readable := mended(raw)) is not None:
+        return readable, parse_object(readable)
     return raw, content
 
 

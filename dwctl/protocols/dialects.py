@@ -53,7 +53,8 @@ class Chunks:
         """Whether anything had to be changed. Raises TooMuch."""
         choices = chunk.get("choices")
         if type(choices) is not list:
-            changed = _find_choices(chunk, choices)
+            if changed := _find_choices(chunk, choices):
+                chunk["object"] = self._form.chunk_object
             choices = chunk.get("choices")
         elif choices and (len(choices) > 1 or type(choices[0]) is not dict):
             objects = [part for part in choices if type(part) is dict]
@@ -141,7 +142,8 @@ def put_answer_right(answer: Json, form: Form, response_id: str | None) -> bool:
     choices = answer.get("choices")
     changed = False
     if type(choices) is not list:
-        changed = _find_choices(answer, choices)
+        if changed := _find_choices(answer, choices):
+            answer["object"] = form.object
         choices = answer.get("choices")
     if type(choices) is not list:
         return changed
@@ -182,28 +184,27 @@ def _put_whole_message_right(choice: Json, seed: str) -> bool:
         message["role"] = "assistant"
         changed = True
     if message.get("tool_calls"):
-        calls = _Calls(seed, PartsBudget())
-        parts, _ = calls.read(message["tool_calls"])
-        parts = sorted(parts + calls.rest(), key=lambda part: int(part["index"]))
-        for part in parts:
-            del part["index"]
-        merged = _whole_calls(parts, message["tool_calls"])
-        if merged != message["tool_calls"]:
-            message["tool_calls"] = merged
+        whole = _whole_calls(message["tool_calls"], seed)
+        if whole != message["tool_calls"]:
+            message["tool_calls"] = whole
             changed = True
     return changed
 
 
-def _whole_calls(parts: list[Json], given: object) -> list[Json]:
+def _whole_calls(given: object, seed: str) -> list[Json]:
     """A complete answer's calls; an index, where one was given, stays."""
-    listed = given if isinstance(given, list) else [given]
-    own = [part for part in listed if isinstance(part, dict)]
-    if len(own) != len(parts):
-        return parts
-    return [
-        {"index": call["index"], **part} if "index" in call else part
-        for part, call in zip(parts, own, strict=True)
-    ]
+    calls = _Calls(seed, PartsBudget(), are_whole=True)
+    parts, _ = calls.read(given)
+    whole: dict[int, Json] = {}
+    for part in parts + calls.rest():
+        known = whole.setdefault(part["index"], part)
+        if known is not part:
+            known["function"]["arguments"] += part["function"]["arguments"]
+    has_index = isinstance(given, list) and all("index" in c for c in given if isinstance(c, dict))
+    if not has_index:
+        for call in whole.values():
+            del call["index"]
+    return [call for _, call in sorted(whole.items())]
 
 
 # --- choices
@@ -220,7 +221,6 @@ def _find_choices(content: Json, choices: object) -> bool:
         content["choices"] = [{"index": 0, "delta": message, "finish_reason": reason}]
         for name in ("message", "done", "done_reason"):
             content.pop(name, None)
-        content.setdefault("object", "chat.completion.chunk")
         content["created"] = 0
         return True
     if "choices" in content or content.get("usage"):
@@ -336,9 +336,11 @@ def _spelled(value: object) -> str:
 class _Calls:
     """The tool calls of one choice, numbered in the order in which they begin."""
 
-    __slots__ = ("_budget", "_calls", "_ids", "_latest", "_seed", "_under")
+    __slots__ = ("_are_whole", "_budget", "_calls", "_ids", "_latest", "_seed", "_under")
 
-    def __init__(self, seed: str, budget: PartsBudget) -> None:
+    def __init__(self, seed: str, budget: PartsBudget, *, are_whole: bool = False) -> None:
+        """are_whole: each part is a call of its own."""
+        self._are_whole = are_whole
         self._seed = seed
         self._budget = budget
         self._calls: list[_Call] = []
@@ -375,6 +377,8 @@ class _Calls:
         if isinstance(index, str) and index.isdecimal() and len(index) < 10:
             index = int(index)
         known = self._under.get(index) if type(index) is int else self._latest
+        if self._are_whole:
+            known = None
         if known is None or known.is_over(part, id, has_index=type(index) is int, fresh=fresh):
             self._budget.spend()
             known = _Call(len(self._calls), self._seed, self._ids)

@@ -25,8 +25,19 @@ _HALF = re.compile("[\ud800-\udfff]")
 _decode = json.JSONDecoder(strict=False).raw_decode
 
 
+def mended(raw: bytes) -> bytes | None:
+    """The object that `raw` begins with, as everybody reads it. None where it begins with none, or with a part of one."""
+    if len(raw) > _MOST_BYTES or raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
+        return None
+    try:
+        content, _ = _decode(raw.decode("utf-8-sig", "replace").lstrip())
+        return orjson.dumps(_writable(content))
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
 class Mender:
-    """Mends the events of one stream, or one body."""
+    """Mends the events of one stream. A character that was cut into two events is put into the second."""
 
     __slots__ = ("_half",)
 
@@ -34,15 +45,8 @@ class Mender:
         self._half = b""  # the first half of a character whose second half has not come yet
 
     def mended(self, raw: bytes) -> bytes | None:
-        """The object that `raw` begins with, as everybody reads it. None where it begins with none, or with a part of one."""
-        if len(raw) > _MOST_BYTES or raw.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
-            return None
-        raw = self._joined(raw)
-        try:
-            content, _ = _decode(raw.decode("utf-8-sig", "replace").lstrip())
-            return orjson.dumps(_writable(content))
-        except (ValueError, TypeError, RecursionError):
-            return None
+        """See the function."""
+        return mended(self._joined(raw))
 
     def _joined(self, raw: bytes) -> bytes:
         if self._half:

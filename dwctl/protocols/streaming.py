@@ -9,7 +9,7 @@ from typing import Any
 
 from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.json_objects import parse_object
-from dwctl.protocols.odd_json import Mender
+from dwctl.protocols.odd_json import Mender, mended
 from dwctl.protocols.usage import (
     Counts,
     TokenUsage,
@@ -128,8 +128,8 @@ class UpstreamStream:
     def _object_in(self, data: bytes) -> tuple[bytes, dict[str, Any] | None]:
         """The object that an event's data are, and their bytes as they may go on; None where they are none, or a part of one."""
         content = parse_object(data)
-        if content is None and (mended := self._mender.mended(data)) is not None:
-            return mended, parse_object(mended)
+        if content is None and (readable := self._mender.mended(data)) is not None:
+            return readable, parse_object(readable)
         return data, content
 
     def _events_in(self, chunk: bytes) -> list[SseEvent]:
@@ -169,4 +169,4 @@ class UpstreamStream:
 def _is_whole(data: bytes | None) -> bool:
     if data is None:
         return False
-    return is_done(data) or parse_object(data) is not None or Mender().mended(data) is not None
+    return is_done(data) or parse_object(data) is not None or mended(data) is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -140,11 +142,44 @@ def test_models_are_listed_by_alias(seeded: Gateway) -> None:
     assert set(listed["data"][0]) == {"id", "object", "created", "owned_by"}
 
 
-def test_a_model_with_a_slash_in_its_name_can_be_read_and_called(seeded: Gateway) -> None:
-    alias = seeded.model("ok", alias="an/alias with space")
-    assert seeded.get("/models/an/alias%20with%20space").json()["id"] == alias
-    assert seeded.get("/models/an%2Falias%20with%20space").json()["id"] == alias
-    assert seeded.chat(alias).status_code == 200
+def test_a_listed_model_says_whose_and_how_old_it_is(seeded: Gateway) -> None:
+    began = int(time.time())
+    ours = seeded.model("ok", metadata={"provider": "acme"})
+    plain = seeded.model("ok", alias="of-nobody-in-particular")
+    composite = seeded.composite(ours)
+    models = {model["id"]: model for model in seeded.get("/models").json()["data"]}
+    for alias, owner in ((ours, "acme"), (plain, "dwctl"), (composite, "dwctl")):
+        found = models[alias]
+        assert found == seeded.get(f"/models/{alias}").json()
+        assert (found["object"], found["owned_by"]) == ("model", owner)
+        # The database's clock and ours may differ by a little.
+        assert began - 60 <= found["created"] <= int(time.time()) + 60
+
+
+def test_composite_models_are_open_to_those_they_are_granted_to_whatever_they_are_made_of(
+    seeded: Gateway,
+) -> None:
+    closed = seeded.model("ok", alias="closed-component", everyone=False)
+    empty, made_of_closed = seeded.composite(), seeded.composite(closed)
+    hidden = seeded.composite(seeded.model("ok"), everyone=False)
+    eventually(lambda: seeded.chat(hidden).status_code == 403, 5)
+    listed = {model["id"] for model in seeded.get("/models").json()["data"]}
+    assert {empty, made_of_closed} <= listed
+    assert {closed, hidden}.isdisjoint(listed)
+    assert_openai_error(seeded.get(f"/models/{hidden}"), 404, "model_not_found")
+    assert_openai_error(seeded.chat(hidden), 403, "model_access_denied")
+
+
+@pytest.mark.parametrize(
+    "alias",
+    ["an/alias with space", "org/team/model:latest", "last/", "50%", "a%2Fb", "what?", "grüße/世界", "a+b", "a;b=c", "#1", "completions"],
+)  # fmt: skip
+def test_a_model_of_any_name_can_be_read_and_called(seeded: Gateway, alias: str) -> None:
+    seeded.model("ok", alias=alias, wait=False)
+    eventually(lambda: seeded.chat(alias).status_code == 200, 5)
+    for path in (quote(alias), quote(alias, safe="")):
+        answer = seeded.get(f"/models/{path}")
+        assert (answer.status_code, answer.json()["id"]) == (200, alias), path
 
 
 def test_models_of_other_groups_are_neither_listed_nor_readable(seeded: Gateway) -> None:

@@ -20,12 +20,20 @@ from sqlalchemy import Engine, create_engine
 from dwctl import config
 from dwctl.catalog import duties
 from dwctl.catalog.loader import Loader, Mark
-from dwctl.catalog.routing import EVERYONE, Routing
+from dwctl.catalog.routing import (
+    EVERYONE,
+    UNLIMITED,
+    Fallback,
+    Limits,
+    Routing,
+    Strategy,
+)
 from dwctl.catalog.snapshot import Snapshot
 from dwctl.config import Settings
 from dwctl.db import Connections, engine_options, sqlalchemy_url
 from dwctl.encryption import Sealer
 from dwctl.pace import Pace
+from dwctl.upstream.target import Timeouts
 from dwctl.wakeups import Wakeups
 from tests.cast import Cast
 from tests.gateway import unique
@@ -368,6 +376,109 @@ def test_reading_what_changed_gives_what_reading_everything_gives(
             for name, who in batch:
                 STEPS[name](sql, owners[who], owners[(who + 1) % 3])
         assert reader.read_on() == reader.everything()
+
+
+# -- what the value says ---------------------------------------------------------------------------
+
+
+def insert(sql: Sql, table: str, **columns: Any) -> UUID:
+    names, values = ", ".join(columns), ", ".join(f"%({name})s" for name in columns)
+    (id,) = sql.execute(
+        f"INSERT INTO {table} ({names}) VALUES ({values}) RETURNING id", columns
+    ).fetchone()  # type: ignore[misc]  # RETURNING gives a row
+    return UUID(str(id))
+
+
+def an_endpoint(sql: Sql, owner: UUID, **more: Any) -> UUID:
+    columns = {"name": unique("endpoint"), "url": "http://127.0.0.1:9/v1", "created_by": owner}
+    return insert(sql, "inference_endpoints", **columns | more)
+
+
+def a_model(sql: Sql, owner: UUID, **more: Any) -> tuple[UUID, str]:
+    alias = unique("model")
+    columns = {"model_name": "ok", "alias": alias, "created_by": owner} | more
+    return insert(sql, "deployed_models", **columns), alias
+
+
+def test_a_composite_is_made_of_what_can_be_called_in_the_order_of_priority(
+    reader: Reader, sql: Sql, owners: list[UUID], caplog: pytest.LogCaptureFixture
+):
+    owner = owners[0]
+    endpoint, bad = an_endpoint(sql, owner), an_endpoint(sql, owner, url="nowhere")
+    whole, alias = a_model(
+        sql, owner, is_composite=True, lb_strategy="priority", fallback_enabled=False, fallback_on_rate_limit=False,
+        fallback_on_status=[5, 42], fallback_with_replacement=True, fallback_max_attempts=9, capacity=3, tokens_per_minute=2**40,
+    )  # fmt: skip
+    parts = {
+        "second": ({}, {"sort_order": 1}),
+        "third, as heavy and younger": ({}, {"sort_order": 1, "weight": 1}),
+        "first": ({}, {"sort_order": -1}),
+        "before the second, heavier": ({}, {"sort_order": 1, "weight": 100}),
+        "disabled": ({}, {"enabled": False}),
+        "inactive": ({"status": "inactive"}, {}),
+        "deleted": ({"deleted": True}, {}),
+        "nowhere": ({"hosted_on": bad}, {}),
+    }
+    aliases = {}
+    for name, (model, component) in parts.items():
+        id, aliases[name] = a_model(sql, owner, **{"hosted_on": endpoint} | model)
+        insert(
+            sql,
+            "deployed_model_components",
+            **{"composite_model_id": whole, "deployed_model_id": id} | component,
+        )
+    routing = reader.read_on()
+    model = routing.models[alias]
+    assert [(c.model.alias, c.weight, c.sort_order) for c in model.components] == [
+        (aliases["first"], 1, -1),
+        (aliases["before the second, heavier"], 100, 1),
+        (aliases["second"], 1, 1),
+        (aliases["third, as heavy and younger"], 1, 1),
+    ]
+    assert all(c.model == routing.models[c.model.alias] for c in model.components)
+    assert (model.is_composite, model.target, model.endpoint_id) == (True, None, None)
+    assert model.strategy is Strategy.PRIORITY
+    assert model.fallback == Fallback(False, False, (5, 42), True, 9)
+    assert model.limits == Limits(capacity=3, tokens_per_minute=2**40)
+    skipped = [record for record in caplog.records if record.message == "model skipped"]
+    assert aliases["nowhere"] in {getattr(record, "alias", None) for record in skipped}
+
+
+def test_a_model_says_what_its_row_says(reader: Reader, sql: Sql, owners: list[UUID]):
+    own = an_endpoint(sql, owners[0], connect_timeout_seconds=0.25, total_timeout_seconds=90)
+    _, alias = a_model(
+        sql, owners[0], hosted_on=own, requests_per_second=0.01, burst_size=5, capacity=2, tokens_per_minute=7,
+        batch_capacity=4, refuse_unrunnable_tools=True, metadata='{"context_window": 4096, "provider": "acme"}',
+    )  # fmt: skip
+    _, plain = a_model(sql, owners[0], hosted_on=an_endpoint(sql, owners[0]))
+    models = reader.read_on().models
+    model = models[alias]
+    assert model.limits == Limits(0.01, 5, 2, 7)
+    assert (model.batch_capacity, model.context_length, model.owned_by) == (4, 4096, "acme")
+    assert model.refuses_unrunnable_tools is True
+    assert model.target is not None
+    assert model.target.timeouts == Timeouts(0.25, 600, 300, 90)
+    assert model.components == ()
+    unsaid = models[plain]
+    assert unsaid.limits == UNLIMITED
+    assert (unsaid.batch_capacity, unsaid.context_length, unsaid.owned_by) == (None, None, "dwctl")
+    assert unsaid.refuses_unrunnable_tools is False
+    assert unsaid.target is not None
+    assert unsaid.target.timeouts == Timeouts(10, 600, 300)
+
+
+def test_a_key_has_its_limits(reader: Reader, sql: Sql, cast: Cast):
+    limited, plain = add_key(sql, cast["admin"]), add_key(sql, cast["admin"])
+    sql.execute(
+        "UPDATE api_keys SET requests_per_second = 0.01, burst_size = 5, capacity = 2, tokens_per_minute = 7 WHERE id = %s",
+        (limited,),
+    )
+    routing = reader.read_on()
+    assert routing.keys[routing.hashes[limited]].limits == Limits(0.01, 5, 2, 7)
+    assert routing.keys[routing.hashes[plain]].limits is UNLIMITED
+    with reader.loader() as loader:
+        found = loader.key_by_hash(routing.hashes[limited])
+    assert found == routing.keys[routing.hashes[limited]]
 
 
 # -- the snapshot itself ---------------------------------------------------------------------------

@@ -109,6 +109,20 @@ def test_ten_changes_in_a_tenth_of_a_second_all_work_the_last_one_too(
     sql.execute("DELETE FROM user_balance_checkpoints WHERE user_id = %s", (poor.id,))
 
 
+def test_time_outs_of_an_endpoint_hold_everywhere_and_go_back_to_the_settings(
+    seeded: Gateway, everywhere: Everywhere
+) -> None:
+    endpoint = seeded.endpoint(connect_timeout_seconds=5)
+    model = seeded.model("slow-700", alias=unique("slow"), endpoint=endpoint)
+    everywhere(lambda url: status(seeded, model)(url) == 200)
+    path = f"/endpoints/{endpoint}"
+    for name, value in (("first_byte_timeout_seconds", 0.1), ("total_timeout_seconds", 0.1)):
+        seeded.admin("PATCH", path, {name: value, "alias_mapping": {}})
+        everywhere(lambda url: status(seeded, model)(url) == 504)
+        seeded.admin("PATCH", path, {name: None, "alias_mapping": {}})
+        everywhere(lambda url: status(seeded, model)(url) == 200)
+
+
 def test_a_key_works_the_moment_its_creation_was_answered(webs: list[str], seeded: Gateway) -> None:
     ok = seeded.model("ok")
     for n in range(10):

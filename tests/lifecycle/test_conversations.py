@@ -19,6 +19,7 @@ MODES: dict[str, Json] = {
     "flex stream": {"service_tier": "flex", "stream": True},
     "flex background": {"service_tier": "flex", "background": True},
 }
+TOOL = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}}
 SAID = "Hello there friend"
 
 
@@ -67,7 +68,7 @@ def test_a_conversation_goes_on(stage: Gateway, mode: Json) -> None:
 
 def test_its_items_go_on_reasoning_and_calls_with_them(stage: Gateway) -> None:
     mark = marker()
-    tools = [{"type": "function", "name": "get_weather", "parameters": {"type": "object"}}]
+    tools = [TOOL]
     first = stage.respond(stage.flexible("reasoning+tools-2"), mark, tools=tools).json()
     calls = [item for item in first["output"] if item["type"] == "function_call"]
     assert len(calls) == 2
@@ -124,7 +125,7 @@ def test_a_chat_can_be_continued_too(stage: Gateway) -> None:
 def test_items_that_were_issued_here_can_be_named(stage: Gateway, mode: Json) -> None:
     """As the Vercel AI SDK does in each later turn; also with items of the input, and without a type."""
     mark = marker()
-    tools = [{"type": "function", "name": "get_weather", "parameters": {"type": "object"}}]
+    tools = [TOOL]
     first = ended(
         stage, stage.respond(stage.flexible("reasoning+tools"), mark, tools=tools, **mode)
     )
@@ -201,6 +202,64 @@ def test_what_is_not_ours_is_left_to_such_an_upstream(stage: Gateway) -> None:
         assert strict.status_code == 404, strict.text
         ours = stage.post("/responses", {**body, "previous_response_id": f"resp_{UNKNOWN}"})
         assert ours.status_code == 404, ours.text
+
+
+# --- how much that is
+
+
+@pytest.mark.parametrize("adapted", [True, False], ids=["adapted", "relayed"])
+def test_input_tokens_are_counted_where_the_server_can(stage: Gateway, adapted: bool) -> None:
+    name = "plain+tokenize" if adapted else "other+tokenize"
+    model = stage.flexible(name, alias=name, open_responses_adapter=adapted)
+    first = stage.respond(model, "one two three").json()["id"]
+    mark = marker()
+    body = {"model": model, "input": f"four {mark}", "previous_response_id": first, "tools": [TOOL]}
+    answer = stage.post("/responses/input_tokens", body)
+    assert answer.ok, answer.text
+    [seen] = stage.sent(mark)
+    assert answer.json() == {
+        "object": "response.input_tokens",
+        "input_tokens": len(seen["raw"].split()),
+    }
+    assert seen["path"] == ("/tokenize" if adapted else "/v1/responses/input_tokens")
+    assert "one two three" in seen["raw"]
+    assert seen["body"]["tools"]
+    assert stage.post("/responses/input_tokens", {"model": model}).ok
+
+
+def test_input_tokens_are_not_guessed(stage: Gateway) -> None:
+    model, mark = stage.flexible("plain"), marker()
+    body = {"model": model, "input": mark}
+    for _ in range(3):
+        error = assert_openai_error(stage.post("/responses/input_tokens", body), 404)
+        assert error["code"] == "input_tokens_not_supported"
+    assert len(stage.sent(mark)) == 2, "a server without it is asked once at each place"
+    broken = {"model": stage.flexible("fail-500"), "input": "a"}
+    assert_openai_error(stage.post("/responses/input_tokens", broken), 502)
+    for wrong, status in [({"input": "a"}, 400), ({**body, "input": 5}, 400), ({**body, "model": "none"}, 404), ({**body, "previous_response_id": f"resp_{UNKNOWN}"}, 404)]:  # fmt: skip
+        assert_openai_error(stage.post("/responses/input_tokens", wrong), status)
+    assert stage.post("/responses/input_tokens", body, headers={"Authorization": ""}).status_code == 401  # fmt: skip
+
+
+def test_compaction_is_not_there(stage: Gateway) -> None:
+    answer = stage.post("/responses/compact", {"model": stage.flexible("plain"), "input": "a"})
+    assert assert_openai_error(answer, 404)["code"] == "not_supported"
+
+
+def test_a_conversation_is_cut_to_what_its_model_has_room_for(stage: Gateway) -> None:
+    model = stage.flexible("plain+short", metadata={"extra": {"context_length": 400}})
+    mark, id = marker(), None
+    for n in range(4):
+        more = {"previous_response_id": id} if id else {}
+        answer = stage.respond(model, f"{mark} {n} " + "long " * 80, truncation="auto", **more)
+        assert answer.ok, answer.text
+        assert "x-ignored-fields" not in answer.headers
+        id = answer.json()["id"]
+    roles = [message["role"] for message in told(stage, mark)]
+    assert 1 < len(roles) < 7
+    assert roles[0] == roles[-1] == "user"
+    plain = stage.respond(stage.flexible("plain"), "Hi", truncation="auto")
+    assert plain.headers["x-ignored-fields"] == "truncation"
 
 
 # --- members that are not ours

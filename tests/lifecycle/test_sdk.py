@@ -183,6 +183,39 @@ def test_a_function_is_called_and_its_result_answered(
     assert messages[2]["content"] == "rain"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_custom_tool_is_called_with_text_and_its_result_answered(
+    stage: Gateway, openai_client: OpenAI, tier: str, stream: bool
+) -> None:
+    model = stage.flexible("tools")
+    patch = {"type": "custom", "name": "patch", "description": "Edit files", "format": {"type": "grammar", "syntax": "regex", "definition": ".+"}}  # fmt: skip
+    question = {"role": "user", "content": "Edit the file."}
+    asked = {"model": model, "tools": [patch, {"type": "web_search"}], "tool_choice": {"type": "custom", "name": "patch"}, "service_tier": tier}  # fmt: skip
+    if stream:
+        kinds = []
+        for event in openai_client.responses.create(input=[question], stream=True, **asked):
+            kinds.append(event.type)
+        first: Response = event.response
+        assert kinds.count("response.custom_tool_call_input.done") == 1
+    else:
+        first = openai_client.responses.create(input=[question], **asked)
+    (call,) = first.output
+    assert call.type == "custom_tool_call"
+    assert (call.name, call.input) == ("patch", "Oslo")
+    result = {"type": "custom_tool_call_output", "call_id": call.call_id, "output": "done"}
+    second = openai_client.responses.create(
+        model=model,
+        input=[question, *(item.model_dump() for item in first.output), result],
+        tools=[patch],
+        service_tier=tier,
+    )
+    assert second.output_text == SAID
+    told = stage.upstream.seen()[-1]["body"]["messages"][1:]
+    assert told[0]["tool_calls"][0]["function"]["arguments"] == '{"input":"Oslo"}'
+    assert told[1] == {"role": "tool", "tool_call_id": call.call_id, "content": "done"}
+
+
 @pytest.mark.parametrize("tier", TIERS)
 def test_several_functions_are_called_at_once(
     stage: Gateway, openai_client: OpenAI, tier: str

@@ -83,6 +83,42 @@ def test_what_is_wrong_is_refused_before_it_runs(stage: Gateway, model: str) -> 
             assert assert_openai_error(answer, 400)["param"] == param
 
 
+def test_a_model_may_refuse_what_nobody_here_can_run(stage: Gateway) -> None:
+    model = stage.flexible("tools", alias="refuses-tools", refuse_unrunnable_tools=True)
+    for mode in MODES.values():
+        answer = stage.respond(model, tools=[WEATHER, SEARCH], **mode)
+        assert assert_openai_error(answer, 400)["param"] == "tools[1].type"
+    answer = stage.respond(model, tools=[WEATHER, PATCH])
+    assert answer.status_code == 200, answer.text
+    assert "x-ignored-fields" not in answer.headers
+
+
+def test_an_upstream_that_speaks_responses_gets_all_tools(stage: Gateway) -> None:
+    model = stage.flexible("plain", alias="speaks-responses", open_responses_adapter=False, refuse_unrunnable_tools=True)  # fmt: skip
+    answer = stage.respond(model, "all tools", tools=[SEARCH, PATCH], tool_choice=SEARCH)
+    assert answer.status_code == 200, answer.text
+    assert "x-ignored-fields" not in answer.headers
+    [seen] = stage.sent("all tools")
+    assert seen["body"]["tools"] == [SEARCH, PATCH]
+    assert seen["body"]["tool_choice"] == SEARCH
+
+
+def test_items_of_other_providers_are_left_out_and_named(stage: Gateway, model: str) -> None:
+    items = [
+        {"role": "user", "content": "left-by-others"},
+        {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}},
+        {"type": "compaction", "encrypted_content": "x"},
+        {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "sun"}, {"type": "input_image", "image_url": "https://pictures.example/sun.png"}]},
+    ]  # fmt: skip
+    answer = stage.post("/responses", {"model": model, "input": items, "tools": [WEATHER]})
+    assert answer.status_code == 200, answer.text
+    named = "input[1] (web_search_call), input[2] (compaction)"
+    assert answer.headers["x-ignored-fields"] == named
+    [seen] = stage.sent("left-by-others")
+    assert [m["role"] for m in seen["body"]["messages"]] == ["user", "assistant", "tool", "user"]
+
+
 FUNCTIONS = [{"name": "weather", "parameters": {"type": "object"}}]
 CALLED = {"name": "weather", "arguments": '{"city":"Oslo"}'}
 

@@ -1,6 +1,8 @@
 """The Responses API, spoken for upstream servers that only know chat/completions.
 
     request.py     a request: checked, and turned into a chat completion's
+    tools.py       its tools and the choice among them: sent, left out, refused, shown
+    custom_tools.py  tools that take free text, as functions with one text argument
     items.py       input and output items, and their identifiers
     resource.py    the one complete Response object, from its skeleton to its end
     from_row.py    the same object made of a stored row, whatever the row holds

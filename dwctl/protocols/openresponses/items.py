@@ -135,11 +135,6 @@ def arguments(function: Mapping[str, Any]) -> str:
     return given if isinstance(given, str) else ""
 
 
-def whole_arguments(text: str) -> str:
-    """Those of a call that is complete: where the upstream gave none, an object without members, which clients can read."""
-    return text if text.strip() else text + "{}"
-
-
 def citation(value: object) -> Item | None:
     """A chat completion's annotation as a Response's; None where it is not a complete citation."""
     if not isinstance(value, dict):

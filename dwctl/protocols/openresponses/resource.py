@@ -228,9 +228,6 @@ def _output_of(
         output.append(_call(call, kind, next_id(kind)))
     if output:
         output[-1]["status"] = item_status(choice.get("finish_reason"))
-    for item in output:
-        if item["type"] == "function_call" and item["status"] == "completed":
-            item["arguments"] = items.whole_arguments(item["arguments"])
     return output
 
 

@@ -683,8 +683,6 @@ class _Call(_OpenItem):
         if self._input is not None:
             input = custom_tools.input_of(given, plain=self._is_plain)
             return items.custom_tool_call(self._id, input=input, status=status, **named)
-        if status == "completed":
-            given = items.whole_arguments(given)
         return items.function_call(self._id, arguments=given, status=status, **named)
 
     def _opened(self) -> None:
@@ -700,6 +698,4 @@ class _Call(_OpenItem):
                 out.append(self._events.delta(self._prefix, rest))
             out.append(self._events.input_done(self._place, item["input"]))
             return
-        if missing := item["arguments"][len("".join(self._arguments)) :]:
-            out.append(self._events.delta(self._prefix, missing))
         out.append(self._events.arguments_done(self._place, self._name, item["arguments"]))

@@ -37,7 +37,7 @@ def chat_stream(stream: bytes, *, complete: bool) -> Said:
     text, thought, reason, usage, error = "", "", None, None, None
     calls: dict[int, Json] = {}
     for chunk in _data(stream):
-        if "error" in chunk:
+        if chunk.get("error"):
             assert error is None
             error = _error(chunk["error"])
             continue
@@ -84,7 +84,8 @@ def chat_answer(body: bytes, *, complete: bool) -> Said:
     choice = answer["choices"][0]
     message = choice["message"]
     assert choice.get("finish_reason") in REASONS
-    assert message["content"] is None or isinstance(message["content"], str)
+    content = message.get("content")
+    assert content is None or isinstance(content, str)
     assert message.get("role", "assistant") == "assistant"
     calls = []
     for call in message.get("tool_calls") or ():
@@ -92,7 +93,7 @@ def chat_answer(body: bytes, *, complete: bool) -> Said:
         assert call["type"] == "function"
         calls.append((call["function"]["name"], call["function"]["arguments"]))
     return Said(
-        message["content"] or "",
+        content or "",
         _thought(message),
         tuple(calls),
         choice.get("finish_reason"),
@@ -104,7 +105,7 @@ def text_stream(stream: bytes, *, complete: bool) -> Said:
     assert stream.endswith(b"data: [DONE]\n\n")
     text, reason, usage, error = "", None, None, None
     for chunk in _data(stream):
-        if "error" in chunk:
+        if chunk.get("error"):
             error = _error(chunk["error"])
             continue
         if complete:

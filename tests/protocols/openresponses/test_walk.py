@@ -12,7 +12,7 @@ from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.openresponses import resource
 from dwctl.protocols.openresponses.replay import replay
 from dwctl.protocols.openresponses.stream import ResponsesStream
-from tests.protocols.openresponses.samples import CITATION, LOGPROB, skeleton
+from tests.protocols.openresponses.samples import CITATION, ID, LOGPROB, skeleton
 from tests.protocols.openresponses.schema import check_response, events_of
 from tests.protocols.streams import chunk, drive, sse, text_chunks, usage_chunk
 
@@ -177,6 +177,5 @@ def test_a_complete_answer_becomes_the_same_object_as_its_stream(name, request_b
         assembler.add(part)
         usage = part.get("usage") or usage
     whole = assembler.answer(usage=usage)
-    begun = skeleton(request_body)
-    put_answer_right(whole, forms.CHAT, str(begun["id"]))
-    assert resource.from_chat(begun, whole, completed_at=107) == stream.final
+    put_answer_right(whole, forms.CHAT, ID)
+    assert resource.from_chat(skeleton(request_body), whole, completed_at=107) == stream.final
