@@ -325,7 +325,18 @@ class Limits:
 
 @dataclass(frozen=True)
 class Onwards:
+    """show_served_by: whose answers name the endpoint that served them. operators: keys of owners who may read endpoints."""
+
     strict_mode: bool = False
+    show_served_by: str = "operators"
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """After so many `failures` in a row (0: never) a target is left out by models that have another, for `open_for`; then one call tries it."""
+
+    failures: int = 5
+    open_for: Duration = 30.0
 
 
 @dataclass(frozen=True)
@@ -347,6 +358,7 @@ class Upstream:
     on_disconnect: str = "cancel"
     usage_grace: Duration = 5.0
     passed_headers: tuple[str, ...] = ()
+    circuit: Circuit = field(default_factory=Circuit)
 
     def __post_init__(self) -> None:
         names = tuple(name.lower() for name in self.passed_headers)
@@ -551,6 +563,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "outbound.images": _REACHES,
     "auth.proxy_header.link_registered": ("take_over", "refuse"),
     "auth.native.session.cookie_same_site": ("strict", "lax", "none"),
+    "onwards.show_served_by": ("never", "operators", "all"),
     "upstream.on_disconnect": ("cancel", "drain"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("text", "json"),

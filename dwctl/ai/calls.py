@@ -1,6 +1,6 @@
 """The values that a call becomes until it is admitted, and the answer that goes back. Plain, frozen, no Flask.
 
-    Incoming -> Request -> Admitted (`admission`) -> Attempt (`relay`) -> Outcome (`outcomes`) -> Record (`bookkeeping`)
+    Incoming -> Request -> Admitted (`admission`) -> Attempt (`attempt`) -> Outcome (`outcomes`) -> Record (`bookkeeping`)
 
 Each is made in one place from the one before, and holds nothing optional that its maker knows. What changes while a call runs is its
 `Flight` (`in_progress`), the only mutable one.

@@ -22,6 +22,7 @@ from dwctl.catalog.routing import Key
 from dwctl.errors import DwctlError, NotFound
 from dwctl.protocols import asked as reading
 from dwctl.protocols.asked import Asked
+from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.json_objects import open_object
 from dwctl.protocols.surfaces import RESPONSES
 from dwctl.upstream.errors import UpstreamError
@@ -82,7 +83,7 @@ class Counting:
 
 def admitted_of(gateway: Gateway, key: Key, body: bytes, hold: Hold) -> Admitted:
     """The request that would be run. Raises what a call of /responses would be refused with."""
-    content = bodies.content_of(body)
+    content = bodies.content_of(RESPONSES, body)
     content = {**content, "input": content.get("input") or []}
     alias = reading.read_alias(content)
     stamp = Stamp.now()
@@ -96,13 +97,19 @@ def admitted_of(gateway: Gateway, key: Key, body: bytes, hold: Hold) -> Admitted
 
 
 def _ways(admitted: Admitted) -> Iterator[_Way]:
-    target = dataclasses.replace(admitted.target, timeouts=_TIMEOUTS)
-    asked = admitted.request.asked
-    if not admitted.served_by.adapter:
+    served_by, asked = admitted.served_by, admitted.request.asked
+    # Of a composite model the first component is asked.
+    parts = [part.model for part in served_by.components] if served_by.is_composite else [served_by]
+    provider = next((model for model in parts if model.target is not None), None)
+    if provider is None or provider.target is None:
+        return
+    target = dataclasses.replace(provider.target, timeouts=_TIMEOUTS)
+    if not provider.adapter:
         told = {**asked.read_by_model, "model": target.model_name}
         yield _Way(target, "/responses/input_tokens", orjson.dumps(told), "input_tokens")
         return
-    treatment = asked.surface.treat(asked, admitted.disclosure, adapted=True)
+    disclosure = Disclosure(admitted.strict, provider.trusted, served_by.sanitise)
+    treatment = asked.surface.treat(asked, disclosure, adapted=True)
     chat: Mapping[str, Any] = orjson.loads(treatment.request_body(target.model_name))
     told = {name: chat[name] for name in _TOKENIZED if name in chat}
     body = orjson.dumps({**told, "add_generation_prompt": True})

@@ -22,6 +22,7 @@ from dwctl.ai.outcomes import Outcome, Reason
 from dwctl.ai.retrieval import cancelled_among
 from dwctl.ai.strangers import Strangers
 from dwctl.analytics.recorder import Recorder
+from dwctl.catalog.routing import Key
 from dwctl.catalog.snapshot import Snapshot
 from dwctl.config import Settings
 from dwctl.db import DatabaseAway
@@ -29,6 +30,7 @@ from dwctl.queue.leases import CANCEL_CHANNEL, queued_of
 from dwctl.queue.processes import Registration
 from dwctl.upstream.addresses import Purpose, policy_for
 from dwctl.upstream.client import UpstreamClient
+from dwctl.upstream.health import Health
 from dwctl.wakeups import Wakeups
 from dwctl.web.current import Parts
 
@@ -53,6 +55,7 @@ class Gateway:
             max_idle_per_origin=settings.upstream.max_idle_per_origin,
             policy=policy_for(settings.outbound, Purpose.ENDPOINTS),
         )
+        self.health = Health(settings.upstream.circuit)
         self.snapshot = Snapshot(settings, parts.connections, parts.sealer)
         self.strangers = Strangers(settings.log_strangers_per_minute)
         self.recorder = Recorder(settings, self.snapshot.mark_unfunded)
@@ -103,6 +106,11 @@ class Gateway:
     def drains(self) -> bool:
         """Whether a stream whose caller has left is read to its end all the same."""
         return self.settings.upstream.on_disconnect == "drain" and not self.draining
+
+    def shows_served_by(self, key: Key) -> bool:
+        """Whether answers to this key name the endpoint that served them."""
+        shown_to = self.settings.onwards.show_served_by
+        return shown_to == "all" or (key.sees_providers and shown_to == "operators")
 
     def drain(self) -> None:
         """No new work: whoever waits for a worker is told so, and connections are not kept alive."""

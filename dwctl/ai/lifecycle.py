@@ -124,7 +124,7 @@ def _run(
     admitted = history.resolve(gateway, admitted, hold)
     ignored += request.surface.left_out(
         request.asked.content,
-        adapted=admitted.served_by.adapter,
+        adapted=admitted.adapted,
         strict=strict,
         context_length=admitted.context_length,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 from flask import Blueprint, Response, request
 
 from dwctl.access import guard
 from dwctl.access.caller import Caller
+from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.ai import front
 from dwctl.ai.routes import gateway, listing, unknown_endpoint
 from dwctl.catalog.routing import Key
@@ -33,7 +35,10 @@ def infer(path: str) -> Response:
     surface = SURFACES.get(path)
     if surface is None:
         raise unknown_endpoint()
-    key = _key_of(guard.identify())
+    caller = guard.identify()
+    key = replace(
+        _key_of(caller), sees_providers=may_all(caller, Resource.ENDPOINTS, Operation.READ)
+    )
     answer = front.respond(gateway(), request.environ, surface, key)
     return Response(answer.body, answer.status, answer.headers)
 

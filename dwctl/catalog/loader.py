@@ -180,9 +180,10 @@ class Loader:
 
     def _key_ids(self, changes: Changes) -> Ids:
         keys, users = changes.get("api_keys", set()), changes.get("users", set())
-        if keys is None or users is None:
+        roles = changes.get("user_roles", set())
+        if keys is None or users is None or roles is None:
             return None
-        return keys | self._ids("snapshot_key_ids_of_users", users)
+        return keys | self._ids("snapshot_key_ids_of_users", users | roles)
 
     def _model_ids(self, changes: Changes) -> Ids:
         found: set[UUID] = set()
@@ -290,6 +291,7 @@ def _key(row: Any) -> Key:
         created_by=row.created_by,
         purpose=row.purpose,
         limits=_limits(row),
+        sees_providers=row.sees_providers,
     )
 
 

@@ -2,7 +2,8 @@
 
 -- name: snapshot_keys  API keys that let somebody in: not deleted, nor their owner or creator
 SELECT k.id, k.secret_hash, k.user_id, k.created_by, k.purpose, k.requests_per_second, k.burst_size,
-       k.capacity, k.tokens_per_minute
+       k.capacity, k.tokens_per_minute, (o.is_admin OR EXISTS (
+           SELECT FROM user_roles r WHERE r.user_id = o.id AND r.role = 'PLATFORMMANAGER')) AS sees_providers
   FROM api_keys k
   JOIN users o ON o.id = k.user_id AND NOT o.is_deleted
   JOIN users c ON c.id = k.created_by AND NOT c.is_deleted
@@ -14,7 +15,8 @@ SELECT id FROM api_keys WHERE user_id = ANY (%(ids)s) OR created_by = ANY (%(ids
 
 -- name: snapshot_key_by_hash  one key that the snapshot does not know (yet)
 SELECT k.id, k.secret_hash, k.user_id, k.created_by, k.purpose, k.requests_per_second, k.burst_size,
-       k.capacity, k.tokens_per_minute
+       k.capacity, k.tokens_per_minute, (o.is_admin OR EXISTS (
+           SELECT FROM user_roles r WHERE r.user_id = o.id AND r.role = 'PLATFORMMANAGER')) AS sees_providers
   FROM api_keys k
   JOIN users o ON o.id = k.user_id AND NOT o.is_deleted
   JOIN users c ON c.id = k.created_by AND NOT c.is_deleted

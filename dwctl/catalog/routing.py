@@ -36,13 +36,17 @@ UNLIMITED = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Who a credential stands for on the AI surface. `owner_id` pays and has the groups; `id` is None for a queued row without a key."""
+    """Who a credential stands for on the AI surface. `owner_id` pays and has the groups; `id` is None for a queued row without a key.
+
+    `sees_providers`: its owner may read endpoints.
+    """
 
     id: UUID | None
     owner_id: UUID
     created_by: UUID
     purpose: str
     limits: Limits = UNLIMITED
+    sees_providers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

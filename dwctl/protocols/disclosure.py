@@ -143,6 +143,11 @@ def disclose(disclosure: Disclosure, status: int | None, body: object) -> Disclo
     return Disclosed(seen, given.as_object(seen), quotes=given.error is not None)
 
 
+def status_said(body: object) -> int:
+    """The status that an error names itself, as a number or by its code; 500 where it names none."""
+    return _Given.read(body).status
+
+
 def neutral(status: int) -> dict[str, Any]:
     """The error object that stands for a status and says nothing else."""
     type_, message = _STRICT.get(status, _OTHER)

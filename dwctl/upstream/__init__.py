@@ -2,7 +2,7 @@
 
 Entry points: `client.UpstreamClient.send` takes a `target.Target` (where, as whom, how long) and bytes, and gives
 an answer whose body is read whole or piece by piece; `headers` says which headers pass in either direction;
-`sse` turns a body's pieces into events; `errors` is all that can go wrong. Choosing a target, falling back to
+`sse` turns a body's pieces into events; `errors` is all that can go wrong; `health` remembers which targets fail or want rest. Choosing a target, falling back to
 the next one and retrying are the caller's business (`catalog`, `ai`).
 
 Promises:

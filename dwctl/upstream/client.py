@@ -68,15 +68,17 @@ class UpstreamClient:
         headers: Sequence[tuple[str, str]],
         *,
         method: str = "POST",
+        due: float = inf,
     ) -> UpstreamResponse:
         """Send one request, and wait for the head of its answer. An error status is an answer too.
 
-        `path` is without `/ai/v1`, with its query; `headers` are what `headers.to_upstream` let pass.
+        `path` is without `/ai/v1`, with its query; `headers` are what `headers.to_upstream` let pass. `due` (monotonic) ends the call
+        beside the target's own total time-out, whichever is first.
         Raises: ConnectionFailed, Timeout, BadResponse; ValueError for a header that no request can carry.
         """
         request = _request(target, path, body, headers, method)
         total_s = target.timeouts.total_s
-        total_due = inf if total_s is None else monotonic() + total_s
+        total_due = due if total_s is None else min(due, monotonic() + total_s)
         connection = self._pool.take(target.origin)
         if connection is not None:
             try:
@@ -91,10 +93,18 @@ class UpstreamClient:
         self._pool.close()
 
     def _open(self, target: Target, total_due: float) -> Connection:
-        connect_s = min(target.timeouts.connect_s, total_due - monotonic())
-        return open_connection(
-            target.origin, connect_s=connect_s, tls=lambda: self._tls, policy=self._policy
-        )
+        left_s = total_due - monotonic()
+        if left_s <= 0:
+            raise Timeout(Phase.TOTAL)
+        connect_s = min(target.timeouts.connect_s, left_s)
+        try:
+            return open_connection(
+                target.origin, connect_s=connect_s, tls=lambda: self._tls, policy=self._policy
+            )
+        except Timeout as error:
+            if connect_s == left_s:
+                raise Timeout(Phase.TOTAL) from error
+            raise
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
