@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gevent.event import Event
 
-from dwctl.ai import relay
+from dwctl.ai import idempotency, relay
 from dwctl.ai.admission import Admitted
 from dwctl.ai.bookkeeping import opening_of
 from dwctl.ai.calls import JSON, Answer
@@ -39,8 +39,7 @@ def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
         gateway.registration.id,
         repeatable=not asked.mode.stream,
     )
-    gateway.recorder.enqueue(opening)
-    flight.opened = flight.row_is_there = True
+    idempotency.open_row(gateway, admitted, flight, opening)
     if asked.mode.stream:
         return _stream(gateway, admitted, flight)
     gateway.spawn(_run, gateway, admitted, flight)

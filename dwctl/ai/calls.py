@@ -84,11 +84,21 @@ class Line(NamedTuple):
     window: str
 
 
+class Once(msgspec.Struct, frozen=True):
+    """An Idempotency-Key in its scope. `fingerprint`: of what is asked, a SHA-256. `instead_of`: the attempt that it is taken over from."""
+
+    owner_id: UUID
+    path: str
+    key: str
+    fingerprint: bytes
+    instead_of: UUID | None = None
+
+
 class Request(msgspec.Struct, frozen=True):
     """A call that was understood.
 
     `asked.created_at` (Unix time) decides the price: when the call arrived, or its batch was made. `tracked`: it has a row of its own.
-    `queued`: a worker runs it, from a row that is there; `line` where that is a line of a batch.
+    `queued`: a worker runs it, from a row that is there; `line` where that is a line of a batch. `once`: it may be sent again.
     """
 
     stamp: Stamp
@@ -97,6 +107,7 @@ class Request(msgspec.Struct, frozen=True):
     tracked: bool = True
     queued: bool = False
     line: Line | None = None
+    once: Once | None = None
 
     @property
     def id(self) -> UUID:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -69,7 +69,8 @@ class Held:
         self._connections = connections
         self._sweep_s = sweep_s
         self._most_per_owner = most_per_owner
-        self._waiters: dict[UUID, Waiter] = {}
+        self._waiters: defaultdict[UUID, set[Waiter]] = defaultdict(set)
+        """By request: a call that is sent again waits for the same one."""
         self._owners: Counter[UUID] = Counter()
         self._greenlet: gevent.Greenlet | None = None
         self._look = Event()
@@ -77,7 +78,7 @@ class Held:
         self._sweep_at = 0.0
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        return self._owners.total()
 
     def start(self, wakeups: Wakeups) -> None:
         """Begin to listen and to sweep."""
@@ -98,16 +99,28 @@ class Held:
         """A place to wait for a request; `leave` must follow. Take it before the request is queued. Raises TooManyHeld."""
         if self._owners[owner] >= self._most_per_owner:
             raise TooManyHeld(retry_after_s=_RETRY_AFTER_S)
-        waiter = self._waiters[id] = Waiter(id, owner)
+        waiter = Waiter(id, owner)
+        self._waiters[id].add(waiter)
         self._owners[owner] += 1
         return waiter
 
+    def look(self, waiter: Waiter) -> None:
+        """Its request has its row, and may be over already: what was notified before it waited is made up for at once."""
+        waiter.queued = True
+        self._told.add(waiter.id)
+        self._look.set()
+
     def leave(self, waiter: Waiter) -> None:
         """Give the place back; a second time does nothing."""
-        if self._waiters.pop(waiter.id, None) is not None:
-            self._owners[waiter.owner] -= 1
-            if not self._owners[waiter.owner]:
-                del self._owners[waiter.owner]
+        waiting = self._waiters.get(waiter.id)
+        if waiting is None or waiter not in waiting:
+            return
+        waiting.remove(waiter)
+        if not waiting:
+            del self._waiters[waiter.id]
+        self._owners[waiter.owner] -= 1
+        if not self._owners[waiter.owner]:
+            del self._owners[waiter.owner]
 
     def _note(self, payload: str) -> None:
         for text in payload.split(","):
@@ -143,7 +156,11 @@ class Held:
             self._sweep()
 
     def _sweep(self) -> None:
-        ids = [id for id, w in self._waiters.items() if w.queued and not w.over.is_set()]
+        ids = [
+            id
+            for id, waiting in self._waiters.items()
+            if any(waiter.queued and not waiter.over.is_set() for waiter in waiting)
+        ]
         for start in range(0, len(ids), _SWEEP_AT_ONCE):
             some = ids[start : start + _SWEEP_AT_ONCE]
             self._wake(some if self.draining else self._over(some))
@@ -164,7 +181,8 @@ class Held:
 
     def _release(self, ids: Sequence[UUID], rows: Mapping[UUID, Any]) -> None:
         for id in ids:
-            waiter, row = self._waiters.get(id), rows.get(id)
-            if waiter is not None and (row is None or row.state in _OVER or self.draining):
-                waiter.row = row
-                waiter.over.set()
+            row = rows.get(id)
+            if row is None or row.state in _OVER or self.draining:
+                for waiter in self._waiters.get(id, ()):
+                    waiter.row = row
+                    waiter.over.set()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from dwctl.ai import retrieval
+from dwctl.ai import idempotency, retrieval
 from dwctl.ai.admission import Admitted
 from dwctl.ai.bookkeeping import opening_of
 from dwctl.ai.calls import EVENT_STREAM, JSON, Answer
@@ -59,8 +59,8 @@ def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
 
 
 def _enqueue(gateway: Gateway, admitted: Admitted, flight: Flight) -> None:
-    gateway.recorder.enqueue(opening_of(admitted, State.PENDING, gateway.registration.id))
-    flight.opened = flight.row_is_there = True
+    opening = opening_of(admitted, State.PENDING, gateway.registration.id)
+    idempotency.open_row(gateway, admitted, flight, opening)
 
 
 class _Held:
@@ -181,8 +181,8 @@ class _Held:
             return error
 
     def _cancel(self) -> None:
-        """Nobody waits any more, so nobody should work on it; a call in the background goes on."""
-        if self._asked.mode.background:
+        """Nobody waits any more, so nobody should work on it; a call in the background goes on, and one that may be sent again."""
+        if self._asked.mode.background or self._admitted.request.once is not None:
             return
         self._try(retrieval.cancel, "request of a caller that left not cancelled")
 

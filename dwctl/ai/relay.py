@@ -19,7 +19,7 @@ from dwctl.ai import outcomes
 from dwctl.ai.admission import Admitted
 from dwctl.ai.attempts import Attempts
 from dwctl.ai.bookkeeping import opening_of, record_of
-from dwctl.ai.calls import EVENT_STREAM, Answer, Headers
+from dwctl.ai.calls import Answer, Headers
 from dwctl.ai.in_progress import Flight, Stopped
 from dwctl.ai.live import Live
 from dwctl.ai.outcomes import Done, End, Failed, Outcome, Reason
@@ -51,6 +51,10 @@ class NotRecorded(DwctlError):
 
     code = "not_recorded"
     status = 500
+
+
+class CutShort(ConnectionAbortedError):
+    """The upstream broke off an answer in which that cannot be said: its caller sees the connection end."""
 
 
 def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
@@ -191,7 +195,7 @@ class Run:
         next(events)  # a generator that has begun runs to its end also when nobody reads it
         headers = upstream_headers.to_caller(live.response.status, live.response.headers)
         passed_on = [pair for pair in headers if pair[0] != "cache-control"]
-        return Answer(200, self.labelled([*EVENT_STREAM, *passed_on]), events)
+        return Answer(live.status, self.labelled([*live.labels, *passed_on]), events)
 
     def _opened(self) -> Live | Outcome:
         """A stream that has begun and has its row, or what else the call came to. Raises DatabaseAway: there is no row."""
@@ -209,7 +213,7 @@ class Run:
         self._flight.last_words = lambda: self._leave_word(live.stream)
         stopped: Reason | None = None
         gone = False
-        last = b""
+        last: bytes | None = b""
         try:
             try:
                 yield b""
@@ -223,7 +227,8 @@ class Run:
                 gone = stopped is Reason.LEFT
             except GeneratorExit:
                 gone = True
-                stopped = live.go_on_alone(to_the_end=self._gateway.drains)
+                wanted = self._flight.alone and not self._gateway.draining
+                stopped = live.go_on_alone(to_the_end=wanted)
             except Exception:
                 last = live.fail_inside()
             live.close()
@@ -236,8 +241,11 @@ class Run:
         finally:
             live.close()
             self.leave()
-        if not gone:
-            yield last
+        if gone:
+            return
+        if last is None:
+            raise CutShort
+        yield last
 
     def _streamed(self, stream: StreamTreatment, stopped: Reason | None) -> Outcome:
         """What a stream came to. What was delivered until it was stopped is billed."""

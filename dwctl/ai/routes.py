@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from urllib.parse import quote
 from uuid import UUID
 
 import orjson
@@ -17,11 +18,14 @@ from dwctl.ai.holdings import Kind
 from dwctl.catalog.routing import Model
 from dwctl.errors import DwctlError, NotFound
 from dwctl.identity import authentication
+from dwctl.protocols.forwarded import Forwarded, may_be_forwarded
 from dwctl.protocols.modes import unsupported
 from dwctl.protocols.surfaces import SURFACES, Surface
 from dwctl.web.body_limits import body_of
 
 blueprint = Blueprint("ai", __name__)
+_UNQUOTED = "/-._~!$&'()*+,=:@"
+
 guard.open_to_all(blueprint, reason="inference takes API keys, and looks at them itself")
 
 
@@ -153,10 +157,15 @@ def delete_response(response_id: str) -> Response:
 
 @blueprint.route("/<path:anything>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
 def unknown(anything: str) -> Response:
-    """Nothing else is served here: 405 for an inference route with the wrong method, 404 for the rest."""
+    """A route that inference servers may know: handed on in open mode. 405 for one of ours with the wrong method, 404 for the rest."""
     if anything in SURFACES:
         raise MethodNotAllowed(["POST"], "This route takes POST.")
-    raise unknown_endpoint()
+    here = gateway()
+    if here.settings.onwards.strict_mode or not may_be_forwarded(anything):
+        raise unknown_endpoint()
+    surface = Forwarded(request.method, quote(anything, safe=_UNQUOTED), request.content_type)
+    answer = front.respond(here, request.environ, surface)
+    return Response(answer.body, answer.status, answer.headers)
 
 
 def unknown_endpoint() -> DwctlError:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import orjson
 
 from dwctl.errors import DwctlError
+from dwctl.protocols import asked as reading
 from dwctl.protocols import chat, forms
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.chat import Accepted
@@ -78,6 +79,7 @@ class Surface:
     response_type: the kind of answer in log rows; a stream's has "_stream" behind it.
     queueable: `service_tier: flex` is possible. streams, takes_background: the same for `stream` and `background`.
     keeps_alive_in_json: a call that is held in one piece may send white space before its object.
+    takes_files: bodies may be as large as files are. takes_text: a body is JSON, in UTF-8. is_tracked: calls have rows of their own.
     """
 
     path: str
@@ -87,6 +89,10 @@ class Surface:
     streams = True
     takes_background = False
     keeps_alive_in_json = False
+    method = "POST"
+    takes_files = False
+    takes_text = True
+    is_tracked = True
 
     def __repr__(self) -> str:
         return f"<{self.path}>"
@@ -114,6 +120,10 @@ class Surface:
         if tier is Tier.FLEX and stream and not self.streams:
             raise unsupported("stream", f"`stream` is not supported on /{self.path}.")
         return Mode(tier, stream and self.streams, background and tracked)
+
+    def content_of(self, body: bytes) -> dict[str, Any]:
+        """What of a body the gateway reads. Raises InvalidRequest."""
+        return reading.read(body)
 
     def check(
         self,
@@ -187,6 +197,10 @@ class Surface:
         """The stream of a call that waits."""
         raise NotImplementedError
 
+    def whole_stream(self, asked: Asked, row: StoredRow | DwctlError) -> bytes:
+        """A request that is over as the stream that was asked for, from its first event to its end. Never raises."""
+        raise NotImplementedError
+
     def _completed(self, row: StoredRow) -> Shown:
         return Shown(row.response_status or 200, (row.response_body or "").encode())
 
@@ -237,6 +251,10 @@ class _PassedThrough(Surface):
 
     def held_stream(self, asked: Asked) -> HeldStream:
         return _HeldChat(self, asked, self._form)
+
+    def whole_stream(self, asked: Asked, row: StoredRow | DwctlError) -> bytes:
+        stream = _HeldChat(self, asked, self._form)
+        return stream.fail(row) if isinstance(row, DwctlError) else stream.end(row)
 
 
 class _Responses(Surface):
@@ -305,6 +323,9 @@ class _Responses(Surface):
 
     def held_stream(self, asked: Asked) -> HeldStream:
         return _HeldResponse(asked)
+
+    def whole_stream(self, asked: Asked, row: StoredRow | DwctlError) -> bytes:
+        return replay(_response(asked, row))
 
     def _completed(self, row: StoredRow) -> Shown:
         return Shown(200, orjson.dumps(from_row(row)))
