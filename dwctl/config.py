@@ -328,6 +328,14 @@ class Onwards:
 
 
 @dataclass(frozen=True)
+class Circuit:
+    """After so many `failures` in a row (0: never) a target is left out by models that have another, for `open_for`; then one call tries it."""
+
+    failures: int = 5
+    open_for: Duration = 30.0
+
+
+@dataclass(frozen=True)
 class Upstream:
     """Time-outs of calls to inference servers, and the largest answer (in one piece or streamed) that is taken in (bytes).
 
@@ -346,6 +354,7 @@ class Upstream:
     on_disconnect: str = "cancel"
     usage_grace: Duration = 5.0
     passed_headers: tuple[str, ...] = ()
+    circuit: Circuit = field(default_factory=Circuit)
 
     def __post_init__(self) -> None:
         names = tuple(name.lower() for name in self.passed_headers)

@@ -34,6 +34,7 @@ answers normally. Where there is no body (`GET /models`) or the name is taken, t
       gzip, deflate       compressed, though nobody asked; br: says br
     what it does wrong
       fail-STATUS         an error whose body holds SECRET and PRIVATE_HOST; 429 and 503 say retry-after: 7; fail-500+html
+      wait-S, wait-S+date such an error says retry-after: S, or the date that is so many seconds away
       flaky-N[-STATUS]    fails (500) N times for each marker (body member `user`, else the whole body), then answers
       reset, drop         no answer: a reset, an orderly close
       cut                 closes half-way through what it announced; cut-reset: the same with a reset
@@ -68,6 +69,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from email.utils import formatdate
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -94,7 +96,7 @@ Json = dict[str, Any]
 _WORDS = """usage cached thought odd-usage no-usage usage-always usage-each echo big chunks utf8 tools function reasoning refusal length filter
     sse-anyway json-anyway models slow first gap hang hang-in-head hang-stream hold hold-stream split-utf8 bytewise crlf
     comments events joined until-close close stale vanish interim noisy gzip deflate br fail flaky reset drop cut cut-reset
-    tokenize half no-done error-in-stream error-first error-in-200 wrong-json html empty not-http"""
+    tokenize half no-done error-in-stream error-first error-in-200 wrong-json html empty not-http wait date"""
 _NAMES = _WORDS.split()
 
 
@@ -696,7 +698,10 @@ def failure(call: Call) -> int | None:
 
 
 def failed(status: int, traits: Traits) -> Answer:
-    wait = [("retry-after", "7")] if status in (429, 503) else []
+    after = str(traits.number("wait", 7))
+    if "date" in traits:
+        after = formatdate(time.time() + int(after), usegmt=True)
+    wait = [("retry-after", after)] if status in (429, 503) else []
     if "html" in traits:
         return Answer([html()], status, "text/html", headers=wait)
     return Answer([orjson.dumps(error_body(status))], status, headers=wait)

@@ -23,7 +23,7 @@ from psycopg.rows import namedtuple_row
 
 from tests.cast import Cast
 from tests.fake_upstream import FakeUpstream
-from tests.processes import Service, eventually
+from tests.processes import Service, eventually, free_port
 
 ADMIN = "/admin/api/v1"
 EVERYONE = UUID(int=0)
@@ -174,6 +174,51 @@ class Gateway:
         if everyone:
             self.grant_model(alias)
             self.wait_for_model(alias)
+        return alias
+
+    def pool(self, *names: str, weights: tuple[int, ...] = (), **more: Any) -> str:
+        """The alias of a composite model, by priority unless said otherwise. Each component has an endpoint of its own, `nowhere` one that
+        nobody listens on: what the gateway has learnt of another test's targets is not about them.
+        """
+        body = {
+            "type": "composite",
+            "model_name": (alias := unique("pool")),
+            "alias": alias,
+            "lb_strategy": "priority",
+            "fallback_on_status": [429, 500, 502, 503, 504],
+            "tariffs": [
+                tariff(*REALTIME),
+                tariff(*FLEX, api_key_purpose="batch", completion_window="1h"),
+            ],
+        }
+        self._models[alias] = self.admin("POST", "/models", body | more).json()["id"]
+        for number, name in enumerate(names):
+            url = f"http://127.0.0.1:{free_port()}/v1" if name == "nowhere" else self.upstream.url
+            endpoint = self.admin(
+                "POST",
+                "/endpoints",
+                {
+                    "name": unique(f"server{number}"),
+                    "url": url,
+                    "sync": False,
+                    "api_key": UPSTREAM_KEY,
+                },
+            ).json()["id"]
+            part = {
+                "type": "standard",
+                "model_name": name,
+                "alias": unique("part"),
+                "hosted_on": endpoint,
+            }
+            id = self.admin("POST", "/models", part).json()["id"]
+            weight = weights[number] if weights else 1
+            self.admin(
+                "POST",
+                f"/models/{self._models[alias]}/components/{id}",
+                {"weight": weight, "sort_order": number},
+            )
+        self.grant_model(alias)
+        self.wait_for_model(alias)
         return alias
 
     def flexible(self, name: str, **more: Any) -> str:

@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 
 from dwctl.ai.calls import Line, Request, Stamp
+from dwctl.ai.selection import components_of
 from dwctl.billing import tariffs
 from dwctl.billing.tariffs import TariffPrice
 from dwctl.catalog.routing import Key, Model, Routing
@@ -21,11 +22,9 @@ from dwctl.catalog.snapshot import Snapshot
 from dwctl.errors import DwctlError, Unavailable
 from dwctl.protocols import asked as reading
 from dwctl.protocols.asked import Asked
-from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.modes import Mode, Tier
 from dwctl.protocols.surfaces import SURFACES
 from dwctl.queue.leases import Job
-from dwctl.upstream.target import Target
 
 MISSING_KEY = "Please supply an API key: Authorization: Bearer <key>"
 INVALID_KEY = "The API key is unknown or was revoked."
@@ -38,26 +37,32 @@ class Refused(DwctlError):
 
 
 class Admitted(msgspec.Struct, frozen=True):
-    """A call that may run. `asked_for` prices it; `served_by` runs it (another model under a redirect rule), at `target`.
+    """A call that may run. `asked_for` prices it; `served_by` runs it (another model under a redirect rule), at one of its targets.
 
-    `price` is the tariff in force when it began; None where it costs nothing.
+    `price` is the tariff in force when it began; None where it costs nothing. `strict`: the gateway's mode.
     """
 
     request: Request
     key: Key
     asked_for: Model
     served_by: Model
-    target: Target
     price: TariffPrice | None
-    disclosure: Disclosure
+    strict: bool
+
+    @property
+    def adapted(self) -> bool:
+        """Whether it may reach a target that speaks chat completions only (`Surface.treat`)."""
+        served_by = self.served_by
+        return True in _adapted(served_by) if served_by.is_composite else served_by.adapter
 
     @property
     def context_length(self) -> int | None:
-        """How many tokens fit, in whichever model serves; None where that is not known of one."""
-        own, parts = self.served_by.context_length, self.served_by.components
-        lengths = [part.model.context_length for part in parts]
+        """What every target can take, in tokens; None where that is not known of all."""
+        if not self.served_by.is_composite:
+            return self.served_by.context_length
+        lengths = [one.model.context_length for one in components_of(self.served_by)]
         known = [length for length in lengths if length is not None]
-        return own or (min(known) if known and len(known) == len(lengths) else None)
+        return min(known) if known and len(known) == len(lengths) else None
 
 
 def bearer(authorization: str | None) -> str | None:
@@ -83,13 +88,9 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
     """Let a call in, or raise InvalidRequest (400), Refused (404, 403, 402) or Unavailable (its endpoint cannot be called)."""
     asked = request.asked
     model = routing.models.get(asked.alias)
-    request.surface.check(
-        asked.content,
-        alias=asked.alias,
-        strict=strict,
-        adapted=model is None or model.adapter,
-        refuses_unrunnable_tools=model is not None and model.refuses_unrunnable_tools,
-    )
+    checked = {True} if model is None else _adapted(model)
+    refuses_tools = model is not None and model.refuses_unrunnable_tools
+    _check(request, checked, strict=strict, refuses_tools=refuses_tools)
     if model is None:
         raise Refused(
             f"The model `{asked.alias}` does not exist or you do not have access to it.",
@@ -106,14 +107,9 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
     flex = request.tier is Tier.FLEX
     purpose = "batch" if flex else key.purpose
     served_by = _served_by(routing, model, purpose)
-    if served_by.adapter and not model.adapter:
-        request.surface.check(
-            asked.content,
-            alias=asked.alias,
-            strict=strict,
-            adapted=True,
-            refuses_unrunnable_tools=model.refuses_unrunnable_tools,
-        )
+    if served_by is not model:
+        ways = _adapted(served_by) - checked
+        _check(request, ways, strict=strict, refuses_tools=refuses_tools)
     price = tariffs.pick(
         model.tariffs,
         purpose=purpose,
@@ -126,10 +122,9 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
             code="insufficient_credits",
             status=402,
         )
-    if served_by.target is None:
-        raise Unavailable(f"The model `{asked.alias}` has no endpoint that can be called.")
-    disclosure = Disclosure(strict, served_by.trusted, served_by.sanitise)
-    return Admitted(request, key, model, served_by, served_by.target, price, disclosure)
+    if served_by.target is None and not components_of(served_by):
+        raise _nowhere(model, served_by)
+    return Admitted(request, key, model, served_by, price, strict)
 
 
 def readmit(snapshot: Snapshot, job: Job, *, strict: bool) -> Admitted:
@@ -189,6 +184,33 @@ def line_of(job: Job) -> Line | None:
     if job.batch_id is None or job.batch_id == job.id:
         return None
     return Line(job.batch_id, job.custom_id, job.window)
+
+
+def _adapted(model: Model) -> set[bool]:
+    """In which ways /responses may reach the model's targets: see `Surface.treat`."""
+    if not model.is_composite:
+        return {model.adapter}
+    return {one.model.adapter for one in components_of(model)} or {model.adapter}
+
+
+def _check(request: Request, ways: set[bool], *, strict: bool, refuses_tools: bool) -> None:
+    """The request must suit every target that may be chosen. Raises InvalidRequest."""
+    asked = request.asked
+    for adapted in ways:
+        request.surface.check(
+            asked.content,
+            alias=asked.alias,
+            strict=strict,
+            adapted=adapted,
+            refuses_unrunnable_tools=refuses_tools,
+        )
+
+
+def _nowhere(model: Model, served_by: Model) -> DwctlError:
+    if served_by is model:
+        return Unavailable(f"The model `{model.alias}` has no endpoint that can be called.")
+    text = f"The model that serves `{model.alias}` for this purpose has no endpoint that can be called."
+    return Refused(text, code="redirect_unavailable", status=502, retryable=True)
 
 
 def _served_by(routing: Routing, model: Model, purpose: str) -> Model:

@@ -59,13 +59,15 @@ def record_of(admitted: Admitted, outcome: Outcome, flight: Flight, daemon_id: U
         **_charge_part(admitted, outcome.usage),
         "ttfb_ms": _milliseconds(request.stamp.started, flight.first_byte_at),
         "response_type": outcome.response_type,
-        "served_by": admitted.target.endpoint_name,
+        "served_by": None if flight.target is None else flight.target.endpoint_name,
         "error_code": outcome.error_code,
         "track": tracked,
         "opened": opened,
         "queued": request.queued,
         "notify": request.queued or request.asked.mode.background,
     }
+    if flight.tried:
+        members["attempts"] = tuple(flight.tried)
     if tracked:
         members |= _rows_of(request, admitted.key, daemon_id)
         # Who waits for a worker's answer takes it from the row, and has that deleted (`queued`).

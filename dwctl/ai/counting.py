@@ -18,10 +18,12 @@ from dwctl.ai import admission, bodies, history
 from dwctl.ai.admission import Admitted
 from dwctl.ai.calls import JSON, Request, Stamp
 from dwctl.ai.holdings import Hold
+from dwctl.ai.selection import components_of
 from dwctl.catalog.routing import Key
 from dwctl.errors import DwctlError, NotFound
 from dwctl.protocols import asked as reading
 from dwctl.protocols.asked import Asked
+from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.json_objects import open_object
 from dwctl.protocols.surfaces import RESPONSES
 from dwctl.upstream.errors import UpstreamError
@@ -96,13 +98,17 @@ def admitted_of(gateway: Gateway, key: Key, body: bytes, hold: Hold) -> Admitted
 
 
 def _ways(admitted: Admitted) -> Iterator[_Way]:
-    target = dataclasses.replace(admitted.target, timeouts=_TIMEOUTS)
+    """Of a composite model the first target that can be called is asked."""
+    provider = components_of(admitted.served_by)[0].model
+    assert provider.target is not None  # `components_of` gives no others
+    target = dataclasses.replace(provider.target, timeouts=_TIMEOUTS)
     asked = admitted.request.asked
-    if not admitted.served_by.adapter:
+    if not provider.adapter:
         told = {**asked.read_by_model, "model": target.model_name}
         yield _Way(target, "/responses/input_tokens", orjson.dumps(told), "input_tokens")
         return
-    treatment = asked.surface.treat(asked, admitted.disclosure, adapted=True)
+    disclosure = Disclosure(admitted.strict, provider.trusted, admitted.served_by.sanitise)
+    treatment = asked.surface.treat(asked, disclosure, adapted=True)
     chat: Mapping[str, Any] = orjson.loads(treatment.request_body(target.model_name))
     told = {name: chat[name] for name in _TOKENIZED if name in chat}
     body = orjson.dumps({**told, "add_generation_prompt": True})

@@ -29,6 +29,7 @@ from dwctl.queue.leases import CANCEL_CHANNEL, queued_of
 from dwctl.queue.processes import Registration
 from dwctl.upstream.addresses import Purpose, policy_for
 from dwctl.upstream.client import UpstreamClient
+from dwctl.upstream.health import Health
 from dwctl.wakeups import Wakeups
 from dwctl.web.current import Parts
 
@@ -53,6 +54,7 @@ class Gateway:
             max_idle_per_origin=settings.upstream.max_idle_per_origin,
             policy=policy_for(settings.outbound, Purpose.ENDPOINTS),
         )
+        self.health = Health(settings.upstream.circuit)
         self.snapshot = Snapshot(settings, parts.connections, parts.sealer)
         self.strangers = Strangers(settings.log_strangers_per_minute)
         self.recorder = Recorder(settings, self.snapshot.mark_unfunded)

@@ -92,9 +92,7 @@ def _conversation(reader: _Reader, wanted: Wanted, admitted: Admitted) -> list[I
 
 def _may_know_more(admitted: Admitted) -> bool:
     """Whether what is not ours may be the upstream's: one that speaks the Responses API itself, and gets what its caller says."""
-    served_by = admitted.served_by
-    adapted = served_by.adapter or any(part.model.adapter for part in served_by.components)
-    return not adapted and not admitted.disclosure.strict
+    return not (admitted.adapted or admitted.strict)
 
 
 def referred(

@@ -25,7 +25,9 @@ from gevent import GreenletExit, get_hub, getcurrent, monkey
 
 from dwctl.ai.holdings import Hold
 from dwctl.ai.outcomes import Reason
+from dwctl.analytics.records import Tried
 from dwctl.pace import Pace
+from dwctl.upstream.target import Target
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,8 @@ class Flight:
 
     opened: its tracking row was asked for; row_is_there: and is committed. first_byte_at: monotonic. over: its record is made
     (recorded), or it has left. linger_s: how long it goes on for its usage when nobody wants it any more.
+    target: where it was sent last; tried: the story of a call that had a choice of targets, an entry for each attempt; give_back: what
+    it took of its target's limits.
     """
 
     __slots__ = (
@@ -55,6 +59,7 @@ class Flight:
         "_pending",
         "_waiting",
         "first_byte_at",
+        "give_back",
         "hold",
         "id",
         "last_words",
@@ -67,6 +72,8 @@ class Flight:
         "row_is_there",
         "spoke_at",
         "started",
+        "target",
+        "tried",
     )
 
     def __init__(self, id: UUID, peer: Any = None, hold: Hold | None = None) -> None:
@@ -80,6 +87,9 @@ class Flight:
         self.over = False
         self.recorded = False
         self.linger_s = 0.0
+        self.target: Target | None = None
+        self.tried: list[Tried] = []
+        self.give_back: Callable[[], None] | None = None
         self.on_slow: Callable[[], None] | None = None
         self.last_words: Callable[[], None] | None = None
         self._greenlet: Any = None
@@ -160,6 +170,9 @@ class InProgress:
         self.flights.pop(flight.id, None)
         if flight.hold is not None:
             flight.hold.release()
+        if flight.give_back is not None:
+            give_back, flight.give_back = flight.give_back, None
+            give_back()
 
     def cancel(self, id: UUID) -> None:
         """Cancel a call, if it runs here."""

@@ -53,7 +53,7 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         admitted = history.resolve(gateway, admitted, hold)
         ignored += request.surface.left_out(
             content,
-            adapted=admitted.served_by.adapter,
+            adapted=admitted.adapted,
             strict=strict,
             context_length=admitted.context_length,
         )

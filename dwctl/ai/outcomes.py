@@ -7,6 +7,7 @@ Interrupted  nobody wanted it any more, or the process ended
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 
 from dwctl.ai.calls import JSON, Headers
-from dwctl.errors import DwctlError
+from dwctl.errors import DwctlError, Unavailable
 from dwctl.protocols.disclosure import neutral
 from dwctl.protocols.failures import FailureKind
 from dwctl.protocols.usage import TokenUsage
@@ -80,7 +81,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """What a run came to.
 
     status, headers, body: what the caller gets (or would have got). stored: what GET will show. upstream_status: what the upstream
-    said, where it said anything. usage: None where nothing was used.
+    said, where it said anything; said_status: the status of an error that came with a 2xx. usage: None where nothing was used.
+    refused_here: a limit of the target's was reached, and nothing was sent.
     """
 
     end: End
@@ -91,6 +93,8 @@ class Outcome(msgspec.Struct, frozen=True):
     response_type: str = "other"
     upstream_status: int | None = None
     usage: TokenUsage | None = None
+    said_status: int | None = None
+    refused_here: bool = False
 
     @property
     def succeeded(self) -> bool:
@@ -144,7 +148,31 @@ def unreachable(error: UpstreamError) -> Outcome:
     details: dict[str, Any] = {"error": error.message}
     if kind is FailureKind.FINAL_STATUS:
         details = {"status": status, "body": error.message}
-    return _failed(status, openai_error(text, code, status), Failed(kind, code, details))
+    # The caller is told what it can do something about; the log, in which wait it was.
+    logged = error.code if kind is FailureKind.TIMEOUT else code
+    return _failed(status, openai_error(text, code, status), Failed(kind, logged, details))
+
+
+def over_limit(error: DwctlError) -> Outcome:
+    """A limit of the target's own was reached; it was not asked."""
+    body = openai_error(error.message, error.code, error.status)
+    details = {"status": error.status, "body": body.decode()}
+    end = Failed(FailureKind.RETRIABLE_STATUS, error.code, details, error.retry_after_s)
+    headers = [JSON, *error.headers]
+    if error.retry_after_s is not None:
+        headers.append(("retry-after", str(error.retry_after_s)))
+    return Outcome(end, error.status, body, headers, body, refused_here=True)
+
+
+def all_resting(status: int, seconds: float) -> Outcome:
+    """Every target of a model has said that it is not to be asked before so many seconds have passed."""
+    error = Unavailable(
+        "The providers of this model cannot take more calls now. Try again later.",
+        status=status,
+        code="rate_limit" if status == 429 else None,
+        retry_after_s=math.ceil(seconds),
+    )
+    return over_limit(error)
 
 
 def unreadable(upstream_status: int, reason: str) -> Outcome:

@@ -13,7 +13,7 @@ WITH c AS MATERIALIZED (
         method text, uri text, status_code int, duration_ms bigint, ttfb_ms bigint,
         prompt_tokens bigint, completion_tokens bigint, reasoning_tokens bigint, cached_tokens bigint, total_tokens bigint,
         usage_source text, response_type text, access_source text, input_price numeric, output_price numeric, cost numeric,
-        outer_request_id uuid, custom_id text, origin text, request_source text, served_by text, error_code text)
+        outer_request_id uuid, custom_id text, origin text, request_source text, served_by text, error_code text, attempts jsonb)
 ), settled AS MATERIALIZED (
     SELECT id, retaken FROM fusillade.end_calls($1::json, false)
 ), taken_back AS MATERIALIZED (
@@ -25,11 +25,11 @@ WITH c AS MATERIALIZED (
     INSERT INTO http_analytics (request_id, timestamp, method, uri, model, status_code, duration_ms, duration_to_first_byte_ms,
         prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, total_tokens, usage_source, response_type, user_id, api_key_id,
         access_source, input_price_per_token, output_price_per_token, total_cost, fusillade_batch_id, fusillade_request_id, custom_id,
-        request_origin, batch_sla, batch_request_source, served_by, error_code)
+        request_origin, batch_sla, batch_request_source, served_by, error_code, attempts)
     SELECT c.id, at, method, uri, model, status_code, c.duration_ms, ttfb_ms,
         c.prompt_tokens, c.completion_tokens, reasoning_tokens, cached_tokens, total_tokens, usage_source, response_type, user_id, api_key_id,
         access_source, input_price, output_price, cost, batch_id, coalesce(outer_request_id, c.id), custom_id,
-        origin, CASE WHEN queued THEN sla ELSE '' END, coalesce(request_source, ''), served_by, error_code
+        origin, CASE WHEN queued THEN sla ELSE '' END, coalesce(request_source, ''), served_by, error_code, attempts
       FROM c JOIN settled USING (id) LEFT JOIN taken_back t ON t.id = c.id
      ORDER BY c.id
     ON CONFLICT DO NOTHING
@@ -72,7 +72,7 @@ WITH c AS MATERIALIZED (
         response_size bigint, routed_model text, error text, method text, uri text, status_code int, duration_ms bigint, ttfb_ms bigint,
         prompt_tokens bigint, completion_tokens bigint, reasoning_tokens bigint, cached_tokens bigint, total_tokens bigint,
         usage_source text, response_type text, access_source text, input_price numeric, output_price numeric, cost numeric,
-        outer_request_id uuid, custom_id text, origin text, request_source text, served_by text, error_code text)
+        outer_request_id uuid, custom_id text, origin text, request_source text, served_by text, error_code text, attempts jsonb)
 ), added AS MATERIALIZED (
     SELECT fusillade.add_ended(array_agg(ROW(id, at, ended_at, file_id, owner, api_key_id, path, model, request_body, request_size, tier,
         sla, expires_at, daemon_id, metadata, state, response_status, response_body, response_size, routed_model, error
@@ -83,11 +83,11 @@ WITH c AS MATERIALIZED (
     INSERT INTO http_analytics (request_id, timestamp, method, uri, model, status_code, duration_ms, duration_to_first_byte_ms,
         prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, total_tokens, usage_source, response_type, user_id, api_key_id,
         access_source, input_price_per_token, output_price_per_token, total_cost, fusillade_batch_id, fusillade_request_id, custom_id,
-        request_origin, batch_request_source, served_by, error_code)
+        request_origin, batch_request_source, served_by, error_code, attempts)
     SELECT id, at, method, uri, model, status_code, duration_ms, ttfb_ms,
         prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, total_tokens, usage_source, response_type, user_id, api_key_id,
         access_source, input_price, output_price, cost, batch_id, coalesce(outer_request_id, id), custom_id,
-        origin, coalesce(request_source, ''), served_by, error_code
+        origin, coalesce(request_source, ''), served_by, error_code, attempts
       FROM c, added WHERE done = 1
     ON CONFLICT DO NOTHING
     RETURNING request_id, timestamp, model, user_id, api_key_id, status_code, error_code, prompt_tokens, completion_tokens, duration_ms,

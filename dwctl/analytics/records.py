@@ -50,12 +50,24 @@ class Kept(StrEnum):
     """Nobody has it. Calls hear of it as an exception, so that no answer leaves by mistake."""
 
 
+class Tried(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One attempt of a call at one target: `model` is its name there. `failure`: what was wrong; `next`: why another target was tried."""
+
+    endpoint: str
+    model: str
+    ms: int
+    status: int | None = None
+    failure: str | None = None
+    next: str | None = None
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A call that is over: tracking row, log row, roll-up, charge.
 
     track: it has a row in `fusillade.requests` (then owner, path, tier, state, response_* are there). opened: that row was made before.
     queued: a worker runs it. notify: somebody may wait for it. request_body None: the row is known to be committed, with its body.
     at: arrival, minted once; log row and id belong to it. sla: the completion window. cost None: nothing is charged.
+    attempts: the story of a call to a composite model.
     """
 
     id: UUID
@@ -107,6 +119,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     request_source: str | None = None
     served_by: str | None = None
     error_code: str | None = None
+    attempts: tuple[Tried, ...] | None = None
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

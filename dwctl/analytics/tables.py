@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Identity, Index, Integer, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dwctl.db import Base
@@ -48,6 +50,7 @@ class CallLog(Base):
     batch_request_source: Mapped[str] = mapped_column(Text, server_default="")
     served_by: Mapped[str | None] = mapped_column(Text)
     error_code: Mapped[str | None] = mapped_column(Text)
+    attempts: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
     trace_id: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = ({"postgresql_partition_by": "RANGE (timestamp)"},)

@@ -35,6 +35,7 @@ from dwctl.operations.measured import BUCKETS_S, Tally
 from dwctl.operations.siblings import Siblings
 from dwctl.printable import printable
 from dwctl.protocols.surfaces import SURFACES
+from dwctl.upstream.health import Health
 
 blueprint = Blueprint("metrics", __name__)
 guard.open_to_all(blueprint, reason="scrapers are no callers: see `operations.scrapers`")
@@ -72,6 +73,7 @@ class Page:
         """What belongs to this process, to be added to its siblings'."""
         yield from _requests(self._tally)
         yield from _calls(self.gateway)
+        yield from _targets(self.gateway.health)
         yield from _recorder(self.gateway.recorder)
         yield from self._pool()
         text = "Connections refused before there was a request, by the code of their refusal."
@@ -176,6 +178,19 @@ def _calls(gateway: Gateway) -> Iterator[Metric]:
     yield GaugeMetricFamily("dwctl_routing_age_seconds_max", text, gateway.snapshot.age_s or 0.0)
     text = "Processes in which notifications arrive; the others poll."
     yield GaugeMetricFamily("dwctl_notifications_delivered", text, gateway.wakeups.delivers)
+
+
+def _targets(health: Health) -> Iterator[Metric]:
+    text = "Attempts of calls at a target that failed, by what was wrong."
+    failed = CounterMetricFamily(
+        "dwctl_upstream_attempts_failed", text, labels=("endpoint", "model", "reason")
+    )
+    for labels, count in list(health.failed.items()):
+        failed.add_metric([printable(label) for label in labels], count)
+    yield failed
+    text = "Processes in which a target keeps failing, and models that have another leave it out."
+    left_out = [(target, 1) for target in health.left_out()]
+    yield _gauge("dwctl_upstream_target_left_out", text, ("endpoint", "model"), left_out)
 
 
 def _recorder(recorder: Recorder) -> Iterator[Metric]:

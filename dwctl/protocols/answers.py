@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
+import msgspec
 import orjson
 
 from dwctl.protocols import forms
@@ -129,7 +130,10 @@ def check_whole(raw: bytes, content: Mapping[str, Any] | None, form: Form) -> No
             content = open_members(raw)
         except ValueError:
             raise BadUpstreamBody("not a whole JSON object") from None
-    if form.results not in content or not content[form.results]:
+    results = content.get(form.results)
+    if isinstance(results, msgspec.Raw):  # left closed
+        results = bytes(memoryview(results)[:1]) == b"["
+    if not results:
         raise BadUpstreamBody(f"no {form.results}")
 
 

@@ -188,7 +188,7 @@ class ChatStream(UpstreamStream):
         error = None if chunk is None else error_in(chunk, named=is_named)
         if error is not None:
             return self._with_error(event, error, is_flat=error is chunk or is_mended)
-        if chunk is None or is_keep_alive(event, data, chunk):
+        if chunk is None or (not chunk.get("choices") and is_keep_alive(event, data, chunk)):
             return KEPT_ALIVE if event.comment is None else event.comment + b"\n\n"
         try:
             if self._chunks.put_right(chunk) or is_mended:

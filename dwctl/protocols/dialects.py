@@ -34,6 +34,7 @@ _REASON_OF = {
 }  # fmt: skip
 _EMPTY_REASONS = frozenset(["", "null", "none", "undefined"])
 _TEXTS = frozenset(["content", "refusal", "reasoning", "reasoning_content", "thinking"])
+_MOST_LOOKS = 200
 _BODIES = ("function", "custom")
 _THOUGHTS = ("reasoning_content", "reasoning")
 
@@ -399,6 +400,7 @@ class _Call:
         "_id",
         "_ids",
         "_kind",
+        "_looks",
         "_name",
         "_seed",
         "_shown",
@@ -412,6 +414,7 @@ class _Call:
         self._id = self._given_id = self._name = ""
         self._kind = "function"
         self._arguments: list[str] = []
+        self._looks = _MOST_LOOKS
         self._held: Json = {}  # members of its own, until it is said
         self._shown = False
 
@@ -517,8 +520,13 @@ class _Call:
         return _spelled(given)
 
     def _is_whole(self) -> bool:
+        """Its arguments are a whole object. Looked at in full only where that may be, and so often at the most: the work grows with them."""
+        said = self._arguments
+        if not self._looks or not said or said[-1].rstrip()[-1:] != "}":
+            return False
+        self._looks -= 1
         try:
-            return type(orjson.loads("".join(self._arguments))) is dict
+            return type(orjson.loads("".join(said))) is dict
         except ValueError:
             return False
 

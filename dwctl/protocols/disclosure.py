@@ -67,7 +67,8 @@ _REFUSES_KEY = re.compile(
 )
 _TOO_LONG = re.compile(
     r"context[ _-]?(?:length|size|window|overflow)|maximum (?:context|prompt|input) length|exceed_context_size"
-    r"|prompt is too long|input (?:is )?too long|too many input tokens"
+    r"|prompt is too long|input (?:is )?too long|too many input tokens|too many tokens: size limit"
+    r"|longer than the maximum model length|exceeded model token limit"
     r"|`?inputs`? (?:tokens|must have less than)|max_input_length|max_total_tokens"
     r"|(?:prompt|input) (?:length|tokens?).{0,80}(?:exceed|larger than|longer than|greater than)",
     re.IGNORECASE | re.DOTALL,
@@ -141,6 +142,11 @@ def disclose(disclosure: Disclosure, status: int | None, body: object) -> Disclo
     if given.is_whole:
         return Disclosed(seen, given.error or {}, as_it_came=True)
     return Disclosed(seen, given.as_object(seen), quotes=given.error is not None)
+
+
+def status_said(body: object) -> int:
+    """The status that an error names itself, as a number or by its code; 500 where it names none."""
+    return _Given.read(body).status
 
 
 def neutral(status: int) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from dwctl.protocols.usage import (
     Counts,
     TokenUsage,
     continued,
-    counts_of,
     prompt_estimate,
+    read_counts,
     settled,
 )
 from dwctl.upstream.sse import MAX_EVENT_BYTES, EventTooLarge, SseEvent, SseParser
@@ -45,9 +45,10 @@ def is_done(data: bytes) -> bool:
 
 def is_keep_alive(event: SseEvent, data: bytes, content: Mapping[str, Any] | None) -> bool:
     """Whether an event says nothing but that the connection lives: no data, a value that is no object, a ping."""
+    is_ping = event.event is not None and event.event.lower() in _PINGS
     if content is None:
-        return not data.strip() or data.strip() in _NOTHING
-    if content.get("type") == "ping" or (event.event or b"").lower() in _PINGS:
+        return is_ping or not data.strip() or data.strip() in _NOTHING
+    if is_ping or content.get("type") == "ping":
         return not content.get("choices")
     return not content
 
@@ -157,10 +158,12 @@ class UpstreamStream:
             self._counted_chars = self._written_chars()
         return self._counted_chars
 
-    def _count(self, chunk: Mapping[str, Any]) -> None:
+    def _count(self, content: Mapping[str, Any]) -> None:
         """Read a chunk's usage, if it has one. To be called before the chunk's text is taken in, which its counts include."""
-        self._counted_up_to()
-        counts = counts_of(chunk)
+        if self._counted_chars is None:
+            self._counted_chars = self._written_chars()
+        usage = content.get("usage")
+        counts = None if usage is None else read_counts(usage)
         if counts is not None:
             self._counted_chars = None
             self._counts = counts if self._counts is None else self._counts.followed_by(counts)

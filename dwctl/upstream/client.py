@@ -14,6 +14,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from math import inf
 from time import monotonic
 from types import TracebackType
@@ -29,6 +30,7 @@ from dwctl.upstream.redaction import without
 from dwctl.upstream.target import Target
 
 _HEAD_END = b"\r\n\r\n"
+_TELLING_BYTES = 8  # of a body, blanks at its beginning not counted
 _BY_DEFAULT = policy_for(Outbound(), Purpose.ENDPOINTS)
 
 
@@ -68,15 +70,17 @@ class UpstreamClient:
         headers: Sequence[tuple[str, str]],
         *,
         method: str = "POST",
+        due: float = inf,
     ) -> UpstreamResponse:
         """Send one request, and wait for the head of its answer. An error status is an answer too.
 
-        `path` is without `/ai/v1`, with its query; `headers` are what `headers.to_upstream` let pass.
+        `path` is without `/ai/v1`, with its query; `headers` are what `headers.to_upstream` let pass. `due` (monotonic) ends the call
+        beside the target's own total time-out, whichever is first.
         Raises: ConnectionFailed, Timeout, BadResponse; ValueError for a header that no request can carry.
         """
         request = _request(target, path, body, headers, method)
         total_s = target.timeouts.total_s
-        total_due = inf if total_s is None else monotonic() + total_s
+        total_due = due if total_s is None else min(due, monotonic() + total_s)
         connection = self._pool.take(target.origin)
         if connection is not None:
             try:
@@ -91,10 +95,18 @@ class UpstreamClient:
         self._pool.close()
 
     def _open(self, target: Target, total_due: float) -> Connection:
-        connect_s = min(target.timeouts.connect_s, total_due - monotonic())
-        return open_connection(
-            target.origin, connect_s=connect_s, tls=lambda: self._tls, policy=self._policy
-        )
+        left_s = total_due - monotonic()
+        if left_s <= 0:
+            raise Timeout(Phase.TOTAL)
+        connect_s = min(target.timeouts.connect_s, left_s)
+        try:
+            return open_connection(
+                target.origin, connect_s=connect_s, tls=lambda: self._tls, policy=self._policy
+            )
+        except Timeout as error:
+            if connect_s == left_s:
+                raise Timeout(Phase.TOTAL) from error
+            raise
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -130,6 +142,7 @@ class UpstreamResponse:
     """One answer. `headers` are in the order received, their names in lower case. Our credential is hidden in its body."""
 
     __slots__ = (
+        "_ahead",
         "_body",
         "_connection",
         "_idle_s",
@@ -153,6 +166,7 @@ class UpstreamResponse:
         secret: bytes,
     ) -> None:
         self._secret = secret
+        self._ahead: Iterator[bytes] | None = None
         self._connection: Connection | None = connection
         self.status = head.status
         self.headers = head.headers
@@ -189,14 +203,27 @@ class UpstreamResponse:
 
         Raises: Timeout (idle, total) and BadResponse, also after some pieces: then the body is not complete.
         """
+        ahead, self._ahead = self._ahead, None
+        return self._chunks() if ahead is None else ahead
+
+    __iter__ = chunks
+
+    def beginning(self) -> bytes:
+        """So much of the body that it can be told what it is; `chunks` gives it once more. Raises what `chunks` raises."""
+        pieces = self.chunks()
+        first = b""
+        while len(first.lstrip()) < _TELLING_BYTES and (piece := next(pieces, None)) is not None:
+            first += piece
+        self._ahead = chain([first] if first else [], pieces)
+        return first
+
+    def _chunks(self) -> Iterator[bytes]:
         coding = self.header("content-encoding")
         pieces = plain(self._pieces(), coding) if coding else self._pieces()
         try:
             yield from without(self._secret, pieces) if self._secret else pieces
         finally:
             self.close()
-
-    __iter__ = chunks
 
     def close(self) -> None:
         """Give the answer up: what has not arrived yet will not be read."""

@@ -4,7 +4,7 @@
       UpstreamError           status and code are what a caller is told; retryable: another try may help
         ConnectionFailed      502  not reached, or closed before it said anything
           AddressNotAllowed   502  nowhere that `outbound.endpoints` lets us call; the same again will not help
-        Timeout               504  `phase` says in which wait: connect, first_byte, idle, total
+        Timeout               504  `phase` says in which wait: connect, first_byte, idle, total; so does its code
         BadResponse           502  not HTTP, cut before its announced end, an unreadable coding
           ResponseTooLarge    502  above the limit of the one who reads it; the same again will not help
 
@@ -56,7 +56,7 @@ class Timeout(UpstreamError):
     status = 504
 
     def __init__(self, phase: Phase) -> None:
-        super().__init__(_TIMEOUT_MESSAGES[phase])
+        super().__init__(_TIMEOUT_MESSAGES[phase], code=f"upstream_{phase}_timeout")
         self.phase = phase
 
 

@@ -47,8 +47,10 @@ def is_event_stream(content_type: str | None, first: bytes) -> bool:
     if _FIELD.match(beginning):
         return True
     if beginning.startswith(b"{"):
-        line, _, more = beginning.partition(b"\n")
-        return line.rstrip().endswith(b"}") and more.lstrip(_BLANKS).startswith(b"{")
+        end = beginning.find(b"\n")
+        if end < 0 or not beginning[max(0, end - 16) : end].rstrip().endswith(b"}"):
+            return False
+        return beginning[end : end + 64].lstrip(_BLANKS).startswith(b"{")
     kind = (content_type or "").partition(";")[0].strip().lower()
     return kind in _STREAM_TYPES
 
@@ -133,6 +135,8 @@ class SseParser:
         """The whole lines up to here that are objects of their own. A text that goes over several lines stays in the buffer."""
         buffer = self._buffer
         buffer += chunk
+        if b"\n" not in chunk:
+            return []
         lines = []
         start = 0
         while (end := buffer.find(b"\n", start)) >= 0:

@@ -25,7 +25,10 @@ ENDS: list[tuple[str, Outcome, int, str | None, bool]] = [
     ("done", DONE, 200, None, False),
     ("no connection", outcomes.unreachable(ConnectionFailed("x")), 502, "upstream_unreachable", True),
     ("cut short", outcomes.unreachable(BadResponse("x")), 502, "upstream_unreachable", True),
-    ("time-out", outcomes.unreachable(Timeout(Phase.TOTAL)), 504, "gateway_timeout", True),
+    *(
+        (phase, outcomes.unreachable(Timeout(phase)), 504, f"upstream_{phase}_timeout", True)
+        for phase in Phase
+    ),
     ("too large", outcomes.unreachable(ResponseTooLarge()), 502, "upstream_response_too_large", False),
     ("no JSON", outcomes.unreadable(200, "no object"), 502, "http_502", True),
     ("refused", outcomes.refused(Refused("no", code="owner_gone", status=403)), 403, "owner_gone", False),

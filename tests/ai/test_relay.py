@@ -166,8 +166,8 @@ def test_a_bug_where_a_stream_begins_leaves_no_row_in_progress(
     here: Gateway, upstream: FakeUpstream, sql: psycopg.Connection[Any]
 ) -> None:
     call = broken(admitted(upstream, "ok", stream=True), "stream")
-    with pytest.raises(ZeroDivisionError):
-        relay.stream(here, call, Flight(call.request.id))
+    answer = relay.stream(here, call, Flight(call.request.id))
+    assert (answer.status, type(answer.body)) == (500, bytes)
     found = left(sql, call)
     assert [state for state, _ in found.rows] == ["failed"]
     assert (len(found.logs), found.open) == (1, [])

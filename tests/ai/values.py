@@ -11,7 +11,7 @@ import orjson
 
 from dwctl.ai.calls import Request, Stamp
 from dwctl.billing.tariffs import CurrentTariff
-from dwctl.catalog.routing import EVERYONE, Key, Model, Routing
+from dwctl.catalog.routing import EVERYONE, Component, Fallback, Key, Model, Routing, Strategy
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.surfaces import CHAT, Surface
 from dwctl.upstream.target import Target, Timeouts
@@ -46,6 +46,30 @@ def a_model(alias: str = "m", **more: Any) -> Model:
         "tariffs": (a_tariff("0.001", "0.002"),),
     }
     return Model(**members | more)
+
+
+def a_pool(
+    *targets: Target,
+    weights: tuple[int, ...] = (),
+    strategy: Strategy = Strategy.PRIORITY,
+    fallback: Fallback | None = None,
+    **more: Any,
+) -> Model:
+    """A composite model with a component for each target, in that order."""
+    components = tuple(
+        Component(a_model(f"part-{number}", target=target), weight, number)
+        for number, (target, weight) in enumerate(
+            zip(targets, weights or (1,) * len(targets), strict=True)
+        )
+    )
+    made: dict[str, Any] = {
+        "target": None,
+        "is_composite": True,
+        "components": components,
+        "strategy": strategy,
+        "fallback": fallback or Fallback(),
+    }
+    return a_model(**made | more)
 
 
 def a_key(owner: UUID | None = None, purpose: str = "realtime") -> Key:

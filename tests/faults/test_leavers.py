@@ -170,6 +170,48 @@ def test_a_caller_that_leaves_a_response_stream(
     assert shown["status"] == ("failed" if on_disconnect == "cancel" else "completed")
 
 
+def test_a_caller_that_leaves_in_the_middle_of_a_fallback(
+    stage: Gateway, leaver: Account, on_disconnect: str
+) -> None:
+    body = {"model": stage.pool("fail-500", "hold", "ok"), "messages": HELLO}
+    with connected(stage, leaver, "/chat/completions", body):
+        eventually(lambda: len(stage.upstream.seen()) == 2)
+        stage.upstream.wait_active(1)
+    if on_disconnect == "drain":
+        stage.upstream.release()
+    row = eventually(lambda: ended(stage, leaver))
+    left = stage.left(row.id)
+    (log,) = left.logs
+    said = [(one["model"], one.get("status"), one.get("failure")) for one in log.attempts]
+    assert said[0] == ("fail-500", 500, "http_500")
+    assert log.served_by.startswith("server1-")
+    if on_disconnect == "cancel":
+        assert said[1:] == [("hold", None, "stopped")]
+        assert (row.state, log.status_code, left.charges) == ("failed", 499, [])
+    else:
+        assert said[1:] == [("hold", 200, None)]
+        assert (row.state, len(left.charges)) == ("completed", 1)
+    assert len(stage.upstream.seen()) == 2
+    assert not stage.all("SELECT FROM fusillade.open_calls WHERE id = %s", row.id)
+
+
+def test_a_caller_that_leaves_a_stream_of_the_second_target_pays_for_what_that_delivered(
+    stage: Gateway, leaver: Account, on_disconnect: str
+) -> None:
+    model = stage.pool("error-first", "chunks-20+hold-stream")
+    body = {"model": model, "messages": HELLO, "stream": True}
+    with connected(stage, leaver, "/chat/completions", body) as caller:
+        read_until(caller, b'"w10 "')
+    if on_disconnect == "drain":
+        stage.upstream.release()
+    row = eventually(lambda: ended(stage, leaver))
+    (log,) = stage.left(row.id).logs
+    assert log.usage_source == ("estimated" if on_disconnect == "cancel" else "reported")
+    assert [one["model"] for one in log.attempts] == ["error-first", "chunks-20+hold-stream"]
+    assert len(stage.left(row.id).charges) == 1
+    assert not stage.unbalanced()
+
+
 def test_many_that_leave_at_once_leave_nothing_behind(
     stage: Gateway, leaver: Account, on_disconnect: str
 ) -> None:

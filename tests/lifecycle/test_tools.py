@@ -72,6 +72,26 @@ def test_a_second_turn_takes_both_results(stage: Gateway, model: str) -> None:
     assert [m["role"] for m in told] == ["tool", "tool"]
 
 
+def test_a_second_turn_can_name_the_first(stage: Gateway, model: str) -> None:
+    first = stage.respond(model, tools=[PATCH]).json()
+    told = [
+        {"type": "custom_tool_call_output", "call_id": item["call_id"], "output": "named-by-id"}
+        for item in first["output"]
+    ]
+    references = [{"type": "item_reference", "id": item["id"]} for item in first["output"]]
+    for more in (
+        {"previous_response_id": first["id"], "input": told},
+        {"input": [{"role": "user", "content": "Hello"}, *references, *told]},
+    ):
+        stage.upstream.reset()
+        answer = stage.post("/responses", {"model": model, "tools": [PATCH], **more})
+        assert answer.status_code == 200, answer.text
+        [seen] = stage.sent("named-by-id")
+        _, calls, *results = seen["body"]["messages"]
+        assert [call["function"]["arguments"] for call in calls["tool_calls"]] == ['{"input":"Oslo"}'] * 2  # fmt: skip
+        assert [result["role"] for result in results] == ["tool", "tool"]
+
+
 def test_what_is_wrong_is_refused_before_it_runs(stage: Gateway, model: str) -> None:
     for more, param in [
         ({"tools": [SEARCH], "tool_choice": "required"}, "tool_choice"),

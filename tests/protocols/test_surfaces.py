@@ -42,11 +42,30 @@ CHAT_REQUEST = {
     "stream_options": {"include_usage": True},
     "max_tokens": 5,
 }
+WITH_TOOLS: dict[str, Any] = {
+    "model": "m",
+    "input": [
+        {"role": "user", "content": "Hi"},
+        {"type": "custom_tool_call", "call_id": "a", "name": "p", "input": "x"},
+        {"type": "custom_tool_call_output", "call_id": "a", "output": [{"type": "input_text", "text": "a"}, {"type": "input_image", "image_url": "u"}]},
+        {"type": "mcp_call", "id": "x"},
+    ],
+    "tools": [
+        {"type": "function", "name": "f", "parameters": {"properties": {}}},
+        {"type": "custom", "name": "p", "format": {"type": "grammar", "syntax": "lark", "definition": "s"}},
+        {"type": "mcp"},
+    ],
+    "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "custom", "name": "p"}]},
+}  # fmt: skip
 BASES: dict[Surface, list[Any]] = {
     CHAT: [CHAT_REQUEST],
     COMPLETIONS: [{"model": "m", "prompt": "Hello"}, {"model": "m", "prompt": [[1, 2]]}],
     EMBEDDINGS: [{"model": "m", "input": ["a", "b"]}],
-    RESPONSES: [*REQUESTS.values(), {"model": "m", "input": "Hello", "metadata": {"a": "b"}}],
+    RESPONSES: [
+        WITH_TOOLS,
+        *REQUESTS.values(),
+        {"model": "m", "input": "Hello", "metadata": {"a": "b"}},
+    ],
 }
 EMBEDDED = {"object": "list", "data": [{"index": 0, "embedding": [0.5]}], "usage": {"total_tokens": 3}}  # fmt: skip
 RESPONSE = {"id": "r", "object": "response", "status": "completed", "output": [{"type": "message", "id": "i", "content": [{"type": "output_text", "text": "Hi"}]}], "usage": {"input_tokens": 1}}  # fmt: skip
@@ -54,6 +73,15 @@ UPSTREAM_ANSWERS = [*ANSWERS.values(), EMBEDDED, RESPONSE, {"error": {"message":
 UPSTREAM_CHUNKS = [
     *hello(),
     chunk({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}]}),
+    chunk(
+        {
+            "tool_calls": [
+                {"index": 1, "id": "b", "function": {"name": "p", "arguments": '{"input":"\\ud8'}}
+            ]
+        }
+    ),
+    chunk({"tool_calls": [{"index": 1, "custom": {"name": "p", "input": "x"}}]}),
+    chunk({"function_call": {"name": "p", "arguments": "x"}}, "function_call"),
     chunk({"reasoning_content": "c", "annotations": [{"url": "u"}]}),
     {"error": {"message": "m"}},
     {"type": "response.created", "sequence_number": 0, "response": RESPONSE},
@@ -209,6 +237,7 @@ def test_what_passes_the_check_can_be_sent_answered_and_shown(surface, adapted, 
         content = read(raw)
         alias = read_alias(content, "m")
         surface.check(content, alias=alias, strict=disclosure.strict, adapted=adapted)
+        surface.left_out(content, adapted=adapted)
         mode = surface.mode(content)
     except InvalidRequest:
         return

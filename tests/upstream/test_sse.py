@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from dwctl.upstream.sse import EventTooLarge, SseEvent, SseParser
+from dwctl.upstream.sse import EventTooLarge, SseEvent, SseParser, is_event_stream
 
 
 def parse(
@@ -36,6 +36,16 @@ READ = {
     "not ended, with a line end": (b"data: b\r\n", [(b"b", None, None)]),
     "multi-byte text": ("data: é😀\n\n".encode(), [("é😀".encode(), None, None)]),
     "empty data": (b"data:\n\n", [(b"", None, None)]),
+    "an error field": (b"error: a\n\n", [(b"a", b"error", None)]),
+    "events without blank lines": (b'data: {"a":1}\ndata: {"b":2}\ndata: [DONE]\n\n', [(b'{"a":1}', None, None), (b'{"b":2}', None, None), (b"[DONE]", None, None)]),
+    "an object over several data lines": (b'data: {\ndata: "a":1}\n\n', [(b'{\n"a":1}', None, None)]),
+    "JSON lines": (b'{"a":1}\n{"b":2}\n', [(b'{"a":1}', None, None), (b'{"b":2}', None, None)]),
+    "JSON lines with CRLF": (b'{"a":1}\r\n\r\n{"b":2}', [(b'{"a":1}', None, None), (b'{"b":2}', None, None)]),
+    "one object": (b'{"a":1}', [(b'{"a":1}', None, None)]),
+    "one object over several lines": (b'{\n\n "a":1\n}\n', [(b'{\n\n "a":1\n}', None, None)]),
+    "an object and an end marker": (b'\n{"a":1}\n\ndata: [DONE]\n\n', [(b'{"a":1}', None, None), (b"[DONE]", None, None)]),
+    "an object without a field": (b'data: a\n\n{"error":5}\n\n', [(b"a", None, None), (b'{"error":5}', None, None)]),
+    "blank lines first": (b"\n\r\n data: a\n\ndata: b\n\n", [(b"b", None, None)]),
     "nothing": (b"", []),
     "two bytes of a byte order mark": (b"\xef\xbb", []),
 }  # fmt: skip
@@ -99,3 +109,29 @@ def test_a_large_event_costs_time_in_proportion_to_its_size():
     for _ in range(4096):
         assert parser.feed(piece) == []
     assert len(parser.feed(b"\n\n")[0].data or b"") == 4 * 1024 * 1024
+
+
+KINDS = {
+    "as it should be": ("text/event-stream", b"data: a\n\n", True),
+    "in capitals, with a charset": ("Text/Event-Stream; Charset=UTF-8", b"", True),
+    "nothing there yet": ("text/event-stream", b"", True),
+    "a stream as JSON": ("application/json", b'data: {"a":1}\n\n', True),
+    "a stream as text": ("text/plain; charset=utf-8", b": OPENROUTER PROCESSING\n\n", True),
+    "a stream as nothing": (None, b"event: x\ndata: y", True),
+    "a stream behind a byte order mark": ("application/json", b"\xef\xbb\xbf\ndata: a", True),
+    "a stream that begins with an error": ("application/json", b"error: {}", True),
+    "JSON as a stream": ("text/event-stream", b'{"a":1}', False),
+    "JSON as text": ("text/plain", b'{"a":1}', False),
+    "JSON as nothing": (None, b' \n{"a":1}', False),
+    "pretty JSON": ("application/json", b'{\n  "a": {}\n}\n', False),
+    "JSON lines": ("application/json", b'{"a":1}\n{"b":2}\n', True),
+    "JSON lines by name": ("application/x-ndjson", b"", True),
+    "a list": ("text/event-stream", b"[1]", True),
+    "a page": ("text/html", b"<html>data: x", False),
+    "nothing at all": (None, b"", False),
+}
+
+
+@pytest.mark.parametrize(("kind", "first", "expected"), KINDS.values(), ids=KINDS)
+def test_what_is_a_stream(kind, first, expected):
+    assert is_event_stream(kind, first) is expected

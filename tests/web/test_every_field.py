@@ -103,9 +103,10 @@ def _is_bounded(field: fields.Field[Any]) -> bool:
         return True
     if isinstance(field, (fields.UUID, fields.Boolean, fields.DateTime, fields.Date, fields.Nested)):  # fmt: skip
         return True
-    if isinstance(field, fields.Integer) and field.parent and "skip" in field.parent.fields:
-        return True  # pages are moved into range
-    return isinstance(field, (Text, Whole, Number, Money, ListOf, MapOf))
+    if isinstance(field, (Text, Whole, Number, Money, ListOf, MapOf)):
+        return True
+    # Pages are moved into range.
+    return isinstance(field, fields.Integer) and "skip" in getattr(field.parent, "fields", ())
 
 
 @pytest.mark.parametrize("kind", sorted({kind for *_, kind in (*BODIES, *QUERIES)}, key=str))
@@ -132,6 +133,10 @@ class Walk:
             "hosted_on": self.endpoint,
         }
         self.model = self.made("/models", model)
+        composite = {"type": "composite", "model_name": "walked too"}
+        self.composite = self.made("/models", composite)
+        added = self.send("POST", f"{ADMIN}/models/{self.composite}/components/{self.model}", b"{}")
+        assert added.status_code == 200, added.text
         self.group = self.made("/groups", {"name": "walked"})
         self.user = str(cast["bob"])
 
@@ -150,10 +155,13 @@ class Walk:
 
     def path(self, rule: Rule) -> str:
         of_room = self.endpoint if "/endpoints" in rule.rule else self.model
+        if "/components" in rule.rule:
+            of_room = self.composite
         ids = {
             "user_id": self.user,
             "group_id": self.group,
             "deployment_id": self.model,
+            "model_id": self.model,
             "id": of_room,
         }
         path = rule.rule
@@ -168,7 +176,7 @@ class Walk:
         return {
             field.data_key or name: self._value(name, field)
             for name, field in schema.load_fields.items()
-            if field.required or name in ("hosted_on", "url", "sync", "alias")
+            if field.required or name in ("type", "hosted_on", "url", "sync", "alias")
         }
 
     def _value(self, name: str, field: fields.Field[Any]) -> Any:

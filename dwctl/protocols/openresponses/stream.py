@@ -517,13 +517,15 @@ class _Reasoning(_OpenItem):
 
 
 class _Message(_OpenItem):
+    """A message: its parts one after the other, of which the last is open."""
+
     kind = "message"
 
     def __init__(self, events: Events, index: int, response_id: str) -> None:
         super().__init__(events, index, response_id)
         self._parts: list[_Part] = []
-        self._text: _Part | None = None
-        self._refusal: _Part | None = None
+        self._text: _Part | None = None  # the open part, if it is one of text
+        self._refusal: _Part | None = None  # the same of refusals
 
     def text(self, text: str, logprobs: list[Item] | None) -> None:
         part = self._text_part()
@@ -542,7 +544,7 @@ class _Message(_OpenItem):
 
     def refuse(self, text: str) -> None:
         if self._refusal is None:
-            self._refusal = self._new_part(REFUSAL_DELTA)
+            self._refusal, self._text = self._new_part(REFUSAL_DELTA), None
         self._refusal.texts.append(text)
         self.chars += len(text)
         if self.out_is_open:
@@ -550,11 +552,13 @@ class _Message(_OpenItem):
 
     def _text_part(self) -> _Part:
         if self._text is None:
-            self._text = self._new_part(TEXT_DELTA)
+            self._text, self._refusal = self._new_part(TEXT_DELTA), None
         return self._text
 
     def _new_part(self, kind: str) -> _Part:
         part = _Part(kind, {**self._place, "content_index": len(self._parts)})
+        if self.out_is_open:
+            self._end(self._out)
         self._parts.append(part)
         if self.out_is_open:
             self._out.append(self._events.part_added(part.place, part.empty()))
@@ -564,11 +568,13 @@ class _Message(_OpenItem):
         for part in self._parts:
             self._out.append(self._events.part_added(part.place, part.empty()))
             text = "".join(part.texts)
-            if part is self._refusal:
+            if part.is_refusal:
                 self._out.append(self._events.delta(part.prefix, text))
             elif text:
                 self._out.append(self._events.text_delta(part.prefix, text, part.logprobs))
             self._write_citations(part, part.citations, 0)
+            if part is not self._parts[-1]:
+                self._close(part, self._out)
 
     def _write_citations(self, part: _Part, citations: list[Item], first: int) -> None:
         for number, citation in enumerate(citations, first):
@@ -579,13 +585,16 @@ class _Message(_OpenItem):
         return items.message(self._id, parts, status)
 
     def _end(self, out: list[bytes]) -> None:
-        for part in self._parts:
-            whole = part.part()
-            if part is self._refusal:
-                out.append(self._events.refusal_done(part.place, whole["refusal"]))
-            else:
-                out.append(self._events.text_done(part.place, whole))
-            out.append(self._events.part_done(part.place, whole))
+        for part in self._parts[-1:]:
+            self._close(part, out)
+
+    def _close(self, part: _Part, out: list[bytes]) -> None:
+        whole = part.part()
+        if part.is_refusal:
+            out.append(self._events.refusal_done(part.place, whole["refusal"]))
+        else:
+            out.append(self._events.text_done(part.place, whole))
+        out.append(self._events.part_done(part.place, whole))
 
 
 class _Part:
@@ -597,16 +606,16 @@ class _Part:
         self.texts: list[str] = []
         self.logprobs: list[Item] = []
         self.citations: list[Item] = []
-        self._kind = kind
+        self.is_refusal = kind == REFUSAL_DELTA
 
     def part(self) -> Item:
         text = "".join(self.texts)
-        if self._kind == REFUSAL_DELTA:
+        if self.is_refusal:
             return items.refusal(text)
         return items.output_text(text, self.citations, self.logprobs)
 
     def empty(self) -> Item:
-        return items.refusal("") if self._kind == REFUSAL_DELTA else items.output_text("")
+        return items.refusal("") if self.is_refusal else items.output_text("")
 
 
 class _Call(_OpenItem):

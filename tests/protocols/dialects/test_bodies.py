@@ -9,10 +9,11 @@ import pytest
 
 from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.surfaces import EMBEDDINGS
 from tests.protocols.dialects import client
 from tests.protocols.dialects.bodies import BODIES, NO_ANSWERS
 from tests.protocols.dialects.streams import SECRET, Oddity
-from tests.protocols.dialects.test_streams import MODES, alike, on_chat, on_responses
+from tests.protocols.dialects.test_streams import MODES, alike, on_chat, on_responses, treated
 
 modes = pytest.mark.parametrize("disclosure", MODES.values(), ids=MODES)
 
@@ -67,3 +68,37 @@ def test_calls_without_identifiers_get_the_same_ones_wherever_they_are_shown() -
     assert len(set(ids)) == 2
     items = orjson.loads(on_responses(Disclosure()).complete(raw).body)["output"]
     assert [item["call_id"] for item in items] == ids
+
+
+VECTOR = (
+    b'{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5]}],"model":"up"%b}'
+)
+EMBEDDED = {
+    "as it should be": VECTOR % b',"usage":{"prompt_tokens":9,"total_tokens":9}',
+    "a byte order mark": b"\xef\xbb\xbf" + VECTOR % b',"usage":{"prompt_tokens":9,"total_tokens":9}',
+    "white space": b"\n " + VECTOR % b',"usage":{"prompt_tokens":9,"total_tokens":9}' + b"\n",
+    "usage as texts": VECTOR % b',"usage":{"prompt_tokens":"9","total_tokens":"9"}',
+    "only a total": VECTOR % b',"usage":{"total_tokens":9}',
+    "an error null": VECTOR % b',"error":null,"usage":{"prompt_tokens":9}',
+    "MiniMax is fine": VECTOR % b',"base_resp":{"status_code":0},"usage":{"prompt_tokens":9}',
+}  # fmt: skip
+
+
+@modes
+@pytest.mark.parametrize("raw", EMBEDDED.values(), ids=EMBEDDED)
+def test_embeddings_are_read(raw: bytes, disclosure: Disclosure) -> None:
+    complete = treated(EMBEDDINGS, disclosure, input="Hi").complete(raw)
+    assert complete.failure is None
+    assert orjson.loads(complete.body)["data"][0]["embedding"] == [0.5]
+    assert complete.usage
+    assert (complete.usage.prompt_tokens, complete.usage.completion_tokens) == (9, 0)
+
+
+@modes
+@pytest.mark.parametrize(
+    "raw",
+    [b"{}", b'{"data":null}', b'{"data":{}}', b'{"data":[{"embedding":[0.5', b"<html>", b"[]"],
+)
+def test_embeddings_that_are_none_are_none(raw: bytes, disclosure: Disclosure) -> None:
+    with pytest.raises(BadUpstreamBody):
+        treated(EMBEDDINGS, disclosure, input="Hi").complete(raw)

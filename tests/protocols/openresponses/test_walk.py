@@ -31,6 +31,7 @@ def with_logprobs(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def other_choice(part: dict[str, Any]) -> dict[str, Any]:
+    part = deepcopy(part)
     part["choices"][0]["index"] = 1
     return part
 
@@ -68,6 +69,8 @@ STREAMS: dict[str, list[Any]] = {
     "call in both forms": [chunk({"function_call": {"name": "f", "arguments": "{}"}, "tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{}"}}]}), CALLED],
     "refusal": [chunk({"refusal": "I "}), chunk({"refusal": "can't"}), END],
     "text and refusal": [*text_chunks("Well"), chunk({"refusal": "no"}), END],
+    "text, refusal, text": [*text_chunks("Well"), chunk({"refusal": "no"}), chunk({"content": "but"}), END],
+    "refusals of two choices by turns": [chunk({"refusal": "I"}), other_choice(text_chunks("a")[1]), other_choice(chunk({"refusal": "no"})), chunk({"refusal": "'m"}), END, other_choice(END)],
     "citation": [*text_chunks("Yes"), chunk({"annotations": [CITATION]}), END],
     "log probabilities": [with_logprobs(chunk({"content": "é"})), END],
     "two choices": [*text_chunks("a"), other_choice(chunk({"content": "b"})), END, other_choice(chunk({}, "length"))],
@@ -106,6 +109,7 @@ def told(events):
     items: list[Any] = []
     open_item: Any = None
     said: dict[Any, str] = {}
+    parts: dict[bool, Any] = {}  # the open one of contents, and of summaries: lists of their own
     for event in events:
         kind = event["type"].removeprefix("response.")
         if kind == "output_item.added":
@@ -119,7 +123,11 @@ def told(events):
         assert open_item is not None
         assert event.get("item_id", open_item["id"]) == open_item["id"]
         place = (event["output_index"], event.get("content_index"), event.get("summary_index"))
-        if kind.endswith(".delta"):
+        if kind.endswith("part.added"):
+            assert parts.setdefault("summary_index" in event, place) is place
+        elif kind.endswith("part.done"):
+            assert parts.pop("summary_index" in event) == place
+        elif kind.endswith(".delta"):
             assert event["delta"]
             said[place] = said.get(place, "") + event["delta"]
         elif kind == "output_item.done":
@@ -132,7 +140,7 @@ def told(events):
             assert said.pop(place, "") == whole
             if kind == "function_call_arguments.done":
                 assert event["name"] == open_item["name"]
-    assert (open_item, said) == (None, {})
+    assert (open_item, said, parts) == (None, {}, {})
     return items
 
 
@@ -162,6 +170,7 @@ ORDERED = [
     name
     for name in STREAMS
     if name not in CUT | {"error", "failed", "reasoning between texts", "reasoning between calls",
+                          "text, refusal, text", "refusals of two choices by turns",
                           "text, call, text", "calls by turns, then text", "two choices"}
 ]  # fmt: skip
 """What a complete answer says in the same order."""

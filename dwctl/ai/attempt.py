@@ -1,0 +1,240 @@
+"""One attempt of a call at one target: sent, read, and treated as its surface says.
+
+How the target is spoken to (adapter, trust, service tier) is decided here, by the model that was chosen in the end; whether its answers are
+sanitised, by the model that serves the call. What the upstream itself does wrong is raised (UpstreamError), or is an outcome that has failed.
+"""
+
+from __future__ import annotations
+
+import time
+from math import inf
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from dwctl.ai import outcomes
+from dwctl.ai.admission import Admitted
+from dwctl.ai.calls import EVENT_STREAM, JSON, TEXT, Headers
+from dwctl.ai.in_progress import Flight
+from dwctl.ai.live import Live
+from dwctl.ai.outcomes import Done, Failed, Outcome
+from dwctl.catalog.routing import Model
+from dwctl.protocols.disclosure import Disclosure, disclose, status_said
+from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.failures import FailureKind
+from dwctl.protocols.json_objects import parse_object
+from dwctl.protocols.treatments import Complete, StreamTreatment
+from dwctl.upstream import headers as upstream_headers
+from dwctl.upstream.client import UpstreamResponse
+from dwctl.upstream.retry_after import retry_after_s
+from dwctl.upstream.sse import is_event_stream
+from dwctl.upstream.target import Target
+from dwctl.web.envelope import openai_error
+
+if TYPE_CHECKING:
+    from dwctl.ai.gateway import Gateway
+
+_RETRIABLE = frozenset({404, 408, 429})
+
+
+class Attempt:
+    """A call at `target`. `received`: what it answered in one piece, as it came."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        admitted: Admitted,
+        flight: Flight,
+        provider: Model,
+        target: Target,
+        due: float = inf,
+    ) -> None:
+        """`provider` has the target; `due` (monotonic) bounds the attempt beside the target's own time-outs."""
+        self.target = target
+        self.received = b""
+        self._gateway = gateway
+        self._settings = gateway.settings.upstream
+        self._request = admitted.request
+        self._flight = flight
+        self._due = due
+        # Open mode hands on whatever came, unless there is another target that may have an answer.
+        pool = admitted.served_by
+        self._others_may_do_better = pool.is_composite and pool.fallback.enabled
+        self._disclosure = Disclosure(
+            admitted.strict, provider.trusted, admitted.served_by.sanitise
+        )
+        self._treatment = self._request.surface.treat(
+            self._request.asked,
+            self._disclosure,
+            adapted=provider.adapter,
+            keep_service_tier=provider.forward_service_tier,
+            context_length=provider.context_length,
+        )
+
+    def whole(self) -> Outcome:
+        """The answer in one piece. Raises UpstreamError, Stopped."""
+        response = self._send()
+        return response if isinstance(response, Outcome) else self._complete(response)
+
+    def opened(self) -> Live | Outcome:
+        """A stream whose head is there, or the answer in one piece that came instead. Raises UpstreamError, Stopped."""
+        response = self._send()
+        if isinstance(response, Outcome):
+            return response
+        if not self._is_event_stream(response):
+            return self._replayed(response)
+        try:
+            stream = self._treatment.stream(max_bytes=self._settings.max_answer_size)
+        except BaseException:
+            response.close()
+            raise
+        return Live(response, stream, self._flight, self._settings.usage_grace)
+
+    def begun(self) -> Live | Outcome:
+        """`opened`, of a stream that has shown its first event: one that fails before that is an outcome. Raises UpstreamError, Stopped."""
+        opened = self.opened()
+        if isinstance(opened, Outcome):
+            return opened
+        try:
+            opened.begin()
+        except BaseException:
+            opened.close()
+            raise
+        if opened.stream.error is None:
+            return opened
+        opened.close()
+        return self._failed_at_once(opened.stream)
+
+    def _send(self) -> UpstreamResponse | Outcome:
+        """The 2xx answer with its body still to come, or what a refusal comes to."""
+        target, treatment = self.target, self._treatment
+        body = treatment.request_body(target.model_name)
+        credential = target.auth_header[0] if target.auth_header else ""
+        kept = upstream_headers.to_upstream(
+            self._request.headers, also=self._settings.passed_headers, credential=credential
+        )
+        kept.append(JSON)
+        with self._flight.waiting():
+            response = self._gateway.client.send(target, treatment.path, body, kept, due=self._due)
+        self._flight.first_byte_at = time.monotonic()
+        if 200 <= response.status < 300:
+            return response
+        with self._flight.waiting():
+            raw = response.read(self._settings.max_answer_size)
+        return self._refused(response, raw)
+
+    def _complete(self, response: UpstreamResponse) -> Outcome:
+        with self._flight.waiting():
+            self.received = response.read(self._settings.max_answer_size)
+        with self._gateway.turn_for(len(self.received)):
+            return self._treated(response)
+
+    def _treated(self, response: UpstreamResponse) -> Outcome:
+        received = self.received.strip()
+        if not received:
+            return outcomes.unreadable(response.status, "the answer is empty")
+        try:
+            if is_event_stream(response.header("content-type"), self.received):
+                complete = self._treatment.from_stream(self.received)
+                return self._completed(complete, response, [])
+            if self._others_may_do_better and not (received[:1] == b"{" and received[-1:] == b"}"):
+                raise BadUpstreamBody("no object")
+            headers = upstream_headers.to_caller(response.status, response.headers)
+            return self._completed(self._treatment.complete(self.received), response, headers)
+        except BadUpstreamBody:
+            return outcomes.unreadable(
+                response.status, "the answer is not what the endpoint promises"
+            )
+
+    def _completed(
+        self, complete: Complete, response: UpstreamResponse, headers: Headers
+    ) -> Outcome:
+        failure = complete.failure
+        return Outcome(
+            end=Done() if failure is None else _answered_with(failure),
+            status=response.status if failure is None else 502,
+            body=complete.body if failure is None else _error_body(complete.body, failure),
+            headers=_typed(headers, complete.body) if failure is None else [JSON],
+            stored=complete.body,
+            response_type=self._request.surface.response_type,
+            upstream_status=response.status,
+            usage=complete.usage,
+            said_status=None if failure is None else status_said(self.received),
+        )
+
+    def _is_event_stream(self, response: UpstreamResponse) -> bool:
+        """By its type; where that says something else, by its first bytes."""
+        kind = response.header("content-type")
+        if is_event_stream(kind, b""):
+            return True
+        with self._flight.waiting():
+            return is_event_stream(kind, response.beginning())
+
+    def _replayed(self, response: UpstreamResponse) -> Outcome:
+        """A complete answer to a call that wanted a stream becomes that stream."""
+        outcome = self._complete(response)
+        if not outcome.succeeded:
+            return outcome
+        try:
+            events = self._treatment.replay(outcome.body)
+        except BadUpstreamBody as error:
+            return outcomes.unreadable(response.status, str(error))
+        return msgspec.structs.replace(
+            outcome,
+            body=events,
+            headers=list(EVENT_STREAM),
+            response_type=f"{outcome.response_type}_stream",
+        )
+
+    def _failed_at_once(self, stream: StreamTreatment) -> Outcome:
+        error = stream.error or {}
+        message = str(error.get("message"))
+        body = openai_error(message, str(error.get("code") or "upstream_error"), 502)
+        return Outcome(
+            _answered_with(message),
+            502,
+            body,
+            [JSON],
+            body,
+            upstream_status=200,
+            usage=stream.settle(),
+            said_status=status_said(stream.upstream_error) if stream.upstream_error else None,
+        )
+
+    def _refused(self, response: UpstreamResponse, raw: bytes) -> Outcome:
+        """An upstream's own error status. Trying again may help with what is about the moment, not about the request."""
+        shown = disclose(self._disclosure, response.status, raw)
+        body = raw if shown.as_it_came else shown.body
+        given = upstream_headers.to_caller(response.status, response.headers)
+        headers = _typed(shown.headers(given), body)
+        retriable = response.status >= 500 or response.status in _RETRIABLE
+        kind = FailureKind.RETRIABLE_STATUS if retriable else FailureKind.FINAL_STATUS
+        end = Failed(
+            kind,
+            f"http_{response.status}",
+            # Whoever reads it later is shown no more than its caller.
+            {"status": response.status, "body": _text(body)},
+            retry_after_s=retry_after_s(response.headers, time.time()),
+        )
+        return Outcome(end, shown.status, body, headers, body, upstream_status=response.status)
+
+
+def _answered_with(failure: str) -> Failed:
+    details = {"status": 502, "body": failure}
+    return Failed(FailureKind.RETRIABLE_STATUS, "upstream_error", details)
+
+
+def _typed(headers: Headers, body: bytes) -> Headers:
+    """With the type that we say: the upstream's label decides nothing. Clients read by it, and would hand on JSON as a text; browsers would
+    run a page."""
+    return [JSON if body.lstrip()[:1] in (b"{", b"[", b"") else TEXT, *headers]
+
+
+def _error_body(body: bytes, failure: str) -> bytes:
+    """An answer that is a failure in form, as an error: it is one already, or an object that has failed."""
+    content = parse_object(body) or {}
+    return openai_error(failure, "upstream_error", 502) if "object" in content else body
+
+
+def _text(raw: bytes) -> str:
+    return raw[:4096].decode("utf-8", "replace")

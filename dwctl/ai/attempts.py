@@ -1,0 +1,203 @@
+"""The attempts of one call, one target after the other, until one gives what the caller is to get.
+
+A model that has one target is asked there, and that is all. A composite one chooses (`selection`), and goes on where its settings say so
+(`fallback`); nothing is sent twice once a byte was shown, so a stream counts as answered with its first event. What `upstream.health` knows
+of the targets is asked before, and told after, each attempt. A call that is stopped stops here at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from dwctl.ai import fallback, outcomes
+from dwctl.ai.admission import Admitted
+from dwctl.ai.attempt import Attempt
+from dwctl.ai.in_progress import Flight
+from dwctl.ai.live import Live
+from dwctl.ai.outcomes import Done, End, Failed, Outcome
+from dwctl.ai.selection import Selection, Standing
+from dwctl.analytics.records import Tried
+from dwctl.catalog.routing import Component, Model
+from dwctl.errors import DwctlError
+from dwctl.printable import printable
+from dwctl.upstream.errors import ResponseTooLarge, UpstreamError
+from dwctl.upstream.target import Target
+
+if TYPE_CHECKING:
+    from dwctl.ai.gateway import Gateway
+
+Result = Outcome | Live
+Step = Callable[[Attempt], Result]
+
+_SAY_WHEN = frozenset({429, 503})
+_MOST_OF_NAME = 256
+
+
+class Attempts:
+    """Those of one call. `current`: the last one that was begun."""
+
+    def __init__(self, gateway: Gateway, admitted: Admitted, flight: Flight) -> None:
+        self.current: Attempt | None = None
+        self._gateway = gateway
+        self._health = gateway.health
+        self._admitted = admitted
+        self._flight = flight
+
+    def whole(self) -> Outcome:
+        """The answer in one piece. Raises Stopped."""
+        result = self._first(Attempt.whole)
+        assert isinstance(result, Outcome)
+        return result
+
+    def opened(self) -> Result:
+        """A stream that has begun, or what else the call came to. Raises Stopped."""
+        pool = self._admitted.served_by
+        may_go_on = pool.is_composite and pool.fallback.enabled
+        return self._first(Attempt.begun if may_go_on else Attempt.opened)
+
+    def ended(self, end: End) -> None:
+        """What became of the stream that the last attempt had begun."""
+        if self.current is None:
+            return
+        if isinstance(end, Failed):
+            self._health.failed_with(self.current.target, end.code)
+        elif isinstance(end, Done):
+            self._health.answered(self.current.target)
+
+    def _first(self, step: Step) -> Result:
+        pool = self._admitted.served_by
+        if pool.is_composite:
+            return self._walk(pool, step)
+        assert pool.target is not None
+        return self._attempt(pool, pool.target, step, inf)
+
+    def _attempt(self, provider: Model, target: Target, step: Step, due: float) -> Result:
+        self._flight.target = target
+        self._health.begins(target)
+        try:
+            self.current = Attempt(
+                self._gateway, self._admitted, self._flight, provider, target, due
+            )
+            result = step(self.current)
+        except UpstreamError as error:
+            result = outcomes.unreachable(error)
+        except BaseException:
+            self._health.gave_up(target)
+            raise
+        self._tell_health(target, result)
+        return result
+
+    def _tell_health(self, target: Target, result: Result) -> None:
+        health = self._health
+        if isinstance(result, Live):
+            health.answers(target)
+            return
+        end, status = result.end, result.upstream_status or 0
+        if not isinstance(end, Failed):
+            health.answered(target)
+        elif 300 <= status < 500:
+            health.refused(target, end.code)
+        elif end.code != ResponseTooLarge.code:
+            health.failed_with(target, end.code)
+        if status in _SAY_WHEN and isinstance(end, Failed) and end.retry_after_s:
+            health.rests(target, end.retry_after_s, status)
+
+    # --- a choice of targets
+
+    def _walk(self, pool: Model, step: Step) -> Result:
+        selection = Selection(pool)
+        due = time.monotonic() + max((_total_s(one) for one in selection.all), default=inf)
+        failed: list[tuple[Outcome, Target]] = []
+
+        def standing(component: Component) -> Standing:
+            return self._standing(component, is_only_one=len(selection.all) == 1 and not failed)
+
+        why: str | None = None
+        while time.monotonic() < due and (component := selection.next(standing)):
+            if failed:
+                self._next_because(why)
+            result = self._try(component, step, due)
+            why = None if isinstance(result, Live) else fallback.why_next(pool.fallback, result)
+            if why is None or isinstance(result, Live):
+                return result
+            self._give_back()
+            failed.append((result, _target(component)))
+        if not failed:
+            return self._nobody_asked(selection)
+        number, chosen = fallback.verdict([outcome for outcome, _ in failed])
+        self._flight.target = failed[number][1]
+        return chosen
+
+    def _try(self, component: Component, step: Step, due: float) -> Result:
+        """One component, and its line of the story."""
+        target, began = _target(component), time.monotonic()
+        result: Result | None = None
+        try:
+            self._flight.give_back = _take_limits(self._gateway, component)
+        except DwctlError as refusal:
+            result = outcomes.over_limit(refusal)
+        try:
+            result = result or self._attempt(component.model, target, step, due)
+        finally:
+            self._flight.tried.append(_line(target, began, result))
+        return result
+
+    def _give_back(self) -> None:
+        give_back, self._flight.give_back = self._flight.give_back, None
+        if give_back is not None:
+            give_back()
+
+    def _next_because(self, why: str | None) -> None:
+        tried = self._flight.tried
+        tried[-1] = msgspec.structs.replace(tried[-1], next=why)
+
+    def _standing(self, component: Component, *, is_only_one: bool) -> Standing:
+        target = _target(component)
+        if self._health.rests_for(target) and not is_only_one:
+            return Standing.RESTING
+        return Standing.LEFT_OUT if self._health.is_left_out(target) else Standing.READY
+
+    def _nobody_asked(self, selection: Selection) -> Outcome:
+        """All of them wait for a time that they have named."""
+        health, targets = self._health, [_target(one) for one in selection.all]
+        soonest = min(targets, key=health.rests_for)
+        status = health.asked_for_rest_with(soonest)
+        return outcomes.all_resting(status, max(1.0, health.rests_for(soonest)))
+
+
+def _take_limits(gateway: Gateway, component: Component) -> Callable[[], None] | None:
+    """Take what the component's own limits (`component.model.limits`) allow for one attempt; gives what gives it back, if anything.
+
+    Raises DwctlError (429) where a limit is reached.
+    """
+    return None
+
+
+def _target(component: Component) -> Target:
+    target = component.model.target
+    assert target is not None  # `components_of` gives no others
+    return target
+
+
+def _total_s(component: Component) -> float:
+    total_s = _target(component).timeouts.total_s
+    return inf if total_s is None else total_s
+
+
+def _line(target: Target, began: float, result: Result | None) -> Tried:
+    """`result` is None where the attempt was stopped."""
+    status, failure = (None, "stopped") if result is None else (200, None)
+    if isinstance(result, Outcome):
+        status, failure = result.upstream_status, result.error_code
+    return Tried(
+        endpoint=printable(target.endpoint_name, _MOST_OF_NAME),
+        model=printable(target.model_name, _MOST_OF_NAME),
+        ms=int((time.monotonic() - began) * 1000),
+        status=status,
+        failure=failure,
+    )
