@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Finish = Callable[[Outcome], object]
 
 _RETRIABLE = frozenset({404, 408, 429})
 _OFFER_AGAIN_S = 1.0
@@ -73,9 +74,14 @@ def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
 def stream(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
     """Relay a streaming call: an upstream that refuses is answered in one piece, otherwise events flow from here on."""
     run = Run(gateway, admitted, flight)
+    return begin_stream(run, run.finish_or_promise)
+
+
+def begin_stream(run: Run, finish: Finish) -> Answer:
+    """The same of a run whose end is not only written down. `finish` is called with its outcome, before the last events are given."""
     run.enter()
     try:
-        return run.streamed()
+        return run.streamed(finish)
     except BaseException as error:
         try:
             if isinstance(error, Exception):
@@ -271,14 +277,14 @@ class Run:
 
     # --- a stream
 
-    def streamed(self) -> Answer:
+    def streamed(self, finish: Finish) -> Answer:
         """The answer to a caller that wants events. Whoever closes its body ends the call."""
         response = self._opened()
         if isinstance(response, Outcome):
-            self.finish_or_promise(response)
+            finish(response)
             self.leave()
             return Answer(response.status, response.headers, response.body)
-        events = self._events(response)
+        events = self._events(response, finish)
         next(events)  # a generator that has begun runs to its end also when nobody reads it
         headers = upstream_headers.to_caller(response.status, response.headers)
         passed_on = [pair for pair in headers if pair[0] != "cache-control"]
@@ -318,7 +324,7 @@ class Run:
             outcome, body=events, headers=headers, response_type=response_type
         )
 
-    def _events(self, response: UpstreamResponse) -> Iterator[bytes]:
+    def _events(self, response: UpstreamResponse, finish: Finish) -> Iterator[bytes]:
         stream = self._attempt.treatment.stream(max_bytes=self._settings.max_answer_size)
         flight = self._flight
         flight.last_words = lambda: self._leave_word(stream)
@@ -350,11 +356,11 @@ class Run:
             except Exception:
                 last = self._fail_inside(stream)
             response.close()
-            self.finish_or_promise(self._streamed(stream, stopped))
+            finish(self._streamed(stream, stopped))
         except Exception:
             if self._flight.over:
                 raise
-            self.finish_or_promise(self._broken())
+            finish(self._broken())
             raise
         finally:
             response.close()

@@ -21,11 +21,16 @@ _QUERIES = sql.load("dwctl.queue")
 
 def fetch(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:
     """The response with this public id (`resp_` may be left out). Raises NotFound for what none of `owners` owns."""
+    return shown(visible_row(connections, response_id, owners))
+
+
+def visible_row(connections: Connections, response_id: str, owners: Collection[UUID]) -> Any:
+    """The tracking row of a response that may be shown. Raises NotFound."""
     row = row_of(connections, response_id, owners)
     # What asked for `store: false` is kept for as long as its call needs it, and shown to nobody.
     if row.request_body and '"store"' in row.request_body and _said_not_to_store(row.request_body):
         raise _unknown(response_id)
-    return shown(row)
+    return row
 
 
 def cancel(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.forms import Form
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.members import OURS
+from dwctl.protocols.modes import Tier
 from dwctl.protocols.openresponses import passthrough, request, resource
 from dwctl.protocols.openresponses.replay import replay
 from dwctl.protocols.openresponses.stream import ResponsesStream
@@ -169,7 +170,7 @@ class _Responses:
         answer = parse_object(body)
         if answer is None or not isinstance(answer.get("output"), list):
             raise BadUpstreamBody("no object with a list of output items")
-        return replay(answer)
+        return replay(answer, queued=self._asked.mode.tier is Tier.FLEX)
 
     def from_stream(self, raw: bytes) -> Complete:
         """The Response that a stream adds up to."""
@@ -220,6 +221,7 @@ class Adapted(_Responses):
             disclosure=self._disclosure,
             request=self._asked.content,
             max_bytes=max_bytes,
+            queued=self._asked.mode.tier is Tier.FLEX,
         )
 
 
@@ -258,6 +260,7 @@ class Relayed(_Responses):
             disclosure=self._disclosure,
             request=self._asked.content,
             max_bytes=max_bytes,
+            queued=self._asked.mode.tier is Tier.FLEX,
         )
 
 

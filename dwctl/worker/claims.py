@@ -31,6 +31,7 @@ from dwctl.queue.leases import GivenBack, Job
 log = logging.getLogger(__name__)
 
 _AFTER_FAULT_S = 1.0
+_FLUSH_S = 2.0
 
 
 class Claims:
@@ -160,14 +161,45 @@ class Claims:
             self._end_unrun(job, outcomes.internal())
             return
         run = relay.Run(gateway, admitted, flight)
-        outcome = run.outcome()
-        if isinstance(outcome.end, Interrupted) and outcome.end.reason is Reason.DRAINED:
-            self._give_back(job, GivenBack.DRAINED)
-        elif (wait_s := self._wait_before_retry(job, outcome)) is not None:
-            self._retry(job, wait_s)
+        if admitted.request.asked.mode.stream:
+            self._stream(job, run, flight)
         else:
-            run.finish(outcome)
-            self._count(outcome)
+            self._end(job, run, run.outcome())
+
+    def _stream(self, job: Job, run: relay.Run, flight: Flight) -> None:
+        """Run it as a stream whose events others show. Once something was shown it is not run again, and not given back."""
+        kept = self._gateway.event_log.begin(job.id)
+        put_off = False
+
+        def finish(outcome: Outcome) -> None:
+            nonlocal put_off
+            flight.over = True
+            kept.flush(_FLUSH_S)
+            put_off = not self._end(job, run, outcome, shown=kept.anything)
+
+        relayed = run.streamed(finish)
+        if isinstance(relayed.body, bytes):
+            return  # an answer in one piece: its object tells everything
+        for piece in relayed.body:
+            if not put_off:
+                kept.add(piece)
+        kept.hurry()
+
+    def _end(self, job: Job, run: relay.Run, outcome: Outcome, *, shown: bool = False) -> bool:
+        """Write down how it ended, or see to it that it is run again; whether it has ended."""
+        if (
+            not shown
+            and isinstance(outcome.end, Interrupted)
+            and outcome.end.reason is Reason.DRAINED
+        ):
+            self._give_back(job, GivenBack.DRAINED)
+            return False
+        if not shown and (wait_s := self._wait_before_retry(job, outcome)) is not None:
+            self._retry(job, wait_s)
+            return False
+        run.finish(outcome)
+        self._count(outcome)
+        return True
 
     def _end_unrun(self, job: Job, outcome: Outcome) -> None:
         gateway = self._gateway
