@@ -124,7 +124,11 @@ BEGIN
     PERFORM FROM fusillade.requests r
       WHERE r.id = ANY (ARRAY(SELECT g.id FROM unnest(given_ids, firsts) g(id, first) WHERE g.first = 0))
       ORDER BY r.id FOR KEY SHARE;
-    mine := ARRAY(SELECT r.id FROM fusillade.requests r WHERE r.id = ANY (given_ids) AND r.daemon_id = me);
+    -- What follows a beginning that is not there (any more) helps nobody.
+    mine := ARRAY(
+        SELECT r.id FROM unnest(given_ids, firsts) g(id, first) JOIN fusillade.requests r ON r.id = g.id
+         WHERE r.daemon_id = me AND (g.first = 0
+            OR EXISTS (SELECT FROM fusillade.response_chunks c WHERE c.request_id = g.id AND c.first_sequence = 0)));
     INSERT INTO fusillade.response_chunks (request_id, first_sequence, last_sequence, events)
     SELECT g.id, g.first, g.last, g.text FROM unnest(given_ids, firsts, lasts, texts) g(id, first, last, text)
      WHERE g.id = ANY (mine) ORDER BY g.id, g.first
