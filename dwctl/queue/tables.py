@@ -266,7 +266,7 @@ class Delayed(Base):
 
 
 class InFlight(Base):
-    """A request that a worker has claimed. Its lease is its owner's heartbeat."""
+    """A request that a worker has claimed. Its lease is its owner's heartbeat. last_words: as in `OpenCall`, of a stream."""
 
     __tablename__ = "inflight"
 
@@ -274,6 +274,7 @@ class InFlight(Base):
     model: Mapped[str] = mapped_column(Text)
     created_by: Mapped[str] = mapped_column(Text)
     daemon_id: Mapped[UUID]
+    last_words: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         Index("inflight_model_idx", "model"),

@@ -1,6 +1,6 @@
 """Events of streams are kept in chunks, so that any process can show them, and show them again
 
-Instant: one new table; functions are replaced.
+Instant: one new table, and one new column in another (small) one; functions are replaced.
 
 Revision ID: 0013
 Revises: 0008
@@ -28,6 +28,7 @@ CREATE TABLE fusillade.response_chunks (
     CONSTRAINT response_chunks_sequence_check CHECK (first_sequence >= 0 AND last_sequence >= first_sequence)
 ) WITH (autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_vacuum_scale_factor = 0.02);
 CREATE INDEX response_chunks_created_at_idx ON fusillade.response_chunks (created_at) WHERE first_sequence = 0;
+ALTER TABLE fusillade.inflight ADD COLUMN last_words text;
 """
 
 
@@ -42,4 +43,5 @@ def downgrade():
         "DROP FUNCTION fusillade.keep_events(uuid, uuid[], int[], int[], bytea[]);"
         "DROP FUNCTION fusillade.purge_events(double precision, int);"
         "DROP TABLE fusillade.response_chunks;"
+        "ALTER TABLE fusillade.inflight DROP COLUMN last_words;"
     )

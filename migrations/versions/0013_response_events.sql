@@ -1,5 +1,21 @@
 -- Functions of dwctl/queue/functions.sql as they were when this migration was made.
 
+CREATE OR REPLACE FUNCTION fusillade.keep_last_words(given json) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM fusillade.open_calls o WHERE o.id = ANY (ARRAY(SELECT (w->>'id')::uuid FROM json_array_elements(given) w))
+      ORDER BY o.id FOR UPDATE;
+    UPDATE fusillade.open_calls o SET last_words = c.words
+      FROM (SELECT (w->>'id')::uuid AS id, (w->>'daemon_id')::uuid AS daemon_id, w::text AS words
+              FROM json_array_elements(given) w) c
+     WHERE o.id = c.id AND o.daemon_id = c.daemon_id;
+    PERFORM FROM fusillade.inflight i WHERE i.id = ANY (ARRAY(SELECT (w->>'id')::uuid FROM json_array_elements(given) w))
+      ORDER BY i.id FOR UPDATE;
+    UPDATE fusillade.inflight i SET last_words = c.words
+      FROM (SELECT (w->>'id')::uuid AS id, (w->>'daemon_id')::uuid AS daemon_id, w::text AS words
+              FROM json_array_elements(given) w) c
+     WHERE i.id = c.id AND i.daemon_id = c.daemon_id;
+END $$;
+
 CREATE OR REPLACE FUNCTION fusillade.give_back(me uuid, them uuid[], waits_s double precision[]) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
     due uuid[];
@@ -8,7 +24,7 @@ BEGIN
     -- Before their leases: an owner that turns out to be alive, and ends them, takes the two in this order.
     PERFORM FROM fusillade.requests r WHERE r.id = ANY (them) ORDER BY r.id FOR UPDATE;
     WITH lost AS (
-        DELETE FROM fusillade.inflight i WHERE i.id = ANY (them) AND i.daemon_id = me RETURNING i.id
+        DELETE FROM fusillade.inflight i WHERE i.id = ANY (them) AND i.daemon_id = me RETURNING i.id, i.last_words
     ), seen AS MATERIALIZED (
         SELECT l.id, EXISTS (SELECT FROM fusillade.response_chunks c WHERE c.request_id = l.id) AS was_shown FROM lost l
     ), judged AS MATERIALIZED (
@@ -28,8 +44,12 @@ BEGIN
     ), told AS MATERIALIZED (
         SELECT count(pg_notify('fusillade_done', id::text)) AS n FROM over
     ), unrecorded AS (
-        INSERT INTO fusillade.unrecorded (id, error_code)
-        SELECT id, CASE WHEN was_shown THEN 'interrupted' ELSE 'worker_lost' END FROM over ON CONFLICT DO NOTHING
+        -- Also what one has used that was cancelled meanwhile.
+        INSERT INTO fusillade.unrecorded (id, error_code, last_words)
+        SELECT l.id, CASE WHEN o.was_shown IS FALSE THEN 'worker_lost' ELSE 'interrupted' END, l.last_words
+          FROM lost l LEFT JOIN over o ON o.id = l.id
+         WHERE o.id IS NOT NULL OR (l.last_words IS NOT NULL AND l.id NOT IN (SELECT j.id FROM judged j))
+        ON CONFLICT DO NOTHING
     ), freed AS (
         UPDATE fusillade.requests r SET state = 'pending', daemon_id = NULL, claimed_at = NULL, started_at = NULL, updated_at = now(),
                times_lost = r.times_lost + CASE WHEN waits_s IS NULL THEN 0 ELSE 1 END,

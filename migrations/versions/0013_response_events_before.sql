@@ -1,5 +1,15 @@
 -- Functions of dwctl/queue/functions.sql as they were before this migration.
 
+CREATE OR REPLACE FUNCTION fusillade.keep_last_words(given json) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM fusillade.open_calls o WHERE o.id = ANY (ARRAY(SELECT (w->>'id')::uuid FROM json_array_elements(given) w))
+      ORDER BY o.id FOR UPDATE;
+    UPDATE fusillade.open_calls o SET last_words = c.words
+      FROM (SELECT (w->>'id')::uuid AS id, (w->>'daemon_id')::uuid AS daemon_id, w::text AS words
+              FROM json_array_elements(given) w) c
+     WHERE o.id = c.id AND o.daemon_id = c.daemon_id;
+END $$;
+
 CREATE OR REPLACE FUNCTION fusillade.give_back(me uuid, them uuid[], waits_s double precision[]) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
     due uuid[];
