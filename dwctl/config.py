@@ -393,6 +393,14 @@ class Retention:
 
 
 @dataclass(frozen=True)
+class History:
+    """How far a conversation is read back, for `previous_response_id` and for items that are only named."""
+
+    max_responses: int = 1000
+    max_bytes: int = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True)
 class Responses:
     """Held and background calls. `keepalive` comes before routers in front cut a silent connection (30 s on Heroku)."""
 
@@ -403,6 +411,7 @@ class Responses:
     events_interval: Duration = 0.05
     events_max_size: int = 16 * 1024 * 1024
     events_max_waiting: int = 64 * 1024 * 1024
+    history: History = field(default_factory=History)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ answers normally. Where there is no body (`GET /models`) or the name is taken, t
       echo                the last user message as the answer; big-N: N KiB; chunks-N: N words, an event each
       utf8                an answer of many-byte characters
       tools, tools-N      N tool calls (1), of the tools in the body, or get_weather; a plain answer once a tool has spoken
+      function            the same as one call of the older form, of the functions or tools in the body
       reasoning           reasoning_content before the content; refusal: a refusal instead of content
       length, filter      finish_reason length, content_filter
       sse-anyway          a stream though none was asked for; json-anyway: JSON to a stream call
@@ -89,7 +90,7 @@ Json = dict[str, Any]
 
 # -- traits ----------------------------------------------------------------------------------------
 
-_WORDS = """usage cached thought odd-usage no-usage usage-always usage-each echo big chunks utf8 tools reasoning refusal length filter
+_WORDS = """usage cached thought odd-usage no-usage usage-always usage-each echo big chunks utf8 tools function reasoning refusal length filter
     sse-anyway json-anyway models slow first gap hang hang-in-head hang-stream hold hold-stream split-utf8 bytewise crlf
     comments events joined until-close close stale vanish interim noisy gzip deflate br fail flaky reset drop cut cut-reset
     half no-done error-in-stream error-first error-in-200 wrong-json html empty not-http"""
@@ -341,11 +342,14 @@ def usage(call: Call) -> Json | None:
 def tool_calls(call: Call) -> list[Json]:
     messages = call.body.get("messages") or []
     spoken = (
-        bool(messages) and isinstance(messages[-1], dict) and messages[-1].get("role") == "tool"
+        bool(messages)
+        and isinstance(messages[-1], dict)
+        and messages[-1].get("role") in ("tool", "function")
     )
-    if "tools" not in call.traits or spoken:
+    if not {"tools", "function"} & call.traits.keys() or spoken:
         return []
-    tools = call.body.get("tools") or [{"function": {"name": "get_weather"}}]
+    given = call.body.get("tools") or call.body.get("functions")
+    tools = given or [{"function": {"name": "get_weather"}}]
     names = [(tool.get("function") or tool).get("name") for tool in tools]
     return [
         {
@@ -362,6 +366,8 @@ def finish_reason(call: Call) -> str:
         return "length"
     if "filter" in call.traits:
         return "content_filter"
+    if "function" in call.traits and tool_calls(call):
+        return "function_call"
     return "tool_calls" if tool_calls(call) else "stop"
 
 
@@ -372,7 +378,7 @@ def message(call: Call) -> Json:
     if "refusal" in call.traits:
         said |= {"content": None, "refusal": "I cannot help with that."}
     if calls := tool_calls(call):
-        said |= {"content": None, "tool_calls": calls}
+        said |= {"content": None, **called(call, calls)}
     return said
 
 
@@ -385,7 +391,8 @@ def deltas(call: Call) -> Iterator[Json]:
         yield {"refusal": "I cannot help with that."}
     calls = tool_calls(call)
     for index, tool in enumerate(calls):
-        yield from tool_fragments(index, tool)
+        for part in tool_fragments(index, tool):
+            yield called(call, [part])
     if not calls:
         yield from ({"content": word} for word in words(call))
 
@@ -394,9 +401,16 @@ def tool_fragments(index: int, tool: Json) -> Iterator[Json]:
     function = tool["function"]
     arguments = function["arguments"]
     opening = {**tool, "index": index, "function": {"name": function["name"], "arguments": ""}}
-    yield {"tool_calls": [opening]}
+    yield opening
     for part in (arguments[:5], arguments[5:9], arguments[9:]):
-        yield {"tool_calls": [{"index": index, "function": {"arguments": part}}]}
+        yield {"index": index, "function": {"arguments": part}}
+
+
+def called(call: Call, calls: list[Json]) -> Json:
+    """Calls, or parts of some, as members of a message or a delta."""
+    if "function" in call.traits:
+        return {"function_call": calls[0]["function"]}
+    return {"tool_calls": calls}
 
 
 def choice_count(call: Call) -> int:

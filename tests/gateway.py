@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from types import SimpleNamespace
@@ -329,6 +330,13 @@ class Gateway:
     def execute(self, statement: str, *values: Any) -> None:
         """By hand, as an operator in a console."""
         self._sql.execute(statement, values)  # type: ignore[arg-type]
+
+    @contextmanager
+    def locked(self, statement: str, *values: Any) -> Iterator[None]:
+        """While another transaction has locked what that statement selects."""
+        with self._connect() as other, other.transaction():
+            other.execute(statement, values)  # type: ignore[arg-type]
+            yield
 
     def leases(self) -> list[Any]:
         """Requests and calls that somebody is said to be working on."""

@@ -76,7 +76,11 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
     asked = request.asked
     model = routing.models.get(asked.alias)
     request.surface.check(
-        asked.content, alias=asked.alias, strict=strict, adapted=model is None or model.adapter
+        asked.content,
+        alias=asked.alias,
+        strict=strict,
+        adapted=model is None or model.adapter,
+        refuses_unrunnable_tools=model is not None and model.refuses_unrunnable_tools,
     )
     if model is None:
         raise Refused(
@@ -95,7 +99,13 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
     purpose = "batch" if flex else key.purpose
     served_by = _served_by(routing, model, purpose)
     if served_by.adapter and not model.adapter:
-        request.surface.check(asked.content, alias=asked.alias, strict=strict, adapted=True)
+        request.surface.check(
+            asked.content,
+            alias=asked.alias,
+            strict=strict,
+            adapted=True,
+            refuses_unrunnable_tools=model.refuses_unrunnable_tools,
+        )
     price = tariffs.pick(
         model.tariffs,
         purpose=purpose,

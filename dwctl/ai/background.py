@@ -39,7 +39,7 @@ def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
         admitted,
         State.PROCESSING,
         gateway.registration.id,
-        repeatable=True,
+        repeatable=not asked.mode.stream or admitted.request.is_kept,
     )
     gateway.recorder.enqueue(opening)
     flight.opened = flight.row_is_there = True
@@ -68,6 +68,8 @@ def _stream(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
     """The relay fills the log and a queue in a greenlet of its own; the answer's body empties the queue for as long as the caller is there."""
     run = relay.Run(gateway, admitted, flight)
     kept = gateway.event_log.begin(flight.id)
+    if not admitted.request.is_kept:
+        kept.give_up()
 
     def finish(outcome: Outcome) -> None:
         kept.flush(_FLUSH_S)

@@ -24,6 +24,7 @@ from dwctl.queue.leases import Job
 from dwctl.queue.tables import State
 
 _UNUSED = TokenUsage()
+_UNKEPT = b'{"store":false}'
 _REPEATED_WITHIN_S = 3600.0
 _MOST_OF_ALIAS = 256
 
@@ -39,8 +40,7 @@ def opening_of(
         rows["expires_at"] = timestamp(request.asked.created_at + _REPEATED_WITHIN_S)
     return Opening(
         **rows,
-        request_body=text_of(request.asked.body),
-        request_size=len(request.asked.body),
+        **_body_part(request, waits=state is State.PENDING),
         state=state,
         repeatable=repeatable,
     )
@@ -49,6 +49,9 @@ def opening_of(
 def record_of(admitted: Admitted, outcome: Outcome, flight: Flight, daemon_id: UUID) -> Record:
     """A call that is over: tracking row, log row, charge."""
     request = admitted.request
+    opened = request.queued or flight.opened
+    # What is not kept has rows only where something had to be known of it while it ran.
+    tracked = request.tracked and (request.is_kept or opened)
     members: dict[str, Any] = {
         **_log_part(request.stamp, outcome.status),
         **_request_part(request, admitted.key),
@@ -58,19 +61,19 @@ def record_of(admitted: Admitted, outcome: Outcome, flight: Flight, daemon_id: U
         "response_type": outcome.response_type,
         "served_by": admitted.target.endpoint_name,
         "error_code": outcome.error_code,
-        "track": request.tracked,
-        "opened": request.queued or flight.opened,
+        "track": tracked,
+        "opened": opened,
         "queued": request.queued,
         "notify": request.queued or request.asked.mode.background,
     }
-    if request.tracked:
+    if tracked:
         members |= _rows_of(request, admitted.key, daemon_id)
-        members |= _row_part(outcome)
+        # Who waits for a worker's answer takes it from the row, and has that deleted (`queued`).
+        members |= _row_part(outcome, with_texts=request.is_kept or request.queued)
         members["routed_model"] = admitted.served_by.alias
         # Without its body a record is of a row that was committed before.
         if not request.queued and not flight.row_is_there:
-            members["request_body"] = text_of(request.asked.body)
-            members["request_size"] = len(request.asked.body)
+            members |= _body_part(request)
     return Record(**members)
 
 
@@ -144,12 +147,32 @@ def _rows_of(request: Request, key: Key, daemon_id: UUID) -> dict[str, Any]:
         "sla": request.window,
         "expires_at": timestamp(asked.created_at + request.window_s),
         "daemon_id": daemon_id,
+        "metadata": _metadata_of(request),
     }
 
 
-def _row_part(outcome: Outcome) -> dict[str, Any]:
-    stored = text_of(outcome.stored)
+def _metadata_of(request: Request) -> str | None:
+    """What the queue's own statements look for: the response before (`chain`), and that nothing is kept (`forget_unkept`)."""
+    if request.is_kept and request.asked.continues is None:
+        return None
+    found: dict[str, Any] = {} if request.is_kept else {"unkept": True}
+    if request.asked.continues is not None:
+        found["continues"] = request.asked.continues
+    return orjson.dumps(found).decode()
+
+
+def _body_part(request: Request, *, waits: bool = False) -> dict[str, Any]:
+    """What was asked. Of a call that is not kept nothing, unless a worker `waits` to read it."""
+    body = request.asked.body if request.is_kept or waits else _UNKEPT
+    return {"request_body": text_of(body), "request_size": len(body)}
+
+
+def _row_part(outcome: Outcome, *, with_texts: bool = True) -> dict[str, Any]:
+    """How it ended; without texts nothing that anybody said."""
+    stored = text_of(outcome.stored) if with_texts else ""
     failure = outcome.failure
+    if failure and not with_texts:
+        failure = {"type": failure["type"]}
     return {
         "state": State.COMPLETED if outcome.succeeded else State.FAILED,
         "response_status": outcome.status,

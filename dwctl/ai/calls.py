@@ -109,6 +109,11 @@ class Request(msgspec.Struct, frozen=True):
         return self.asked.surface
 
     @property
+    def is_kept(self) -> bool:
+        """Whether its owner may come back to it. A line of a batch always can: its answer goes into a file."""
+        return self.asked.is_stored or self.line is not None
+
+    @property
     def tier(self) -> Tier:
         """Where it runs."""
         return self.asked.mode.tier

@@ -48,8 +48,12 @@ class Followed:
         until: float,
         after: int = -1,
         has_events: bool = True,
+        unfinished: DwctlError | None = None,
     ) -> None:
-        """until: how long to wait (monotonic). after: the number behind which it is to begin. has_events: its log is this stream's."""
+        """until: how long to wait (monotonic). after: the number behind which it is to begin. has_events: its log is this stream's.
+
+        unfinished: what is said where it must stop waiting, in place of how the request stands.
+        """
         self._gateway = gateway
         self._waiter = waiter
         self._flight = flight
@@ -59,6 +63,7 @@ class Followed:
         self._until = until
         self._keepalive = gateway.settings.responses.keepalive
         self._has_events = has_events
+        self._unfinished = unfinished
         self._follower: Follower = gateway.following.follow(waiter.id, waiter.changed, after)
         self._looks_again = False
 
@@ -133,7 +138,11 @@ class Followed:
             )
             return
         if not row.is_over:
-            yield stream.pause(row, follower.number)
+            yield (
+                stream.fail(self._unfinished, follower.number)
+                if self._unfinished
+                else stream.pause(row, follower.number)
+            )
             return
         if not logged:
             yield stream.end(row, follower.number)

@@ -12,7 +12,7 @@ from typing import Any
 
 from gevent import GreenletExit
 
-from dwctl.ai import admission, background, bodies, queued, relay
+from dwctl.ai import admission, background, bodies, history, queued, relay
 from dwctl.ai.admission import Admitted
 from dwctl.ai.bookkeeping import record_of_refusal
 from dwctl.ai.calls import JSON, Answer, Incoming, Request, Stamp
@@ -50,6 +50,13 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         request = _request(stamp, incoming, body, content, alias)
         strict = gateway.settings.onwards.strict_mode
         admitted = admission.admit(gateway.snapshot.routing, key, request, strict=strict)
+        admitted = history.resolve(gateway, admitted)
+        ignored += request.surface.left_out(
+            content,
+            adapted=admitted.served_by.adapter,
+            strict=strict,
+            context_length=admitted.served_by.context_length,
+        )
         flight = Flight(stamp.id, incoming.peer, hold)
         found = _run(gateway, admitted, flight, hold)
     except GreenletExit:

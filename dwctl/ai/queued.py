@@ -1,14 +1,15 @@
 """Calls that a worker runs (tier flex): queued with a one-hour window, then held until they are done, streamed, or in the background.
 
 Routers in front cut silent connections, so a held call sends something before that, where its protocol allows it: JSON white space, or
-a comment between events. A caller that leaves cancels its request, unless it was in the background.
+a comment between events. A caller that leaves cancels its request, unless it was in the background. A request that is not to be kept
+(`store: false`) is deleted when its caller has got its answer, or is gone; a duty deletes what was left behind.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -22,8 +23,8 @@ from dwctl.ai.held import Waiter
 from dwctl.ai.in_progress import Flight, Stopped
 from dwctl.ai.outcomes import Reason
 from dwctl.db import DatabaseAway
-from dwctl.errors import DwctlError
-from dwctl.protocols.rows import StoredRow
+from dwctl.errors import DwctlError, Unavailable
+from dwctl.protocols.rows import Shown, StoredRow
 from dwctl.queue.tables import State
 
 if TYPE_CHECKING:
@@ -33,11 +34,17 @@ log = logging.getLogger(__name__)
 
 
 class TimedOut(DwctlError):
-    """The request is still waiting."""
+    """No worker could run the request in time. Try again later."""
 
     code = "request_timeout"
     status = 504
     retryable = True
+
+
+class NotKept(Unavailable):
+    """This process is shutting down, and what is not stored cannot be fetched later. Try again."""
+
+    code = "server_shutting_down"
 
 
 def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
@@ -89,6 +96,9 @@ class _Held:
         """Nobody waits any more; a second time does nothing."""
         self._gateway.held.leave(self._waiter)
         self._gateway.in_progress.leave(self._flight)
+        if self._waiter.queued and not self._admitted.request.is_kept:
+            self._waiter.queued = False
+            self._try(retrieval.forget, "request that is not kept not deleted")
 
     # --- in one piece
 
@@ -102,15 +112,19 @@ class _Held:
                 self._cancel()
             over = True
         if over:
-            shown = self._surface.answer(self._row())
+            shown = self._shown(self._row())
             self.end()
             return Answer(shown.status, [JSON], shown.body)
         if not alive:
-            raise TimedOut(
-                f"The request {self._asked.response_id} is still waiting; it goes on. Fetch it by its id."
-            )
+            goes_on = f"The request {self._asked.response_id} is still waiting; it goes on. Fetch it by its id."
+            raise TimedOut(goes_on if self._admitted.request.is_kept else None)
         # The status line leaves with the first space, so whatever happens after that is told in the object.
         return Answer(200, [JSON], self._begun(self._spaces()))
+
+    def _shown(self, row: StoredRow) -> Shown:
+        if not row.is_over and not self._admitted.request.is_kept:
+            raise NotKept
+        return self._surface.answer(row)
 
     def _spaces(self) -> Iterator[bytes]:
         yield b" "
@@ -135,6 +149,7 @@ class _Held:
             response_id=self._asked.response_id,
             owners={self._admitted.key.owner_id},
             until=self._until,
+            unfinished=None if self._admitted.request.is_kept else NotKept(),
         )
 
         def pieces() -> Iterator[bytes]:
@@ -183,11 +198,15 @@ class _Held:
         """Nobody waits any more, so nobody should work on it; a call in the background goes on."""
         if self._asked.mode.background:
             return
+        self._try(retrieval.cancel, "request of a caller that left not cancelled")
+
+    def _try(self, change: Callable[..., object], failure: str) -> None:
+        """Change the request's row; where that cannot be done now, a duty will."""
         owners = {self._admitted.key.owner_id}
         try:
-            retrieval.cancel(self._gateway.connections, self._asked.response_id, owners)
+            change(self._gateway.connections, self._asked.response_id, owners)
         except (DwctlError, DatabaseAway, psycopg.Error) as error:
             log.warning(
-                "request of a caller that left not cancelled",
+                failure,
                 extra={"request_id": str(self._flight.id), "reason": type(error).__name__},
             )

@@ -188,6 +188,7 @@ class Run:
                 admitted.disclosure,
                 adapted=admitted.served_by.adapter,
                 keep_service_tier=admitted.served_by.forward_service_tier,
+                context_length=admitted.served_by.context_length,
             ),
             [*kept, JSON],
         )

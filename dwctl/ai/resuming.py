@@ -44,7 +44,7 @@ def answer(
     gateway: Gateway, response_id: str, owners: Collection[UUID], *, after: int, peer: Any
 ) -> Answer:
     """The stream. `peer` is the caller's socket where it is known. Raises NotFound, DatabaseAway, TooManyHeld."""
-    row = retrieval.visible_row(gateway.connections, response_id, owners)
+    row = retrieval.stored_row_of(gateway.connections, response_id, owners)
     stored = retrieval.stored_row(row)
     waiter = gateway.held.enter(row.id, UUID(row.created_by))
     waiter.queued = True

@@ -11,7 +11,7 @@ from psycopg.rows import namedtuple_row
 
 from dwctl import sql
 from dwctl.db import Connections
-from dwctl.errors import NotFound
+from dwctl.errors import NotFound, Unavailable
 from dwctl.protocols.openresponses.from_row import from_row
 from dwctl.protocols.rows import StoredRow
 from dwctl.queue.tables import State
@@ -19,18 +19,15 @@ from dwctl.queue.tables import State
 _QUERIES = sql.load("dwctl.queue")
 
 
+class StillSpooled(Unavailable):
+    """Answers given while the database was away are still being written down. Try again shortly."""
+
+    code = "response_not_recorded_yet"
+
+
 def fetch(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:
     """The response with this public id (`resp_` may be left out). Raises NotFound for what none of `owners` owns."""
-    return shown(visible_row(connections, response_id, owners))
-
-
-def visible_row(connections: Connections, response_id: str, owners: Collection[UUID]) -> Any:
-    """The tracking row of a response that may be shown. Raises NotFound."""
-    row = row_of(connections, response_id, owners)
-    # What asked for `store: false` is kept for as long as its call needs it, and shown to nobody.
-    if row.request_body and '"store"' in row.request_body and _said_not_to_store(row.request_body):
-        raise _unknown(response_id)
-    return row
+    return shown(stored_row_of(connections, response_id, owners))
 
 
 def cancel(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:
@@ -39,7 +36,10 @@ def cancel(connections: Connections, response_id: str, owners: Collection[UUID])
         values = {"id": _uuid(response_id), "owners": [str(owner) for owner in owners]}
         if connection.execute(_QUERIES["cancel"], values).fetchone() is None:
             raise _unknown(response_id)
-    return shown(row_of(connections, response_id, owners))
+    row = row_of(connections, response_id, owners)
+    if is_unstored(row) and row.state != State.CANCELED:
+        raise _unknown(response_id)
+    return shown(row)
 
 
 def cancelled_among(connections: Connections, ids: list[UUID]) -> list[UUID]:
@@ -51,12 +51,18 @@ def cancelled_among(connections: Connections, ids: list[UUID]) -> list[UUID]:
 
 def delete(connections: Connections, response_id: str, owners: Collection[UUID]) -> dict[str, Any]:
     """Delete a response with what it was asked and answered; what it cost stays. Raises NotFound, also the second time."""
+    stored_row_of(connections, response_id, owners)
+    return {"id": forget(connections, response_id, owners), "object": "response", "deleted": True}
+
+
+def forget(connections: Connections, response_id: str, owners: Collection[UUID]) -> str:
+    """Delete the rows of a request, stopping it where it waits or runs; gives its public id. Raises NotFound."""
     with connections.transaction() as connection:
         values = {"id": _uuid(response_id), "owners": [str(owner) for owner in owners]}
         row = connection.execute(_QUERIES["delete_response"], values).fetchone()
     if row is None:
         raise _unknown(response_id)
-    return {"id": f"resp_{row[0]}", "object": "response", "deleted": True}
+    return f"resp_{row[0]}"
 
 
 def row_of(connections: Connections, response_id: str, owners: Collection[UUID]) -> Any:
@@ -65,6 +71,14 @@ def row_of(connections: Connections, response_id: str, owners: Collection[UUID])
     if not rows or rows[0].created_by not in {str(owner) for owner in owners}:
         raise _unknown(response_id)
     return rows[0]
+
+
+def stored_row_of(connections: Connections, response_id: str, owners: Collection[UUID]) -> Any:
+    """The same where its caller may come back to it. Raises NotFound."""
+    row = row_of(connections, response_id, owners)
+    if is_unstored(row):
+        raise _unknown(response_id)
+    return row
 
 
 def rows_of(connections: Connections, ids: Sequence[UUID]) -> list[Any]:
@@ -93,6 +107,12 @@ def stored_row(row: Any) -> StoredRow:
         response_body=row.response_body,
         error=row.error,
     )
+
+
+def is_unstored(row: Any) -> bool:
+    """Whether a tracking row is of a call with `store: false`: it is there for as long as its call needs it, and shown to nobody."""
+    body = row.request_body
+    return bool(body) and '"store"' in body and _said_not_to_store(body)
 
 
 def _uuid(response_id: str) -> UUID:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 import orjson
@@ -10,10 +11,10 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from dwctl.access import guard
-from dwctl.ai import admission, front, resuming, retrieval
+from dwctl.ai import admission, front, input_items, resuming, retrieval
 from dwctl.ai.gateway import Gateway
 from dwctl.catalog.routing import Model
-from dwctl.errors import DwctlError, NotFound, Unavailable
+from dwctl.errors import DwctlError, NotFound
 from dwctl.identity import authentication
 from dwctl.protocols.surfaces import SURFACES, Surface
 
@@ -41,12 +42,6 @@ def _declare(surface: Surface) -> Callable[[], Response]:
 
 for _surface in SURFACES.values():
     blueprint.add_url_rule(f"/{_surface.path}", view_func=_declare(_surface), methods=["POST"])
-
-
-class StillSpooled(Unavailable):
-    """Answers given while the database was away are still being written down. Try again shortly."""
-
-    code = "response_not_recorded_yet"
 
 
 @blueprint.get("/models")
@@ -81,13 +76,31 @@ def get_model(alias: str) -> Response:
 def get_response(response_id: str) -> Response:
     """A stored response of the caller's account, by any of its keys, its session or the trusted header; with `stream`, as its events."""
     owners = _owners()
-    try:
+    with _nothing_is_missing():
         if request.args.get("stream", "").lower() in ("true", "1"):
             return _resumed(response_id, owners)
         return _json(retrieval.fetch(gateway().connections, response_id, owners))
+
+
+@blueprint.get("/responses/<response_id>/input_items")
+def list_input_items(response_id: str) -> Response:
+    """What went into a stored response, newest first unless `order=asc`."""
+    owners = _owners()
+    page = input_items.page_of(request.args)
+    here = gateway()
+    limits = here.settings.responses.history
+    with _nothing_is_missing():
+        return _json(input_items.list_items(here.connections, response_id, owners, page, limits))
+
+
+@contextmanager
+def _nothing_is_missing() -> Iterator[None]:
+    """Raises StillSpooled in place of NotFound while records wait to be written."""
+    try:
+        yield
     except NotFound:
         if gateway().recorder.is_behind:
-            raise StillSpooled from None
+            raise retrieval.StillSpooled from None
         raise
 
 
@@ -136,7 +149,7 @@ def _owners() -> frozenset[UUID]:
 
 def _model(model: Model) -> dict[str, object]:
     created = int(model.created_at.timestamp())
-    return {"id": model.alias, "object": "model", "created": created, "owned_by": "None"}
+    return {"id": model.alias, "object": "model", "created": created, "owned_by": model.owned_by}
 
 
 def _json(content: object) -> Response:

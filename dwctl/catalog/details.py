@@ -17,7 +17,7 @@ from dwctl.billing import price_list
 from dwctl.billing.money import price_text
 from dwctl.billing.tables import Tariff
 from dwctl.billing.tariffs import BATCH
-from dwctl.catalog import metrics, rules
+from dwctl.catalog import components, metrics, rules
 from dwctl.catalog.models import LIMITS
 from dwctl.catalog.tables import DeployedModel, Endpoint, ModelAccess
 from dwctl.identity.tables import Group
@@ -124,11 +124,25 @@ def _base(model: DeployedModel, sight: Sight) -> dict[str, Any]:
 def _routing(model: DeployedModel) -> dict[str, Any]:
     return {
         "is_composite": model.is_composite,
+        **(_composite(model) if model.is_composite else {}),
         "sanitize_responses": model.sanitize_responses,
         "trusted": model.trusted,
         "open_responses_adapter": model.open_responses_adapter is not False,
         "forward_service_tier": model.forward_service_tier,
+        "refuse_unrunnable_tools": model.refuse_unrunnable_tools,
     }
+
+
+def _composite(model: DeployedModel) -> dict[str, Any]:
+    fallback = {
+        "enabled": model.fallback_enabled,
+        "on_rate_limit": model.fallback_on_rate_limit,
+        "on_status": model.fallback_on_status,
+        "with_replacement": model.fallback_with_replacement,
+    }
+    if model.fallback_max_attempts is not None:
+        fallback["max_attempts"] = model.fallback_max_attempts
+    return {"lb_strategy": model.lb_strategy, "fallback": fallback}
 
 
 def _rules(found: Sequence[rules.Rule] | None) -> dict[str, Any]:
@@ -222,10 +236,21 @@ def _include_endpoints(
             one["endpoint"] = endpoints[model.hosted_on]
 
 
+def _include_components(
+    session: Session, models: Sequence[DeployedModel], shown: Shown, _sight: Sight
+) -> None:
+    ids = [model.id for model in models if model.is_composite]
+    found = components.of_models(session, ids) if ids else {}
+    for model, one in zip(models, shown, strict=True):
+        if model.is_composite:
+            one["components"] = found.get(model.id, [])
+
+
 _INCLUDES = {
     "groups": _include_groups,
     "metrics": _include_metrics,
     "status": _include_status,
     "pricing": _include_pricing,
     "endpoints": _include_endpoints,
+    "components": _include_components,
 }

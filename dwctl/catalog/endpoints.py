@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from dwctl import clock
 from dwctl.catalog.discovery import Server, guess_type
-from dwctl.catalog.tables import DeployedModel, Endpoint
+from dwctl.catalog.tables import TIMEOUTS, DeployedModel, Endpoint
 from dwctl.encryption import Sealer
 from dwctl.errors import Conflict, NotFound
 from dwctl.identity.tables import NIL
@@ -26,7 +26,7 @@ from dwctl.upstream.target import parse_origin
 
 log = logging.getLogger(__name__)
 
-CLEARABLE = frozenset({"description", "api_key", "model_filter"})
+CLEARABLE = frozenset({"description", "api_key", "model_filter", *TIMEOUTS})
 """Fields that null clears; null leaves the others as they are."""
 
 

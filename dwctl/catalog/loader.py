@@ -19,7 +19,18 @@ from psycopg.rows import namedtuple_row
 
 from dwctl import sql
 from dwctl.billing.tariffs import CurrentTariff
-from dwctl.catalog.routing import Key, Limits, Model, Routing, Rule
+from dwctl.catalog import metadata
+from dwctl.catalog.routing import (
+    UNLIMITED,
+    Component,
+    Fallback,
+    Key,
+    Limits,
+    Model,
+    Routing,
+    Rule,
+    Strategy,
+)
 from dwctl.config import Settings
 from dwctl.encryption import Sealer, Undecryptable
 from dwctl.pace import Pace
@@ -32,7 +43,13 @@ _ROWS_AT_ONCE = 200
 _MOST_NAMED = 2000
 """Rows of one table that are read by their ids; from there on all of the table is read."""
 
-_MODEL_TABLES = ("deployed_models", "deployment_groups", "model_tariffs", "model_traffic_rules")
+_MODEL_TABLES = (
+    "deployed_models",
+    "deployed_model_components",
+    "deployment_groups",
+    "model_tariffs",
+    "model_traffic_rules",
+)
 
 Ids = set[UUID] | None
 """Which rows changed; None stands for all of them."""
@@ -147,8 +164,14 @@ class Loader:
         models: dict[str, Model] = {}
         if ids is not None:
             models = {alias: model for alias, model in old.models.items() if model.id not in ids}
+        standard: dict[UUID, Model] | None = None
         for row in self._rows("snapshot_models", ids):
-            models[row.alias] = self._model(row)
+            model = self._model(row)
+            if row.is_composite:
+                # The rows of standard models came before: those that are there now are the components.
+                standard = standard or {m.id: m for m in models.values() if not m.is_composite}
+                model = replace(model, components=_components(row, standard))
+            models[row.alias] = model
         return replace(old, models=models)
 
     def _copy(self, old: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -172,7 +195,8 @@ class Loader:
         if endpoints is None:
             return None
         found |= self._ids("snapshot_models_of_endpoints", endpoints)
-        return found | self._ids("snapshot_models_redirecting", found)
+        found |= self._ids("snapshot_models_redirecting", found)
+        return found | self._ids("snapshot_composites_of", found)
 
     def _ids(self, query: str, ids: set[UUID]) -> set[UUID]:
         return {row.id for row in self._rows(query, ids)} if ids else set()
@@ -209,9 +233,21 @@ class Loader:
                 # A redirect whose target was deleted is no rule any more.
                 if part["action"] == "deny" or part["target"]
             },
-            limits=Limits(row.requests_per_second, row.burst_size, row.capacity),
+            limits=_limits(row),
             batch_capacity=row.batch_capacity,
             endpoint_id=row.endpoint_id,
+            is_composite=row.is_composite,
+            strategy=Strategy(row.lb_strategy),
+            fallback=Fallback(
+                enabled=row.fallback_enabled,
+                on_rate_limit=row.fallback_on_rate_limit,
+                on_status=tuple(row.fallback_on_status),
+                with_replacement=row.fallback_with_replacement,
+                max_attempts=row.fallback_max_attempts,
+            ),
+            context_length=metadata.context_length(row.metadata),
+            refuses_unrunnable_tools=row.refuse_unrunnable_tools,
+            owned_by=metadata.owner(row.metadata),
         )
 
     def _target(self, row: Any) -> Target | None:
@@ -226,7 +262,7 @@ class Loader:
                 base_url=row.url,
                 model_name=row.model_name,
                 auth_header=header,
-                timeouts=self._timeouts,
+                timeouts=self._timeouts_of(row),
                 endpoint_id=row.endpoint_id,
                 endpoint_name=row.endpoint_name,
                 trusted=row.trusted,
@@ -236,6 +272,16 @@ class Loader:
             log.error("model skipped", extra={"alias": row.alias, "reason": str(error)})
             return None
 
+    def _timeouts_of(self, row: Any) -> Timeouts:
+        """The endpoint's own, and the settings where it has none."""
+        usual = self._timeouts
+        return Timeouts(
+            row.connect_timeout_seconds or usual.connect_s,
+            row.first_byte_timeout_seconds or usual.first_byte_s,
+            row.idle_timeout_seconds or usual.idle_s,
+            row.total_timeout_seconds or usual.total_s,
+        )
+
 
 def _key(row: Any) -> Key:
     return Key(
@@ -243,7 +289,23 @@ def _key(row: Any) -> Key:
         owner_id=row.user_id,
         created_by=row.created_by,
         purpose=row.purpose,
-        limits=Limits(row.requests_per_second, row.burst_size),
+        limits=_limits(row),
+    )
+
+
+def _limits(row: Any) -> Limits:
+    limits = Limits(row.requests_per_second, row.burst_size, row.capacity, row.tokens_per_minute)
+    # Nearly all keys share the one value.
+    return limits if limits != UNLIMITED else UNLIMITED
+
+
+def _components(row: Any, standard: Mapping[UUID, Model]) -> tuple[Component, ...]:
+    """The components that can be called: what is deleted, inactive or has no endpoint that can be called is none (`_target` has said so)."""
+    found = ((standard.get(UUID(part["id"])), part) for part in row.components or ())
+    return tuple(
+        Component(model, part["weight"], part["sort_order"])
+        for model, part in found
+        if model is not None and model.target is not None
     )
 
 

@@ -26,24 +26,48 @@ CLEARABLE = frozenset(
         "capacity",
         "batch_capacity",
         "throughput",
+        "tokens_per_minute",
+        "fallback_max_attempts",
         "allowed_batch_completion_windows",
         "traffic_routing_rules",
     }
 )
 """Fields that null clears; null leaves the others as they are."""
 
-LIMITS = ("requests_per_second", "burst_size", "capacity", "batch_capacity", "throughput")
+LIMITS = (
+    "requests_per_second",
+    "burst_size",
+    "capacity",
+    "batch_capacity",
+    "throughput",
+    "tokens_per_minute",
+)
+OF_COMPOSITES = (
+    "lb_strategy",
+    "fallback_enabled",
+    "fallback_on_rate_limit",
+    "fallback_on_status",
+    "fallback_with_replacement",
+    "fallback_max_attempts",
+)
+"""Fields that say something of composite models only."""
 MAX_METADATA_BYTES = 16_384
 MAX_EXTRA_KEYS = 50
 
 _COLUMNS = {"model_type": "type", "metadata": "info"}
 """Fields whose column has another name."""
+_FALLBACK_ON_STATUS = [500, 502, 503, 504]
+"""Of a composite model that was made without saying."""
+_MOST = {"tokens_per_minute": 2**53}
 _ELSEWHERE = frozenset({"tariffs", "traffic_routing_rules", "provider_pricing"})
 
 
 def load(session: Session, model_id: UUID, *, lock: bool = False) -> DeployedModel:
     """The model, deleted or not; locked until the end of the transaction on request. Raises NotFound."""
-    found = session.get(DeployedModel, model_id, with_for_update=lock or None)
+    # Rows that refer to it may be written meanwhile: two models may get rules that lead to each other's.
+    found = session.get(
+        DeployedModel, model_id, with_for_update={"key_share": True} if lock else None
+    )
     if found is None:
         raise NotFound(f"Deployment with ID {model_id} not found")
     return found
@@ -52,15 +76,18 @@ def load(session: Session, model_id: UUID, *, lock: bool = False) -> DeployedMod
 def create(
     session: Session, fields: Mapping[str, Any], *, created_by: UUID, windows: Collection[str]
 ) -> DeployedModel:
-    """Add a standard model. `windows` are the completion windows that batches may have here.
+    """Add a model: standard, or with `is_composite` one that is made of components. `windows` are the completion windows that batches may have here.
 
     Raises: NotFound for an unknown endpoint, Invalid and Conflict for what a field's rule refuses; a taken alias breaks the unique index.
     """
     given = {name: value for name, value in fields.items() if value is not None}
     given["model_name"], given["alias"] = _names(fields["model_name"], fields.get("alias"))
-    if session.get(Endpoint, given["hosted_on"]) is None:
+    is_composite = given.get("is_composite", False)
+    if is_composite:
+        given.setdefault("fallback_on_status", _FALLBACK_ON_STATUS)
+    elif session.get(Endpoint, given["hosted_on"]) is None:
         raise NotFound(f"endpoint with ID {given['hosted_on']} not found")
-    _check(given, windows)
+    _check(given, windows, is_composite=is_composite)
     model = DeployedModel(created_by=created_by)
     _set_columns(model, given)
     session.add(model)
@@ -78,7 +105,13 @@ def update(
     }
     if "alias" in given:
         _, given["alias"] = _names(model.model_name, given["alias"])
-    _check(given, windows)
+    if given.pop("is_composite", model.is_composite) != model.is_composite:
+        raise Invalid(
+            "A model stays standard or composite as it was made: make another one, and give it this one's alias",
+            code="model_kind_is_fixed",
+            param="is_composite",
+        )
+    _check(given, windows, is_composite=model.is_composite)
     _set_columns(model, given)
     model.updated_at = clock.now()
     session.flush()
@@ -103,17 +136,34 @@ def _names(model_name: str, alias: str | None) -> tuple[str, str]:
     return names
 
 
-def _check(given: Mapping[str, Any], windows: Collection[str]) -> None:
+def _check(given: Mapping[str, Any], windows: Collection[str], *, is_composite: bool) -> None:
     for name in LIMITS:
-        value = given.get(name)
-        if value is not None and not 0 < value < 2**31:
-            raise Invalid(f"{name} must be greater than zero and below 2^31", param=name)
+        value, below = given.get(name), _MOST.get(name, 2**31)
+        if value is not None and not 0 < value < below:
+            power = below.bit_length() - 1
+            raise Invalid(f"{name} must be greater than zero and below 2^{power}", param=name)
+    _check_composite(given, is_composite=is_composite)
     for window in given.get("allowed_batch_completion_windows") or ():
         if window not in windows:
             raise Invalid(
                 f"Invalid batch completion window '{window}'. Configured windows: {', '.join(windows)}"
             )
     _check_metadata(given.get("metadata") or {})
+
+
+def _check_composite(given: Mapping[str, Any], *, is_composite: bool) -> None:
+    for name in OF_COMPOSITES:
+        if not is_composite and given.get(name) is not None:
+            raise Invalid(f"{name} is for composite models; this one is standard", param=name)
+    for status in given.get("fallback_on_status") or ():
+        if not 1 <= status <= 599:
+            raise Invalid(
+                "fallback_on_status takes status codes (100 to 599), their first two digits (10 to 99) or their first (1 to 9)",
+                param="fallback_on_status",
+            )
+    attempts = given.get("fallback_max_attempts")
+    if attempts is not None and attempts < 1:
+        raise Invalid("fallback_max_attempts must be at least 1", param="fallback_max_attempts")
 
 
 def _check_metadata(metadata: Mapping[str, Any]) -> None:

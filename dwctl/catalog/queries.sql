@@ -1,7 +1,8 @@
 -- What the routing snapshot is made of. Every statement takes ids (null: all of them), so that a reload reads only what changed.
 
 -- name: snapshot_keys  API keys that let somebody in: not deleted, nor their owner or creator
-SELECT k.id, k.secret_hash, k.user_id, k.created_by, k.purpose, k.requests_per_second, k.burst_size
+SELECT k.id, k.secret_hash, k.user_id, k.created_by, k.purpose, k.requests_per_second, k.burst_size,
+       k.capacity, k.tokens_per_minute
   FROM api_keys k
   JOIN users o ON o.id = k.user_id AND NOT o.is_deleted
   JOIN users c ON c.id = k.created_by AND NOT c.is_deleted
@@ -12,7 +13,8 @@ SELECT k.id, k.secret_hash, k.user_id, k.created_by, k.purpose, k.requests_per_s
 SELECT id FROM api_keys WHERE user_id = ANY (%(ids)s) OR created_by = ANY (%(ids)s);
 
 -- name: snapshot_key_by_hash  one key that the snapshot does not know (yet)
-SELECT k.id, k.secret_hash, k.user_id, k.created_by, k.purpose, k.requests_per_second, k.burst_size
+SELECT k.id, k.secret_hash, k.user_id, k.created_by, k.purpose, k.requests_per_second, k.burst_size,
+       k.capacity, k.tokens_per_minute
   FROM api_keys k
   JOIN users o ON o.id = k.user_id AND NOT o.is_deleted
   JOIN users c ON c.id = k.created_by AND NOT c.is_deleted
@@ -28,11 +30,14 @@ SELECT user_id, array_agg(group_id) AS groups
 SELECT user_id FROM user_balance_checkpoints
  WHERE balance > 0 AND (%(ids)s::uuid[] IS NULL OR user_id = ANY (%(ids)s));
 
--- name: snapshot_models  living, active models with their endpoint, grants, tariffs and rules
+-- name: snapshot_models  living, active models with their endpoint, grants, tariffs, rules and components; composite ones last
 SELECT m.id, m.alias, m.model_name, m.type, m.created_at, m.is_composite, m.trusted, m.sanitize_responses,
        coalesce(m.open_responses_adapter, true) AS adapter, m.forward_service_tier,
-       m.requests_per_second, m.burst_size, m.capacity, m.batch_capacity,
+       m.requests_per_second, m.burst_size, m.capacity, m.tokens_per_minute, m.batch_capacity,
+       m.lb_strategy, m.fallback_enabled, m.fallback_on_rate_limit, m.fallback_on_status, m.fallback_with_replacement,
+       m.fallback_max_attempts, m.refuse_unrunnable_tools, m.metadata,
        e.id AS endpoint_id, e.name AS endpoint_name, e.url, e.api_key_sealed, e.auth_header_name, e.auth_header_prefix,
+       e.connect_timeout_seconds, e.first_byte_timeout_seconds, e.idle_timeout_seconds, e.total_timeout_seconds,
        (SELECT array_agg(g.group_id) FROM deployment_groups g WHERE g.deployment_id = m.id) AS groups,
        (SELECT json_agg(json_build_object(
                    'input', t.input_price_per_token::text, 'output', t.output_price_per_token::text,
@@ -42,17 +47,25 @@ SELECT m.id, m.alias, m.model_name, m.type, m.created_at, m.is_composite, m.trus
          WHERE t.deployed_model_id = m.id AND (t.valid_until IS NULL OR t.valid_until > now() - interval '2 days')) AS tariffs,
        (SELECT json_object_agg(r.api_key_purpose, json_build_object('action', r.action, 'target', x.alias))
           FROM model_traffic_rules r LEFT JOIN deployed_models x ON x.id = r.redirect_target_id AND NOT x.deleted
-         WHERE r.deployed_model_id = m.id) AS rules
+         WHERE r.deployed_model_id = m.id) AS rules,
+       (SELECT json_agg(json_build_object('id', c.deployed_model_id, 'weight', c.weight, 'sort_order', c.sort_order)
+                        ORDER BY c.sort_order, c.weight DESC, c.created_at, c.id)
+          FROM deployed_model_components c
+         WHERE c.composite_model_id = m.id AND c.enabled) AS components
   FROM deployed_models m
   LEFT JOIN inference_endpoints e ON e.id = m.hosted_on
  WHERE NOT m.deleted AND m.status = 'active'
-   AND (%(ids)s::uuid[] IS NULL OR m.id = ANY (%(ids)s));
+   AND (%(ids)s::uuid[] IS NULL OR m.id = ANY (%(ids)s))
+ ORDER BY m.is_composite;
 
 -- name: snapshot_models_of_endpoints  the models that a change of these endpoints concerns
 SELECT id FROM deployed_models WHERE hosted_on = ANY (%(ids)s);
 
 -- name: snapshot_models_redirecting  the models whose rules lead to these
 SELECT deployed_model_id AS id FROM model_traffic_rules WHERE redirect_target_id = ANY (%(ids)s);
+
+-- name: snapshot_composites_of  the composite models that these are components of
+SELECT composite_model_id AS id FROM deployed_model_components WHERE deployed_model_id = ANY (%(ids)s);
 
 -- name: snapshot_mark  what this transaction sees, for the next reading; lost: the log of changes cannot say what is new since `seen`
 SELECT pg_current_snapshot()::text AS seen, now() AS at,

@@ -88,7 +88,7 @@ class Model:
     """One public model. `target` is None where its endpoint cannot be called (no endpoint, a bad URL, an unreadable credential), and for
     a composite model, which is served by its `components` (the enabled ones, in the order of priority).
 
-    `context_length` is in tokens, as the model's metadata says it. `refuses_unrunnable_tools`: tools that nobody here can run are a 400.
+    `owned_by` is whom callers are told that the model is from. `context_length` is in tokens, as the model's metadata says it. `refuses_unrunnable_tools`: tools that nobody here can run are a 400.
     """
 
     id: UUID
@@ -112,6 +112,7 @@ class Model:
     components: tuple[Component, ...] = ()
     context_length: int | None = None
     refuses_unrunnable_tools: bool = False
+    owned_by: str = "dwctl"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, aliased
 
 from dwctl.catalog.tables import DeployedModel, TrafficRule
 from dwctl.errors import Conflict, Invalid
+
+_LOCK = 0x6477_7275_6C65
+"""The advisory lock of those who write redirects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ def of_models(session: Session, model_ids: Collection[UUID]) -> dict[UUID, list[
 def replace(session: Session, model: DeployedModel, wanted: Sequence[Rule]) -> None:
     """Make `wanted` the model's rules.
 
-    Raises: Conflict when a purpose occurs twice, Invalid when a target is missing, unknown or the model itself.
+    Raises: Conflict when a purpose occurs twice, Invalid when a target is missing, unknown or the model itself, or when redirects would
+    go in a circle. (A call follows one redirect only, so a circle harms nobody: but whoever makes one means something else.)
     """
     purposes = [rule.api_key_purpose for rule in wanted]
     if len(set(purposes)) < len(purposes):
@@ -54,6 +58,9 @@ def replace(session: Session, model: DeployedModel, wanted: Sequence[Rule]) -> N
             "A model has at most one traffic rule for an API key purpose",
             members={"resource": "unknown"},
         )
+    if any(rule.action == "redirect" for rule in wanted):
+        # Two writers at once could each add one half of a circle.
+        session.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     rows = [
         TrafficRule(
             deployed_model_id=model.id,
@@ -66,6 +73,41 @@ def replace(session: Session, model: DeployedModel, wanted: Sequence[Rule]) -> N
     session.execute(delete(TrafficRule).where(TrafficRule.deployed_model_id == model.id))
     session.add_all(rows)
     session.flush()
+    for row in rows:
+        if row.redirect_target_id is not None:
+            _refuse_circle(session, model, row)
+
+
+def _refuse_circle(session: Session, model: DeployedModel, rule: TrafficRule) -> None:
+    path = [model.alias]
+    next_id = rule.redirect_target_id
+    seen: set[UUID] = set()
+    while next_id is not None and next_id not in seen:
+        seen.add(next_id)
+        alias, onward = _step(session, next_id, rule.api_key_purpose)
+        path.append(alias)
+        if next_id == model.id:
+            raise Invalid(
+                f"API keys with the purpose {rule.api_key_purpose} would be redirected in a circle: {' -> '.join(path)}",
+                param="traffic_routing_rules",
+            )
+        next_id = onward
+
+
+def _step(session: Session, model_id: UUID, purpose: str) -> tuple[str, UUID | None]:
+    """The alias of a model, and the living model that its rule for this purpose leads to."""
+    target = aliased(DeployedModel)
+    alias, onward = session.execute(
+        select(DeployedModel.alias, target.id)
+        .outerjoin(
+            TrafficRule,
+            (TrafficRule.deployed_model_id == DeployedModel.id)
+            & (TrafficRule.api_key_purpose == purpose),
+        )
+        .outerjoin(target, (target.id == TrafficRule.redirect_target_id) & ~target.deleted)
+        .where(DeployedModel.id == model_id)
+    ).one()
+    return alias, onward
 
 
 def _target(session: Session, model: DeployedModel, rule: Rule) -> UUID | None:

@@ -8,7 +8,9 @@ from typing import Any
 from marshmallow import ValidationError, fields, post_dump, post_load, validate, validates_schema
 
 from dwctl.billing.money import price_text
+from dwctl.catalog.routing import Strategy
 from dwctl.catalog.search import ORDERS
+from dwctl.catalog.tables import LONGEST_TIMEOUT_S
 from dwctl.identity.schemas import GroupSchema
 from dwctl.web.pagination import PageQuery
 from dwctl.web.schemas import (
@@ -58,6 +60,19 @@ def header_value(value: str) -> None:
         raise ValidationError("Not possible in an HTTP header.")
 
 
+def _seconds() -> Number:
+    return Number(
+        allow_none=True,
+        validate=validate.Range(
+            0,
+            LONGEST_TIMEOUT_S,
+            min_inclusive=False,
+            error="Must be above {min} and at most {max}.",
+        ),
+        metadata={"description": "Seconds; null: as the setting says."},
+    )
+
+
 class EndpointSchema(ApiSchema):
     """An upstream inference server. Its API key is never shown."""
 
@@ -74,10 +89,14 @@ class EndpointSchema(ApiSchema):
     created_by = fields.UUID()
     created_at = Instant()
     updated_at = Instant()
+    connect_timeout_seconds = fields.Float(allow_none=True)
+    first_byte_timeout_seconds = fields.Float(allow_none=True)
+    idle_timeout_seconds = fields.Float(allow_none=True)
+    total_timeout_seconds = fields.Float(allow_none=True)
 
 
 class EndpointFields(ApiSchema):
-    """What can be set and changed. In a change null clears `description`, `api_key` and `model_filter`."""
+    """What can be set and changed. In a change null clears `description`, `api_key`, `model_filter` and the time-outs."""
 
     description = Text(allow_none=True)
     api_key = Name(longest=_LONGEST_VALUE, allow_none=True, validate=header_value)
@@ -91,6 +110,10 @@ class EndpointFields(ApiSchema):
     )
     auth_header_name = Name(allow_none=True, validate=header_name)
     auth_header_prefix = Name(allow_none=True, validate=header_value)
+    connect_timeout_seconds = _seconds()
+    first_byte_timeout_seconds = _seconds()
+    idle_timeout_seconds = _seconds()
+    total_timeout_seconds = _seconds()
 
     @post_load
     def trim_aliases(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
@@ -290,8 +313,10 @@ class ProviderPricingUpdate(ProviderPricingSchema):
 
 
 class ModelFields(ApiSchema):
-    """What can be set and changed."""
+    """What can be set and changed. `type` and `is_composite` say the same; neither can change later."""
 
+    type = fields.String(validate=validate.OneOf(("standard", "composite")))
+    is_composite = fields.Boolean(allow_none=True)
     alias = Name(longest=_LONGEST_ALIAS, allow_none=True)
     display_name = Name(allow_none=True)
     description = Text(allow_none=True)
@@ -302,29 +327,54 @@ class ModelFields(ApiSchema):
     capacity = Whole(most=2**53, allow_none=True)
     batch_capacity = Whole(most=2**53, allow_none=True)
     throughput = Number(allow_none=True)
+    tokens_per_minute = Whole(most=2**53, allow_none=True)
+    lb_strategy = fields.String(
+        allow_none=True, validate=validate.OneOf([each.value for each in Strategy])
+    )
+    fallback_enabled = fields.Boolean(allow_none=True)
+    fallback_on_rate_limit = fields.Boolean(allow_none=True)
+    fallback_on_status = ListOf(Whole(), most=100, allow_none=True)
+    fallback_with_replacement = fields.Boolean(allow_none=True)
+    fallback_max_attempts = Whole(allow_none=True)
     sanitize_responses = fields.Boolean(allow_none=True)
     trusted = fields.Boolean(allow_none=True)
     open_responses_adapter = fields.Boolean(allow_none=True)
     forward_service_tier = fields.Boolean(allow_none=True)
+    refuse_unrunnable_tools = fields.Boolean(allow_none=True)
     allowed_batch_completion_windows = ListOf(Name(), most=100, allow_none=True)
     tariffs = ListOf(fields.Nested(TariffCreate), most=100, allow_none=True)
     traffic_routing_rules = ListOf(fields.Nested(RuleSchema), most=100, allow_none=True)
     metadata = fields.Nested(MetadataSchema, allow_none=True)
 
+    @post_load
+    def settle_the_kind(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
+        """`is_composite` alone goes on."""
+        if "type" in data:
+            is_composite = data.pop("type") == "composite"
+            if data.get("is_composite") not in (is_composite, None):
+                raise ValidationError("Contradicts `type`.", "is_composite")
+            data["is_composite"] = is_composite
+        return data
+
 
 class ModelCreate(ModelFields):
-    """A standard model runs on one endpoint (`hosted_on`)."""
+    """A standard model runs on one endpoint (`hosted_on`), a composite one on its components."""
 
-    type = fields.String(required=True, validate=validate.OneOf(("standard", "composite")))
     model_name = Name(longest=_LONGEST_ALIAS, required=True)
-    hosted_on = fields.UUID()
+    hosted_on = fields.UUID(allow_none=True)
     provider_pricing = fields.Nested(ProviderPricingCreate, allow_none=True)
 
     @validates_schema
-    def standard_is_hosted(self, data: dict[str, Any], **_kwargs: Any) -> None:
-        """A standard model needs its endpoint."""
-        if data["type"] == "standard" and "hosted_on" not in data:
+    def kind_and_endpoint_agree(self, data: dict[str, Any], **_kwargs: Any) -> None:
+        """A standard model needs its endpoint, a composite one has none."""
+        if "type" not in data and data.get("is_composite") is None:
+            raise ValidationError("Missing data for required field.", "type")
+        is_composite = data["type"] == "composite" if "type" in data else data["is_composite"]
+        hosted = data.get("hosted_on") is not None
+        if not is_composite and not hosted:
             raise ValidationError("Missing data for required field.", "hosted_on")
+        if is_composite and hosted:
+            raise ValidationError("A composite model has components, no endpoint.", "hosted_on")
 
 
 class ModelUpdate(ModelFields):
@@ -387,6 +437,56 @@ class StatusSchema(ApiSchema):
     uptime_percentage = fields.Float(allow_none=True)
 
 
+class ComponentFields(ApiSchema):
+    """A component's place in its composite model. Absent and null fields stay as they are."""
+
+    weight = Whole(allow_none=True, metadata={"description": "1 to 100: the share of calls."})
+    enabled = fields.Boolean(allow_none=True)
+    sort_order = Whole(allow_none=True, metadata={"description": "The lowest comes first."})
+
+
+class EndpointNameSchema(ApiSchema):
+    """Which endpoint."""
+
+    id = fields.UUID()
+    name = fields.String()
+
+
+class ComponentModelSchema(ApiSchema):
+    """The standard model that is a component."""
+
+    id = fields.UUID()
+    alias = fields.String()
+    model_name = fields.String()
+    description = fields.String(allow_none=True)
+    model_type = fields.String(attribute="type", allow_none=True)
+    endpoint = fields.Nested(EndpointNameSchema, allow_none=True)
+    trusted = fields.Boolean()
+    open_responses_adapter = fields.Function(
+        lambda model: model.open_responses_adapter is not False, metadata={"type": "boolean"}
+    )
+
+
+class ComponentSchema(ApiSchema):
+    """A component of a composite model."""
+
+    weight = fields.Integer()
+    enabled = fields.Boolean()
+    sort_order = fields.Integer()
+    created_at = Instant()
+    model = fields.Nested(ComponentModelSchema)
+
+
+class FallbackSchema(ApiSchema):
+    """When a composite model's next component is tried."""
+
+    enabled = fields.Boolean()
+    on_rate_limit = fields.Boolean()
+    on_status = fields.List(fields.Integer())
+    with_replacement = fields.Boolean()
+    max_attempts = fields.Integer()
+
+
 class ModelSchema(ApiSchema):
     """A model. Members that have no value, were not asked for or are not the caller's to see are absent."""
 
@@ -406,6 +506,7 @@ class ModelSchema(ApiSchema):
     capacity = fields.Integer()
     batch_capacity = fields.Integer()
     throughput = fields.Float()
+    tokens_per_minute = fields.Integer()
     groups = fields.List(fields.Nested(GroupSchema))
     metrics = fields.Nested(MetricsSchema)
     status = fields.Nested(StatusSchema)
@@ -413,10 +514,14 @@ class ModelSchema(ApiSchema):
     endpoint = fields.Nested(EndpointSchema)
     tariffs = fields.List(fields.Nested(TariffSchema))
     is_composite = fields.Boolean()
+    lb_strategy = fields.String()
+    fallback = fields.Nested(FallbackSchema)
+    components = fields.List(fields.Nested(ComponentSchema))
     sanitize_responses = fields.Boolean()
     trusted = fields.Boolean()
     open_responses_adapter = fields.Boolean()
     forward_service_tier = fields.Boolean()
+    refuse_unrunnable_tools = fields.Boolean()
     traffic_routing_rules = fields.List(fields.Nested(RuleSchema))
     allowed_batch_completion_windows = fields.List(fields.String())
     metadata = fields.Dict()

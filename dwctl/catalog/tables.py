@@ -1,4 +1,4 @@
-"""Mapped classes of endpoints, models, grants and traffic rules."""
+"""Mapped classes of endpoints, models, their components, grants and traffic rules."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Computed,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -23,6 +25,18 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from dwctl.db import Base, CreatedAt, Id
+
+RATE = "requests_per_second > 0 AND requests_per_second < 'Infinity'"
+"""A rate that is one. (To PostgreSQL NaN is larger than infinity.)"""
+
+TIMEOUTS = (
+    "connect_timeout_seconds",
+    "first_byte_timeout_seconds",
+    "idle_timeout_seconds",
+    "total_timeout_seconds",
+)
+"""An endpoint's own time-outs; where one is null, the setting holds."""
+LONGEST_TIMEOUT_S = 86_400
 
 
 class Endpoint(Base):
@@ -41,6 +55,15 @@ class Endpoint(Base):
     created_by: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
+    connect_timeout_seconds: Mapped[float | None]
+    first_byte_timeout_seconds: Mapped[float | None]
+    idle_timeout_seconds: Mapped[float | None]
+    total_timeout_seconds: Mapped[float | None]
+
+    __table_args__ = tuple(
+        CheckConstraint(f"{name} > 0 AND {name} <= {LONGEST_TIMEOUT_S}", name=name)
+        for name in TIMEOUTS
+    )
 
 
 class DeployedModel(Base):
@@ -68,6 +91,7 @@ class DeployedModel(Base):
     burst_size: Mapped[int | None]
     capacity: Mapped[int | None]
     batch_capacity: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None] = mapped_column(BigInteger)
     throughput: Mapped[float | None]
     downstream_pricing_mode: Mapped[str | None] = mapped_column(Text)
     downstream_input_price_per_token: Mapped[Decimal | None] = mapped_column(Numeric(24, 15))
@@ -87,6 +111,7 @@ class DeployedModel(Base):
     trusted: Mapped[bool] = mapped_column(server_default="false")
     open_responses_adapter: Mapped[bool | None] = mapped_column(server_default=text("true"))
     forward_service_tier: Mapped[bool] = mapped_column(server_default="false")
+    refuse_unrunnable_tools: Mapped[bool] = mapped_column(server_default="false")
     allowed_batch_completion_windows: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     # "metadata" is taken by SQLAlchemy's declarative classes.
     info: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, server_default="{}")
@@ -100,6 +125,20 @@ class DeployedModel(Base):
         CheckConstraint(
             "downstream_input_token_cost_ratio BETWEEN 0 AND 1", name="input_token_cost_ratio"
         ),
+        CheckConstraint(RATE, name="requests_per_second"),
+        CheckConstraint("burst_size >= 1", name="burst_size"),
+        CheckConstraint("capacity >= 1", name="capacity"),
+        CheckConstraint("batch_capacity >= 1", name="batch_capacity"),
+        CheckConstraint("tokens_per_minute >= 1", name="tokens_per_minute"),
+        CheckConstraint("lb_strategy IN ('weighted_random', 'priority')", name="lb_strategy"),
+        CheckConstraint("fallback_max_attempts >= 1", name="fallback_max_attempts"),
+        CheckConstraint(
+            "array_position(fallback_on_status, NULL) IS NULL"
+            " AND 1 <= ALL (fallback_on_status) AND 599 >= ALL (fallback_on_status)",
+            name="fallback_on_status",
+        ),
+        # For the components' foreign keys, which name the kind of model.
+        UniqueConstraint("id", "is_composite"),
         Index(
             "deployed_models_alias_unique",
             "alias",
@@ -107,6 +146,50 @@ class DeployedModel(Base):
             postgresql_where=text("NOT deleted"),
         ),
         Index("deployed_models_hosted_on_idx", "hosted_on"),
+    )
+
+
+class Component(Base):
+    """A standard model within a composite one. The constant columns let foreign keys see to which is which."""
+
+    __tablename__ = "deployed_model_components"
+
+    id: Mapped[Id]
+    composite_model_id: Mapped[UUID]
+    deployed_model_id: Mapped[UUID]
+    weight: Mapped[int] = mapped_column(server_default="1")
+    enabled: Mapped[bool] = mapped_column(server_default="true")
+    sort_order: Mapped[int] = mapped_column(server_default="0")
+    created_at: Mapped[CreatedAt]
+    composite_is_composite: Mapped[bool] = mapped_column(Computed("true", persisted=True))
+    component_is_composite: Mapped[bool] = mapped_column(Computed("false", persisted=True))
+
+    model: Mapped[DeployedModel] = relationship(
+        primaryjoin="DeployedModel.id == foreign(Component.deployed_model_id)",
+        viewonly=True,
+        lazy="raise_on_sql",
+    )
+
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["composite_model_id", "composite_is_composite"],
+            ["deployed_models.id", "deployed_models.is_composite"],
+            name="deployed_model_components_composite_fkey",
+            ondelete="CASCADE",
+        ),
+        ForeignKeyConstraint(
+            ["deployed_model_id", "component_is_composite"],
+            ["deployed_models.id", "deployed_models.is_composite"],
+            name="deployed_model_components_component_fkey",
+            ondelete="CASCADE",
+        ),
+        UniqueConstraint(
+            "composite_model_id",
+            "deployed_model_id",
+            name="deployed_model_components_pair_unique",
+        ),
+        CheckConstraint("weight BETWEEN 1 AND 100", name="weight"),
+        Index("deployed_model_components_deployed_model_id_idx", "deployed_model_id"),
     )
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
         "Upstream inference servers: add, list.",
     ),
     "models": ("dwctl.commands.models:group", "Models, and who may call them: add, list."),
+    "composites": ("dwctl.commands.composites:group", "Models that are served by others."),
     "credits": ("dwctl.commands.credits:group", "Balances and grants: grant, balance, reconcile."),
     "requests": ("dwctl.commands.requests:group", "The log of calls."),
 }

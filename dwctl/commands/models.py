@@ -72,15 +72,13 @@ def add(
 ) -> None:
     """Make a model of an endpoint callable as ALIAS. Without prices it is free."""
     session = db.session()
-    tariffs = [_tariff(BATCH, *prices) for prices in batch_prices]
-    if input_price is not None or output_price is not None:
-        tariffs.insert(0, _tariff(REALTIME, None, input_price or Decimal(0), output_price or Decimal(0)))  # fmt: skip
+    batch = [_tariff(BATCH, *prices) for prices in batch_prices]
     fields = {
         "model_name": model_name or alias,
         "alias": alias,
         "model_type": model_type,
         "hosted_on": _endpoint_id(session, endpoint),
-        "tariffs": tariffs,
+        "tariffs": [*realtime_tariffs(input_price, output_price), *batch],
     }
     windows = current.settings().batches.allowed_completion_windows
     made = models.create(session, fields, created_by=NIL, windows=windows)
@@ -88,6 +86,13 @@ def add(
         access.grant(session, group_id=NIL, model_id=made.id, granted_by=NIL)
     session.commit()
     output.show_one(_rows(session, [made])[0], as_json=as_json)
+
+
+def realtime_tariffs(input: Decimal | None, output: Decimal | None) -> list[dict[str, Any]]:
+    """The tariff of these prices in USD per million tokens; none without either."""
+    if input is None and output is None:
+        return []
+    return [_tariff(REALTIME, None, input or Decimal(0), output or Decimal(0))]
 
 
 @group.command("list")

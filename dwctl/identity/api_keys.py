@@ -49,6 +49,8 @@ def create(
     purpose: str = "realtime",
     requests_per_second: float | None = None,
     burst_size: int | None = None,
+    capacity: int | None = None,
+    tokens_per_minute: int | None = None,
 ) -> tuple[ApiKey, str]:
     """A new key and its secret, which nobody can show again. A name that the pair uses already breaks a constraint (409)."""
     secret = PREFIX + secrets.token_urlsafe(32)
@@ -62,6 +64,8 @@ def create(
         purpose=purpose,
         requests_per_second=requests_per_second,
         burst_size=burst_size,
+        capacity=capacity,
+        tokens_per_minute=tokens_per_minute,
     )
     session.add(key)
     session.flush()

@@ -24,6 +24,7 @@ from dwctl.web.schemas import (
 _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
 _URL_LENGTH = 2048
 _is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
+_MOST_TOKENS = 2**53
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
 
 
@@ -208,6 +209,8 @@ class ApiKeySchema(ApiSchema):
     model_access = fields.List(fields.UUID())
     requests_per_second = fields.Float()
     burst_size = fields.Integer()
+    capacity = fields.Integer()
+    tokens_per_minute = fields.Integer()
 
 
 class ApiKeyWithSecret(ApiKeySchema):
@@ -233,7 +236,20 @@ class ApiKeyCreate(ApiSchema):
     purpose = fields.String(load_default="realtime", validate=validate.OneOf(PURPOSES))
     requests_per_second = Number(load_default=None, allow_none=True, validate=_positive)
     burst_size = Whole(least=1, load_default=None, allow_none=True)
+    capacity = Whole(least=1, load_default=None, allow_none=True)
+    tokens_per_minute = Whole(least=1, most=_MOST_TOKENS, load_default=None, allow_none=True)
     member_id = fields.UUID(load_default=None, allow_none=True)
+
+
+class ApiKeyUpdate(ApiSchema):
+    """Changes of a key. Null clears the description and the limits, and leaves the name."""
+
+    name = Name(allow_none=True)
+    description = Text(allow_none=True)
+    requests_per_second = Number(allow_none=True, validate=_positive)
+    burst_size = Whole(least=1, allow_none=True)
+    capacity = Whole(least=1, allow_none=True)
+    tokens_per_minute = Whole(least=1, most=_MOST_TOKENS, allow_none=True)
 
 
 class Registration(ApiSchema):

@@ -7,6 +7,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Enum,
     ForeignKey,
@@ -201,6 +202,8 @@ class ApiKey(Base):
     last_used: Mapped[datetime | None]
     requests_per_second: Mapped[float | None]
     burst_size: Mapped[int | None]
+    capacity: Mapped[int | None]
+    tokens_per_minute: Mapped[int | None] = mapped_column(BigInteger)
     purpose: Mapped[str] = mapped_column(Text, server_default="realtime")
     hidden: Mapped[bool] = mapped_column(server_default="false")
     is_deleted: Mapped[bool] = mapped_column(server_default="false")
@@ -210,6 +213,13 @@ class ApiKey(Base):
             "purpose IN ('platform', 'realtime', 'batch', 'playground')", name="purpose"
         ),
         CheckConstraint("hidden OR secret_hash IS NOT NULL", name="secret"),
+        CheckConstraint(
+            "requests_per_second > 0 AND requests_per_second < 'Infinity'",
+            name="requests_per_second",
+        ),
+        CheckConstraint("burst_size >= 1", name="burst_size"),
+        CheckConstraint("capacity >= 1", name="capacity"),
+        CheckConstraint("tokens_per_minute >= 1", name="tokens_per_minute"),
         Index(
             "api_keys_name_unique",
             "user_id",

@@ -16,11 +16,15 @@ from uuid import uuid4
 import orjson
 
 from dwctl.protocols import forms
+from dwctl.protocols.dialects import put_answer_right
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.forms import Form
 from dwctl.protocols.json_objects import is_list_of_objects, open_object, parse_object
-from dwctl.protocols.splice import replace_members
+from dwctl.protocols.odd_json import Mender
+from dwctl.protocols.splice import open_members, replace_members, write_members
+from dwctl.web.envelope import error_object
 
+_BOM = b"\xef\xbb\xbf"
 FAILED = "error"
 """The `finish_reason` of servers that break off."""
 
@@ -78,20 +82,86 @@ def finish_body(
     return replace_members(raw, _as_json(changes))
 
 
-def parse_answer(raw: bytes, form: Form) -> dict[str, Any] | None:
-    """An upstream's body as far as it has to be read; None where it is no JSON object."""
-    return open_object(raw, form.results) if form.results_stay_closed else parse_object(raw)
+def parse_answer(
+    raw: bytes, form: Form, response_id: str | None
+) -> tuple[bytes, dict[str, Any] | None]:
+    """An upstream's body as it may go on, put right (see `dialects`), and as far as it has to be read; None where it is no JSON object.
+
+    response_id: see `dialects.Chunks`.
+    """
+    if form.results_stay_closed:
+        return raw.removeprefix(_BOM), open_object(raw.removeprefix(_BOM), form.results)
+    raw, content = read_body(raw)
+    if content is not None and put_answer_right(content, form, response_id):
+        raw = _rewritten(raw, content)
+    return raw, content
+
+
+def read_body(raw: bytes) -> tuple[bytes, dict[str, Any] | None]:
+    """A body that everybody reads (see `odd_json`), and the object that it is; None where it is none."""
+    content = parse_object(raw)
+    if content is None and (mended := Mender().mended(raw)) is not None:
+        return mended, parse_object(mended)
+    return raw, content
+
+
+def _rewritten(raw: bytes, content: Mapping[str, Any]) -> bytes:
+    """`raw` with the members that were put right; all others as they are spelled."""
+    known = open_members(raw)
+    changes: dict[str, bytes | None] = {name: None for name in known if name not in content}
+    for name in ("choices", "usage", "object", "created"):
+        if name in content:
+            changes[name] = dump(content[name])
+    return write_members(known, changes)
+
+
+def check_whole(raw: bytes, content: Mapping[str, Any] | None, form: Form) -> None:
+    """Raise BadUpstreamBody where an answer is cut short, or has no results: whoever asked got none.
+
+    One that is nested too deep for us is whole, and its caller may read it.
+    """
+    if content is None:
+        try:
+            content = open_members(raw)
+        except ValueError:
+            raise BadUpstreamBody("not a whole JSON object") from None
+    if form.results not in content or not content[form.results]:
+        raise BadUpstreamBody(f"no {form.results}")
 
 
 def error_in(content: Mapping[str, Any], *, named: bool = False) -> object:
     """The error that an object of an upstream's has as a member, or is itself; None where there is none.
 
-    Some servers send an error flat: `{"object": "error", "message": ...}`, or under the event name `error` (`named`).
+    Some servers send an error flat: `{"object": "error", "message": ...}`, or under the event name `error` (`named`), or in the form
+    of their own API, with status 200.
     """
-    if content.get("error"):
-        return content["error"]
-    is_one = named or "error" in (content.get("object"), content.get("type"))
-    return content if is_one and not content.get("choices") else None
+    if error := content.get("error"):
+        return content if isinstance(error, str) else error  # what it is about may stand beside it
+    if content.get("choices"):
+        return None
+    if named or "error" in (content.get("object"), content.get("type"), content.get("status")):
+        return content
+    if content.keys() & _RESULTS:
+        return _minimax(content)
+    says = content.keys() & _SAID
+    is_one = content.get("success") is False or (says and content.keys() <= _DETAIL)
+    code = content.get("code", content.get("error_code", content.get("status_code")))
+    has_code = code is not None and str(code).lower() not in _FINE
+    return content if is_one or (has_code and says) else _minimax(content)
+
+
+_RESULTS = frozenset(["data", "output", "usage", "choices", "message", "response"])
+_DETAIL = frozenset(["detail", "message", "error_type", "code", "msg"])
+_SAID = frozenset(["message", "msg", "error_msg", "detail", "errorMessage"])
+_FINE = frozenset(["", "0", "200", "ok", "success", "false"])
+
+
+def _minimax(content: Mapping[str, Any]) -> object:
+    """MiniMax says how it went in a member of its own."""
+    said = content.get("base_resp")
+    if isinstance(said, dict) and str(said.get("status_code", 0)) not in _FINE:
+        return {"message": said.get("status_msg"), "code": said["status_code"]}
+    return None
 
 
 def failure_in(content: Mapping[str, Any]) -> object:
@@ -101,13 +171,14 @@ def failure_in(content: Mapping[str, Any]) -> object:
     choices = content.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict) and choice.get("finish_reason") == FAILED:
-            return choice.get("error") or {
-                "message": "The upstream provider failed while it answered.",
-                "type": "api_error",
-                "param": None,
-                "code": "upstream_error",
-            }
+            return choice.get("error") or BROKE_OFF
     return None
+
+
+BROKE_OFF = error_object(
+    "The upstream provider failed while it answered.", "api_error", "upstream_error"
+)
+"""What is said of a choice that has failed without a word."""
 
 
 def dump(value: object) -> bytes:

@@ -30,7 +30,8 @@ class Asked(msgspec.Struct, frozen=True):
 
     body: as it came; content: the same as parsed. alias: the model's name here. created_at: seconds since 1970.
     shows_id: the answer carries `id`; False where somebody else tracks the call, and the upstream's identifier stays.
-    query: the query string of the request's URL, without its question mark.
+    query: the query string of the request's URL, without its question mark. told: `content` with the earlier turns and the items that it
+    only names, where there are any (`openresponses.history`); continues: the request that it continues.
     """
 
     surface: Surface
@@ -42,6 +43,18 @@ class Asked(msgspec.Struct, frozen=True):
     mode: Mode = Mode()
     shows_id: bool = True
     query: str = ""
+    told: dict[str, Any] | None = None
+    continues: UUID | None = None
+
+    @property
+    def read_by_model(self) -> dict[str, Any]:
+        """The request as the model reads it."""
+        return self.content if self.told is None else self.told
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its caller may come back to it. Where `store` is false nothing is kept of it but the bill."""
+        return self.content.get("store") is not False
 
     @property
     def response_id(self) -> str:

@@ -11,14 +11,13 @@ from typing import Any
 
 from dwctl.protocols.answers import FAILED, dump
 from dwctl.protocols.forms import Form
+from dwctl.protocols.parts import PartsBudget
 
 _TEXT_MEMBERS = frozenset(["content", "refusal", "reasoning", "reasoning_content"])
 _JOINED_STRINGS = frozenset(["arguments", "input", "data", "transcript", "text"])
 _SAID = frozenset(["arguments", "input", "transcript", "text", "content", "thinking", "summary"])
 _HEAD = ("id", "created", "model", "system_fingerprint", "service_tier")
 
-
-_MOST_PARTS = 4_096
 
 CallKey = tuple[int, int]
 """Of a tool call in a stream: see `CallKeys`."""
@@ -41,25 +40,6 @@ def is_end(finish_reason: object) -> bool:
     return isinstance(finish_reason, str) and (finish_reason in _ENDS or finish_reason == FAILED)
 
 
-class TooMuch(Exception):
-    """A stream has more choices, calls or items than anyone asks for."""
-
-
-class PartsBudget:
-    """How many choices, calls and items one stream may begin: each costs a hundred times the bytes that begin it."""
-
-    __slots__ = ("_left",)
-
-    def __init__(self, most: int = _MOST_PARTS) -> None:
-        self._left = most
-
-    def spend(self) -> None:
-        """One more. Raises TooMuch."""
-        self._left -= 1
-        if self._left < 0:
-            raise TooMuch("The upstream provider sent too many choices or calls.")
-
-
 class Assembler:
     """Collects one stream's chunks. Each is taken in once: the work grows with the stream, whatever it is made of."""
 
@@ -77,6 +57,11 @@ class Assembler:
         """Every choice that began has said why it ended."""
         choices = self._choices.values()
         return bool(choices) and all(is_end(choice.finish_reason) for choice in choices)
+
+    @property
+    def latest(self) -> Mapping[str, Any]:
+        """The latest chunk."""
+        return self._last
 
     def add(self, chunk: Mapping[str, Any]) -> None:
         """Raises TooMuch."""

@@ -6,8 +6,9 @@ are not checked: servers differ in them, and say so themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -83,6 +84,12 @@ def _tool_choice(value: Any, path: str) -> None:
         _function_or_custom(value, path)
 
 
+def _function_call(value: object, path: str) -> None:
+    """The older form of a choice: `none`, `auto` or `{name}`."""
+    if not isinstance(value, str):
+        _NAMED(value, path)
+
+
 _NAMED = with_members({"description": shapes.string, "strict": shapes.boolean}, name=shapes.string)
 _URL = with_members({}, url=shapes.string)
 _PARTS: Mapping[str, Check] = {
@@ -109,6 +116,7 @@ _MESSAGE = with_members(
         "content": _content,
         "name": shapes.string,
         "tool_calls": each(_CALL),
+        "function_call": with_members({}, name=shapes.string, arguments=shapes.string),
         "tool_call_id": shapes.string,
         "reasoning": shapes.string,
         "reasoning_content": shapes.string,
@@ -139,6 +147,8 @@ CHAT = Accepted(
         "top_logprobs": shapes.natural,
         "tools": each(_tool),
         "tool_choice": _tool_choice,
+        "functions": each(_NAMED),
+        "function_call": _function_call,
         "parallel_tool_calls": shapes.boolean,
         "response_format": with_members({"json_schema": shapes.an_object}, type=shapes.string),
     },
@@ -175,15 +185,15 @@ def prepare(
     ask_for_usage: bool = False,
     keep_service_tier: bool = False,
     force_stream: bool = False,
-    dropped: Iterable[str] = (),
+    changes: Mapping[str, bytes | None] = MappingProxyType({}),
 ) -> bytes:
     """The caller's bytes as they go upstream: the upstream's own model name, nothing that is meant for the gateway only.
 
     ask_for_usage: a stream is told to report its usage (without that nobody could bill it); its other options stay.
-    force_stream: makes a stream of a call that is none. dropped: members that stay here.
+    force_stream: makes a stream of a call that is none. changes: other members' new texts, None for what stays here.
     Of members that are there twice the last one goes: the one that `body` has.
     """
-    changes: dict[str, bytes | None] = dict.fromkeys(dropped)
+    changes = dict(changes)
     changes["model"] = orjson.dumps(model_name)
     if not keep_service_tier and "service_tier" in body:
         changes["service_tier"] = None

@@ -23,22 +23,35 @@ from typing import Any
 import orjson
 
 from dwctl.protocols import forms
-from dwctl.protocols.answers import error_in, new_id, sanitised, sanitised_usage
-from dwctl.protocols.assembly import Assembler, TooMuch
+from dwctl.protocols.answers import (
+    BROKE_OFF,
+    FAILED,
+    error_in,
+    failure_in,
+    new_id,
+    sanitised,
+    sanitised_usage,
+)
+from dwctl.protocols.assembly import Assembler
+from dwctl.protocols.dialects import Chunks
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.forms import Form
 from dwctl.protocols.json_objects import parse_object
+from dwctl.protocols.parts import TooMuch
 from dwctl.protocols.splice import replace_members
 from dwctl.protocols.streaming import (
     ERROR_EVENT,
+    KEPT_ALIVE,
     LOGGED_BYTES,
     MAX_STREAM_BYTES,
     TOO_LARGE,
     UpstreamStream,
+    is_done,
+    is_keep_alive,
     says_error,
     spoken,
 )
-from dwctl.protocols.usage import raw_chars
+from dwctl.protocols.usage import merged, raw_chars
 from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
 from dwctl.web.envelope import error_object, wrap
 
@@ -46,7 +59,6 @@ DONE = b"data: [DONE]\n\n"
 
 _BEGINNING = re.compile(rb'\{"id": ?"[^"\\]*"')
 _OPEN = Disclosure()
-BROKE_OFF = ("The upstream provider failed while it answered.", "api_error", "upstream_error")
 _NOTHING_YET = b"\n"  # no event's data begins with it
 
 
@@ -85,6 +97,7 @@ class ChatStream(UpstreamStream):
         self._ended_well = False
         self._closed = False
         self._unread_chars = 0  # in chunks that were passed on as they came
+        self._chunks = Chunks(form, response_id)
         self._assembler = Assembler(form)
 
     @property
@@ -99,7 +112,7 @@ class ChatStream(UpstreamStream):
         """The last frames, now that the upstream has ended: `[DONE]`, after an error frame where it ended too early."""
         if self._closed:
             return b""
-        rest = b"" if self.done else self._rest()
+        rest = b"" if self.done else self._rest() + self._held_back()
         if self.error is None and not self.ended:
             self._break_off("upstream_error", "The upstream provider ended the stream too early.")
         self._closed = self.done = True
@@ -135,11 +148,23 @@ class ChatStream(UpstreamStream):
 
     def _treat(self, events: list[SseEvent]) -> bytes:
         out = []
-        for event in events:
+        for number, event in enumerate(events, 1):
             out.append(event.raw if event.data is None else self._treated(event, event.data))
             if self.done:
+                if self.error is None and self._counts is None:
+                    out += self._late_usage(events[number:])
                 break
         return b"".join(out)
+
+    def _late_usage(self, events: list[SseEvent]) -> list[bytes]:
+        """The usage that some servers send behind their end marker, where it came with it. Nobody waits for one that did not."""
+        self.done = False
+        chunks = [
+            (event, event.data) for event in events if event.data and b'"usage"' in event.data
+        ]
+        out = [self._treated(event, data) for event, data in chunks]
+        self.done = self._ended_well = True
+        return out
 
     def _rest(self) -> bytes:
         """What the upstream left without a blank line behind it, unless it was cut in the middle."""
@@ -147,43 +172,81 @@ class ChatStream(UpstreamStream):
         return rest if not rest or rest.endswith(b"\n\n") else rest.rstrip(b"\r\n") + b"\n\n"
 
     def _treated(self, event: SseEvent, data: bytes) -> bytes:
-        if data.startswith(b"[DONE]"):
-            self.done = self._ended_well = True
-            return b""
         chunk = parse_object(data)
         is_named = event.event == ERROR_EVENT
+        is_mended = False
         if chunk is None:
-            is_error = is_named or says_error(data)
-            return self._with_error(event, spoken(data)) if is_error else self._unreadable(event)
-        error = error_in(chunk, named=is_named)
+            if is_done(data):
+                self.done = self._ended_well = True
+                return self._held_back()
+            data, chunk = self._object_in(data)
+            is_mended = chunk is not None
+            if chunk is None and (is_named or says_error(data)):
+                return self._with_error(event, spoken(data))
+            if chunk is None and not is_keep_alive(event, data, chunk):
+                return self._unreadable(event)
+        error = None if chunk is None else error_in(chunk, named=is_named)
         if error is not None:
-            return self._with_error(event, error, is_flat=error is chunk)
-        self._count(chunk)
-        usage = chunk.get("usage")
-        if usage and isinstance(usage, dict):
-            self._raw_usage = usage
-            if not chunk.get("choices"):
-                self._ended_well = True
-                return self._usage_frame(event, chunk)
-        if chunk.get("choices"):
-            self._ended_well = False  # a usage that more follows was not the last word
+            return self._with_error(event, error, is_flat=error is chunk or is_mended)
+        if chunk is None or is_keep_alive(event, data, chunk):
+            return KEPT_ALIVE if event.comment is None else event.comment + b"\n\n"
         try:
-            self._assembler.add(chunk)
+            if self._chunks.put_right(chunk) or is_mended:
+                data = b""
+            return self._taken_in(event, data, chunk)
         except TooMuch as error:
             self._break_off(TOO_LARGE, str(error))
             return b""
+
+    def _taken_in(self, event: SseEvent, data: bytes, chunk: dict[str, Any]) -> bytes:
+        """data: of the event; empty where the chunk is no longer as it came. Raises TooMuch."""
+        self._count(chunk)
+        usage = chunk.get("usage")
+        choices = chunk.get("choices")
+        if usage and isinstance(usage, dict):
+            self._raw_usage = merged(self._raw_usage, usage)
+            if not choices:
+                self._ended_well = True
+                return self._usage_frame(event, data, chunk)
+        if choices:
+            self._ended_well = False  # a usage that more follows was not the last word
+        self._assembler.add(chunk)
         if self._assembler.failed and self.error is None:
-            self.error = self._own_error = error_object(*BROKE_OFF)
+            error = failure_in(chunk)
+            if error is not BROKE_OFF:
+                error = disclose(self._disclosure, None, error).error
+            self.error = self._own_error = error
+            data = b""
+            for choice in choices or ():
+                if choice.get("finish_reason") == FAILED:  # the protocol knows no such reason
+                    choice["finish_reason"] = None
+                    choice.pop("error", None)
+        if choices is None and (self._strict or self._sanitise):
+            return b"" if event.comment is None else event.comment + b"\n\n"
         return self._rewritten(event, data, chunk)
 
-    def _usage_frame(self, event: SseEvent, chunk: dict[str, Any]) -> bytes:
+    def _held_back(self) -> bytes:
+        """What was kept of tool calls until more is known of them, as one more chunk."""
+        choices = self._chunks.rest()
+        if not choices:
+            return b""
+        head = {n: v for n, v in self._assembler.latest.items() if n not in ("choices", "usage")}
+        chunk = {**head, "choices": choices}
+        self._assembler.add(chunk)
+        return self._rewritten(SseEvent(None), b"", chunk)
+
+    def _usage_frame(self, event: SseEvent, data: bytes, chunk: dict[str, Any]) -> bytes:
         if self._usage_wanted:
-            return self._rewritten(event, event.data or b"", chunk)
+            return self._rewritten(event, data, chunk)
         return b"" if event.comment is None else event.comment + b"\n\n"
 
     def _rewritten(self, event: SseEvent, data: bytes, chunk: dict[str, Any]) -> bytes:
         if self._strict or self._sanitise:
             return self._checked(event, chunk)
+        if not data:
+            if self._response_id and "id" in chunk:
+                chunk["id"] = self._response_id
+            return frame(event, orjson.dumps(chunk))
         if self._response_id and "id" in chunk:
             return self._renamed(event, data, chunk)
         return event.raw
@@ -205,13 +268,12 @@ class ChatStream(UpstreamStream):
     def _checked(self, event: SseEvent, chunk: dict[str, Any]) -> bytes:
         """A chunk in strict or sanitised treatment. The members that are there keep their order."""
         choices = chunk.get("choices")
-        if choices and not _are_objects(choices):
-            return self._unreadable(event)
         if self._id is None:
             self._id = chunk.get("id") or new_id(self._form)
         chunk["id"] = self._id
-        if chunk.get("object") is None:
-            chunk["object"] = self._form.chunk_object
+        chunk["object"] = self._form.chunk_object
+        if "usage" in chunk and not chunk["usage"]:
+            chunk["usage"] = None
         if chunk.get("created") is None:
             chunk["created"] = 0
         chunk["model"] = self._alias
@@ -261,7 +323,3 @@ def frame(event: SseEvent, data: bytes) -> bytes:
 
 def _is_plain(event: SseEvent) -> bool:
     return event.event is None and event.comment is None and event.raw.count(b"\n") == 2
-
-
-def _are_objects(choices: object) -> bool:
-    return isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices)

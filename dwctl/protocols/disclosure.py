@@ -257,7 +257,7 @@ def _parsed(raw: bytes) -> object:
 
 def _message(error: Mapping[str, Any]) -> str:
     """The words of an error object, wherever servers put them."""
-    for name in ("message", "error", "detail", "msg"):
+    for name in ("message", "error", "detail", "msg", "error_msg", "errorMessage"):
         value = error.get(name)
         if isinstance(value, str) and value:
             return value

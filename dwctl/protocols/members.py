@@ -7,7 +7,7 @@ from dwctl.protocols.openresponses import request
 from dwctl.protocols.spelling import Names
 
 # What is read where no list of members is: by modes, by the surface of /responses, and by what is told of a stored request.
-_ELSEWHERE = {"background", "conversation", "prompt", "max_completion_tokens", "reasoning_effort", "response_format"}  # fmt: skip
+_ELSEWHERE = {"background", "conversation", "prompt", "context_management", "max_completion_tokens", "reasoning_effort", "response_format"}  # fmt: skip
 _ACCEPTED = (chat.CHAT, chat.COMPLETIONS, chat.EMBEDDINGS)
 
 OURS = Names(

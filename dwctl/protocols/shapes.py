@@ -27,7 +27,7 @@ def refuse(path: str, expected: str, value: object) -> NoReturn:
 
 def refuse_value(path: str, value: object, supported: str) -> NoReturn:
     raise InvalidRequest(
-        f"Invalid value for '{path}': '{_short(value)}'. Supported: {supported}.",
+        f"Invalid value for '{path}': '{short(value)}'. Supported: {supported}.",
         param=path,
         code="invalid_value",
     )
@@ -153,8 +153,8 @@ def members(
             optional_check(value, prefix + name)
 
 
-def _short(value: object) -> str:
-    """A value as an error quotes it: not at any length, and not what it is made of."""
+def short(value: object) -> str:
+    """A value as an error or a header quotes it: not at any length, and not what it is made of."""
     text = str(value) if isinstance(value, str | int | float) or value is None else _name_of(value)
     return text if len(text) <= _QUOTED_CHARS else f"{text[:_QUOTED_CHARS]}..."
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.json_objects import parse_object
+from dwctl.protocols.odd_json import Mender
 from dwctl.protocols.usage import (
     Counts,
     TokenUsage,
@@ -23,6 +24,8 @@ MAX_STREAM_BYTES = 64 * 1024 * 1024
 LOGGED_BYTES = 65_536
 ERROR_EVENT = b"error"
 """The name of events that say that the upstream has failed, whatever form their data have."""
+KEPT_ALIVE = b": keep-alive\n\n"
+"""What stands for an upstream's event that says no more."""
 TOO_LARGE = "upstream_response_too_large"
 _SAYS_ERROR = re.compile(
     rb'\s*\{\s*(?:"(?:type|object)"\s*:\s*"error"|"error"\s*:\s*[^\sn])'
@@ -33,6 +36,24 @@ _TOO_LARGE_TEXT = "The upstream provider sent more than is allowed."
 def says_error(data: bytes) -> bool:
     """Whether data that cannot be parsed begin as an error does."""
     return _SAYS_ERROR.match(data) is not None
+
+
+def is_done(data: bytes) -> bool:
+    """Whether data are the end marker, in quotes or not."""
+    return data[:1] != b"{" and data.strip(b" \t\"'").upper() in (b"[DONE]", b"DONE")
+
+
+def is_keep_alive(event: SseEvent, data: bytes, content: Mapping[str, Any] | None) -> bool:
+    """Whether an event says nothing but that the connection lives: no data, a value that is no object, a ping."""
+    if content is None:
+        return not data.strip() or data.strip() in _NOTHING
+    if content.get("type") == "ping" or (event.event or b"").lower() in _PINGS:
+        return not content.get("choices")
+    return not content
+
+
+_NOTHING = frozenset([b"null", b"[]", b'""', b"{}"])
+_PINGS = frozenset([b"ping", b"heartbeat", b"keepalive", b"keep-alive"])
 
 
 def spoken(data: bytes) -> str:
@@ -64,6 +85,7 @@ class UpstreamStream:
         self._request = request or {}
         self._left = max_bytes
         self._parser = SseParser(min(max_event_bytes, max_bytes))
+        self._mender = Mender()
         self._counts: Counts | None = None
         self._counted_chars: int | None = (
             0  # written up to the latest counts; None until the chunk with them is read
@@ -103,6 +125,13 @@ class UpstreamStream:
     def _break_off(self, code: str, message: str) -> None:
         raise NotImplementedError
 
+    def _object_in(self, data: bytes) -> tuple[bytes, dict[str, Any] | None]:
+        """The object that an event's data are, and their bytes as they may go on; None where they are none, or a part of one."""
+        content = parse_object(data)
+        if content is None and (mended := self._mender.mended(data)) is not None:
+            return mended, parse_object(mended)
+        return data, content
+
     def _events_in(self, chunk: bytes) -> list[SseEvent]:
         """The events that a piece of the stream completes; none, and broken off, where a limit is passed."""
         self._left -= len(chunk)
@@ -114,7 +143,7 @@ class UpstreamStream:
     def _whole_last_events(self) -> list[SseEvent]:
         """What the upstream left without a blank line behind it, unless it was cut in the middle."""
         events = self._within_limits(self._parser.close)
-        return [event for event in events if _is_whole(event.data)]
+        return [event for event in events if event.event == ERROR_EVENT or _is_whole(event.data)]
 
     def _within_limits(self, events: Callable[[], list[SseEvent]]) -> list[SseEvent]:
         try:
@@ -138,4 +167,6 @@ class UpstreamStream:
 
 
 def _is_whole(data: bytes | None) -> bool:
-    return data is not None and (data.startswith(b"[DONE]") or parse_object(data) is not None)
+    if data is None:
+        return False
+    return is_done(data) or parse_object(data) is not None or Mender().mended(data) is not None

@@ -21,8 +21,9 @@ from dwctl.protocols.forms import Form
 from dwctl.protocols.held_streams import HeldChat, HeldResponse, HeldStream
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.modes import Mode, Tier, read_flag, read_tier, unsupported
-from dwctl.protocols.openresponses import request, resource
+from dwctl.protocols.openresponses import history, request, resource
 from dwctl.protocols.openresponses.from_row import from_row
+from dwctl.protocols.openresponses.history import Wanted
 from dwctl.protocols.openresponses.resource import Response
 from dwctl.protocols.rows import Shown, StillRunning, StoredRow
 from dwctl.protocols.treatments import (
@@ -33,8 +34,8 @@ from dwctl.protocols.treatments import (
 )
 from dwctl.web.envelope import openai_error
 
-_KEPT_BY_THE_PROVIDER = ("conversation", "prompt")
-"""Members of a Responses request by which it names what the model is to read; a chat upstream has nothing of the kind."""
+_KEPT_BY_THE_PROVIDER = ("conversation", "prompt", "context_management")
+"""Members of a Responses request by which its provider decides what the model is to read; a chat upstream has nothing of the kind."""
 
 
 class Surface:
@@ -69,6 +70,10 @@ class Surface:
         tier = read_tier(content) if tracked else Tier.REALTIME
         if background and not self.takes_background:
             raise unsupported("background", "`background` is only supported on /responses.")
+        if background and content.get("store") is False:
+            raise unsupported(
+                "store", "`background` needs `store`: what is not stored cannot be fetched later."
+            )
         if tier is Tier.FLEX and not self.queueable:
             raise unsupported(
                 "service_tier",
@@ -80,13 +85,38 @@ class Surface:
         return Mode(tier, stream and self.streams, background and tracked)
 
     def check(
-        self, content: Mapping[str, Any], *, alias: str, strict: bool, adapted: bool = False
+        self,
+        content: Mapping[str, Any],
+        *,
+        alias: str,
+        strict: bool,
+        adapted: bool = False,
+        refuses_unrunnable_tools: bool = False,
     ) -> None:
         """Refuse a request whose members are wrong. Raises InvalidRequest.
 
         strict: the gateway's mode; open mode does not look at what is passed on as it is. adapted: see `treat`.
+        refuses_unrunnable_tools: so are tools that `left_out` would name otherwise.
         """
         raise NotImplementedError
+
+    def stands_on(self, content: Mapping[str, Any]) -> Wanted | None:
+        """What a request that was found to be right does not say itself, but is stored here."""
+        return None
+
+    def left_out(
+        self,
+        content: Mapping[str, Any],
+        *,
+        adapted: bool,
+        strict: bool = False,
+        context_length: int | None = None,
+    ) -> list[str]:
+        """What of a request that was found to be right does not reach the model, each as the answer's header names it.
+
+        strict: see `check`. context_length: see `treat`.
+        """
+        return []
 
     def treat(
         self,
@@ -95,10 +125,12 @@ class Surface:
         *,
         adapted: bool = False,
         keep_service_tier: bool = False,
+        context_length: int | None = None,
     ) -> Treatment:
         """How this call is sent and its answer treated.
 
         adapted: the upstream speaks chat completions only. keep_service_tier: it is told the caller's `service_tier`.
+        context_length: of its model, in tokens, where that is known.
         """
         raise NotImplementedError
 
@@ -150,7 +182,13 @@ class _PassedThrough(Surface):
         self._accepted = accepted
 
     def check(
-        self, content: Mapping[str, Any], *, alias: str, strict: bool, adapted: bool = False
+        self,
+        content: Mapping[str, Any],
+        *,
+        alias: str,
+        strict: bool,
+        adapted: bool = False,
+        refuses_unrunnable_tools: bool = False,
     ) -> None:
         if strict:
             chat.validate(self._accepted, {**content, "model": alias})
@@ -162,6 +200,7 @@ class _PassedThrough(Surface):
         *,
         adapted: bool = False,
         keep_service_tier: bool = False,
+        context_length: int | None = None,
     ) -> Treatment:
         return PassThrough(asked, self._form, disclosure, keep_service_tier=keep_service_tier)
 
@@ -180,7 +219,13 @@ class _Responses(Surface):
     stored_as_response = True
 
     def check(
-        self, content: Mapping[str, Any], *, alias: str, strict: bool, adapted: bool = False
+        self,
+        content: Mapping[str, Any],
+        *,
+        alias: str,
+        strict: bool,
+        adapted: bool = False,
+        refuses_unrunnable_tools: bool = False,
     ) -> None:
         if adapted:
             for name in _KEPT_BY_THE_PROVIDER:
@@ -189,14 +234,14 @@ class _Responses(Surface):
                         name,
                         f"`{name}` is not supported: send all that the model is to read as `input`.",
                     )
-            request.parse({**content, "model": alias})
+            request.parse(
+                {**content, "model": alias}, refuses_unrunnable_tools=refuses_unrunnable_tools
+            )
         elif strict:
             request.check_relayed({**content, "model": alias})
-        if content.get("previous_response_id") is not None:
-            raise unsupported(
-                "previous_response_id",
-                "`previous_response_id` is not supported yet: send the whole conversation as `input`.",
-            )
+
+    def stands_on(self, content: Mapping[str, Any]) -> Wanted | None:
+        return history.wanted(content)
 
     def treat(
         self,
@@ -205,9 +250,28 @@ class _Responses(Surface):
         *,
         adapted: bool = False,
         keep_service_tier: bool = False,
+        context_length: int | None = None,
     ) -> Treatment:
-        kind = Adapted if adapted else Relayed
-        return kind(asked, disclosure, keep_service_tier=keep_service_tier)
+        if not adapted:
+            return Relayed(asked, disclosure, keep_service_tier=keep_service_tier)
+        return Adapted(
+            asked,
+            disclosure,
+            keep_service_tier=keep_service_tier,
+            context_length=context_length,
+        )
+
+    def left_out(
+        self,
+        content: Mapping[str, Any],
+        *,
+        adapted: bool,
+        strict: bool = False,
+        context_length: int | None = None,
+    ) -> list[str]:
+        if not adapted:
+            return []
+        return request.left_out(content, strict=strict, context_length=context_length)
 
     def held_stream(self, asked: Asked) -> HeldStream:
         return HeldResponse(asked.skeleton(), queued=True)

@@ -12,8 +12,15 @@ from typing import Any, Protocol
 import msgspec
 import orjson
 
-from dwctl.protocols import assembly, chat
-from dwctl.protocols.answers import dump, failure_in, finish_body, parse_answer
+from dwctl.protocols import assembly, chat, forms
+from dwctl.protocols.answers import (
+    check_whole,
+    dump,
+    failure_in,
+    finish_body,
+    parse_answer,
+    read_body,
+)
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.chat_stream import ChatStream
 from dwctl.protocols.disclosure import Disclosure, disclose
@@ -22,9 +29,10 @@ from dwctl.protocols.forms import Form
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.members import OURS
 from dwctl.protocols.modes import Tier
-from dwctl.protocols.openresponses import passthrough, request, resource
+from dwctl.protocols.openresponses import history, passthrough, request, resource
 from dwctl.protocols.openresponses.replay import replay
 from dwctl.protocols.openresponses.stream import ResponsesStream
+from dwctl.protocols.openresponses.truncation import fitting
 from dwctl.protocols.streaming import MAX_STREAM_BYTES
 from dwctl.protocols.usage import (
     TokenUsage,
@@ -101,16 +109,17 @@ class PassThrough:
             ask_for_usage=self._form.reports_usage_on_request,
             keep_service_tier=self._keep_service_tier,
             force_stream=self._asked.mode.stream,
-            dropped=OURS.misspelt(self._asked.content),
+            changes=dict.fromkeys(OURS.misspelt(self._asked.content)),
         )
 
     def complete(self, raw: bytes) -> Complete:
         """Raises BadUpstreamBody."""
-        content = parse_answer(raw, self._form)
+        raw, content = parse_answer(raw, self._form, self._response_id)
         error = failure_in(content) if content else None
         if error:
             shown = disclose(self._disclosure, None, error)
             return Complete(dump({"error": shown.error}), said(content), _message(shown.error))
+        check_whole(raw, content, self._form)
         body = finish_body(
             raw,
             content,
@@ -191,21 +200,45 @@ class Adapted(_Responses):
 
     path = "/chat/completions"
 
+    def __init__(
+        self,
+        asked: Asked,
+        disclosure: Disclosure,
+        *,
+        keep_service_tier: bool,
+        context_length: int | None = None,
+    ) -> None:
+        super().__init__(asked, disclosure, keep_service_tier=keep_service_tier)
+        self._context_length = context_length
+
     def request_body(self, model_name: str) -> bytes:
         """The request as a chat completion's."""
         asked = self._asked
         given = request.parse({**asked.content, "model": model_name})
-        content = request.to_chat(given, stream=asked.mode.stream)
+        if asked.told is not None:
+            given = given.with_items(asked.told["input"])
+        if self._context_length is not None and asked.content.get("truncation") == "auto":
+            given = given.with_items(fitting(given.body, given.items, self._context_length))
+        content = request.to_chat(given, stream=asked.mode.stream, others=self._others())
         if self._keep_service_tier and "service_tier" in asked.content:
             content["service_tier"] = asked.content["service_tier"]
         return orjson.dumps(content)
 
+    def _others(self) -> dict[str, Any]:
+        """Members that we do not know. Strict mode sends none; nor does anybody what is one of ours to some other reader."""
+        content = self._asked.content
+        unknown = () if self._disclosure.strict else request.unknown_members(content)
+        misspelt = OURS.misspelt(unknown) if unknown else ()
+        return {name: content[name] for name in unknown if name not in misspelt}
+
     def complete(self, raw: bytes) -> Complete:
         """Raises BadUpstreamBody for what is no chat completion."""
-        content = parse_object(raw)
+        raw, content = parse_answer(raw, forms.CHAT, self._asked.response_id)
         error = failure_in(content) if content else None
-        if content is None or not (error or isinstance(content.get("choices"), list)):
-            raise BadUpstreamBody("no object with a list of choices")
+        if not error:
+            check_whole(raw, content, forms.CHAT)
+        if content is None:
+            raise BadUpstreamBody("nested too deep")
         whole = resource.from_chat(self._skeleton, content, completed_at=_now())
         if error:
             shown = disclose(self._disclosure, None, error)
@@ -219,7 +252,7 @@ class Adapted(_Responses):
             self._skeleton,
             now=_now,
             disclosure=self._disclosure,
-            request=self._asked.content,
+            request=self._asked.read_by_model,
             max_bytes=max_bytes,
             queued=self._asked.mode.tier is Tier.FLEX,
         )
@@ -232,25 +265,41 @@ class Relayed(_Responses):
 
     def request_body(self, model_name: str) -> bytes:
         """The caller's bytes with the upstream's model name."""
+        asked = self._asked
+        changes: dict[str, bytes | None] = dict.fromkeys(OURS.misspelt(asked.content))
+        if asked.told is not None:
+            changes["input"] = orjson.dumps(
+                [history.without_our_id(i) for i in asked.told["input"]]
+            )
+        if asked.continues is not None:
+            changes["previous_response_id"] = None
         return chat.prepare(
-            self._asked.body,
-            self._asked.content,
+            asked.body,
+            asked.content,
             model_name=model_name,
             keep_service_tier=self._keep_service_tier,
-            dropped=OURS.misspelt(self._asked.content),
+            changes=changes,
         )
 
     def complete(self, raw: bytes) -> Complete:
         """Raises BadUpstreamBody."""
-        content = parse_object(raw)
-        body = passthrough.finish_body(
-            raw,
-            content,
-            skeleton=self._skeleton,
-            disclosure=self._disclosure,
-            completed_at=_now(),
-        )
-        return Complete(body, _usage(self._asked, content, "output"))
+        raw, content = read_body(raw)
+        error = passthrough.failure_in(content) if content else None
+        if content and error and not isinstance(content.get("output"), list):
+            shown = disclose(self._disclosure, None, error)
+            body = dump(resource.failed(self._skeleton, **shown.response_error))
+        else:
+            body = passthrough.finish_body(
+                raw,
+                content,
+                skeleton=self._skeleton,
+                disclosure=self._disclosure,
+                completed_at=_now(),
+            )
+        failure = None
+        if error:
+            failure = _message(disclose(self._disclosure, None, error).error)
+        return Complete(body, _usage(self._asked, content, "output"), failure)
 
     def stream(self, *, max_bytes: int = MAX_STREAM_BYTES) -> passthrough.ResponsesRelay:
         """A fresh transformer of Response events."""
@@ -258,7 +307,7 @@ class Relayed(_Responses):
             self._skeleton,
             now=_now,
             disclosure=self._disclosure,
-            request=self._asked.content,
+            request=self._asked.read_by_model,
             max_bytes=max_bytes,
             queued=self._asked.mode.tier is Tier.FLEX,
         )
@@ -282,7 +331,7 @@ def _usage(
     return settled(
         counts_of(answer),
         written_chars=lambda: 1 if numbers_only else text_chars(answer.get(results)),
-        prompt_tokens=lambda: prompt_estimate(asked.content),
+        prompt_tokens=lambda: prompt_estimate(asked.read_by_model),
         ended=bool(answer.get(results)),
         writes=not numbers_only,
     )
@@ -293,7 +342,7 @@ def _usage_of_unread(asked: Asked, raw: bytes) -> TokenUsage | None:
     return settled(
         None,
         written_chars=lambda: raw_chars(raw),
-        prompt_tokens=lambda: prompt_estimate(asked.content),
+        prompt_tokens=lambda: prompt_estimate(asked.read_by_model),
     )
 
 

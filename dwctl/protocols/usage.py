@@ -80,30 +80,52 @@ class Counts(msgspec.Struct, frozen=True):
         if later.says_nothing and not self.says_nothing:
             return self
         return Counts(
-            self.prompt if later.prompt is None else later.prompt,
-            self.completion if later.completion is None else later.completion,
-            self.total if later.total is None else later.total,
+            _later(self.prompt, later.prompt),
+            _later(self.completion, later.completion),
+            _later(self.total, later.total),
             later.reasoning or self.reasoning,
             later.cached or self.cached,
         )
 
 
+def _later(earlier: int | None, later: int | None) -> int | None:
+    """A zero says nothing against an earlier count: some servers tell the prompt at the beginning and the completion at the end."""
+    return later if later or earlier is None else earlier
+
+
+def merged(so_far: dict[str, Any] | None, usage: dict[str, Any]) -> dict[str, Any]:
+    """A stream's usage as it is shown: the latest, with what only earlier ones say."""
+    if so_far is None:
+        return usage
+    counts = read_counts(usage)
+    if counts is None or counts.says_nothing:
+        return so_far
+    both = {**so_far, **{name: value for name, value in usage.items() if value or name not in so_far}}  # fmt: skip
+    known = read_counts(both)
+    if known is not None and known.total is not None:
+        least = min((known.prompt or 0) + (known.completion or 0), _MOST)
+        if known.total < least and "total_tokens" in both:
+            both["total_tokens"] = least
+    return both
+
+
 def counts_of(body: object) -> Counts | None:
     """The counts in an answer of any protocol, or in a stream's chunk: in its `usage`, else in a choice's. None: there are none."""
-    if not isinstance(body, Mapping):
+    if not isinstance(body, dict):
         return None
-    found = read_counts(body.get("usage"))
-    if found is not None:
+    usage = body.get("usage")
+    if usage is not None and (found := read_counts(usage)) is not None:
         return found
     choices = body.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
-        return read_counts(choices[0].get("usage"))
+        usage = choices[0].get("usage")
+        return None if usage is None else read_counts(usage)
     return None
 
 
 def read_counts(usage: object) -> Counts | None:
     """A `usage` object of chat, completions, embeddings or responses; None where it names no count."""
-    if not isinstance(usage, Mapping):
+    if not isinstance(usage, dict):
         return None
     prompt = _first(usage, "prompt_tokens", "input_tokens")
     completion = _first(usage, "completion_tokens", "output_tokens")
@@ -114,9 +136,84 @@ def read_counts(usage: object) -> Counts | None:
         prompt,
         completion,
         total,
-        _detail(usage, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens"),
-        _detail(usage, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens"),
+        _detail(usage, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens")
+        or _first(usage, "reasoning_tokens")
+        or 0,
+        _detail(usage, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens")
+        or _first(usage, *_CACHED)
+        or 0,
     )
+
+
+def standard_usage(usage: object) -> dict[str, Any] | None:
+    """A `usage` with its three counts as chat completions name and spell them; None where it has them, or none can be read."""
+    if type(usage) is not dict:
+        return None
+    if type(usage.get("prompt_tokens")) is type(usage.get("completion_tokens")) is type(usage.get("total_tokens")) is int:  # fmt: skip
+        return None
+    counts = read_counts(usage)
+    return None if counts is None else {**usage, **_three_counts(counts)}
+
+
+def found_elsewhere(content: Mapping[str, Any], choices: object) -> dict[str, Any] | None:
+    """The usage of an answer, or a chunk, that has none where it belongs, but in one of the places that servers in the field use."""
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and read_counts(choice.get("usage")) is not None:  # Moonshot
+            found: dict[str, Any] = choice["usage"]
+            return standard_usage(found) or found
+    for read in _ELSEWHERE:
+        counts = read_counts(read(content))
+        if counts is not None and not counts.says_nothing:
+            details = {"prompt_tokens_details": {"cached_tokens": counts.cached}}
+            return _three_counts(counts) | (details if counts.cached else {})
+    return None
+
+
+def _three_counts(counts: Counts) -> dict[str, int]:
+    known = derived(counts)
+    total = known.total
+    if total is None and known.prompt is not None and known.completion is not None:
+        total = min(known.prompt + known.completion, _MOST)
+    named = {"prompt_tokens": known.prompt, "completion_tokens": known.completion, "total_tokens": total}  # fmt: skip
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _groq(content: Mapping[str, Any]) -> object:
+    return _inside(content, "x_groq").get("usage")
+
+
+def _ollama(content: Mapping[str, Any]) -> object:
+    return {"prompt_tokens": content.get("prompt_eval_count"), "completion_tokens": content.get("eval_count")}  # fmt: skip
+
+
+def _google(content: Mapping[str, Any]) -> object:
+    given = _inside(content, "usageMetadata") or _inside(content, "usage_metadata")
+    return {
+        "prompt_tokens": given.get("promptTokenCount", given.get("prompt_token_count")),
+        "completion_tokens": given.get("candidatesTokenCount", given.get("candidates_token_count")),
+        "total_tokens": given.get("totalTokenCount", given.get("total_token_count")),
+    }
+
+
+def _llama_cpp(content: Mapping[str, Any]) -> object:
+    given = _inside(content, "timings")
+    cached, read = count(given.get("cache_n")) or 0, count(given.get("prompt_n"))
+    prompt = None if read is None else read + cached
+    return {"prompt_tokens": prompt, "completion_tokens": given.get("predicted_n"), "cached_tokens": cached}  # fmt: skip
+
+
+def _cohere(content: Mapping[str, Any]) -> object:
+    meta = _inside(content, "meta")
+    return _inside(meta, "tokens") or _inside(meta, "billed_units")
+
+
+def _inside(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = content.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+_ELSEWHERE = (_groq, _ollama, _google, _llama_cpp, _cohere)
+_CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "num_cached_tokens")  # fmt: skip
 
 
 def settled(

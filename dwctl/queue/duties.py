@@ -71,6 +71,12 @@ def expire(connection: psycopg.Connection[Any], _settings: Settings) -> float:
     return 0.1 if row and row[0] >= _AT_ONCE else 1.0
 
 
+def forget_unkept(connection: psycopg.Connection[Any], _settings: Settings) -> float:
+    """Delete what was not to be kept and is over, where nobody came for it."""
+    row = connection.execute(_QUERIES["forget_unkept"], {"most": _AT_ONCE}).fetchone()
+    return 0.5 if row and row[0] >= _AT_ONCE else 30.0
+
+
 def purge_responses(connection: psycopg.Connection[Any], settings: Settings) -> float:
     """Delete single requests past `retention.responses_days`, some at a time."""
     purged = _purge(connection, "purge_responses", settings.retention.responses_days)
@@ -103,6 +109,7 @@ DUTIES = (
     Duty("bury_the_dead", bury_the_dead),
     Duty("wake_delayed", wake_delayed),
     Duty("expire_requests", expire),
+    Duty("forget_unkept", forget_unkept),
     Duty("purge_responses", purge_responses),
     Duty("purge_events", purge_events),
     Duty("purge_files", purge_files),

@@ -22,6 +22,50 @@ SELECT r.id, r.state, r.model, r.service_tier, r.response_status, r.response_bod
   LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
  WHERE r.id = ANY (%(ids)s);
 
+-- name: chain  a response and those that it continues, newest first, while they are one owner's and within bounds
+--   Each single request says in its batch which one it continues (ai/bookkeeping.py), so no body is read to find the way. LIMIT keeps each
+--   step on keys. Bodies beyond the bounds are not read.
+WITH RECURSIVE chain AS (
+    SELECT 1 AS link, s.* FROM (
+        SELECT r.id, r.template_id, CASE WHEN b.id = r.id THEN (b.metadata->>'continues')::uuid END AS before,
+               coalesce(octet_length(r.response_body), 0)::bigint + coalesce(octet_length(t.body), 0) AS bytes
+          FROM fusillade.requests r
+          JOIN fusillade.batches b ON b.id = r.batch_id AND b.deleted_at IS NULL AND b.created_by = %(owner)s
+          LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
+         WHERE r.id = %(id)s) s
+    UNION ALL
+    SELECT c.link + 1, s.id, s.template_id, s.before, c.bytes + s.bytes
+      FROM chain c, LATERAL (
+        SELECT r.id, r.template_id, CASE WHEN b.id = r.id THEN (b.metadata->>'continues')::uuid END AS before,
+               coalesce(octet_length(r.response_body), 0)::bigint + coalesce(octet_length(t.body), 0) AS bytes
+          FROM fusillade.requests r
+          JOIN fusillade.batches b ON b.id = r.batch_id AND b.deleted_at IS NULL AND b.created_by = %(owner)s
+          LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
+         WHERE r.id = c.before LIMIT 1) s
+     WHERE c.link < %(most_links)s AND c.bytes <= %(most_bytes)s
+)
+SELECT r.id, r.state, r.model, r.service_tier, r.response_status, r.error, r.created_at, r.completed_at, c.bytes,
+       CASE WHEN c.bytes <= %(most_bytes)s THEN r.response_body END AS response_body,
+       CASE WHEN c.bytes <= %(most_bytes)s THEN t.body END AS request_body
+  FROM chain c JOIN fusillade.requests r ON r.id = c.id LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
+ ORDER BY c.link;
+
+-- name: responses_with_items  what one owner's responses hold, bounded in bytes; what was put in only where it is asked for
+WITH found AS (
+    SELECT r.id, r.template_id, r.state, r.model, r.service_tier, r.response_status, r.response_body, r.error, r.created_at, r.completed_at,
+           t.body, r.id = ANY (%(of_input)s::uuid[]) AS with_input,
+           sum(coalesce(octet_length(r.response_body), 0)::bigint
+               + CASE WHEN r.id = ANY (%(of_input)s::uuid[]) THEN coalesce(octet_length(t.body), 0) ELSE 0 END) OVER () AS bytes
+      FROM fusillade.requests r
+      JOIN fusillade.batches b ON b.id = r.batch_id AND b.deleted_at IS NULL AND b.created_by = %(owner)s
+      LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
+     WHERE r.id = ANY (%(ids)s::uuid[])
+)
+SELECT id, state, model, service_tier, response_status, error, created_at, completed_at, bytes,
+       CASE WHEN bytes <= %(most_bytes)s THEN response_body END AS response_body,
+       CASE WHEN bytes <= %(most_bytes)s AND with_input THEN body END AS request_body
+  FROM found;
+
 -- name: claim  take due requests, fair between accounts, within each model's cap over all workers (migration 0003 says how)
 SELECT * FROM fusillade.claim(%(me)s, %(models)s, %(caps)s, %(default_cap)s, %(most)s) ORDER BY deadline, id;
 
@@ -90,6 +134,9 @@ SELECT model, count(*) FILTER (WHERE waits) AS waiting, count(*) FILTER (WHERE N
 -- name: workers_alive  worker processes that beat
 SELECT count(*) FROM fusillade.daemons
  WHERE status = 'running' AND config_snapshot->>'type' = 'worker' AND last_heartbeat > now() - %(dead_after_s)s * interval '1 second';
+
+-- name: forget_unkept  single requests that were not to be kept, and that nobody came for
+SELECT fusillade.forget_unkept(%(most)s);
 
 -- name: purge_files  days' containers of single requests that nothing refers to
 SELECT fusillade.purge_files(%(days)s, %(most)s);

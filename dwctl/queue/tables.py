@@ -123,6 +123,7 @@ class Batch(Base):
     errors: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
 
     __table_args__ = (
+        Index("batches_unkept_idx", "id", postgresql_where=text("metadata ? 'unkept'")),
         Index(
             "batches_output_file_id_unique",
             "output_file_id",

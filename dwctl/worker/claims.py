@@ -18,7 +18,7 @@ import psycopg
 from gevent.event import Event
 from gevent.pool import Group
 
-from dwctl.ai import admission, outcomes, relay
+from dwctl.ai import admission, history, outcomes, relay
 from dwctl.ai.bookkeeping import record_of_unrunnable
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.in_progress import Flight
@@ -152,6 +152,9 @@ class Claims:
         strict = gateway.settings.onwards.strict_mode
         try:
             admitted = admission.readmit(gateway.snapshot, job, strict=strict)
+            admitted = history.resolve(gateway, admitted)
+        except DatabaseAway:
+            raise
         except DwctlError as error:
             self._end_unrun(job, outcomes.refused(error))
             return

@@ -3,7 +3,7 @@
 Instant: one new table, and one new column in another (small) one; functions are replaced.
 
 Revision ID: 0013
-Revises: 0008
+Revises: 0012
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0013"
-down_revision = "0008"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 

@@ -118,3 +118,17 @@ BEGIN
     PERFORM pg_notify('fusillade_cancel', one::text), pg_notify('fusillade_done', one::text);
     RETURN NEXT one;
 END $$;
+
+CREATE OR REPLACE FUNCTION fusillade.forget_unkept(most int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    gone uuid[];
+BEGIN
+    gone := ARRAY(
+        SELECT r.id FROM fusillade.batches b JOIN fusillade.requests r ON r.id = b.id AND r.batch_id = b.id
+         WHERE b.metadata ? 'unkept' AND coalesce(r.completed_at, r.failed_at, r.canceled_at) < now() - interval '1 minute'
+         ORDER BY r.id LIMIT most FOR UPDATE OF r SKIP LOCKED);
+    DELETE FROM fusillade.requests WHERE id = ANY (gone);
+    DELETE FROM fusillade.request_templates WHERE id = ANY (gone);
+    DELETE FROM fusillade.batches WHERE id = ANY (gone);
+    RETURN cardinality(gone);
+END $$;

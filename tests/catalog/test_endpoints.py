@@ -9,6 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from requests_mock import Mocker
 
+from dwctl.catalog.tables import TIMEOUTS
 from dwctl.db import db
 from dwctl.web import current
 from tests.cast import Cast
@@ -59,6 +60,7 @@ def test_an_endpoint_without_sync_is_neither_resolved_nor_called(
         "created_by": str(cast["admin"]),
         "created_at": made["created_at"],
         "updated_at": made["updated_at"],
+        **dict.fromkeys(TIMEOUTS),
     }
     assert requests_mock.call_count == 0
 
@@ -483,3 +485,30 @@ def test_a_credential_stays_with_its_origin(
     assert requests_mock.call_count
     for asked in requests_mock.request_history:
         assert asked.headers.get("Authorization") == wanted
+
+
+# --- time-outs
+
+
+def test_an_endpoint_has_time_outs_of_its_own(admin: Admin) -> None:
+    own = dict(zip(TIMEOUTS, (0.5, 30, 86400, 900.25), strict=True))
+    id = admin.endpoint(**own)
+    assert admin.get(f"/endpoints/{id}").json.items() >= own.items()
+    changed = admin.patch(f"/endpoints/{id}", {"idle_timeout_seconds": 7, "alias_mapping": {}})
+    own["idle_timeout_seconds"] = 7
+    assert (changed.status_code, changed.json.items() >= own.items()) == (200, True)
+    cleared = admin.patch(f"/endpoints/{id}", {**dict.fromkeys(TIMEOUTS), "alias_mapping": {}})
+    assert cleared.json.items() >= dict.fromkeys(TIMEOUTS).items()
+    shown = {one["id"]: one for one in admin.get("/endpoints", limit=100).json}
+    assert shown[id] == cleared.json
+
+
+@pytest.mark.parametrize("name", TIMEOUTS)
+def test_a_time_out_is_a_positive_number_of_seconds_up_to_a_day(admin: Admin, name: str) -> None:
+    id = admin.endpoint()
+    for value in (0, -1, 86400.5, 1e300, "soon", True, [1]):
+        for refused in (
+            admin.patch(f"/endpoints/{id}", {name: value, "alias_mapping": {}}),
+            admin.post("/endpoints", {"name": unique("e"), "url": "http://127.0.0.1:9", "sync": False, name: value}),
+        ):  # fmt: skip
+            assert (refused.status_code, name in refused.json["message"]) == (422, True), value

@@ -221,7 +221,18 @@ def _model(sql: Sql, owner: UUID, _other: UUID) -> None:
     )
 
 
+def _composite(sql: Sql, owner: UUID, _other: UUID) -> None:
+    sql.execute(
+        "INSERT INTO deployed_models (model_name, alias, created_by, is_composite) VALUES ('any', %s, %s, true)",
+        (unique("composite"), owner),
+    )
+
+
 _SOME_MODEL = "(SELECT id FROM deployed_models WHERE NOT deleted ORDER BY alias LIMIT 1)"
+_COMPONENT = "(SELECT id FROM deployed_model_components ORDER BY created_at DESC, id LIMIT 1)"
+_COMPONENTS_MODEL = (
+    f"(SELECT deployed_model_id FROM deployed_model_components WHERE id = {_COMPONENT})"
+)
 STEPS: dict[str, Step] = {
     "a key": _key,
     "keys end": _statement("UPDATE api_keys SET is_deleted = true WHERE user_id = %(owner)s"),
@@ -256,6 +267,60 @@ STEPS: dict[str, Step] = {
     "an endpoint moves": _statement(
         "UPDATE inference_endpoints SET url = 'http://127.0.0.1:10/v2'"
     ),  # fmt: skip
+    "a composite": _composite,
+    "components": _statement(
+        "INSERT INTO deployed_model_components (composite_model_id, deployed_model_id, weight)"
+        " SELECT c.id, s.id, 1 + row_number() OVER (ORDER BY s.id) %% 100 FROM deployed_models c, deployed_models s"
+        " WHERE c.is_composite AND NOT s.is_composite ON CONFLICT DO NOTHING"
+    ),
+    "a component changes": _statement(
+        f"UPDATE deployed_model_components SET weight = 101 - weight, sort_order = sort_order - 1 WHERE id = {_COMPONENT}"
+    ),
+    "a component is switched": _statement(
+        f"UPDATE deployed_model_components SET enabled = NOT enabled WHERE id = {_COMPONENT}"
+    ),
+    "a component is removed": _statement(
+        f"DELETE FROM deployed_model_components WHERE id = {_COMPONENT}"
+    ),
+    "a component's model is renamed": _statement(
+        f"UPDATE deployed_models SET alias = gen_random_uuid()::text WHERE id = {_COMPONENTS_MODEL}"
+    ),
+    "a component's model ends": _statement(
+        f"UPDATE deployed_models SET deleted = true WHERE id = {_COMPONENTS_MODEL}"
+    ),
+    "a component's model is out of use or back": _statement(
+        "UPDATE deployed_models SET status = CASE status WHEN 'active' THEN 'inactive' ELSE 'active' END"
+        f" WHERE id = {_COMPONENTS_MODEL}"
+    ),
+    "a component's model has a price": _statement(
+        "INSERT INTO model_tariffs (deployed_model_id, name, input_price_per_token)"
+        f" SELECT deployed_model_id, 'p', 1 FROM deployed_model_components WHERE id = {_COMPONENT}"
+    ),
+    "a component's model has a limit": _statement(
+        f"UPDATE deployed_models SET requests_per_second = 0.01, tokens_per_minute = 5 WHERE id = {_COMPONENTS_MODEL}"
+    ),
+    "a component's model vanishes": _statement(
+        f"DELETE FROM deployed_models WHERE id = {_COMPONENTS_MODEL}"
+    ),
+    "a component's rule redirects": _statement(
+        "INSERT INTO model_traffic_rules (deployed_model_id, api_key_purpose, action, redirect_target_id)"
+        f" SELECT c.deployed_model_id, 'batch', 'redirect', m.id FROM deployed_model_components c, {_SOME_MODEL} m"
+        f" WHERE c.id = {_COMPONENT} ON CONFLICT DO NOTHING"
+    ),
+    "a component's endpoint goes bad or is mended": _statement(
+        "UPDATE inference_endpoints SET url = CASE url WHEN 'nowhere' THEN 'http://127.0.0.1:11' ELSE 'nowhere' END"
+        f" WHERE id = (SELECT hosted_on FROM deployed_models WHERE id = {_COMPONENTS_MODEL})"
+    ),
+    "a component's endpoint waits": _statement(
+        "UPDATE inference_endpoints SET idle_timeout_seconds = 1.5, total_timeout_seconds = 9"
+        f" WHERE id = (SELECT hosted_on FROM deployed_models WHERE id = {_COMPONENTS_MODEL})"
+    ),
+    "a component's endpoint vanishes": _statement(
+        f"DELETE FROM inference_endpoints WHERE id = (SELECT hosted_on FROM deployed_models WHERE id = {_COMPONENTS_MODEL})"
+    ),
+    "keys have limits": _statement(
+        "UPDATE api_keys SET capacity = coalesce(capacity, 0) + 1, tokens_per_minute = 100 WHERE user_id = %(owner)s"
+    ),
     "a rule": _statement(
         "INSERT INTO model_traffic_rules (deployed_model_id, api_key_purpose, action)"
         f" SELECT id, 'realtime', 'deny' FROM {_SOME_MODEL} m ON CONFLICT DO NOTHING"
@@ -293,7 +358,12 @@ def test_reading_what_changed_gives_what_reading_everything_gives(
     owners: list[UUID],
     batches: list[list[tuple[str, int]]],
 ):
-    for batch in batches:
+    sql.execute("DELETE FROM inference_endpoints")
+    sql.execute("DELETE FROM deployed_models")
+    start = [
+        (name, 0) for name in ("a model", "a model", "a composite", "a composite", "components")
+    ]
+    for batch in [start, *batches]:
         with sql.transaction():
             for name, who in batch:
                 STEPS[name](sql, owners[who], owners[(who + 1) % 3])

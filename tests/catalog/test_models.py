@@ -69,6 +69,7 @@ def test_a_model_is_answered_with_200_and_its_members(admin: Admin, cast: Cast) 
         "trusted": False,
         "open_responses_adapter": True,
         "forward_service_tier": False,
+        "refuse_unrunnable_tools": False,
         "activity_status": "active",
         "deleted": False,
     }
@@ -80,7 +81,7 @@ def test_every_field_is_kept(admin: Admin) -> None:
         "description": "A priced model",
         "model_type": "CHAT",
         "capabilities": ["vision"],
-        "requests_per_second": 100.5,
+        "requests_per_second": 0.015,
         "burst_size": 200,
         "capacity": 10,
         "batch_capacity": 5,
@@ -89,6 +90,8 @@ def test_every_field_is_kept(admin: Admin) -> None:
         "trusted": True,
         "open_responses_adapter": False,
         "forward_service_tier": True,
+        "refuse_unrunnable_tools": True,
+        "tokens_per_minute": 2**40,
         "allowed_batch_completion_windows": ["24h"],
         "traffic_routing_rules": [{"api_key_purpose": "batch", "action": {"type": "deny"}}],
         "metadata": {
@@ -111,7 +114,7 @@ def test_every_field_is_kept(admin: Admin) -> None:
     assert cleared["capabilities"] is None
     assert cleared["trusted"] is True
     assert cleared["metadata"] == fields["metadata"]
-    for gone in ("display_name", "requests_per_second", "burst_size", "capacity", "batch_capacity", "throughput", "traffic_routing_rules", "allowed_batch_completion_windows"):  # fmt: skip
+    for gone in ("display_name", "requests_per_second", "burst_size", "capacity", "batch_capacity", "throughput", "tokens_per_minute", "traffic_routing_rules", "allowed_batch_completion_windows"):  # fmt: skip
         assert gone not in cleared
 
 
@@ -125,7 +128,14 @@ def test_names_are_trimmed_and_the_alias_defaults_to_the_name(admin: Admin) -> N
     [
         pytest.param({"type": "other"}, 422, "type", id="unknown type"),
         pytest.param({"type": None}, 422, "type", id="no type"),
-        pytest.param({"type": "composite"}, 400, "composite models are not available yet", id="composite"),
+        pytest.param({"type": "composite"}, 422, "hosted_on", id="composite on an endpoint"),
+        pytest.param({"is_composite": True}, 422, "is_composite", id="two kinds at once"),
+        pytest.param({"lb_strategy": "priority"}, 400, "lb_strategy is for composite models", id="strategy of a standard model"),
+        pytest.param({"fallback_enabled": False}, 400, "fallback_enabled is for composite models", id="fallback of a standard model"),
+        pytest.param({"tokens_per_minute": 0}, 400, "tokens_per_minute must be greater than zero and below 2^53", id="no tokens"),
+        pytest.param({"tokens_per_minute": 1.5}, 422, "tokens_per_minute", id="half a token"),
+        pytest.param({"requests_per_second": -0.1}, 400, "requests_per_second", id="negative rate"),
+        pytest.param({"refuse_unrunnable_tools": "perhaps"}, 422, "refuse_unrunnable_tools", id="perhaps"),
         pytest.param({"hosted_on": str(UUID(int=1))}, 404, f"endpoint with ID {UUID(int=1)} not found", id="unknown endpoint"),
         pytest.param({"hosted_on": None}, 422, "hosted_on", id="endpoint null"),
         pytest.param({"model_name": " "}, 400, "Model name and alias must not be empty or whitespace", id="blank name"),
@@ -411,6 +421,63 @@ def test_one_rule_for_a_purpose(admin: Admin) -> None:
     rule = {"api_key_purpose": "batch", "action": {"type": "deny"}}
     answer = admin.patch(f"/models/{admin.model()['id']}", {"traffic_routing_rules": [rule, rule]})
     assert answer.status_code == 409
+
+
+def redirect(purpose: str, target: dict[str, Any]) -> dict[str, Any]:
+    action = {"type": "redirect", "target": target["alias"]}
+    return {"traffic_routing_rules": [{"api_key_purpose": purpose, "action": action}]}
+
+
+@pytest.mark.parametrize("length", [2, 3, 5])
+def test_redirects_do_not_go_in_a_circle(admin: Admin, length: int) -> None:
+    ring = [admin.model() for _ in range(length)]
+    for here, there in zip(ring, ring[1:], strict=False):
+        changed = admin.patch(f"/models/{here['id']}", redirect("batch", there))
+        assert changed.status_code == 200, changed.json
+    last = f"/models/{ring[-1]['id']}"
+    refused = admin.patch(last, redirect("batch", ring[0]))
+    circle = " -> ".join(model["alias"] for model in [ring[-1], *ring])
+    assert refused.status_code == 400
+    assert refused.json["message"] == f"API keys with the purpose batch would be redirected in a circle: {circle}"  # fmt: skip
+    assert "traffic_routing_rules" not in admin.get(last).json
+    # For keys of another purpose it is none, nor when the chain is broken by a deletion.
+    assert admin.patch(last, redirect("realtime", ring[0])).status_code == 200
+    if length > 2:
+        assert admin.delete(f"/models/{ring[1]['id']}").status_code == 200
+        assert admin.patch(last, redirect("batch", ring[0])).status_code == 200
+
+
+def test_a_circle_that_others_left_behind_is_not_walked_for_ever(
+    admin: Admin, sql: psycopg.Connection
+) -> None:
+    one, two, three = (admin.model() for _ in range(3))
+    for here, there in ((one, two), (two, one)):
+        sql.execute(
+            "INSERT INTO model_traffic_rules (deployed_model_id, api_key_purpose, action, redirect_target_id)"
+            " VALUES (%s, 'batch', 'redirect', %s)",
+            (here["id"], there["id"]),
+        )
+    assert admin.patch(f"/models/{three['id']}", redirect("batch", one)).status_code == 200
+
+
+def test_of_two_halves_of_a_circle_at_once_one_is_refused(admin: Admin, app: Flask) -> None:
+    for _ in range(3):
+        ring = [admin.model() for _ in range(3)]
+        statuses: list[int] = []
+
+        def go(
+            here: int, ring: list[dict[str, Any]] = ring, statuses: list[int] = statuses
+        ) -> None:
+            there = ring[(here + 1) % 3]
+            answer = Admin(app.test_client()).patch(f"/models/{ring[here]['id']}", redirect("batch", there))  # fmt: skip
+            statuses.append(answer.status_code)
+
+        threads = [threading.Thread(target=go, args=(here,)) for here in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(statuses) == [200, 200, 400]
 
 
 def test_a_redirect_to_a_deleted_model_is_no_rule(admin: Admin) -> None:

@@ -151,6 +151,61 @@ def test_a_bad_model_is_refused_in_one_line(dwctl: Shell, server: str) -> None:
         assert dwctl("models", "add", "x", "--endpoint", server, "--input-price", price).exit_code == 2  # fmt: skip
 
 
+# --- composite models
+
+
+def test_a_composite_model_is_made_of_others(
+    dwctl: Shell, server: str, client: FlaskClient
+) -> None:
+    one, two, both = unique("one"), unique("two"), unique("both")
+    for alias in (one, two):
+        dwctl.json("models", "add", alias, "--endpoint", server)
+    made = dwctl.json(
+        "composites", "add", both, "--component", one, "3", "--component", two, "1", "--strategy", "priority",
+        "--everyone", "--input-price", "2",
+    )  # fmt: skip
+    assert made == {
+        "id": made["id"],
+        "alias": both,
+        "strategy": "priority",
+        "everyone": True,
+        "components": [one, two],
+    }
+    first, second = (
+        {"alias": alias, "endpoint": server, "weight": weight, "place": place, "enabled": True}
+        for alias, weight, place in ((one, 3, 0), (two, 1, 1))
+    )
+    assert dwctl.json("composites", "show", both) == [first, second]
+    (listed,) = dwctl.json("models", "list", "--search", both)
+    assert (listed["endpoint"], listed["usd_per_mtok"]) == (None, ["realtime 2 / 0"])
+    assert dwctl("composites", "remove-component", both, one).exit_code == 0
+    assert dwctl.json("composites", "show", both) == [second]
+    again = dwctl.json("composites", "add-component", both, one, "--weight", "9", "--place", "5")
+    assert again == first | {"weight": 9, "place": 5}
+    assert dwctl.json("composites", "show", both) == [second, again]
+    assert two in dwctl("composites", "show", both).output
+    answer = client.get(f"/admin/api/v1/models/{made['id']}", headers=Cast.headers("alice"))
+    assert answer.status_code == 200
+
+
+def test_a_bad_composite_is_refused_in_one_line_and_leaves_nothing(
+    dwctl: Shell, server: str
+) -> None:
+    one, both = unique("one"), unique("both")
+    dwctl.json("models", "add", one, "--endpoint", server)
+    refused(dwctl("composites", "add", both, "--component", "no", "1"), "There is no model with the alias no")  # fmt: skip
+    dwctl.json("composites", "add", both)
+    other = unique("other")
+    refused(dwctl("composites", "add", other, "--component", both, "1"), "Cannot add a composite model as a component")  # fmt: skip
+    refused(dwctl("composites", "show", other), f"There is no model with the alias {other}")
+    refused(dwctl("composites", "show", one), "Model is not a composite model")
+    dwctl.json("composites", "add-component", both, one)
+    refused(dwctl("composites", "add-component", both, one), "Resource already exists")
+    for weight in ("0", "101", "much"):
+        assert dwctl("composites", "add", other, "--component", one, weight).exit_code == 2
+        assert dwctl("composites", "add-component", both, one, "--weight", weight).exit_code == 2
+
+
 # --- credits
 
 

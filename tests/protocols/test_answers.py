@@ -1,7 +1,7 @@
 import orjson
 import pytest
 
-from dwctl.protocols.answers import finish_body, parse_answer
+from dwctl.protocols.answers import check_whole, finish_body, parse_answer
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.forms import CHAT, COMPLETIONS, EMBEDDINGS
 from dwctl.protocols.usage import Counts, counts_of
@@ -14,11 +14,14 @@ USAGE = '"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}'
 STRICT_HEAD = '"id":"resp_1","object":"chat.completion","created":17,"model":"alias"'
 
 
-def finish(raw, form=CHAT, response_id="resp_1", strict=False, sanitise=False):
+def finish(raw, form=CHAT, response_id="resp_1", strict=False, sanitise=False, whole=False):
     raw = raw.encode() if isinstance(raw, str) else raw
+    raw, content = parse_answer(raw, form, response_id)
+    if whole:
+        check_whole(raw, content, form)
     return finish_body(
         raw,
-        parse_answer(raw, form),
+        content,
         form=form,
         response_id=response_id,
         alias="alias",
@@ -37,13 +40,13 @@ STRICT = {
     "unknown top-level members go": (CHAT, f'{{"secret":{{"id":5}},{HEAD},{CHOICES},"region":"x"}}', f"{{{STRICT_HEAD},{CHOICES}}}"),
     "a tool call's id stays": (
         CHAT,
-        f'{{{HEAD},"choices":[{{"index":0,"message":{{"role":"assistant","tool_calls":[{{"id":"c","type":"function"}}]}}}}]}}',
-        f'{{{STRICT_HEAD},"choices":[{{"index":0,"message":{{"role":"assistant","tool_calls":[{{"id":"c","type":"function"}}]}}}}]}}',
+        f'{{{HEAD},"choices":[{{"index":0,"message":{{"role":"assistant","tool_calls":[{{"id":"c","type":"function","function":{{"name":"f","arguments":"{{}}"}}}}]}}}}]}}',
+        f'{{{STRICT_HEAD},"choices":[{{"index":0,"message":{{"role":"assistant","tool_calls":[{{"id":"c","type":"function","function":{{"name":"f","arguments":"{{}}"}}}}]}}}}]}}',
     ),
-    "role and index are filled in, finish_reason and logprobs are not": (
+    "role and index are filled in and put right, finish_reason and logprobs are not": (
         CHAT,
         f'{{{HEAD},"choices":[{{"message":{{"content":"a"}}}},{{"index":7,"message":{{"role":"x"}}}}]}}',
-        f'{{{STRICT_HEAD},"choices":[{{"message":{{"content":"a","role":"assistant"}},"index":0}},{{"index":7,"message":{{"role":"x"}}}}]}}',
+        f'{{{STRICT_HEAD},"choices":[{{"message":{{"content":"a","role":"assistant"}},"index":0}},{{"index":7,"message":{{"role":"assistant"}}}}]}}',
     ),
     "bookkeeping is filled in": (CHAT, '{"choices":[]}', '{"choices":[],"model":"alias","id":"resp_1","object":"chat.completion","created":0}'),
     "completions keep their id": (
@@ -96,14 +99,20 @@ UNREADABLE = {
 @pytest.mark.parametrize("form", [CHAT, COMPLETIONS, EMBEDDINGS])
 def test_strict_mode_refuses_what_the_endpoint_does_not_promise(form, raw):
     with pytest.raises(BadUpstreamBody):
-        finish(raw, form, strict=True)
+        finish(raw, form, strict=True, whole=True)
 
 
 @pytest.mark.parametrize("raw", UNREADABLE.values(), ids=UNREADABLE)
 @pytest.mark.parametrize("form", [CHAT, COMPLETIONS, EMBEDDINGS])
-def test_otherwise_anything_is_passed_on(form, raw):
-    finished = finish(raw, form, response_id=None)
-    assert finished == raw
+def test_what_is_cut_or_has_no_results_is_an_answer_in_no_mode(form, raw):
+    with pytest.raises(BadUpstreamBody):
+        finish(raw, form, response_id=None, whole=True)
+
+
+@pytest.mark.parametrize("form", [CHAT, COMPLETIONS])
+def test_an_answer_too_deep_for_us_is_passed_on(form):
+    raw = b'{"choices":[{"x":%b}]}' % (b"[" * 250 + b"]" * 250)
+    assert finish(raw, form, whole=True) == raw
 
 
 PLAIN = {

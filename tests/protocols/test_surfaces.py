@@ -498,12 +498,14 @@ def _timeless(text: bytes) -> bytes:
 
 
 def test_an_answer_that_is_passed_on_unread_is_billed_by_its_length() -> None:
-    answer = b'{"choices":[{"message":{"content":"' + b"x" * 80 + b'"}}],"odd":NaN}'
+    odd = b"[" * 250 + b"]" * 250
+    answer = b'{"choices":[{"message":{"content":"' + b"x" * 80 + b'"}}],"odd":%b}' % odd
     done = treated(CHAT, BASES[CHAT][0], False).complete(answer)
     assert done.body == answer
     assert done.usage
     assert done.usage.completion_tokens == 20
-    assert treated(CHAT, BASES[CHAT][0], False).complete(b"<html>busy</html>").usage is None
+    with pytest.raises(BadUpstreamBody):
+        treated(CHAT, BASES[CHAT][0], False).complete(b"<html>busy</html>")
 
 
 def test_a_request_of_brackets_is_refused_before_it_is_read() -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from dwctl.catalog.routes import endpoints, grants, models
+from dwctl.catalog.routes import components, endpoints, grants, models
 
-ADMIN = (endpoints.blueprint, models.blueprint, grants.blueprint)
+ADMIN = (endpoints.blueprint, models.blueprint, components.blueprint, grants.blueprint)

@@ -58,8 +58,6 @@ def list_models(query: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(200, ModelSchema)
 def create_model(new: dict[str, Any]) -> dict[str, Any]:
     """Add a model."""
-    if new.pop("type") == "composite":
-        raise Invalid("composite models are not available yet", param="type")
     made = models.create(db.session(), new, created_by=guard.identify().user_id, windows=_windows())
     db.session.commit()
     return _after_change(made)

@@ -1,4 +1,4 @@
-"""API keys of a user or an organisation: create, list, show, delete."""
+"""API keys of a user or an organisation: create, list, show, change, delete."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dwctl.identity.schemas import (
     ApiKeyCreate,
     ApiKeyPage,
     ApiKeySchema,
+    ApiKeyUpdate,
     ApiKeyWithSecret,
     Extended,
 )
@@ -46,7 +47,8 @@ def _may(operation: Operation) -> Any:
 @blueprint.response(201, ApiKeyWithSecret)
 def create_api_key(wanted: dict[str, Any], user_id: UUID | str) -> Extended:
     """Create a key; its secret is shown this once"""
-    _check(wanted)
+    _check_name(wanted["name"])
+    _check_purpose(wanted["purpose"])
     session, caller = db.session(), guard.identify()
     authentication.confirm(session, caller)
     owner = users.get(session, target_of(caller, user_id))
@@ -81,6 +83,24 @@ def get_api_key(user_id: UUID | str, key_id: UUID) -> Extended:
     return Extended(key, model_access=api_keys.models_of(db.session(), key.user_id))
 
 
+@blueprint.route("/users/<user:user_id>/api-keys/<id:key_id>", methods=["PATCH"])
+@guard.checks(_may(Operation.UPDATE))
+@blueprint.arguments(ApiKeyUpdate)
+@blueprint.response(200, ApiKeySchema)
+def update_api_key(changes: dict[str, Any], user_id: UUID | str, key_id: UUID) -> Extended:
+    """Change a key's name, description and limits"""
+    session = db.session()
+    key = _load(user_id, key_id, Operation.UPDATE)
+    if changes.get("name") is None:
+        changes.pop("name", None)
+    else:
+        _check_name(changes["name"])
+    for name, value in changes.items():
+        setattr(key, name, value)
+    session.commit()
+    return Extended(key, model_access=api_keys.models_of(session, key.user_id))
+
+
 @blueprint.route("/users/<user:user_id>/api-keys/<id:key_id>", methods=["DELETE"])
 @guard.checks(_may(Operation.DELETE))
 @blueprint.response(204)
@@ -101,10 +121,13 @@ def _only_of(caller: Caller, operation: Operation) -> UUID | None:
     return None if may_all(caller, Resource.API_KEYS, operation) else caller.user_id
 
 
-def _check(wanted: dict[str, Any]) -> None:
-    if not wanted["name"].strip():
+def _check_name(name: str) -> None:
+    if not name.strip():
         raise Invalid("API key name cannot be empty", param="name")
-    if wanted["purpose"] in api_keys.RESERVED_PURPOSES:
+
+
+def _check_purpose(purpose: str) -> None:
+    if purpose in api_keys.RESERVED_PURPOSES:
         raise Invalid(
             "Cannot manually create API keys with 'batch' or 'playground' purpose. "
             "These are reserved for internal system use.",

@@ -20,6 +20,7 @@ REFUSAL_DELTA = "response.refusal.delta"
 REASONING_DELTA = "response.reasoning_text.delta"  # as clients read it; the Open Responses schema says `reasoning.delta`
 SUMMARY_DELTA = "response.reasoning_summary_text.delta"
 ARGUMENTS_DELTA = "response.function_call_arguments.delta"
+INPUT_DELTA = "response.custom_tool_call_input.delta"
 
 _NO_LOGPROBS = b',"logprobs":[],"sequence_number":%d}\n\n'
 _NUMBER = b',"sequence_number":%d}\n\n'
@@ -120,8 +121,12 @@ class Events:
             place, part
         )
 
-    def arguments_done(self, place: Place, arguments: str) -> bytes:
-        return self.event("response.function_call_arguments.done", **place, arguments=arguments)
+    def arguments_done(self, place: Place, name: str, arguments: str) -> bytes:
+        type = "response.function_call_arguments.done"
+        return self.event(type, **place, name=name, arguments=arguments)
+
+    def input_done(self, place: Place, input: str) -> bytes:
+        return self.event("response.custom_tool_call_input.done", **place, input=input)
 
 
 def delta_prefix(type: str, place: Place) -> bytes:

@@ -11,12 +11,13 @@ from contextlib import suppress
 from typing import Any
 
 from dwctl.protocols import forms
-from dwctl.protocols.assembly import Assembler, TooMuch, text_of
+from dwctl.protocols.assembly import Assembler, text_of
 from dwctl.protocols.failures import http_failure, read_failure
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import items, resource
 from dwctl.protocols.openresponses.items import Item, item_id
 from dwctl.protocols.openresponses.resource import Response
+from dwctl.protocols.parts import TooMuch
 from dwctl.protocols.rows import StoredRow
 from dwctl.upstream.sse import EventTooLarge, SseParser
 

@@ -1,15 +1,15 @@
 """Input and output items: their shapes and their identifiers.
 
-An item's identifier follows from its response's and its place in it. So it is unique, it can be minted without asking anyone,
-and an object that is made again from what was stored has the same identifiers as before.
+An item's identifier holds its response's and its place in it. So it is unique, it can be minted without asking anyone, an object
+that is made again from what was stored has the same identifiers as before, and a reference to an item says where it is.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from dwctl.protocols.assembly import text_of
@@ -17,11 +17,14 @@ from dwctl.protocols.assembly import text_of
 Item = dict[str, Any]
 
 _RESPONSE_PREFIX = "resp_"
+_ITEM_ID = re.compile(r"[a-z]+_([0-9a-f]{32})_(in)?[0-9]{1,7}")
 _ID_PREFIX = {
     "message": "msg_",
     "reasoning": "rs_",
     "function_call": "fc_",
     "function_call_output": "fco_",
+    "custom_tool_call": "ctc_",
+    "custom_tool_call_output": "ctco_",
 }
 
 
@@ -34,9 +37,22 @@ def response_uuid(response_id: str) -> UUID | None:
 
 
 def item_id(response_id: str, kind: str, place: int | str) -> str:
-    """kind: the item's type. place: its index in the output, or anything else that is unique in the response."""
-    digest = blake2b(f"{response_id}/{place}".encode(), digest_size=16).hexdigest()
-    return f"{_ID_PREFIX.get(kind, 'item_')}{digest}"
+    """kind: the item's type. place: its index in the output, or `in` and its index in the input."""
+    hex_id = response_id.removeprefix(_RESPONSE_PREFIX).replace("-", "").lower()
+    return f"{_ID_PREFIX.get(kind, 'item_')}{hex_id}_{place}"
+
+
+class Origin(NamedTuple):
+    """Where an item is: in a response's input, or in its output."""
+
+    response: UUID
+    in_input: bool
+
+
+def origin_of(id: str) -> Origin | None:
+    """Where the item with this identifier is; None for one that was not minted here."""
+    found = _ITEM_ID.fullmatch(id)
+    return Origin(UUID(found[1]), found[2] is not None) if found else None
 
 
 # --- output items
@@ -93,12 +109,35 @@ def function_call(
     }
 
 
+def custom_tool_call(
+    id: str, *, call_id: str, name: str, input: str, status: str = "completed"
+) -> Item:
+    return {
+        "type": "custom_tool_call",
+        "id": id,
+        "call_id": call_id,
+        "name": name,
+        "input": input,
+        "status": status,
+    }
+
+
+def minted_call_id(item_id: str) -> str:
+    """That of a call to which the upstream gave none: with the rest of its item's identifier."""
+    return "call_" + item_id.partition("_")[2]
+
+
 def arguments(function: Mapping[str, Any]) -> str:
     """The arguments of a chat completion's call, as the text that they should be; some servers send the object itself."""
     given = function.get("arguments", function.get("input"))
     if isinstance(given, dict):
         return json.dumps(given, separators=(",", ":"))
     return given if isinstance(given, str) else ""
+
+
+def whole_arguments(text: str) -> str:
+    """Those of a call that is complete: where the upstream gave none, an object without members, which clients can read."""
+    return text if text.strip() else text + "{}"
 
 
 def citation(value: object) -> Item | None:
@@ -154,30 +193,50 @@ def _int(value: object) -> int:
 # --- input items
 
 
-def input_items(body: Mapping[str, Any], response_id: str) -> list[Item]:
-    """What a stored request put in, as items with identifiers: of a Responses request, or of a chat request's messages."""
-    given = body.get("input", body.get("messages"))
+def given_items(body: Mapping[str, Any]) -> list[Item]:
+    """What a stored request put in, as it came: a Responses request's items, or what a chat's messages (a completion's prompt) amount to."""
+    given = body.get("input", body.get("prompt"))
     if isinstance(given, str):
-        given = [{"role": "user", "content": given}]
-    if not isinstance(given, list):
-        return []
-    items = [part for item in given if isinstance(item, dict) for part in _split(item)]
-    return [_with_id(item, f"in/{place}", response_id) for place, item in enumerate(items)]
+        return [{"type": "message", "role": "user", "content": given}]
+    if isinstance(given, list):
+        return [item for item in given if isinstance(item, dict)]
+    messages = body.get("messages")
+    listed = messages if isinstance(messages, list) else []
+    return [part for message in listed if isinstance(message, dict) for part in _split(message)]
 
 
-def _split(item: Item) -> Iterator[Item]:
-    """An input item is one already; a chat message may be a tool's result, or hold tool calls beside its text."""
-    if item.get("role") == "tool":
+def input_items(body: Mapping[str, Any], response_id: str) -> list[Item]:
+    """The same, each whole and with an identifier, as lists show it."""
+    return [_listed(item, n, response_id) for n, item in enumerate(given_items(body))]
+
+
+def reference_of(item: Mapping[str, Any]) -> str | None:
+    """The identifier of the item that this one only names; None for an item that is there itself. The type may be left out."""
+    kind, id = item.get("type"), item.get("id")
+    if not isinstance(id, str):
+        return None
+    bare = kind is None and "role" not in item and "content" not in item
+    return id if bare or kind == "item_reference" else None
+
+
+def _split(message: Item) -> Iterator[Item]:
+    """A chat message as items: it may be a tool's result, or hold tool calls beside its text."""
+    if message.get("role") == "tool":
         yield {
             "type": "function_call_output",
-            "call_id": item.get("tool_call_id"),
-            "output": text_of(item.get("content")),
+            "call_id": message.get("tool_call_id"),
+            "output": text_of(message.get("content")),
         }
         return
-    calls = item.get("tool_calls")
+    calls = message.get("tool_calls")
     calls = calls if isinstance(calls, list) else []
-    if item.get("content") or not calls:
-        yield {"type": "message", **{n: v for n, v in item.items() if n != "tool_calls"}}
+    content = message.get("content")
+    if content or not calls:
+        kept = {n: v for n, v in message.items() if n != "tool_calls"}
+        if isinstance(content, list):
+            role = message.get("role")
+            kept["content"] = [_part(role, part) for part in content if isinstance(part, dict)]
+        yield {"type": "message", **kept}
     for call in calls:
         function = call.get("function") if isinstance(call, dict) else None
         if isinstance(function, dict):
@@ -185,23 +244,38 @@ def _split(item: Item) -> Iterator[Item]:
             yield {"type": "function_call", "call_id": call.get("id"), **named}
 
 
-def _with_id(item: Item, place: str, response_id: str) -> Item:
-    kind = str(item["type"] or "message")
+def _listed(item: Item, place: int, response_id: str) -> Item:
+    if reference_of(item):
+        return {"type": "item_reference", **item}
+    kind = str(item.get("type") or "message")
     given = {name: value for name, value in item.items() if name not in ("id", "type")}
     if kind == "message" and not isinstance(given.get("content"), list):
         given["content"] = [_text_part(given.get("role"), text_of(given.get("content")))]
     known = item.get("id")
-    id = known if isinstance(known, str) and known else item_id(response_id, kind, place)
+    id = known if isinstance(known, str) and known else item_id(response_id, kind, f"in{place}")
     return {"type": kind, "id": id, "status": "completed", **given}
+
+
+def _part(role: object, part: Item) -> Item:
+    """A part of a chat message by the name that it has here."""
+    kind = part.get("type")
+    if kind == "text":
+        return _text_part(role, text_of(part.get("text")))
+    image = part.get("image_url")
+    if kind == "image_url" and isinstance(image, dict):
+        detail = image.get("detail") or "auto"
+        return {"type": "input_image", "image_url": image.get("url"), "detail": detail}
+    file = part.get("file")
+    if kind == "file" and isinstance(file, dict):
+        return {"type": "input_file", **file}
+    return part
 
 
 def _text_part(role: object, text: str) -> Item:
     return output_text(text) if role == "assistant" else {"type": "input_text", "text": text}
 
 
-def conversation(body: Mapping[str, Any], response: Mapping[str, Any]) -> list[Item]:
-    """One earlier turn, to be put before a new request's input: what went in, then what came out."""
-    output = response.get("output")
-    given = input_items(body, str(response.get("id")))
-    listed = output if isinstance(output, list) else []
-    return given + [item for item in listed if isinstance(item, dict)]
+def output_items(response: Mapping[str, Any]) -> list[Item]:
+    """What came out of a response."""
+    listed = response.get("output")
+    return [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from dwctl.protocols.answers import dump
+from dwctl.protocols.answers import dump, error_in
 from dwctl.protocols.chat_stream import frame
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.errors import BadUpstreamBody
@@ -24,9 +24,12 @@ from dwctl.protocols.openresponses.resource import Response
 from dwctl.protocols.splice import replace_members
 from dwctl.protocols.streaming import (
     ERROR_EVENT,
+    KEPT_ALIVE,
     LOGGED_BYTES,
     MAX_STREAM_BYTES,
     UpstreamStream,
+    is_done,
+    is_keep_alive,
     says_error,
     spoken,
 )
@@ -53,16 +56,28 @@ def finish_body(
     content: `raw` as `parse_object` reads it. A Response may be an error in form: its `error` is disclosed as any other.
     """
     shown = _disclosed(disclosure, content) if content else None
-    if not disclosure.strict:
-        changes = {"error": dump(shown)} if shown else {}
-        if content is not None and "id" in content:
-            changes["id"] = dump(skeleton["id"])
-        return replace_members(raw, changes) if changes else raw
     if content is None or not isinstance(content.get("output"), list):
         raise BadUpstreamBody("no object with a list of output items")
+    if not disclosure.strict:
+        changes = {"error": dump(shown)} if shown else {}
+        if "id" in content:
+            changes["id"] = dump(skeleton["id"])
+        return replace_members(raw, changes) if changes else raw
     if shown:
         content = {**content, "error": shown}
     return dump(_completed(content, skeleton, completed_at))
+
+
+def failure_in(content: Mapping[str, Any]) -> object:
+    """The error of a complete answer that is a Response only in form, or none at all. Raises BadUpstreamBody for one that has not ended."""
+    status = content.get("status")
+    if status in ("in_progress", "queued"):
+        raise BadUpstreamBody("a Response that has not ended")
+    if status in ("failed", "cancelled") or content.get("error"):
+        return content.get("error") or {"message": "The upstream provider failed."}
+    if isinstance(content.get("output"), list):
+        return None
+    return error_in(content, named=content.get("type") == "error")
 
 
 def _disclosed(disclosure: Disclosure, response: Mapping[str, Any]) -> dict[str, str] | None:
@@ -176,40 +191,61 @@ class ResponsesRelay(UpstreamStream):
         return b"".join(out)
 
     def _treated(self, event: SseEvent, data: bytes) -> bytes:
-        if data.startswith(b"[DONE]"):
-            self.done = True
-            return b""
         body = parse_object(data)
         if body is None:
-            return self._unreadable(event, data)
-        self._note(body)
-        if self._queued:
-            if body.get("type") in _BEGINNINGS:
+            if is_done(data):
+                self.done = True
                 return b""
+            given, (data, body) = data, self._object_in(data)
+            if body is None:
+                return self._unreadable(event, data)
+            if given is not data:
+                event = event._replace(raw=frame(event, data))
+        type = body.get("type")
+        if event.event is not None and type is None and event.event != ERROR_EVENT:
+            type = body["type"] = event.event.decode("latin-1")
+        if is_keep_alive(event, data, body):
+            return KEPT_ALIVE if event.comment is None else event.comment + b"\n\n"
+        if body.get("object") == "response" and type is None:  # one complete answer
+            type = "response.completed"
+            body = {"type": type, "response": body}
+            event = SseEvent(data, type.encode())
+        is_named = type == "error" or event.event == ERROR_EVENT
+        if self._queued and isinstance(type, str) and type in _BEGINNINGS:
+            return b""
+        is_numbered = isinstance(body.get("sequence_number"), int) and not self._queued
+        if type is not None and not is_named and not is_numbered:
             body["sequence_number"] = self._events.sequence_number
-            self._events.sequence_number += 1
+            event = event._replace(raw=frame(event, orjson.dumps(body)))
+        self._note(body)
         if isinstance(body.get("response"), dict):
             return self._with_response(event, body)
-        if body.get("type") == "error" or body.get("error"):
-            flat = body.get("type") == "error" and not body.get("error")
-            return self._with_error(data, body if flat else body["error"])
-        if self._queued:
-            return frame(event, orjson.dumps(body))
+        if isinstance(type, str) and type in _LAST:
+            return self._without_end(data)
+        error = error_in(body, named=is_named) if type is None or is_named else body.get("error")
+        if error:
+            return self._with_error(data, error)
         return event.raw if event.raw.endswith(b"\n\n") else frame(event, data)
 
     def _unreadable(self, event: SseEvent, data: bytes) -> bytes:
         """An event that is no object which can be written again. One that says how it ended must not go on: the end is ours to tell."""
         if event.event == ERROR_EVENT or says_error(data):
             return self._with_error(data, spoken(data))
+        if is_keep_alive(event, data, None):
+            return KEPT_ALIVE if event.comment is None else event.comment + b"\n\n"
         if _SAYS_END.search(data) or (event.event or b"").decode("latin-1") in _LAST:
-            self.upstream_error = data[:LOGGED_BYTES]
-            self._break_off("server_error", "The upstream provider sent data that cannot be read.")
-            return b""
+            return self._without_end(data)
         return b"" if self._strict else event.raw
+
+    def _without_end(self, data: bytes) -> bytes:
+        """The upstream says that it has ended, but not how."""
+        self.upstream_error = data[:LOGGED_BYTES]
+        self._break_off("server_error", "The upstream provider sent data that cannot be read.")
+        return b""
 
     def _note(self, body: Mapping[str, Any]) -> None:
         number = body.get("sequence_number")
-        if isinstance(number, int) and not self._queued:
+        if isinstance(number, int):
             self._events.sequence_number = number + 1
         delta = body.get("delta")
         if isinstance(delta, str):
@@ -221,14 +257,26 @@ class ResponsesRelay(UpstreamStream):
         """An event that holds the object. The last one is kept back."""
         given = body["response"]
         self._count(given)
+        type = body.get("type")
+        is_last = isinstance(type, str) and type in _LAST
+        if is_last:
+            output = given.get("output")
+            if (
+                not isinstance(output, list) or not output
+            ):  # some servers leave out what they have sent before
+                given["output"] = self._items
+            if given.get("status") == "failed" or given.get("error"):
+                type = body["type"] = "response.failed"
+                event = event._replace(event=b"response.failed")
         body["response"] = self.final = self._ours(given)
         written = frame(event, orjson.dumps(body))
-        type = body.get("type")
-        if not isinstance(type, str) or type not in _LAST:
+        if not is_last:
             return written
         self.done = True
         self._last_frame = written
         error = self.final.get("error")
+        if type == "response.failed" and not isinstance(error, dict):
+            error = {"code": "server_error", "message": "The upstream provider failed."}
         self.error = error if isinstance(error, dict) else None
         return b""
 

@@ -11,6 +11,7 @@ from dwctl.protocols.numbered import later
 from dwctl.protocols.openresponses import items
 from dwctl.protocols.openresponses.events import (
     ARGUMENTS_DELTA,
+    INPUT_DELTA,
     REASONING_DELTA,
     REFUSAL_DELTA,
     SUMMARY_DELTA,
@@ -61,7 +62,13 @@ def _item(events: Events, index: int, item: Item) -> Iterator[bytes]:
         arguments = _text(item.get("arguments"))
         if arguments:
             yield events.delta(delta_prefix(ARGUMENTS_DELTA, place), arguments)
-        yield events.arguments_done(place, arguments)
+        yield events.arguments_done(place, _text(item.get("name")), arguments)
+    elif kind == "custom_tool_call":
+        yield events.item_added(index, {**item, "status": "in_progress", "input": ""})
+        input = _text(item.get("input"))
+        if input:
+            yield events.delta(delta_prefix(INPUT_DELTA, place), input)
+        yield events.input_done(place, input)
     else:
         yield events.item_added(index, item)
     yield events.item_done(index, item)

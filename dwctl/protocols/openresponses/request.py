@@ -1,20 +1,29 @@
 """A Responses request: what is accepted, and the chat completion request that it becomes.
 
-What cannot be honoured by a chat completion is refused by name (unknown items, parts and tools). What merely has no effect is
-echoed in the object.
+What cannot be honoured by a chat completion is refused by name (unknown parts, say), or left out and named (`left_out`: tools that nobody
+here can run, items that only their provider understands). What merely has no effect is echoed in the object.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from dwctl.protocols import shapes
 from dwctl.protocols.assembly import text_of
+from dwctl.protocols.errors import InvalidRequest
+from dwctl.protocols.openresponses import custom_tools, tools
+from dwctl.protocols.openresponses.items import reference_of
 from dwctl.protocols.shapes import Check, each, one_of, with_members
 
 Item = dict[str, Any]
+
+_LOGPROBS = "message.output_text.logprobs"
+_MOST_PAIRS = 16
+_LONGEST_KEY = 64
+_LONGEST_VALUE = 512
 
 # --- what is accepted
 
@@ -28,10 +37,18 @@ class ResponsesRequest:
     items: list[Item]  # the input; a plain text is one user message
     stream: bool
 
+    def with_items(self, items: list[Item]) -> ResponsesRequest:
+        """The same with another input, which may be anything that was stored."""
+        return replace(self, items=items)
 
-def parse(body: Mapping[str, Any]) -> ResponsesRequest:
-    """Check a request that is going to be a chat completion. Raises InvalidRequest naming the field."""
-    _check(body, _INPUT_ITEM, _TOOL, _tool_choice)
+
+def parse(body: Mapping[str, Any], *, refuses_unrunnable_tools: bool = False) -> ResponsesRequest:
+    """Check a request that is going to be a chat completion. Raises InvalidRequest naming the field.
+
+    refuses_unrunnable_tools: a tool that nobody here can run is an error. Otherwise it is left out.
+    """
+    _check(body, _INPUT_ITEM, tools.check_tool, tools.check_choice)
+    tools.check(body, refuses_unrunnable=refuses_unrunnable_tools)
     return ResponsesRequest(
         body=body,
         model=body["model"],
@@ -59,14 +76,40 @@ def _check(body: Mapping[str, Any], item: Check, tool: Check, choice: Check) -> 
     shapes.members(body, {**_OPTIONAL, "tools": each(tool), "tool_choice": choice}, required)
 
 
+def left_out(
+    body: Mapping[str, Any], *, strict: bool = False, context_length: int | None = None
+) -> list[str]:
+    """What of a request that was found to be right has no effect, each as its place and kind.
+
+    strict, context_length: as for `Surface.left_out`.
+    """
+    given = body["input"]
+    listed = enumerate(given if isinstance(given, list) else ())
+    wishes = enumerate(body.get("include") or ())
+    return [
+        *(unknown_members(body) if strict else ()),
+        *tools.left_out(body),
+        *(f"input[{i}] ({shapes.short(item['type'])})" for i, item in listed if _is_opaque(item)),
+        *(f"include[{i}] ({shapes.short(wish)})" for i, wish in wishes if wish != _LOGPROBS),
+        *(["truncation"] if body.get("truncation") == "auto" and context_length is None else ()),
+    ]
+
+
+def unknown_members(body: Mapping[str, Any]) -> list[str]:
+    """The names of those that mean nothing here, but may to a chat upstream."""
+    return [name for name, value in body.items() if name not in KNOWN and value is not None]
+
+
 def _items(given: str | list[Item]) -> list[Item]:
     if isinstance(given, str):
         return [{"type": "message", "role": "user", "content": given}]
     return given
 
 
-def _by_type(known: Mapping[str, Check], default: str | None = None) -> Check:
-    """An object whose `type` says what else it has."""
+def _by_type(
+    known: Mapping[str, Check], default: str | None = None, others: Check | None = None
+) -> Check:
+    """An object whose `type` says what else it has. others: takes those of unknown types."""
 
     def check(value: object, path: str) -> None:
         shapes.an_object(value, path)
@@ -74,13 +117,18 @@ def _by_type(known: Mapping[str, Check], default: str | None = None) -> Check:
         kind = default if value.get("type") is None else value["type"]
         if kind is None:
             shapes.missing(f"{path}.type")
-        found = known.get(kind) if isinstance(kind, str) else None
+        found = known.get(kind, others) if isinstance(kind, str) else None
         if found is None:
             supported = ", ".join(f"'{name}'" for name in known)
             shapes.refuse_value(f"{path}.type", kind, supported)
         found(value, path)
 
     return check
+
+
+def _is_opaque(item: Item) -> bool:
+    """Whether only its provider understands an item: the call of a tool that it ran, a compacted history."""
+    return (item.get("type") or "message") not in _UNDERSTOOD
 
 
 def _image(value: Any, path: str) -> None:
@@ -113,35 +161,27 @@ def _string_or_object(value: object, path: str) -> None:
         shapes.refuse(path, "a string or an object", value)
 
 
-def _tool_choice(value: object, path: str) -> None:
-    if isinstance(value, dict):
-        _CHOSEN_TOOL(value, path)
-    else:
-        _TOOL_CHOICES(value, path)
+def _metadata(value: Any, path: str) -> None:
+    shapes.an_object(value, path)
+    if len(value) > _MOST_PAIRS:
+        raise _refused_metadata(path, f"`metadata` may have up to {_MOST_PAIRS} pairs.")
+    for name, text in value.items():
+        if len(name) > _LONGEST_KEY:
+            raise _refused_metadata(
+                path, f"The keys of `metadata` may have up to {_LONGEST_KEY} characters."
+            )
+        shapes.string(text, f"{path}.{name}")
+        if len(text) > _LONGEST_VALUE:
+            raise _refused_metadata(
+                f"{path}.{name}",
+                f"The values of `metadata` may have up to {_LONGEST_VALUE} characters.",
+            )
 
 
-_TOOL_CHOICES = one_of("auto", "none", "required")
-_CHOSEN_TOOL = _by_type(
-    {
-        "function": with_members({"name": shapes.string}),
-        "allowed_tools": with_members(
-            {"mode": _TOOL_CHOICES},
-            tools=each(_by_type({"function": with_members({}, name=shapes.string)})),
-        ),
-    }
-)
-_TOOL = _by_type(
-    {
-        "function": with_members(
-            {
-                "description": shapes.string,
-                "parameters": shapes.an_object,
-                "strict": shapes.boolean,
-            },
-            name=shapes.string,
-        )
-    }
-)
+def _refused_metadata(path: str, message: str) -> InvalidRequest:
+    return InvalidRequest(message, param=path, code="invalid_value")
+
+
 _PART = _by_type(
     {
         "input_text": with_members({}, text=shapes.string),
@@ -156,8 +196,19 @@ _PART = _by_type(
         "input_video": with_members({}, video_url=shapes.string),
     }
 )
+_UNDERSTOOD = frozenset(
+    [
+        "message",
+        "function_call",
+        "function_call_output",
+        "custom_tool_call",
+        "custom_tool_call_output",
+        "reasoning",
+        "item_reference",
+    ]
+)
 _CONTENT = _text_or(each(_PART))
-_INPUT_ITEM = _by_type(
+_ITEM = _by_type(
     {
         "message": with_members(
             {}, role=one_of("user", "assistant", "system", "developer"), content=_CONTENT
@@ -165,7 +216,12 @@ _INPUT_ITEM = _by_type(
         "function_call": with_members(
             {}, call_id=shapes.string, name=shapes.string, arguments=shapes.string
         ),
-        "function_call_output": with_members({}, call_id=shapes.string, output=_CONTENT),
+        "function_call_output": with_members({"call_id": shapes.string}, output=_CONTENT),
+        "custom_tool_call": with_members(
+            {}, call_id=shapes.string, name=shapes.string, input=shapes.string
+        ),
+        "custom_tool_call_output": with_members({"call_id": shapes.string}, output=_CONTENT),
+        "item_reference": with_members({}, id=shapes.string),
         "reasoning": with_members(
             {
                 "summary": shapes.array,
@@ -175,12 +231,21 @@ _INPUT_ITEM = _by_type(
         ),
     },
     default="message",
+    others=shapes.anything,
 )
+
+
+def _INPUT_ITEM(value: object, path: str) -> None:
+    if isinstance(value, dict) and reference_of(value):
+        return
+    _ITEM(value, path)
+
+
 _OPTIONAL: Mapping[str, Check] = {
     "instructions": shapes.string,
     "previous_response_id": shapes.string,
     "store": shapes.boolean,
-    "metadata": shapes.an_object,
+    "metadata": _metadata,
     "temperature": shapes.number,
     "top_p": shapes.number,
     "presence_penalty": shapes.number,
@@ -236,22 +301,26 @@ _SAME_NAME = (
 
 
 def to_chat(
-    request: ResponsesRequest, *, prior: Iterable[Item] = (), stream: bool | None = None
+    request: ResponsesRequest,
+    *,
+    stream: bool | None = None,
+    others: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The chat completion request for a Responses request.
 
-    prior: items of the conversation so far, for `previous_response_id` (see `items.conversation`).
+    others: members that go on as they are; what the request itself says wins.
     stream: whether the upstream streams; None for what the caller asked for.
     """
     body = request.body
     chat: dict[str, Any] = {
+        **others,
         "model": request.model,
-        "messages": _messages(body.get("instructions"), [*prior, *request.items]),
+        "messages": _messages(body.get("instructions"), request.items),
     }
     chat |= {name: body[name] for name in _SAME_NAME if body.get(name) is not None}
     if body.get("max_output_tokens") is not None:
         chat["max_tokens"] = body["max_output_tokens"]
-    chat |= _tools(body) | _output_format(body) | _logprobs(body)
+    chat |= tools.to_chat(body) | _output_format(body) | _logprobs(body)
     if effort := (body.get("reasoning") or {}).get("effort"):
         chat["reasoning_effort"] = effort
     if request.stream if stream is None else stream:
@@ -262,28 +331,73 @@ def to_chat(
 def _messages(instructions: str | None, items: Iterable[Item]) -> list[dict[str, Any]]:
     """The conversation. Items of earlier turns may be anything that was stored, so nothing is taken for granted."""
     messages: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []  # what tools gave out that no tool's message can hold
+    open_calls: list[object] = []  # those that have no result yet
     if instructions is not None:
         messages.append({"role": "system", "content": instructions})
     for item in items:
         kind = item.get("type") or "message"
-        if kind == "message":
-            role = item.get("role") or "assistant"
-            messages.append({"role": role, "content": _content(item.get("content"))})
-        elif kind == "function_call":
-            _add_call(messages, item)
-        elif kind == "function_call_output":
-            call_id, output = item.get("call_id"), _content(item.get("output"))
-            messages.append({"role": "tool", "tool_call_id": call_id, "content": output})
-    return messages
+        if kind in ("function_call_output", "custom_tool_call_output"):
+            if item.get("call_id") is None and not open_calls:
+                continue  # a result of nothing: no server would take it
+            call_id = _answered(open_calls, item)
+            message, others = _result(item, call_id)
+            messages.append(message)
+            shown += others
+        elif kind in ("message", "function_call", "custom_tool_call"):
+            messages += shown
+            shown = []
+            _add(messages, kind, item)
+            if kind != "message":
+                open_calls.append(item.get("call_id"))
+    return messages + shown
 
 
-def _add_call(messages: list[dict[str, Any]], item: Item) -> None:
+def _add(messages: list[dict[str, Any]], kind: str, item: Item) -> None:
+    if kind == "message":
+        role = item.get("role") or "assistant"
+        messages.append({"role": role, "content": _content(item.get("content"))})
+    elif kind == "function_call":
+        _add_call(messages, item, item.get("arguments") or "")
+    elif kind == "custom_tool_call":
+        _add_call(messages, item, custom_tools.arguments_of(text_of(item.get("input"))))
+
+
+def _add_call(messages: list[dict[str, Any]], item: Item, arguments: str) -> None:
     """A call belongs to the assistant's message right before it, or to one of its own."""
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant"})
-    function = {"name": item.get("name") or "", "arguments": item.get("arguments") or ""}
+    function = {"name": item.get("name") or "", "arguments": arguments}
     call = {"id": item.get("call_id"), "type": "function", "function": function}
     messages[-1].setdefault("tool_calls", []).append(call)
+
+
+def _answered(open_calls: list[object], item: Item) -> object:
+    """Which call a result belongs to: where it does not say so, to the first that has none."""
+    call_id = item.get("call_id")
+    if call_id is None:
+        return open_calls.pop(0)
+    if call_id in open_calls:
+        open_calls.remove(call_id)
+    return call_id
+
+
+def _result(item: Item, call_id: object) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A tool's output as its message, and as what the user shows: the images, files and sounds in it.
+
+    Servers take text from tools only. The user's message has to wait until all tools have answered, so it says whose output it is.
+    """
+    content = _content(item.get("output"))
+    message = {"role": "tool", "tool_call_id": call_id, "content": content}
+    if isinstance(content, str):
+        return message, []
+    texts = [part for part in content if part.get("type") == "text"]
+    others = [part for part in content if part.get("type") != "text"]
+    if not others:
+        return message, []
+    message["content"] = text_of(texts) or "The output is in the user's next message."
+    said = {"type": "text", "text": f"This is from the output of the tool call {call_id}:"}
+    return message, [{"role": "user", "content": [said, *others]}]
 
 
 def _content(content: object) -> str | list[dict[str, Any]]:
@@ -318,45 +432,6 @@ def _file_of(part: Item) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _tools(body: Mapping[str, Any]) -> dict[str, Any]:
-    tools = body.get("tools") or []
-    choice = body.get("tool_choice")
-    if isinstance(choice, dict) and choice["type"] == "allowed_tools":
-        # What the model may not call it does not get to see: that holds with every upstream.
-        allowed = {tool["name"] for tool in choice["tools"]}
-        tools = [tool for tool in tools if tool["name"] in allowed]
-        choice = choice.get("mode") or "auto"
-    if not tools:
-        return {}
-    chat: dict[str, Any] = {"tools": [_tool(tool) for tool in tools]}
-    if choice is not None:
-        chat["tool_choice"] = _chosen(choice)
-    if body.get("parallel_tool_calls") is not None:
-        chat["parallel_tool_calls"] = body["parallel_tool_calls"]
-    return chat
-
-
-def _tool(tool: Item) -> dict[str, Any]:
-    function = {
-        name: tool[name]
-        for name in ("name", "description", "parameters", "strict")
-        if tool.get(name) is not None
-    }
-    parameters = function.get("parameters")
-    if parameters and tool.get("strict") is not False and "properties" in parameters:
-        function["parameters"] = {**parameters}
-        function["parameters"].setdefault("additionalProperties", False)
-    return {"type": "function", "function": function}
-
-
-def _chosen(choice: str | Item) -> Any:
-    if isinstance(choice, str):
-        return choice
-    if not choice.get("name"):
-        return "auto"
-    return {"type": "function", "function": {"name": choice["name"]}}
-
-
 def _output_format(body: Mapping[str, Any]) -> dict[str, Any]:
     text = body.get("text") or {}
     format = text.get("format") or {"type": "text"}
@@ -375,5 +450,5 @@ def _logprobs(body: Mapping[str, Any]) -> dict[str, Any]:
     wanted = body.get("top_logprobs")
     if wanted:
         return {"logprobs": True, "top_logprobs": wanted}
-    included = "message.output_text.logprobs" in (body.get("include") or ())
+    included = _LOGPROBS in (body.get("include") or ())
     return {"logprobs": True} if included else {}

@@ -6,12 +6,12 @@ functions changes what it is given, and none raises for what an upstream or an o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from dwctl.protocols import shapes
 from dwctl.protocols.assembly import text_of
-from dwctl.protocols.openresponses import items
+from dwctl.protocols.openresponses import custom_tools, items, tools
 from dwctl.protocols.openresponses.items import Item, item_id
 from dwctl.protocols.usage import count, derived, read_counts
 
@@ -28,7 +28,6 @@ REQUIRED = frozenset(
 )  # fmt: skip
 _TERMINAL = frozenset(["completed", "failed", "incomplete", "cancelled"])
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
-_CHOICES = frozenset(["auto", "none", "required"])
 
 
 def skeleton(
@@ -59,8 +58,8 @@ def skeleton(
         "instructions": given.text("instructions"),
         "output": [],
         "error": None,
-        "tools": _tools(given.body.get("tools")),
-        "tool_choice": _tool_choice(given.body.get("tool_choice")),
+        "tools": tools.shown(given.body.get("tools")),
+        "tool_choice": tools.shown_choice(given.body.get("tool_choice")),
         "truncation": given.text("truncation") or "disabled",
         "parallel_tool_calls": given.flag("parallel_tool_calls", True),
         "text": _text(given.body.get("text")),
@@ -96,8 +95,9 @@ def from_chat(response: Response, completion: Mapping[str, Any], *, completed_at
     listed = completion.get("choices")
     choices = [c for c in listed if isinstance(c, dict)] if isinstance(listed, list) else []
     output: list[Item] = []
+    customs = tools.custom_names(response["tools"])
     for choice in choices:
-        output += _output_of(choice, str(response["id"]), len(output))
+        output += _output_of(choice, str(response["id"]), len(output), customs)
     reason = choices[0].get("finish_reason") if choices else None
     if not choices:
         ended = failed(response, code="server_error", message="The model gave no answer.")
@@ -208,7 +208,9 @@ def usage(given: object) -> dict[str, Any] | None:
     }
 
 
-def _output_of(choice: Mapping[str, Any], response_id: str, index: int) -> list[Item]:
+def _output_of(
+    choice: Mapping[str, Any], response_id: str, index: int, customs: frozenset[str]
+) -> list[Item]:
     message = choice.get("message")
     message = message if isinstance(message, dict) else {"content": choice.get("text")}
     output: list[Item] = []
@@ -222,9 +224,13 @@ def _output_of(choice: Mapping[str, Any], response_id: str, index: int) -> list[
     if parts := _parts(message, choice):
         output.append(items.message(next_id("message"), parts))
     for call in _calls(message):
-        output.append(_function_call(call, next_id("function_call")))
+        kind = "custom_tool_call" if is_custom(call, customs) else "function_call"
+        output.append(_call(call, kind, next_id(kind)))
     if output:
         output[-1]["status"] = item_status(choice.get("finish_reason"))
+    for item in output:
+        if item["type"] == "function_call" and item["status"] == "completed":
+            item["arguments"] = items.whole_arguments(item["arguments"])
     return output
 
 
@@ -239,20 +245,33 @@ def _parts(message: Mapping[str, Any], choice: Mapping[str, Any]) -> list[Item]:
     return parts
 
 
-def _calls(message: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    calls = message.get("tool_calls")
-    return [c for c in calls if isinstance(c, dict)] if isinstance(calls, list) else []
+def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A message's tool calls; where there are none, the one function call of the older form, which has no id."""
+    listed = message.get("tool_calls")
+    calls = [call for call in listed if isinstance(call, dict)] if isinstance(listed, list) else []
+    legacy = message.get("function_call")
+    return calls or ([{"function": legacy}] if isinstance(legacy, dict) and legacy else [])
 
 
-def _function_call(call: Mapping[str, Any], id: str) -> Item:
+def is_custom(call: Mapping[str, Any], customs: frozenset[str]) -> bool:
+    """Whether a chat completion's call, or the part of one that names it, is of a custom tool. customs: see `tools.custom_names`."""
+    function = call.get("function")
+    name = function.get("name") if isinstance(function, dict) else None
+    return isinstance(call.get("custom"), dict) or (isinstance(name, str) and name in customs)
+
+
+def _call(call: Mapping[str, Any], kind: str, id: str) -> Item:
     function = call.get("function") or call.get("custom")
     function = function if isinstance(function, dict) else {}
-    return items.function_call(
-        id,
-        call_id=str(call.get("id") or id.replace("fc_", "call_", 1)),
-        name=str(function.get("name") or ""),
-        arguments=items.arguments(function),
-    )
+    named = {
+        "call_id": str(call.get("id") or items.minted_call_id(id)),
+        "name": str(function.get("name") or ""),
+    }
+    arguments = items.arguments(function)
+    if kind == "function_call":
+        return items.function_call(id, arguments=arguments, **named)
+    input = custom_tools.input_of(arguments, plain="custom" in call)
+    return items.custom_tool_call(id, input=input, **named)
 
 
 # --- echoes of the request
@@ -295,47 +314,44 @@ def _as_responses_request(body: Mapping[str, Any]) -> Mapping[str, Any]:
         "reasoning": {"effort": effort} if isinstance(effort, str) else None,
         "text": {"format": _flat(format, "json_schema")} if isinstance(format, dict) else None,
     }
-    tools = body.get("tools")
-    if isinstance(tools, list):
-        more["tools"] = [_flat(tool, "function") for tool in tools if isinstance(tool, dict)]
+    listed = body.get("tools")
+    if isinstance(listed, list):
+        more["tools"] = [_flat(tool, _kind_of(tool)) for tool in listed if isinstance(tool, dict)]
     choice = body.get("tool_choice")
     if isinstance(choice, dict):
-        more["tool_choice"] = _flat(choice, "function")
-    return {**body, **more}
+        more["tool_choice"] = _flat_choice(choice)
+    return {**_legacy_tools(body), **body, **more}
+
+
+def _legacy_tools(body: Mapping[str, Any]) -> dict[str, Any]:
+    """`functions` and `function_call`, the older form of `tools` and `tool_choice`."""
+    given: dict[str, Any] = {}
+    functions, choice = body.get("functions"), body.get("function_call")
+    if isinstance(functions, list):
+        given["tools"] = [{"type": "function", **f} for f in functions if isinstance(f, dict)]
+    if choice is not None:
+        is_one = isinstance(choice, dict)
+        given["tool_choice"] = {"type": "function", **choice} if is_one else choice
+    return given
+
+
+def _kind_of(tool: Mapping[str, Any]) -> str:
+    return "custom" if tool.get("type") == "custom" else "function"
+
+
+def _flat_choice(choice: dict[str, Any]) -> dict[str, Any]:
+    allowed = choice.get("allowed_tools")
+    if not isinstance(allowed, dict) or not isinstance(allowed.get("tools"), list):
+        return _flat(choice, _kind_of(choice))
+    listed = [_flat(tool, _kind_of(tool)) for tool in allowed["tools"] if isinstance(tool, dict)]
+    named = [{"type": tool["type"], "name": tool.get("name")} for tool in listed]
+    return {"type": "allowed_tools", "mode": allowed.get("mode"), "tools": named}
 
 
 def _flat(value: dict[str, Any], inner: str) -> dict[str, Any]:
     """`{type, inner: {...}}` as `{type, ...}`."""
     body = value.get(inner)
     return {"type": value.get("type"), **(body if isinstance(body, dict) else {})}
-
-
-def _tools(tools: object) -> list[Item]:
-    if not isinstance(tools, list):
-        return []
-    return [
-        {
-            "type": "function",
-            "name": tool["name"],
-            "description": tool.get("description"),
-            "parameters": tool.get("parameters"),
-            "strict": tool.get("strict"),
-        }
-        for tool in tools
-        if isinstance(tool, dict)
-        and tool.get("type") == "function"
-        and isinstance(tool.get("name"), str)
-    ]
-
-
-def _tool_choice(choice: object) -> Any:
-    if isinstance(choice, dict):
-        if choice.get("type") == "function" and isinstance(choice.get("name"), str):
-            return {"type": "function", "name": choice["name"]}
-        if choice.get("type") == "allowed_tools" and isinstance(choice.get("tools"), list):
-            mode = choice.get("mode") or "auto"
-            return {"type": "allowed_tools", "mode": mode, "tools": choice["tools"]}
-    return choice if isinstance(choice, str) and choice in _CHOICES else "auto"
 
 
 def _text(text: object) -> dict[str, Any]:

@@ -14,13 +14,17 @@ from typing import Any, TypeVar
 
 import orjson
 
-from dwctl.protocols.answers import FAILED, error_in
-from dwctl.protocols.assembly import CallKey, CallKeys, PartsBudget, TooMuch, is_end, text_of
+from dwctl.protocols import forms
+from dwctl.protocols.answers import BROKE_OFF, FAILED, error_in
+from dwctl.protocols.assembly import CallKey, CallKeys, is_end, text_of
+from dwctl.protocols.dialects import Chunks
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.json_objects import parse_object
-from dwctl.protocols.openresponses import items, resource
+from dwctl.protocols.openresponses import custom_tools, items, resource, tools
+from dwctl.protocols.openresponses.custom_tools import InputText
 from dwctl.protocols.openresponses.events import (
     ARGUMENTS_DELTA,
+    INPUT_DELTA,
     REASONING_DELTA,
     REFUSAL_DELTA,
     SUMMARY_DELTA,
@@ -31,17 +35,25 @@ from dwctl.protocols.openresponses.events import (
 )
 from dwctl.protocols.openresponses.items import Item, item_id
 from dwctl.protocols.openresponses.resource import Response
+from dwctl.protocols.parts import PartsBudget, TooMuch
 from dwctl.protocols.streaming import (
     ERROR_EVENT,
+    KEPT_ALIVE,
     LOGGED_BYTES,
     MAX_STREAM_BYTES,
     TOO_LARGE,
     UpstreamStream,
+    is_done,
+    is_keep_alive,
+    says_error,
     spoken,
 )
+from dwctl.protocols.usage import merged
 from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
 
 _OPEN = Disclosure()
+_UNNAMED: CallKey = (-1, 0)
+"""Of a function call of the older form: no tool call has it."""
 
 
 class ResponsesStream(UpstreamStream):
@@ -69,7 +81,9 @@ class ResponsesStream(UpstreamStream):
         self._choices: dict[int, _Choice] = {}
         self._budget = PartsBudget()
         self._line = _Line(self._events, str(skeleton["id"]), self._budget)
-        self._raw_usage: object = None
+        self._customs = tools.custom_names(skeleton["tools"])
+        self._raw_usage: dict[str, Any] | None = None
+        self._chunks = Chunks(forms.CHAT, str(skeleton["id"]))
         self._started = self._ended_well = self._closed = False
 
     @property
@@ -94,58 +108,86 @@ class ResponsesStream(UpstreamStream):
 
     def _treat(self, events: list[SseEvent]) -> bytes:
         out: list[bytes] = []
-        for event in events:
+        for number, event in enumerate(events, 1):
             if event.comment is not None:
                 out.append(event.comment + b"\n\n")
             if event.data is not None:
-                self._read(event.data, out, is_named=event.event == ERROR_EVENT)
+                self._read(event, event.data, out)
             if self.done:
+                if self.error is None and self._counts is None:
+                    self._late_usage(events[number:])
                 break
         return b"".join(out)
 
-    def _read(self, data: bytes, out: list[bytes], *, is_named: bool) -> None:
-        if data.startswith(b"[DONE]"):
-            self.done = self._ended_well = True
-            return
+    def _read(self, event: SseEvent, data: bytes, out: list[bytes]) -> None:
         chunk = parse_object(data)
+        is_named = event.event == ERROR_EVENT
         if chunk is None:
-            if is_named:
-                self._fail_as(spoken(data), data)
-            return
-        self._count(chunk)
+            if is_done(data):
+                self.done = self._ended_well = True
+                return
+            data, chunk = self._object_in(data)
+            if chunk is None:
+                if is_named or says_error(data):
+                    self._fail_as(spoken(data), data)
+                elif event.comment is None and is_keep_alive(event, data, chunk):
+                    out.append(KEPT_ALIVE)
+                return
         error = error_in(chunk, named=is_named)
         if error is not None:
+            self._count(chunk)
             self._fail_as(error, data)
             return
-        usage = chunk.get("usage")
-        choices = chunk.get("choices")
-        if usage and isinstance(usage, dict):
-            self._raw_usage = usage
-            self._ended_well = self._ended_well or not choices
-        if choices:
-            self._ended_well = False  # a usage that more follows was not the last word
-        if isinstance(choices, list):
-            try:
+        try:
+            self._chunks.put_right(chunk)
+            self._count(chunk)
+            usage = chunk.get("usage")
+            choices = chunk.get("choices")
+            if usage and isinstance(usage, dict):
+                self._raw_usage = merged(self._raw_usage, usage)
+                self._ended_well = self._ended_well or not choices
+            if choices:
+                self._ended_well = False  # a usage that more follows was not the last word
                 self._read_choices(choices, out)
-            except TooMuch as error:
-                self._break_off(TOO_LARGE, str(error))
+        except TooMuch as error:
+            self._break_off(TOO_LARGE, str(error))
 
-    def _read_choices(self, choices: list[Any], out: list[bytes]) -> None:
-        for position, part in enumerate(choices):
-            if isinstance(part, dict):
-                choice = self._choice(part.get("index"), position)
-                choice.read(part)
-                self._line.advance(out)
-                if choice.finish_reason == FAILED and self.error is None:
-                    self._fail("upstream_error", "The upstream provider failed while it answered.")
+    def _late_usage(self, events: list[SseEvent]) -> None:
+        """See `ChatStream`."""
+        for event in events:
+            chunk = parse_object(event.data) if event.data and b'"usage"' in event.data else None
+            if chunk is not None and isinstance(chunk.get("usage"), dict):
+                self._count(chunk)
+                self._raw_usage = merged(self._raw_usage, chunk["usage"])
 
-    def _choice(self, index: object, position: int) -> _Choice:
-        key = index if isinstance(index, int) else position
-        found = self._choices.get(key)
+    def _read_choices(self, choices: list[dict[str, Any]], out: list[bytes]) -> None:
+        for part in choices:
+            choice = self._choice(part["index"])
+            choice.read(part)
+            self._line.advance(out)
+            if choice.finish_reason == FAILED and self.error is None:
+                self._fail_for(part.get("error"))
+
+    def _fail_for(self, error: object) -> None:
+        """A choice has failed, with an error of its own or without a word."""
+        if error:
+            self._fail(**disclose(self._disclosure, None, error).response_error)
+        else:
+            self._fail("upstream_error", BROKE_OFF["message"])
+
+    def _choice(self, index: int) -> _Choice:
+        found = self._choices.get(index)
         if found is None:
             self._budget.spend()
-            found = self._choices[key] = _Choice(self._line)
+            found = self._choices[index] = _Choice(self._line, self._customs)
         return found
+
+    def _read_held(self, out: list[bytes]) -> None:
+        """What was kept of tool calls until more is known of them."""
+        try:
+            self._read_choices(self._chunks.rest(), out)
+        except TooMuch as error:
+            self._break_off(TOO_LARGE, str(error))
 
     # --- the end
 
@@ -156,6 +198,7 @@ class ResponsesStream(UpstreamStream):
         out = [b"" if self._started else self.start()]
         if not self.done:
             out.append(self._treat(self._whole_last_events()))
+        self._read_held(out)
         if self.error is None and not self.ended:
             self._fail("server_error", "The upstream provider ended the stream too early.")
         if self.error is None and not self._choices:
@@ -274,9 +317,10 @@ class _Line:
 class _Choice:
     """One choice of the chat stream, as the items that it becomes."""
 
-    def __init__(self, line: _Line) -> None:
+    def __init__(self, line: _Line, customs: frozenset[str]) -> None:
         self.finish_reason: object = None
         self._line = line
+        self._customs = customs
         self._open: list[_OpenItem] = []  # begun, and not ended
         self._reasoning: _Reasoning | None = None
         self._message: _Message | None = None
@@ -327,13 +371,28 @@ class _Choice:
         for part in calls if isinstance(calls, list) else ():
             if isinstance(part, dict):
                 self._read_call(part)
+        legacy = delta.get("function_call")
+        if legacy and isinstance(legacy, dict) and not calls:
+            self._read_unnamed_call(legacy)
 
     def _read_call(self, part: dict[str, Any]) -> None:
         key = self._call_keys.of(part)
         call = self._calls.get(key)
         if call is None:
             call = self._calls[key] = self._begin(_Call)
-        call.take(part)
+        call.take(part, self._customs)
+        if call is not self._open[-1] and call.ending is None and call.has_just_ended:
+            self._open.remove(call)
+            call.ending = "completed"
+
+    def _read_unnamed_call(self, function: dict[str, Any]) -> None:
+        """There is one at most; a server that has said it as a tool call says it for the second time."""
+        call = self._calls.get(_UNNAMED)
+        if call is None:
+            if self._calls:
+                return
+            call = self._calls[_UNNAMED] = self._begin(_Call)
+        call.take_unnamed(function, self._customs)
 
     def _message_item(self) -> _Message:
         if self._message is None:
@@ -555,15 +614,18 @@ class _Part:
 
 
 class _Call(_OpenItem):
-    """A function call. It is added once its id and name are known; what came before then follows at once."""
+    """A call of a function or a custom tool. It is added once its id and name are known; what came before then follows at once."""
 
     kind = "function_call"
 
     def __init__(self, events: Events, index: int, response_id: str) -> None:
         super().__init__(events, index, response_id)
         self._call_id = self._name = ""
+        self._response_id = response_id
         self._arguments: list[str] = []
-        self._prefix = delta_prefix(ARGUMENTS_DELTA, self._place)
+        self._input: InputText | None = None  # of a custom tool's call
+        self._is_plain = False  # its arguments are the input itself
+        self._prefix = b""
 
     @property
     def is_ready(self) -> bool:  # type: ignore[override]
@@ -578,32 +640,70 @@ class _Call(_OpenItem):
             return False
         return True
 
-    def take(self, part: dict[str, Any]) -> None:
+    @property
+    def has_just_ended(self) -> bool:
+        """The same, looked at only where the last fragment may have been the last."""
+        return (
+            self._arguments[-1:] != [] and self._arguments[-1].rstrip()[-1:] == "}" and self.may_end
+        )
+
+    def take(self, part: dict[str, Any], customs: frozenset[str]) -> None:
         """What a part of the call says. After its end nothing is expected, and nothing taken."""
         function = part.get("function") or part.get("custom")
         function = function if isinstance(function, dict) else {}
         self._call_id = self._call_id or str(part.get("id") or "")
-        self._name = self._name or str(function.get("name") or "")
+        if not self._name and function.get("name"):
+            self._name = str(function["name"])
+            if resource.is_custom(part, customs):
+                self._become_custom(plain="custom" in part)
         fragment = items.arguments(function)
         if not fragment or self.ending is not None:
             return
         self._arguments.append(fragment)
         self.chars += len(fragment)
         if self.out_is_open:
-            self._out.append(self._events.delta(self._prefix, fragment))
+            self._write(fragment)
+
+    def take_unnamed(self, function: dict[str, Any], customs: frozenset[str]) -> None:
+        """The same for a function call of the older form: there is one at most, and it has no id."""
+        self._call_id = items.minted_call_id(self._id)
+        self.take({"function": function}, customs)
+
+    def _become_custom(self, *, plain: bool) -> None:
+        self.kind = "custom_tool_call"
+        self._id = item_id(self._response_id, self.kind, self._index)
+        self._place = {**self._place, "item_id": self._id}
+        self._is_plain = plain
+        self._input = InputText(plain=plain)
+
+    def _write(self, fragment: str) -> None:
+        said = fragment if self._input is None else self._input.add(fragment)
+        if said:
+            self._out.append(self._events.delta(self._prefix, said))
 
     def _made(self, status: str) -> Item:
-        return items.function_call(
-            self._id,
-            call_id=self._call_id or self._id.replace("fc_", "call_", 1),
-            name=self._name,
-            arguments="" if status == "in_progress" else "".join(self._arguments),
-            status=status,
-        )
+        named = {"call_id": self._call_id or items.minted_call_id(self._id), "name": self._name}
+        given = "" if status == "in_progress" else "".join(self._arguments)
+        if self._input is not None:
+            input = custom_tools.input_of(given, plain=self._is_plain)
+            return items.custom_tool_call(self._id, input=input, status=status, **named)
+        if status == "completed":
+            given = items.whole_arguments(given)
+        return items.function_call(self._id, arguments=given, status=status, **named)
 
     def _opened(self) -> None:
+        kind = ARGUMENTS_DELTA if self._input is None else INPUT_DELTA
+        self._prefix = delta_prefix(kind, self._place)
         if self._arguments:
-            self._out.append(self._events.delta(self._prefix, "".join(self._arguments)))
+            self._write("".join(self._arguments))
 
     def _end(self, out: list[bytes]) -> None:
-        out.append(self._events.arguments_done(self._place, "".join(self._arguments)))
+        item = self._made(self.ending or "completed")
+        if self._input is not None:
+            if rest := self._input.end():
+                out.append(self._events.delta(self._prefix, rest))
+            out.append(self._events.input_done(self._place, item["input"]))
+            return
+        if missing := item["arguments"][len("".join(self._arguments)) :]:
+            out.append(self._events.delta(self._prefix, missing))
+        out.append(self._events.arguments_done(self._place, self._name, item["arguments"]))

@@ -24,8 +24,16 @@ from tests.identity.doors import (
 MINE = "/users/current/api-keys"
 FIELDS = {
     "id", "name", "description", "key_prefix", "purpose", "user_id", "created_by", "created_at", "last_used", "model_access",
-    "requests_per_second", "burst_size",
+    "requests_per_second", "burst_size", "capacity", "tokens_per_minute",
 }  # fmt: skip
+
+
+LIMITS = {
+    "requests_per_second": 0.01,
+    "burst_size": 5,
+    "capacity": 2,
+    "tokens_per_minute": 2**40,
+}
 
 
 def body(**more: Any) -> dict[str, Any]:
@@ -54,8 +62,9 @@ class TestCreate:
         assert made["key"] not in call("alice", "GET", MINE).text
 
     def test_limits_are_kept(self, call: Doors) -> None:
-        made = call("alice", "POST", MINE, body(requests_per_second=2.5, burst_size=5)).json
-        assert (made["requests_per_second"], made["burst_size"]) == (2.5, 5)
+        made = call("alice", "POST", MINE, body(**LIMITS)).json
+        assert made.items() >= LIMITS.items()
+        assert call("alice", "GET", f"{MINE}/{made['id']}").json.items() >= LIMITS.items()
 
     def test_it_works_at_once(self, call: Doors, cast: Cast) -> None:
         secret = call("alice", "POST", MINE, body(purpose="platform")).json["key"]
@@ -129,15 +138,15 @@ class TestRead:
             db.session.commit()
         assert call("admin", "GET", path).json["data"] == []
         for key in (hidden, deleted):
-            for method in ("GET", "DELETE"):
-                assert call("admin", method, f"{path}/{key}").status_code == 404
+            for method, change in (("GET", None), ("DELETE", None), ("PATCH", {})):
+                assert call("admin", method, f"{path}/{key}", change).status_code == 404
 
     def test_a_key_of_somebody_else_is_404_under_ones_own_name(
         self, call: Doors, cast: Cast
     ) -> None:
         key = call("alice", "POST", MINE, body()).json["id"]
-        for method in ("GET", "DELETE"):
-            answer = call("bob", method, f"{MINE}/{key}")
+        for method, change in (("GET", None), ("DELETE", None), ("PATCH", {})):
+            answer = call("bob", method, f"{MINE}/{key}", change)
             assert (answer.status_code, answer.json["message"]) == (404, f"API key with ID {key} not found")  # fmt: skip
         assert call("admin", "GET", f"/users/{cast['bob']}/api-keys/{key}").status_code == 404
         assert call("admin", "GET", f"/users/{cast['alice']}/api-keys/{key}").status_code == 200
@@ -148,6 +157,7 @@ class TestRead:
             ("GET", "", "Read"),
             ("GET", f"/{NOBODY}", "Read"),
             ("POST", "", "Create"),
+            ("PATCH", f"/{NOBODY}", "Update"),
             ("DELETE", f"/{NOBODY}", "Delete"),
         ],
     )
@@ -155,7 +165,7 @@ class TestRead:
         self, call: Doors, cast: Cast, method: str, tail: str, operation: str
     ) -> None:
         alice = cast["alice"]
-        answer = call("bob", method, f"/users/{alice}/api-keys{tail}", {} if method == "POST" else None)  # fmt: skip
+        answer = call("bob", method, f"/users/{alice}/api-keys{tail}", {} if method in ("POST", "PATCH") else None)  # fmt: skip
         assert answer.status_code == 403
         assert answer.json["message"] == f"Insufficient permissions to {operation} API keys for user {alice}"  # fmt: skip
 
@@ -191,6 +201,56 @@ class TestRead:
         assert call("admin", "GET", f"{path}/{made['id']}").json["model_access"] == models[:2]
 
 
+class TestChange:
+    def test_what_is_given_changes_and_null_clears(self, call: Doors) -> None:
+        made = call("alice", "POST", MINE, body(description="d")).json
+        path = f"{MINE}/{made['id']}"
+        made.pop("key")
+        assert call("alice", "PATCH", path, {}).json == made
+        wanted = LIMITS | {"name": unique("renamed"), "description": None}
+        changed = call("alice", "PATCH", path, wanted)
+        assert (changed.status_code, changed.json) == (200, made | wanted)
+        kept = call("alice", "PATCH", path, {"name": None, "capacity": 3}).json
+        assert kept == made | wanted | {"capacity": 3}
+        cleared = call("alice", "PATCH", path, dict.fromkeys(LIMITS)).json
+        assert cleared == made | wanted | dict.fromkeys(LIMITS)
+        assert call("admin", "PATCH", f"/users/{made['user_id']}/api-keys/{made['id']}", {"capacity": 9}).json["capacity"] == 9  # fmt: skip
+        ignored = call("alice", "PATCH", path, {"purpose": "platform", "key": "sk-x"})
+        assert ignored.headers["x-ignored-fields"] == "key, purpose"
+        assert ignored.json["purpose"] == "realtime"
+
+    @pytest.mark.parametrize(
+        ("change", "status"),
+        [({"name": " "}, 400), ({"name": 5}, 422)]
+        + [({name: value}, 422) for name in LIMITS for value in (0, -1, "many", True, [])]
+        + [({name: 1.5}, 422) for name in ("burst_size", "capacity", "tokens_per_minute")],
+        ids=str,
+    )
+    def test_what_makes_no_sense_is_refused(
+        self, call: Doors, change: dict[str, Any], status: int
+    ) -> None:
+        made = call("alice", "POST", MINE, body()).json
+        made.pop("key")
+        refused = call("alice", "PATCH", f"{MINE}/{made['id']}", change)
+        assert refused.status_code == status, refused.text
+        assert next(iter(change)) in refused.text
+        assert call("alice", "GET", f"{MINE}/{made['id']}").json == made
+
+    def test_a_taken_name_is_refused(self, call: Doors) -> None:
+        taken = call("alice", "POST", MINE, body()).json["name"]
+        other = call("alice", "POST", MINE, body()).json["id"]
+        assert call("alice", "PATCH", f"{MINE}/{other}", {"name": taken}).status_code == 409
+
+    @pytest.mark.parametrize("name", LIMITS)
+    def test_routing_is_told_of_each_limit(
+        self, call: Doors, sql: psycopg.Connection, name: str
+    ) -> None:
+        id = call("alice", "POST", MINE, body()).json["id"]
+        with announced(sql, 1) as found:
+            call("alice", "PATCH", f"{MINE}/{id}", {name: LIMITS[name]})
+        assert found.rows == [f"api_keys:{id}"]
+
+
 class TestOfAnOrganisation:
     @pytest.fixture
     def organization(self, sql: psycopg.Connection, cast: Cast) -> UUID:
@@ -206,6 +266,8 @@ class TestOfAnOrganisation:
         assert call("bob", "GET", path).json["total_count"] == 0
         assert call("bob", "GET", f"{path}/{made['id']}").status_code == 404
         assert call("bob", "DELETE", f"{path}/{made['id']}").status_code == 404
+        assert call("bob", "PATCH", f"{path}/{made['id']}", {"capacity": 1}).status_code == 404
+        assert call("alice", "PATCH", f"{path}/{made['id']}", {"capacity": 1}).json["capacity"] == 1
         assert call("admin", "GET", path).json["total_count"] == 1
         assert call("alice", "DELETE", f"{path}/{made['id']}").status_code == 204
 

@@ -1,4 +1,4 @@
-"""The published schema (Open Responses, 2026-04-24) and OpenAI's SDK, as two judges of everything that we send.
+"""The published schema (Open Responses, 2026-04-24), OpenAI's own and its SDK, as judges of everything that we send.
 
 Where they disagree:
 - `text.format.schema`: the published schema wants null in a Response, the SDK (and OpenAI) the schema that was asked for. We echo
@@ -11,6 +11,8 @@ Where they disagree:
 - the text of a reasoning item: `response.reasoning_text.delta` to the SDK, `response.reasoning.delta` in the schema. We send the
   SDK's.
 - `status` of a reasoning item and `type` of an error: known to the SDK only. We send them.
+- `usage` and `text.format.description`: null where there is none in the published schema, absent in OpenAI's. We send null.
+- custom tools, their calls and their events: known to OpenAI only. The published schema judges what is beside them.
 """
 
 import json
@@ -19,11 +21,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from jsonschema import Draft202012Validator
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses import Response, ResponseItemList, ResponseStreamEvent
 
 from tests.protocols.streams import data_of
 
-_FILE = Path(__file__).parent.parent / "standards" / "openresponses" / "openapi-2026-04-24.json"
+_STANDARDS = Path(__file__).parent.parent / "standards"
+_FILE = _STANDARDS / "openresponses" / "openapi-2026-04-24.json"
+_OPENAI = _STANDARDS / "openai" / "responses.json"
+_CUSTOM_EVENT = "response.custom_tool_call_input."
 
 
 @cache
@@ -42,7 +47,29 @@ def _schemas() -> dict[str, Any]:
 
 @cache
 def published(name: str) -> Draft202012Validator:
-    reference = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": _schemas()}}
+    return _judge(_schemas(), name)
+
+
+@cache
+def _openai_schemas() -> dict[str, Any]:
+    schemas: dict[str, Any] = json.loads(_OPENAI.read_text())["components"]["schemas"]
+    return schemas
+
+
+@cache
+def _openai(name: str) -> Draft202012Validator:
+    return _judge(_openai_schemas(), name)
+
+
+@cache
+def _openai_event_names() -> dict[str, str]:
+    references = [union["$ref"] for union in _openai_schemas()["ResponseStreamEvent"]["anyOf"]]
+    names = [reference.rpartition("/")[2] for reference in references]
+    return {_openai_schemas()[n]["properties"]["type"]["enum"][0]: n for n in names}
+
+
+def _judge(schemas: dict[str, Any], name: str) -> Draft202012Validator:
+    reference = {"$ref": f"#/components/schemas/{name}", "components": {"schemas": schemas}}
     return Draft202012Validator(reference)
 
 
@@ -54,9 +81,42 @@ def _event_schema_names() -> dict[str, str]:
 
 def check_response(response: dict[str, Any], *, sdk: bool = True) -> None:
     """sdk: False where the error has a code of our own."""
-    published("ResponseResource").validate(response)
+    published("ResponseResource").validate(_without_custom(response))
     if sdk:
+        _openai("Response").validate(_as_openai(response))
         Response.model_validate(response)
+
+
+def _without_custom(response: dict[str, Any]) -> dict[str, Any]:
+    """A Response without what the published schema does not know."""
+    known = {**response, "output": [i for i in response["output"] if not _is_custom(i)]}
+    known["tools"] = [tool for tool in response["tools"] if tool["type"] != "custom"]
+    choice = response["tool_choice"]
+    if isinstance(choice, dict) and choice["type"] == "custom":
+        known["tool_choice"] = "required"
+    elif isinstance(choice, dict) and choice["type"] == "allowed_tools":
+        tools = [tool for tool in choice["tools"] if tool["type"] != "custom"]
+        known["tool_choice"] = {**choice, "tools": tools}
+    return known
+
+
+def _is_custom(item: dict[str, Any]) -> bool:
+    return str(item["type"]).startswith("custom_tool_call")
+
+
+def _as_openai(response: dict[str, Any]) -> dict[str, Any]:
+    """A Response without the nulls that OpenAI leaves out."""
+    format = response["text"]["format"]
+    described = {n: v for n, v in format.items() if n != "description" or v is not None}
+    text = {**response["text"], "format": described}
+    return {n: v for n, v in response.items() if n != "usage" or v is not None} | {"text": text}
+
+
+def check_input_items(listed: dict[str, Any]) -> None:
+    """A page of `GET /responses/{id}/input_items`: the SDK's list, of items that the published schema knows."""
+    ResponseItemList.model_validate(listed)
+    for item in listed["data"]:
+        published("ItemField").validate(item)
 
 
 def events_of(stream: bytes) -> list[dict[str, Any]]:
@@ -80,8 +140,14 @@ _PUBLISHED_NAMES = {
 
 
 def check_event(event: dict[str, Any]) -> None:
-    type = _PUBLISHED_NAMES.get(event["type"], event["type"])
-    published(_event_schema_names()[type]).validate({**event, "type": type})
-    error = event.get("response", {}).get("error")
+    type = event["type"]
+    response = event.get("response")
+    if not type.startswith(_CUSTOM_EVENT) and not _is_custom(event.get("item", {"type": ""})):
+        name = _PUBLISHED_NAMES.get(type, type)
+        known = {"response": _without_custom(response)} if response else {}
+        published(_event_schema_names()[name]).validate({**event, "type": name, **known})
+    error = response and response.get("error")
     if not error or error["code"] in ("server_error", "rate_limit_exceeded"):
-        _sdk_events()[event["type"]].model_validate(event)
+        known = {"response": _as_openai(response)} if response else {}
+        _openai(_openai_event_names()[type]).validate({**event, **known})
+        _sdk_events()[type].model_validate(event)

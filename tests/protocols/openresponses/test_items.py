@@ -3,7 +3,6 @@ from uuid import UUID
 import pytest
 
 from dwctl.protocols.openresponses import items
-from dwctl.protocols.openresponses.request import parse, to_chat
 from tests.protocols.openresponses.schema import published
 
 UUID_TEXT = "0190d5a2-0000-7000-8000-000000000001"
@@ -65,14 +64,3 @@ def test_a_chats_messages_are_items_too():
 @pytest.mark.parametrize("body", [{}, {"input": 5}, {"input": [5, None]}, {"messages": {}}])
 def test_a_strange_input_has_no_items(body):
     assert items.input_items(body, "resp_1") == []
-
-
-def test_an_earlier_turn_continues_in_a_new_request():
-    response = {"id": "resp_1", "output": [items.message("msg_1", [items.output_text("Hello")])]}
-    prior = items.conversation({"input": "Hi"}, response)
-    chat = to_chat(parse({"model": "m", "input": "And now?"}), prior=prior)
-    assert chat["messages"] == [
-        {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": "Hello"},
-        {"role": "user", "content": "And now?"},
-    ]

@@ -59,9 +59,9 @@ def test_a_strict_body_that_is_no_response_is_refused(raw):
 
 
 @pytest.mark.parametrize("raw", [b"", b"oops", b"[]", b'{"output":5}'])
-def test_without_strict_mode_anything_passes(raw):
-    finished = finish(raw, strict=False)
-    assert finished == raw
+def test_a_body_that_is_no_response_is_refused_in_open_mode_too(raw):
+    with pytest.raises(BadUpstreamBody):
+        finish(raw, strict=False)
 
 
 def test_without_strict_mode_only_the_identifier_changes():
@@ -146,10 +146,6 @@ def test_an_error_event_ends_in_a_failed_response(error):
 UNREADABLE = {
     "deep": b"[" * 300 + b"]" * 300,
     "beyond every reader": b"[" * 5000 + b"]" * 5000,
-    "lone surrogate": b'"\\ud800"',
-    "infinite": b"1e400",
-    "not a number": b"NaN",
-    "no UTF-8": b'"\xff"',
     "cut": b'{"a":',
 }
 ENDS = ("response.completed", "response.failed", "response.incomplete")
@@ -210,7 +206,7 @@ def test_what_was_cut_in_the_middle_does_not_run_into_the_last_event(rest, stric
 
 
 def test_other_events_that_cannot_be_read_pass_in_open_mode_only():
-    odd = b'data: {"type":"response.output_text.delta","delta":"\\ud800 \\"type\\":\\"response.completed\\""}\n\n'
+    odd = b'data: {"type":"response.output_text.delta","delta":"x \\"type\\":\\"response.completed\\""\n\n'
     whole = upstream()
     at = whole.index(b"event: response.output_item.done")
     theirs = whole[:at] + odd + whole[at:]

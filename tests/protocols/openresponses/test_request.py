@@ -1,7 +1,7 @@
 import pytest
 
 from dwctl.protocols.errors import InvalidRequest
-from dwctl.protocols.openresponses.request import check_relayed, parse, to_chat
+from dwctl.protocols.openresponses.request import check_relayed, left_out, parse, to_chat
 
 
 def asked(input="Hi", **members):
@@ -16,6 +16,10 @@ def chat(body, **options):
     return to_chat(parse(body), **options)
 
 
+def chat_over(body, items):
+    return to_chat(parse(body).with_items(items))
+
+
 def messages(*items, **members):
     return chat(asked(list(items), **members))["messages"]
 
@@ -24,6 +28,29 @@ CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"
 RESULT = {"type": "function_call_output", "call_id": "c1", "output": "sunny"}
 CHAT_CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 USER = {"role": "user", "content": "Hi"}
+FROM_C1 = {"type": "text", "text": "This is from the output of the tool call c1:"}
+OPAQUE = [
+    "web_search_call",
+    "file_search_call",
+    "computer_call",
+    "computer_call_output",
+    "code_interpreter_call",
+    "image_generation_call",
+    "local_shell_call",
+    "local_shell_call_output",
+    "shell_call",
+    "shell_call_output",
+    "apply_patch_call",
+    "apply_patch_call_output",
+    "mcp_call",
+    "mcp_list_tools",
+    "mcp_approval_request",
+    "mcp_approval_response",
+    "tool_search_call",
+    "compaction",
+    "program",
+    "never_heard_of",
+]
 TOOL = {"type": "function", "name": "f"}
 
 MESSAGES = {
@@ -56,6 +83,58 @@ MESSAGES = {
         [{"role": "assistant", "tool_calls": [CHAT_CALL]}, {"role": "tool", "tool_call_id": "c1", "content": "sunny"}, {"role": "assistant", "tool_calls": [CHAT_CALL]}],
     ),
     "a result in parts": (asked([{**RESULT, "output": [{"type": "input_text", "text": "sun"}]}]), [{"role": "tool", "tool_call_id": "c1", "content": "sun"}]),
+    "custom call and result": (
+        asked([{"type": "custom_tool_call", "call_id": "c1", "name": "p", "input": 'a "b"\n'}, {**RESULT, "type": "custom_tool_call_output"}]),
+        [
+            {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "p", "arguments": '{"input":"a \\"b\\"\\n"}'}}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+        ],
+    ),
+    "a result with an image": (
+        asked([CALL, {**RESULT, "output": [{"type": "input_text", "text": "sun"}, {"type": "input_image", "image_url": "u"}]}, {"role": "user", "content": "And?"}]),
+        [
+            {"role": "assistant", "tool_calls": [CHAT_CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": "sun"},
+            {"role": "user", "content": [FROM_C1, {"type": "image_url", "image_url": {"url": "u"}}]},
+            {"role": "user", "content": "And?"},
+        ],
+    ),
+    "results with nothing but images wait for each other": (
+        asked([CALL, {**CALL, "call_id": "c2"}, {**RESULT, "output": [{"type": "input_image", "image_url": "u"}]}, {"type": "reasoning", "summary": []}, {**RESULT, "call_id": "c2"}]),
+        [
+            {"role": "assistant", "tool_calls": [CHAT_CALL, {**CHAT_CALL, "id": "c2"}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "The output is in the user's next message."},
+            {"role": "tool", "tool_call_id": "c2", "content": "sunny"},
+            {"role": "user", "content": [FROM_C1, {"type": "image_url", "image_url": {"url": "u"}}]},
+        ],
+    ),
+    "a result with a file": (
+        asked([CALL, {**RESULT, "output": [{"type": "input_file", "file_data": "d"}]}]),
+        [
+            {"role": "assistant", "tool_calls": [CHAT_CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": "The output is in the user's next message."},
+            {"role": "user", "content": [FROM_C1, {"type": "file", "file": {"file_data": "d"}}]},
+        ],
+    ),
+    "an empty result": (asked([CALL, {**RESULT, "output": []}]), [{"role": "assistant", "tool_calls": [CHAT_CALL]}, {"role": "tool", "tool_call_id": "c1", "content": ""}]),
+    "what only its provider understands": (asked([{"role": "user", "content": "Hi"}, *[{"type": kind, "id": "x"} for kind in OPAQUE]]), [USER]),
+    "results that do not say of which call": (
+        asked([CALL, {**CALL, "call_id": "c2"}, {"type": "function_call_output", "output": "a"}, {"type": "function_call_output", "call_id": None, "output": "b"}]),
+        [
+            {"role": "assistant", "tool_calls": [CHAT_CALL, {**CHAT_CALL, "id": "c2"}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "a"},
+            {"role": "tool", "tool_call_id": "c2", "content": "b"},
+        ],
+    ),
+    "a result that does not say of which call, beside one that does": (
+        asked([CALL, {**CALL, "call_id": "c2"}, RESULT, {"type": "function_call_output", "output": "b"}]),
+        [
+            {"role": "assistant", "tool_calls": [CHAT_CALL, {**CHAT_CALL, "id": "c2"}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+            {"role": "tool", "tool_call_id": "c2", "content": "b"},
+        ],
+    ),
+    "a result of no call at all": (asked([{"type": "function_call_output", "output": "a"}, {"role": "user", "content": "Hi"}]), [USER]),
     "reasoning is left out": (asked([{"type": "reasoning", "summary": [], "encrypted_content": None}, {"role": "user", "content": "Hi"}]), [USER]),
 }  # fmt: skip
 
@@ -140,7 +219,7 @@ def test_earlier_turns_come_after_the_instructions_and_may_be_anything():
         {"type": "function_call_output"},
         {"type": "something"},
     ]
-    assert chat(asked(instructions="I"), prior=prior)["messages"] == [
+    assert chat_over(asked(instructions="I"), [*prior, USER])["messages"] == [
         {"role": "system", "content": "I"},
         {"role": "assistant", "content": "flex result"},
         {"role": "user", "content": ""},
@@ -164,8 +243,8 @@ REFUSED = {
     "no model": ({"input": "Hi"}, "model", MISSING),
     "model is a number": (asked(model=5), "model", TYPE),
     "item is text": (asked(["Hi"]), "input[0]", TYPE),
-    "item of unknown type": (asked([{"type": "web_search_call"}]), "input[0].type", VALUE),
-    "reference to an item": (asked([{"type": "item_reference", "id": "x"}]), "input[0].type", VALUE),
+    "reference to no item": (asked([{"type": "item_reference"}]), "input[0].id", MISSING),
+    "reference by a number": (asked([{"type": "item_reference", "id": 5}]), "input[0].id", TYPE),
     "item whose type is a list": (asked([{"type": []}]), "input[0].type", VALUE),
     "no role": (asked([{"content": "Hi"}]), "input[0].role", MISSING),
     "unknown role": (message("Hi", "critic"), "input[0].role", VALUE),
@@ -180,10 +259,11 @@ REFUSED = {
     "image whose url is an object": (message([{"type": "input_image", "image_url": {"url": "u"}}]), "input[0].content[0].image_url", TYPE),
     "empty file": (message([{"type": "input_file", "filename": "n"}]), "input[0].content[0].file_data", MISSING),
     "call without id": (asked([{"type": "function_call", "name": "f", "arguments": ""}]), "input[0].call_id", MISSING),
+    "custom call without input": (asked([{"type": "custom_tool_call", "call_id": "c", "name": "p"}]), "input[0].input", MISSING),
+    "custom result without output": (asked([{"type": "custom_tool_call_output", "call_id": "c"}]), "input[0].output", MISSING),
     "call with arguments as object": (asked([{**CALL, "arguments": {}}]), "input[0].arguments", TYPE),
     "result without output": (asked([{"type": "function_call_output", "call_id": "c"}]), "input[0].output", MISSING),
     "result as object": (asked([{**RESULT, "output": {}}]), "input[0].output", TYPE),
-    "hosted tool": (asked(tools=[{"type": "hosted_tool", "name": "x"}]), "tools[0].type", VALUE),
     "tool without name": (asked(tools=[{"type": "function"}]), "tools[0].name", MISSING),
     "tool parameters": (asked(tools=[{**TOOL, "parameters": "x"}]), "tools[0].parameters", TYPE),
     "tools as object": (asked(tools={}), "tools", TYPE),
@@ -195,6 +275,11 @@ REFUSED = {
     "temperature": (asked(temperature="hot"), "temperature", TYPE),
     "max_output_tokens": (asked(max_output_tokens=-1), "max_output_tokens", TYPE),
     "metadata": (asked(metadata=[]), "metadata", TYPE),
+    "metadata that is no text": (asked(metadata={"a": 5}), "metadata.a", TYPE),
+    "metadata that is null": (asked(metadata={"a": None}), "metadata.a", TYPE),
+    "too many pairs of metadata": (asked(metadata={str(n): "" for n in range(17)}), "metadata", VALUE),
+    "a long key of metadata": (asked(metadata={"k" * 65: ""}), "metadata", VALUE),
+    "a long value of metadata": (asked(metadata={"a": "v" * 513}), "metadata.a", VALUE),
     "stream": (asked(stream=1), "stream", TYPE),
     "background": (asked(background="yes"), "background", TYPE),
     "effort": (asked(reasoning={"effort": 5}), "reasoning.effort", TYPE),
@@ -223,3 +308,46 @@ def test_an_upstream_of_the_same_protocol_judges_items_and_tools_itself():
         with pytest.raises(InvalidRequest) as refused:
             check_relayed(body)
         assert refused.value.param == param
+
+
+def test_items_that_only_their_provider_understands_are_named():
+    given = [{"role": "user", "content": "Hi"}, CALL, RESULT, {"type": "compaction", "encrypted_content": "x"}, {"type": "mcp_call"}]  # fmt: skip
+    assert left_out(asked(given)) == ["input[3] (compaction)", "input[4] (mcp_call)"]
+    assert left_out(asked()) == []
+
+
+def test_metadata_up_to_the_limits_is_right():
+    parse(asked(metadata={f"{n:064}": "v" * 512 for n in range(16)}))
+
+
+def test_members_that_are_not_ours_may_go_on_but_change_nothing_of_ours():
+    others = {"top_k": 5, "n": 2, "seed": 1, "messages": [], "model": "x", "max_tokens": 1}
+    sent = to_chat(parse(asked(max_output_tokens=9)), others=others)
+    assert sent == {
+        "model": "m",
+        "messages": [USER],
+        "max_tokens": 9,
+        "top_k": 5,
+        "n": 2,
+        "seed": 1,
+    }
+
+
+LEFT_OUT = {
+    "nothing": ({}, {}, []),
+    "nulls": ({"include": None, "truncation": None, "x": None}, {"strict": True}, []),
+    "what is honoured": ({"include": ["message.output_text.logprobs"], "truncation": "disabled", "metadata": {}}, {"strict": True}, []),
+    "wishes": (
+        {"include": ["message.output_text.logprobs", "reasoning.encrypted_content", "x\n" + "y" * 200]}, {},
+        ["include[1] (reasoning.encrypted_content)", f"include[2] (x\n{'y' * 78}...)"],
+    ),
+    "truncation where nobody knows the size": ({"truncation": "auto"}, {}, ["truncation"]),
+    "truncation": ({"truncation": "auto"}, {"context_length": 8192}, []),
+    "unknown members in open mode": ({"top_k": 5}, {}, []),
+    "unknown members in strict mode": ({"top_k": 5, "stop": "a", "seed": 1}, {"strict": True}, ["top_k", "seed"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("members", "options", "expected"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_what_has_no_effect_is_named(members, options, expected):
+    assert left_out(asked(**members), **options) == expected

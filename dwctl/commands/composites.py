@@ -1,0 +1,147 @@
+"""`dwctl composites`: models that are served by several others, from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import click
+from flask.cli import AppGroup
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dwctl.catalog import access, components, models
+from dwctl.catalog.components import WEIGHTS
+from dwctl.catalog.routing import Strategy
+from dwctl.catalog.tables import Component, DeployedModel
+from dwctl.commands import output
+from dwctl.commands.models import realtime_tariffs, usd
+from dwctl.db import db
+from dwctl.errors import NotFound
+from dwctl.identity.tables import NIL
+from dwctl.web import current
+
+group = AppGroup("composites", help="Models that are served by others.")
+
+_WEIGHT = click.IntRange(WEIGHTS.start, WEIGHTS.stop - 1)
+
+
+@group.command("add")
+@click.argument("alias")
+@click.option(
+    "--component",
+    "parts",
+    multiple=True,
+    type=(str, _WEIGHT),
+    metavar="ALIAS WEIGHT",
+    help="A model that serves, and its share (1 to 100). May be repeated; the first has priority.",
+)
+@click.option(
+    "--strategy",
+    type=click.Choice([each.value for each in Strategy]),
+    default=Strategy.WEIGHTED_RANDOM.value,
+    show_default=True,
+)
+@click.option("--everyone", is_flag=True, help="Open it to everyone.")
+@click.option("--input-price", type=usd, help="USD per million input tokens, realtime.")
+@click.option("--output-price", type=usd, help="USD per million output tokens, realtime.")
+@output.as_json
+@output.one_line_errors
+def add(
+    alias: str,
+    parts: tuple[tuple[str, int], ...],
+    strategy: str,
+    everyone: bool,
+    input_price: Decimal | None,
+    output_price: Decimal | None,
+    as_json: bool,
+) -> None:
+    """Make a model that is served by others callable as ALIAS. Its own prices hold, not theirs; without prices it is free."""
+    session = db.session()
+    fields = {
+        "is_composite": True,
+        "model_name": alias,
+        "lb_strategy": strategy,
+        "tariffs": realtime_tariffs(input_price, output_price),
+    }
+    windows = current.settings().batches.allowed_completion_windows
+    made = models.create(session, fields, created_by=NIL, windows=windows)
+    for place, (name, weight) in enumerate(parts):
+        wanted = {"weight": weight, "sort_order": place}
+        components.add(session, made.id, _id_of(session, name), wanted)
+    if everyone:
+        access.grant(session, group_id=NIL, model_id=made.id, granted_by=NIL)
+    session.commit()
+    output.show_one(
+        {
+            "id": made.id,
+            "alias": made.alias,
+            "strategy": made.lb_strategy,
+            "everyone": everyone,
+            "components": [name for name, _ in parts],
+        },
+        as_json=as_json,
+    )
+
+
+@group.command("show")
+@click.argument("alias")
+@output.as_json
+@output.one_line_errors
+def show(alias: str, as_json: bool) -> None:
+    """List the models that serve under ALIAS, in the order of priority."""
+    session = db.session()
+    found = components.of(session, _id_of(session, alias))
+    output.show_list(_rows(found), as_json=as_json)
+
+
+@group.command("add-component")
+@click.argument("alias")
+@click.argument("model")
+@click.option("--weight", type=_WEIGHT, default=1, show_default=True, help="Its share of calls.")
+@click.option("--place", default=0, show_default=True, help="The lowest has priority.")
+@output.as_json
+@output.one_line_errors
+def add_component(alias: str, model: str, weight: int, place: int, as_json: bool) -> None:
+    """Let MODEL, a standard model's alias, serve under ALIAS."""
+    session = db.session()
+    fields = {"weight": weight, "sort_order": place}
+    added = components.add(session, _id_of(session, alias), _id_of(session, model), fields)
+    (row,) = _rows([added])
+    session.commit()
+    output.show_one(row, as_json=as_json)
+
+
+@group.command("remove-component")
+@click.argument("alias")
+@click.argument("model")
+@output.one_line_errors
+def remove_component(alias: str, model: str) -> None:
+    """Let MODEL no longer serve under ALIAS."""
+    session = db.session()
+    session.delete(components.get(session, _id_of(session, alias), _id_of(session, model)))
+    session.commit()
+
+
+def _id_of(session: Session, alias: str) -> UUID:
+    found = session.scalar(
+        select(DeployedModel.id).where(DeployedModel.alias == alias, ~DeployedModel.deleted)
+    )
+    if found is None:
+        raise NotFound(f"There is no model with the alias {alias}")
+    return found
+
+
+def _rows(found: Sequence[Component]) -> list[dict[str, Any]]:
+    return [
+        {
+            "alias": component.model.alias,
+            "endpoint": component.model.endpoint.name if component.model.endpoint else None,
+            "weight": component.weight,
+            "place": component.sort_order,
+            "enabled": component.enabled,
+        }
+        for component in found
+    ]

@@ -1,0 +1,546 @@
+"""What servers in the field write in place of a chat completion, a text completion or their chunks, put right in place.
+
+Everything behind this reads the protocol as it is published, and says it so. What the protocol allows is left as it came; what no
+client of it can read, and is known from servers in the field, is mended in every mode: results that are null or no list, choices
+without a delta, reasons that are empty or of a server's own, contents that are parts, tool calls whose index, identifier, name or
+arguments are missing, repeated, late or of another type, usage in odd places. The cases are in `tests/protocols/dialects/`.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from dwctl.protocols.forms import Form
+from dwctl.protocols.parts import PartsBudget
+from dwctl.protocols.usage import found_elsewhere, standard_usage
+
+Json = dict[str, Any]
+
+_REASONS = frozenset(["stop", "length", "tool_calls", "content_filter", "function_call", "error"])
+_REASON_OF = {
+    name: reason
+    for reason, names in {
+        "stop": ("eos", "eos_token", "end", "end_turn", "stop_sequence", "stop_token", "complete", "completed", "done", "load", "pause_turn"),
+        "length": ("max_tokens", "max_output_tokens", "model_length", "token_limit", "max_length", "model_context_window_exceeded"),
+        "tool_calls": ("tool_use", "tool_call", "function_calls"),
+        "content_filter": ("safety", "content-filter", "content_filtered", "sensitive", "recitation", "prohibited_content", "blocklist", "spii", "refusal"),
+        "error": ("insufficient_system_resource", "network_error", "abort", "aborted", "failed", "malformed_function_call"),
+    }.items()
+    for name in names
+}  # fmt: skip
+_EMPTY_REASONS = frozenset(["", "null", "none", "undefined"])
+_TEXTS = frozenset(["content", "refusal", "reasoning", "reasoning_content", "thinking"])
+_BODIES = ("function", "custom")
+_THOUGHTS = ("reasoning_content", "reasoning")
+
+
+class Chunks:
+    """Reads one stream. A chunk is put right in place; what it says stays in the order in which it came."""
+
+    def __init__(self, form: Form, response_id: str | None) -> None:
+        """response_id: identifiers that a server left out follow from it."""
+        self._form = form
+        self._seed = response_id or uuid4().hex
+        self._budget = PartsBudget()
+        self._calls: dict[int, _Calls] = {}
+        self._begun: set[int] = set()
+
+    def put_right(self, chunk: Json) -> bool:
+        """Whether anything had to be changed. Raises TooMuch."""
+        choices = chunk.get("choices")
+        if type(choices) is not list:
+            changed = _find_choices(chunk, choices)
+            choices = chunk.get("choices")
+        elif choices and (len(choices) > 1 or type(choices[0]) is not dict):
+            objects = [part for part in choices if type(part) is dict]
+            changed = len(objects) < len(choices)
+            choices = chunk["choices"] = objects
+        else:
+            changed = False
+        has_messages = self._form.has_messages
+        may_end = not choices
+        if choices:
+            for position, choice in enumerate(choices):
+                reason = choice.get("finish_reason")
+                if has_messages and not self._calls and _is_plain(choice, reason):
+                    continue
+                may_end = may_end or reason is not None
+                changed = self._put_right(choice, position, reason) or changed
+                if "usage" in choice:
+                    may_end = True
+        usage = chunk.get("usage")
+        if usage:
+            return _put_usage_right(chunk, usage) or changed
+        return (may_end and _find_usage(chunk, choices)) or changed
+
+    def rest(self) -> list[Json]:
+        """What is still held back at the end of a stream that did not say why it ended, as choices of one more chunk."""
+        held = []
+        for index, calls in self._calls.items():
+            if parts := calls.rest():
+                held.append({"index": index, "delta": {"tool_calls": parts}, "finish_reason": None})
+        return held
+
+    def _put_right(self, choice: Json, position: int, reason: object) -> bool:
+        changed = _put_index_right(choice, position)
+        if reason is not None and not (type(reason) is str and reason in _REASONS):
+            changed = _put_reason_right(choice, reason, at_end=None)
+        if not self._form.has_messages:
+            return _find_text(choice) or changed
+        delta = choice.get("delta")
+        if type(delta) is not dict:
+            delta, changed = _find_delta(choice), True
+        index: int = choice["index"]
+        changed = _put_message_right(delta) or changed
+        if "role" in delta and delta["role"] not in ("assistant", None):
+            changed = True
+            del delta["role"]
+            if index not in self._begun:
+                delta["role"] = "assistant"
+        self._begun.add(index)
+        calls = self._calls.get(index)
+        if calls is None and delta.get("tool_calls"):
+            calls = self._calls[index] = _Calls(f"{self._seed}/{index}", self._budget)
+        if calls is not None:
+            given = delta.get("tool_calls")
+            parts, differ = calls.read(given)
+            if choice.get("finish_reason") is not None and (rest := calls.rest()):
+                parts, differ = parts + rest, True
+            if differ:
+                changed = True
+                if parts:
+                    delta["tool_calls"] = parts
+                else:
+                    delta.pop("tool_calls", None)
+        return changed
+
+
+def _is_plain(choice: Json, reason: object) -> bool:
+    """Whether a choice of a chat chunk holds nothing but text and is as it should be. Most are."""
+    delta = choice.get("delta")
+    if reason is not None or type(delta) is not dict or type(choice.get("index")) is not int:
+        return False
+    for name, value in delta.items():
+        if name in _TEXTS:
+            if type(value) is not str and value is not None:
+                return False
+        elif name == "role":
+            if value != "assistant" and value is not None:
+                return False
+        elif value and name == "tool_calls":
+            return False
+    return "thinking" not in delta and "usage" not in choice
+
+
+def put_answer_right(answer: Json, form: Form, response_id: str | None) -> bool:
+    """The same for a complete answer: whether anything in its choices, or its usage, had to be changed."""
+    choices = answer.get("choices")
+    changed = False
+    if type(choices) is not list:
+        changed = _find_choices(answer, choices)
+        choices = answer.get("choices")
+    if type(choices) is not list:
+        return changed
+    if not all(type(choice) is dict for choice in choices):
+        choices = answer["choices"] = [choice for choice in choices if type(choice) is dict]
+        changed = True
+    seed = response_id or uuid4().hex
+    for position, choice in enumerate(choices):
+        changed = _put_index_right(choice, position, only_wrong=True) or changed
+        reason = choice.get("finish_reason")
+        if form.has_messages:
+            changed = _put_whole_message_right(choice, f"{seed}/{position}") or changed
+        else:
+            changed = _find_text(choice) or changed
+        if reason is None or not (type(reason) is str and reason in _REASONS):
+            message = choice.get("message")
+            calls = type(message) is dict and message.get("tool_calls")
+            at_end = "tool_calls" if calls else "stop"
+            changed = ("finish_reason" in choice and _put_reason_right(choice, reason, at_end)) or changed  # fmt: skip
+    usage = answer.get("usage")
+    if usage:
+        return _put_usage_right(answer, usage) or changed
+    return _find_usage(answer, choices) or changed
+
+
+def _put_whole_message_right(choice: Json, seed: str) -> bool:
+    changed = False
+    message = choice.get("message")
+    if type(message) is not dict:
+        message = _find_delta(choice)
+        del choice["delta"]
+        choice["message"] = message
+        message.setdefault("role", "assistant")
+        message.setdefault("content", None)
+        changed = True
+    changed = _put_message_right(message) or changed
+    if message.get("role", "assistant") not in ("assistant", None):
+        message["role"] = "assistant"
+        changed = True
+    if message.get("tool_calls"):
+        calls = _Calls(seed, PartsBudget())
+        parts, _ = calls.read(message["tool_calls"])
+        parts = sorted(parts + calls.rest(), key=lambda part: int(part["index"]))
+        for part in parts:
+            del part["index"]
+        merged = _whole_calls(parts, message["tool_calls"])
+        if merged != message["tool_calls"]:
+            message["tool_calls"] = merged
+            changed = True
+    return changed
+
+
+def _whole_calls(parts: list[Json], given: object) -> list[Json]:
+    """A complete answer's calls; an index, where one was given, stays."""
+    listed = given if isinstance(given, list) else [given]
+    own = [part for part in listed if isinstance(part, dict)]
+    if len(own) != len(parts):
+        return parts
+    return [
+        {"index": call["index"], **part} if "index" in call else part
+        for part, call in zip(parts, own, strict=True)
+    ]
+
+
+# --- choices
+
+
+def _find_choices(content: Json, choices: object) -> bool:
+    """The choices of an object that has no list of them."""
+    if type(choices) is dict:
+        content["choices"] = [choices]
+        return True
+    message = content.get("message")
+    if type(message) is dict and "done" in content:  # Ollama's own protocol
+        reason = (content.get("done_reason") or "stop") if content.get("done") else None
+        content["choices"] = [{"index": 0, "delta": message, "finish_reason": reason}]
+        for name in ("message", "done", "done_reason"):
+            content.pop(name, None)
+        content.setdefault("object", "chat.completion.chunk")
+        content["created"] = 0
+        return True
+    if "choices" in content or content.get("usage"):
+        content["choices"] = []
+        return True
+    return False
+
+
+def _put_index_right(choice: Json, position: int, *, only_wrong: bool = False) -> bool:
+    index = choice.get("index")
+    if type(index) is int or (index is None and only_wrong):
+        return False
+    digits = isinstance(index, str) and index.isdecimal() and len(index) < 10
+    choice["index"] = int(index) if digits and isinstance(index, str) else position
+    return True
+
+
+def _put_reason_right(choice: Json, reason: object, at_end: str | None) -> bool:
+    """at_end: what stands for an empty reason, and for one that nobody knows."""
+    known = reason.strip().lower() if isinstance(reason, str) else ""
+    right = known if known in _REASONS else _REASON_OF.get(known, at_end)
+    if right == reason:
+        return False
+    choice["finish_reason"] = right
+    if known and known not in _EMPTY_REASONS:
+        choice.setdefault("native_finish_reason", reason)
+    return True
+
+
+def _find_delta(choice: Json) -> Json:
+    """The delta of a choice that has it elsewhere, or none."""
+    found = choice.pop("message", None) if "message" in choice else choice.get("delta")
+    if type(found) is not dict:
+        text = choice.pop("text", None) if type(choice.get("text")) is str else found
+        found = {"content": text} if type(text) is str else {}
+    choice["delta"] = found
+    return found
+
+
+def _find_text(choice: Json) -> bool:
+    """A text completion's choice whose text is no text, or which is one of a chat."""
+    text = choice.get("text")
+    if type(text) is str:
+        return False
+    for name in ("delta", "message"):
+        if type(choice.get(name)) is dict:
+            text = choice.pop(name).get("content")
+    choice["text"] = _as_text(text)[0]
+    return True
+
+
+# --- texts
+
+
+def _put_message_right(message: Json) -> bool:
+    """The texts of a message or a delta."""
+    changed = False
+    for name in _TEXTS & message.keys():
+        value = message[name]
+        if value is None or type(value) is str:
+            continue
+        changed = True
+        text, thoughts = _as_text(value)
+        if name == "content":
+            message[name] = text
+            if thoughts and not any(message.get(thought) for thought in _THOUGHTS):
+                message["reasoning_content"] = thoughts
+        else:
+            message[name] = (text or thoughts) if isinstance(value, list | dict) else None
+    thinking = message.get("thinking")
+    if thinking and not any(message.get(thought) for thought in _THOUGHTS):
+        message["reasoning_content"] = message.pop("thinking")
+        changed = True
+    if type(message.get("reasoning_details")) is dict:
+        message["reasoning_details"] = [message["reasoning_details"]]
+        changed = True
+    return changed
+
+
+def _as_text(value: object) -> tuple[str, str]:
+    """What is said, and what is thought, in a content that is no text: parts, a part, or the value that a text should have spelled."""
+    if isinstance(value, str):
+        return value, ""
+    if value is None:
+        return "", ""
+    if isinstance(value, list):
+        read = [_as_text(part) for part in value if isinstance(part, str | dict)]
+        return "".join([text for text, _ in read]), "".join([thought for _, thought in read])
+    if isinstance(value, dict):
+        kind = value.get("type")
+        if kind in ("thinking", "reasoning", "reasoning.text"):
+            inner = value.get("thinking", value.get("text", value.get("reasoning")))
+            text, thought = _as_text(inner)
+            return "", text + thought
+        for name in ("text", "content"):
+            if type(value.get(name)) is str:
+                return value[name], ""
+        if isinstance(kind, str):  # a part that holds no text
+            return "", ""
+    return _spelled(value), ""
+
+
+def _spelled(value: object) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return ""
+
+
+# --- tool calls
+
+
+class _Calls:
+    """The tool calls of one choice, numbered in the order in which they begin."""
+
+    __slots__ = ("_budget", "_calls", "_ids", "_latest", "_seed", "_under")
+
+    def __init__(self, seed: str, budget: PartsBudget) -> None:
+        self._seed = seed
+        self._budget = budget
+        self._calls: list[_Call] = []
+        self._under: dict[int, _Call] = {}  # the latest call under each index
+        self._latest: _Call | None = None
+        self._ids: set[str] = set()
+
+    def read(self, given: object) -> tuple[list[Json], bool]:
+        """The parts as they should be, and whether they differ from those that were given. Raises TooMuch."""
+        if not given:
+            return [], False
+        listed = given if type(given) is list else [given]
+        parts = []
+        differ = listed is not given
+        fresh: set[int] = set()
+        for part in listed:
+            if type(part) is not dict or not (part.get("id") or _body(part)):
+                differ = True
+                continue
+            call = self._of(part, fresh)
+            fresh.add(call.position)
+            said = call.read(part)
+            differ = differ or said != part
+            if said is not None:
+                parts.append(said)
+        return parts, differ
+
+    def rest(self) -> list[Json]:
+        """What is held back, or missing, of calls that have ended."""
+        return [part for call in self._calls if (part := call.ended()) is not None]
+
+    def _of(self, part: Json, fresh: set[int]) -> _Call:
+        index, id = part.get("index"), part.get("id")
+        if isinstance(index, str) and index.isdecimal() and len(index) < 10:
+            index = int(index)
+        known = self._under.get(index) if type(index) is int else self._latest
+        if known is None or known.is_over(part, id, has_index=type(index) is int, fresh=fresh):
+            self._budget.spend()
+            known = _Call(len(self._calls), self._seed, self._ids)
+            self._calls.append(known)
+        if type(index) is int:
+            self._under[index] = known
+        self._latest = known
+        return known
+
+
+class _Call:
+    """One call as far as it is known. It is said once its identifier and its name are there, or it is whole."""
+
+    __slots__ = (
+        "_arguments",
+        "_given_id",
+        "_held",
+        "_id",
+        "_ids",
+        "_kind",
+        "_name",
+        "_seed",
+        "_shown",
+        "position",
+    )
+
+    def __init__(self, position: int, seed: str, ids: set[str]) -> None:
+        self.position = position
+        self._seed = seed
+        self._ids = ids  # of all calls of this choice
+        self._id = self._given_id = self._name = ""
+        self._kind = "function"
+        self._arguments: list[str] = []
+        self._held: Json = {}  # members of its own, until it is said
+        self._shown = False
+
+    def is_over(self, part: Json, id: object, *, has_index: bool, fresh: set[int]) -> bool:
+        """Whether a part that names this call, or none, begins another one: servers number all calls alike, or not at all."""
+        body = _body(part)
+        name = body.get("name") if body else None
+        if id and self._given_id:
+            return id != self._given_id and (bool(name) or not has_index)
+        if not name or not self._name:
+            return False
+        if has_index and id is None and self._given_id and name == self._name:
+            return False
+        if self.position in fresh or name != self._name:
+            return True
+        return bool(body and body.get("arguments")) and self._is_whole()
+
+    def read(self, part: Json) -> Json | None:
+        """The part as it should be; None where it is held back."""
+        body = _body(part) or {}
+        if not self._given_id and (id := part.get("id")):
+            self._given_id = id if isinstance(id, str) else _spelled(id)
+        name = body.get("name")
+        if name and not self._name:
+            self._name = name if isinstance(name, str) else _spelled(name)
+        fragment = self._fragment(body, is_repeat=bool(name))
+        if type(part.get("custom")) is dict:
+            self._kind = "custom"
+        if self._shown:
+            return self._more(part, body, fragment)
+        for member, value in part.items():
+            if (
+                member not in ("index", "id", "type", "name", "arguments", *_BODIES)
+                and value is not None
+            ):
+                self._held[member] = value
+        own = {n: v for n, v in body.items() if n not in ("name", "arguments", "input")}
+        if fragment:
+            self._arguments.append(fragment)
+        if own:
+            self._held.setdefault(self._kind, {}).update(own)
+        if self._name and (self._given_id or self._is_whole()):
+            return self._first()
+        return None
+
+    def ended(self) -> Json | None:
+        """What is still to be said once no more parts come."""
+        if not self._shown:
+            return self._first(is_whole=True)
+        if self._kind == "function" and not "".join(self._arguments).strip():
+            self._arguments.append("{}")
+            return {"index": self.position, "function": {"arguments": "{}"}}
+        return None
+
+    def _first(self, *, is_whole: bool = False) -> Json:
+        self._shown = True
+        self._id = self._given_id
+        if not self._id or self._id in self._ids:
+            digest = blake2b(f"{self._seed}/{self.position}".encode(), digest_size=12)
+            self._id = f"call_{digest.hexdigest()}"
+        self._ids.add(self._id)
+        arguments = "".join(self._arguments)
+        if is_whole and self._kind == "function" and not arguments.strip():
+            arguments = "{}"
+            self._arguments = [arguments]
+        name = "input" if self._kind == "custom" else "arguments"
+        held, self._held = self._held, {}
+        own = held.pop(self._kind, {})
+        return {
+            "index": self.position,
+            "id": self._id,
+            "type": self._kind,
+            self._kind: {"name": self._name, name: arguments, **own},
+            **held,
+        }
+
+    def _more(self, part: Json, body: Json, fragment: str) -> Json | None:
+        said = {n: v for n, v in part.items() if n not in ("name", "arguments")}
+        said["index"] = self.position
+        if said.get("id"):
+            del said["id"]
+        if "type" in said and said["type"] not in (self._kind, None):
+            del said["type"]
+        inner = dict(body)
+        if inner.get("name"):
+            del inner["name"]
+        name = "input" if self._kind == "custom" else "arguments"
+        if fragment or name in inner:
+            inner[name] = fragment
+        if inner or self._kind in said:
+            said[self._kind] = inner
+        self._arguments.append(fragment)
+        return said if len(said) > 1 else None
+
+    def _fragment(self, body: Json, *, is_repeat: bool) -> str:
+        given = body.get("arguments", body.get("input"))
+        if given is None or given == "":
+            return ""
+        if type(given) is str:
+            # The whole once more, with its name: a summary that some gateways put behind a call.
+            repeats = is_repeat and self._shown and given == "".join(self._arguments)
+            return "" if repeats and self._is_whole() else given
+        return _spelled(given)
+
+    def _is_whole(self) -> bool:
+        try:
+            return type(orjson.loads("".join(self._arguments))) is dict
+        except ValueError:
+            return False
+
+
+def _body(part: Json) -> Json | None:
+    for name in _BODIES:
+        if type(part.get(name)) is dict:
+            found: Json = part[name]
+            return found
+    return {n: part[n] for n in ("name", "arguments") if n in part} if part.get("name") else None
+
+
+# --- usage
+
+
+def _put_usage_right(content: Json, usage: object) -> bool:
+    right = standard_usage(usage)
+    if right is None:
+        return False
+    content["usage"] = right
+    return True
+
+
+def _find_usage(content: Json, choices: list[Json] | None) -> bool:
+    found = found_elsewhere(content, choices)
+    if found is None:
+        return False
+    content["usage"] = found
+    return True
