@@ -6,12 +6,12 @@ for an upstream that knows chat only (`Adapted`), or passed to one that speaks t
 
 from __future__ import annotations
 
-import time
 from typing import Any, Protocol
 
 import msgspec
 import orjson
 
+from dwctl.clock import time_s
 from dwctl.protocols import assembly, chat
 from dwctl.protocols.answers import dump, failure_in, finish_body, parse_answer
 from dwctl.protocols.asked import Asked
@@ -300,4 +300,4 @@ def _message(error: object) -> str:
 
 
 def _now() -> int:
-    return int(time.time())
+    return int(time_s())

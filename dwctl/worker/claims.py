@@ -10,7 +10,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from uuid import UUID
 
 import gevent
@@ -18,6 +17,7 @@ import psycopg
 from gevent.event import Event
 from gevent.pool import Group
 
+from dwctl import clock
 from dwctl.ai import admission, outcomes, relay
 from dwctl.ai.bookkeeping import record_of_unrunnable
 from dwctl.ai.gateway import Gateway
@@ -181,7 +181,7 @@ class Claims:
     def _wait_before_retry(self, job: Job, outcome: Outcome) -> float | None:
         if not (isinstance(outcome.end, Failed) and outcome.retry_helps):
             return None
-        left_s = (job.deadline - datetime.now(UTC)).total_seconds()
+        left_s = (job.deadline - clock.now()).total_seconds()
         return retry.delay(
             self._policy,
             attempt=job.attempt,
