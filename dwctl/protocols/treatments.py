@@ -6,12 +6,12 @@ for an upstream that knows chat only (`Adapted`), or passed to one that speaks t
 
 from __future__ import annotations
 
-import time
 from typing import Any, Protocol
 
 import msgspec
 import orjson
 
+from dwctl.clock import time_s
 from dwctl.protocols import assembly, chat, forms
 from dwctl.protocols.answers import (
     check_whole,
@@ -392,4 +392,4 @@ def _message(error: object) -> str:
 
 
 def _now() -> int:
-    return int(time.time())
+    return int(time_s())

@@ -11,7 +11,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from uuid import UUID
 
 import gevent
@@ -19,6 +18,7 @@ import psycopg
 from gevent.event import Event
 from gevent.pool import Group
 
+from dwctl import clock
 from dwctl.ai import admission, history, outcomes, relay
 from dwctl.ai.bookkeeping import record_of_unrunnable
 from dwctl.ai.gateway import Gateway
@@ -253,7 +253,7 @@ class Claims:
     def _wait_before_retry(self, job: Job, outcome: Outcome) -> float | None:
         if not (isinstance(outcome.end, Failed) and outcome.retry_helps):
             return None
-        left_s = (job.deadline - datetime.now(UTC)).total_seconds()
+        left_s = (job.deadline - clock.now()).total_seconds()
         return retry.delay(
             self._policy,
             attempt=job.attempt,
