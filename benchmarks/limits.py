@@ -16,14 +16,14 @@ from benchmarks.stage import Gunicorn, Stage
 from benchmarks.upstream import Upstream
 
 CONNECTIONS = (1, 16, 64)
-ROUNDS = 3
-LOAD_S = 2
-PAIRS = 300
+ROUNDS = 2
+LOAD_S = 1
+PAIRS = 200
 PLAIN, RATED, ALL = KINDS = ("plain", "rated", "all")
 WHAT = {PLAIN: "no limit", RATED: "a rate", ALL: "rate, places, tokens"}
 _LIMITS = {
     RATED: "requests_per_second = 1e6",
-    ALL: "requests_per_second = 1e6, capacity = 100000",
+    ALL: "requests_per_second = 1e6, capacity = 100000, tokens_per_minute = 2000000000",
 }
 
 

@@ -8,6 +8,7 @@ from flask import Flask
 from flask_migrate import Migrate
 from flask_smorest import Api
 
+import dwctl.ai.tables
 import dwctl.analytics.tables
 import dwctl.billing.tables
 import dwctl.catalog.tables

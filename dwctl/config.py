@@ -260,7 +260,7 @@ class Auth:
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """Largest bodies in bytes: of inference (`max_body_size`; 0 switches the limit off), of admin routes, of sign-in and whatever else is open to all.
+    """Largest bodies in bytes: of inference (`max_body_size`; 0 switches the limit off), where files are handed on, of admin routes, of sign-in and whatever else is open to all.
 
     max_compression_ratio: how many times larger than what was sent a decoded body above 1 MiB may be; 0 switches the limit off.
     stalled_reader_timeout: how long a caller may take nothing of an answer before its connection is closed.
@@ -269,6 +269,7 @@ class RequestLimits:
     """
 
     max_body_size: int = 10 * 1024 * 1024
+    max_file_body_size: int = 50 * 1024 * 1024
     max_admin_body_size: int = 2 * 1024 * 1024
     max_sign_in_body_size: int = 16 * 1024
     max_compression_ratio: int = 200
@@ -395,12 +396,13 @@ class Recorder:
 
 @dataclass(frozen=True)
 class Retention:
-    """Days; 0 keeps for ever."""
+    """Days (0 keeps for ever); `events`: how long the events of a stream are kept after its end."""
 
     responses_days: int = 30
     log_days: int = 90
     rollups_days: int = 400
     files_days: int = 60
+    events: Duration = 3600.0
 
 
 @dataclass(frozen=True)
@@ -419,7 +421,17 @@ class Responses:
     held_timeout: Duration = 3600.0
     held_max_per_owner: int = 1000
     sweep_interval: Duration = 1.0
+    events_interval: Duration = 0.05
+    events_max_size: int = 16 * 1024 * 1024
+    events_max_waiting: int = 64 * 1024 * 1024
     history: History = field(default_factory=History)
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """`keep`: how long an Idempotency-Key stands for its request."""
+
+    keep: Duration = 86400.0
 
 
 @dataclass(frozen=True)
@@ -525,6 +537,7 @@ class Settings:
     recorder: Recorder = field(default_factory=Recorder)
     retention: Retention = field(default_factory=Retention)
     responses: Responses = field(default_factory=Responses)
+    idempotency: Idempotency = field(default_factory=Idempotency)
     daemons: Daemons = field(default_factory=Daemons)
     snapshot: Snapshot = field(default_factory=Snapshot)
     batches: Batches = field(default_factory=Batches)
@@ -864,6 +877,8 @@ def _check(settings: Settings) -> None:
             f"retention.{name}: must be at most {_LONGEST_DAYS}": days <= _LONGEST_DAYS
             for name, days in dataclasses.asdict(settings.retention).items()
         },
+        "idempotency.keep: must be at most retention.responses_days": not settings.retention.responses_days
+        or settings.idempotency.keep <= settings.retention.responses_days * 86400,
         "daemons.dead_after: must be at least four times daemons.heartbeat": settings.daemons.dead_after
         >= 4 * settings.daemons.heartbeat,
     }

@@ -27,7 +27,6 @@ from dwctl.protocols.treatments import Complete, StreamTreatment
 from dwctl.upstream import headers as upstream_headers
 from dwctl.upstream.client import UpstreamResponse
 from dwctl.upstream.retry_after import retry_after_s
-from dwctl.upstream.sse import is_event_stream
 from dwctl.upstream.target import Target
 from dwctl.web.envelope import openai_error
 
@@ -81,14 +80,19 @@ class Attempt:
         response = self._send()
         if isinstance(response, Outcome):
             return response
-        if not self._is_event_stream(response):
-            return self._replayed(response)
+        treatment, content_type = self._treatment, _type_of(response)
+        if not self._streams(response):
+            return self._replayed(response) if treatment.replays else self._complete(response)
         try:
-            stream = self._treatment.stream(max_bytes=self._settings.max_answer_size)
+            stream = treatment.stream(
+                content_type=content_type, max_bytes=self._settings.max_answer_size
+            )
         except BaseException:
             response.close()
             raise
-        return Live(response, stream, self._flight, self._settings.usage_grace)
+        label = ("content-type", treatment.shown_type(content_type))
+        status = 200 if treatment.replays else response.status
+        return Live(response, stream, self._flight, self._settings.usage_grace, status, label)
 
     def begun(self) -> Live | Outcome:
         """`opened`, of a stream that has shown its first event: one that fails before that is an outcome. Raises UpstreamError, Stopped."""
@@ -113,9 +117,12 @@ class Attempt:
         kept = upstream_headers.to_upstream(
             self._request.headers, also=self._settings.passed_headers, credential=credential
         )
-        kept.append(JSON)
+        if treatment.content_type is not None:
+            kept.append(("content-type", treatment.content_type))
         with self._flight.waiting():
-            response = self._gateway.client.send(target, treatment.path, body, kept, due=self._due)
+            response = self._gateway.client.send(
+                target, treatment.path, body, kept, method=treatment.method, due=self._due
+            )
         self._flight.first_byte_at = time.monotonic()
         if 200 <= response.status < 300:
             return response
@@ -134,7 +141,7 @@ class Attempt:
         if not received:
             return outcomes.unreadable(response.status, "the answer is empty")
         try:
-            if is_event_stream(response.header("content-type"), self.received):
+            if self._treatment.streams(_type_of(response), self.received):
                 complete = self._treatment.from_stream(self.received)
                 return self._completed(complete, response, [])
             if self._others_may_do_better and not (received[:1] == b"{" and received[-1:] == b"}"):
@@ -162,13 +169,13 @@ class Attempt:
             said_status=None if failure is None else status_said(self.received),
         )
 
-    def _is_event_stream(self, response: UpstreamResponse) -> bool:
+    def _streams(self, response: UpstreamResponse) -> bool:
         """By its type; where that says something else, by its first bytes."""
-        kind = response.header("content-type")
-        if is_event_stream(kind, b""):
-            return True
+        treatment, kind = self._treatment, _type_of(response)
+        if treatment.streams(kind, b"") or not treatment.replays:
+            return treatment.streams(kind, b"")
         with self._flight.waiting():
-            return is_event_stream(kind, response.beginning())
+            return treatment.streams(kind, response.beginning())
 
     def _replayed(self, response: UpstreamResponse) -> Outcome:
         """A complete answer to a call that wanted a stream becomes that stream."""
@@ -234,6 +241,10 @@ def _error_body(body: bytes, failure: str) -> bytes:
     """An answer that is a failure in form, as an error: it is one already, or an object that has failed."""
     content = parse_object(body) or {}
     return openai_error(failure, "upstream_error", 502) if "object" in content else body
+
+
+def _type_of(response: UpstreamResponse) -> str:
+    return response.header("content-type") or ""
 
 
 def _text(raw: bytes) -> str:

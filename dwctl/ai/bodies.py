@@ -13,12 +13,11 @@ from dwctl.ai.calls import Incoming
 from dwctl.ai.holdings import Hold, Kind
 from dwctl.errors import DwctlError, Invalid
 from dwctl.pace import Pace
-from dwctl.protocols import asked as reading
+from dwctl.protocols.surfaces import Surface
 from dwctl.web import codings
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
-    from dwctl.config import RequestLimits
 
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s\";]+)", re.IGNORECASE)
 _BOM = codecs.BOM_UTF8
@@ -52,24 +51,27 @@ class TooLargeDecoded(DwctlError):
 def read(gateway: Gateway, incoming: Incoming, hold: Hold) -> bytes:
     """The body in UTF-8, held in memory for as long as the call runs.
 
-    Raises TooLarge, TooMany or Full; UnsupportedCoding before anything is read; TooLargeDecoded; Invalid for what is not in its coding.
+    Where files are taken it is as it came, and may be as large as those. Raises TooLarge, TooMany or Full; UnsupportedCoding before anything is read; TooLargeDecoded; Invalid for what is not in its coding.
     """
     applied = _codings_of(incoming)
     limits = gateway.settings.limits.requests
-    body = _received(limits.max_body_size, incoming, hold)
+    most = limits.max_file_body_size if incoming.surface.takes_files else limits.max_body_size
+    body = _received(most, incoming, hold)
     if applied and body:
         with _decoding:
-            body = _decoded(body, applied, limits, hold)
+            body = _decoded(body, applied, most, limits.max_compression_ratio, hold)
+    if not incoming.surface.takes_text:
+        return body
     return _as_utf8(body, incoming.header("content-type") or "")
 
 
-def content_of(body: bytes) -> dict[str, Any]:
-    """The body as JSON. Raises Invalid."""
+def content_of(surface: Surface, body: bytes) -> dict[str, Any]:
+    """What of the body is read, as JSON. Raises Invalid."""
     if len(body) < _LARGE_BYTES:
-        return reading.read(body)
+        return surface.content_of(body)
     with _parsing:
         Pace().rest()
-        return reading.read(body)
+        return surface.content_of(body)
 
 
 def _codings_of(incoming: Incoming) -> tuple[str, ...]:
@@ -92,10 +94,10 @@ def _received(most: int, incoming: Incoming, hold: Hold) -> bytes:
     return body
 
 
-def _decoded(body: bytes, applied: Iterable[str], limits: RequestLimits, hold: Hold) -> bytes:
+def _decoded(body: bytes, applied: Iterable[str], most: int, ratio: int, hold: Hold) -> bytes:
     pieces: Iterator[bytes] = iter([body])
     for coding in reversed(tuple(applied)):
-        pieces = _bounded(codings.decoded(pieces, coding), len(body), limits)
+        pieces = _bounded(codings.decoded(pieces, coding), len(body), most, ratio)
     pace = Pace()
     found = []
     try:
@@ -116,9 +118,8 @@ def _decoded(body: bytes, applied: Iterable[str], limits: RequestLimits, hold: H
     return b"".join(found)
 
 
-def _bounded(pieces: Iterator[bytes], coded_bytes: int, limits: RequestLimits) -> Iterator[bytes]:
+def _bounded(pieces: Iterator[bytes], coded_bytes: int, most: int, ratio: int) -> Iterator[bytes]:
     """Also what lies between two codings may not be larger than a body."""
-    most, ratio = limits.max_body_size, limits.max_compression_ratio
     size = 0
     for piece in pieces:
         size += len(piece)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import orjson
 
+from dwctl import clock
 from dwctl.ai.admission import Admitted, key_of, line_of
 from dwctl.ai.calls import Incoming, Request, Stamp
 from dwctl.ai.in_progress import Flight
@@ -53,7 +54,7 @@ def record_of(admitted: Admitted, outcome: Outcome, flight: Flight, daemon_id: U
     # What is not kept has rows only where something had to be known of it while it ran.
     tracked = request.tracked and (request.is_kept or opened)
     members: dict[str, Any] = {
-        **_log_part(request.stamp, outcome.status),
+        **_log_part(request.stamp, outcome.status, request.surface.method),
         **_request_part(request, admitted.key),
         **_usage_part(outcome.usage),
         **_charge_part(admitted, outcome.usage),
@@ -64,7 +65,7 @@ def record_of(admitted: Admitted, outcome: Outcome, flight: Flight, daemon_id: U
         "track": tracked,
         "opened": opened,
         "queued": request.queued,
-        "notify": request.queued or request.asked.mode.background,
+        "notify": request.queued or request.asked.mode.background or request.once is not None,
     }
     if flight.tried:
         members["attempts"] = tuple(flight.tried)
@@ -84,7 +85,7 @@ def record_of_refusal(
 ) -> Record:
     """A caller's call that was not let in: a log row, and nothing else. `alias` may be any text; it is cut."""
     return Record(
-        **_log_part(stamp, error.status),
+        **_log_part(stamp, error.status, incoming.surface.method),
         **_usage_part(None),
         response_type="other",
         uri=_uri(incoming.surface.path, incoming.query),
@@ -184,12 +185,12 @@ def _row_part(outcome: Outcome, *, with_texts: bool = True) -> dict[str, Any]:
     }
 
 
-def _log_part(stamp: Stamp, status: int) -> dict[str, Any]:
+def _log_part(stamp: Stamp, status: int, method: str = "POST") -> dict[str, Any]:
     return {
         "id": stamp.id,
         "at": timestamp(stamp.at),
-        "ended_at": timestamp(time.time()),
-        "method": "POST",
+        "ended_at": clock.now(),
+        "method": method,
         "status_code": status,
         "duration_ms": _milliseconds(stamp.started, time.monotonic()),
     }

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from dwctl.clock import uuid7
+from dwctl.clock import time_s, uuid7
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.modes import Tier
 from dwctl.protocols.surfaces import Surface
@@ -73,7 +73,8 @@ class Stamp(NamedTuple):
     @classmethod
     def now(cls) -> Stamp:
         """That of a call that arrives now."""
-        return cls(uuid7(), time.time(), time.monotonic())
+        at = time_s()
+        return cls(uuid7(at), at, time.monotonic())
 
 
 class Line(NamedTuple):
@@ -84,11 +85,21 @@ class Line(NamedTuple):
     window: str
 
 
+class Once(msgspec.Struct, frozen=True):
+    """An Idempotency-Key in its scope. `fingerprint`: of what is asked, a SHA-256. `instead_of`: the attempt that it is taken over from."""
+
+    owner_id: UUID
+    path: str
+    key: str
+    fingerprint: bytes
+    instead_of: UUID | None = None
+
+
 class Request(msgspec.Struct, frozen=True):
     """A call that was understood.
 
     `asked.created_at` (Unix time) decides the price: when the call arrived, or its batch was made. `tracked`: it has a row of its own.
-    `queued`: a worker runs it, from a row that is there; `line` where that is a line of a batch.
+    `queued`: a worker runs it, from a row that is there; `line` where that is a line of a batch. `once`: it may be sent again.
     """
 
     stamp: Stamp
@@ -97,6 +108,7 @@ class Request(msgspec.Struct, frozen=True):
     tracked: bool = True
     queued: bool = False
     line: Line | None = None
+    once: Once | None = None
 
     @property
     def id(self) -> UUID:

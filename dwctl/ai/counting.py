@@ -84,7 +84,7 @@ class Counting:
 
 def admitted_of(gateway: Gateway, key: Key, body: bytes, hold: Hold) -> Admitted:
     """The request that would be run. Raises what a call of /responses would be refused with."""
-    content = bodies.content_of(body)
+    content = bodies.content_of(RESPONSES, body)
     content = {**content, "input": content.get("input") or []}
     alias = reading.read_alias(content)
     stamp = Stamp.now()

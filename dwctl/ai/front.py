@@ -70,13 +70,15 @@ def respond(gateway: Gateway, environ: Environ, surface: Surface, key: Key | Non
     """The answer to a call in a WSGI environment. `key` is given where the caller was identified otherwise (the playground)."""
     stated = environ.get("CONTENT_LENGTH")
     length = int(stated) if stated and stated.isdecimal() else None
+    limits = gateway.settings.limits.requests
+    most = limits.max_file_body_size if surface.takes_files else limits.max_body_size
     return _respond(
         gateway,
         surface,
         environ.get("QUERY_STRING", ""),
         _headers_of(environ),
         length,
-        partial(_read_body, environ, length, gateway.settings.limits.requests.max_body_size),
+        partial(_read_body, environ, length, most),
         environ.get("gunicorn.socket"),
         key,
     )

@@ -45,20 +45,34 @@ class TooManyHeld(DwctlError):
 
 
 class Waiter:
-    """One caller. `over` is set when its request is over, or when it must stop waiting (`Held.draining`).
+    """One caller. `over`: its request is over, or it must stop waiting (`Held.draining`).
 
+    `changed` is set with that, and also when its stream has something new (`following`).
     `queued`: its request's row is there; until then the sweep must not take it for one that is gone.
-    `row`: when `over` is set, the request as `retrieval.rows_of` gives it; None where it is gone or could not be read.
+    `row`: once it is over, the request as `retrieval.rows_of` gives it; None where it is gone or could not be read.
     """
 
-    __slots__ = ("id", "over", "owner", "queued", "row")
+    __slots__ = ("changed", "id", "over", "owner", "queued", "row")
 
     def __init__(self, id: UUID, owner: UUID) -> None:
         self.id = id
         self.owner = owner
-        self.over = Event()
+        self.over = False
+        self.changed = Event()
         self.queued = False
         self.row: Any = None
+
+    def wait(self, seconds: float) -> bool:
+        """Until something has changed, or that long; whether it has."""
+        changed = bool(self.changed.wait(seconds))
+        self.changed.clear()
+        return changed or self.over
+
+    def end(self, row: Any) -> None:
+        """Nothing more is to be waited for."""
+        self.row = row
+        self.over = True
+        self.changed.set()
 
 
 class Held:
@@ -69,7 +83,8 @@ class Held:
         self._connections = connections
         self._sweep_s = sweep_s
         self._most_per_owner = most_per_owner
-        self._waiters: dict[UUID, Waiter] = {}
+        self._waiters: dict[UUID, set[Waiter]] = {}
+        """By request: a call that is sent again waits for the same one."""
         self._owners: Counter[UUID] = Counter()
         self._greenlet: gevent.Greenlet | None = None
         self._look = Event()
@@ -77,7 +92,7 @@ class Held:
         self._sweep_at = 0.0
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        return self._owners.total()
 
     def start(self, wakeups: Wakeups) -> None:
         """Begin to listen and to sweep."""
@@ -98,16 +113,28 @@ class Held:
         """A place to wait for a request; `leave` must follow. Take it before the request is queued. Raises TooManyHeld."""
         if self._owners[owner] >= self._most_per_owner:
             raise TooManyHeld(retry_after_s=_RETRY_AFTER_S)
-        waiter = self._waiters[id] = Waiter(id, owner)
+        waiter = Waiter(id, owner)
+        self._waiters.setdefault(id, set()).add(waiter)
         self._owners[owner] += 1
         return waiter
 
+    def look(self, waiter: Waiter) -> None:
+        """Its request has its row, and may be over already: what was notified before it waited is made up for at once."""
+        waiter.queued = True
+        self._told.add(waiter.id)
+        self._look.set()
+
     def leave(self, waiter: Waiter) -> None:
         """Give the place back; a second time does nothing."""
-        if self._waiters.pop(waiter.id, None) is not None:
-            self._owners[waiter.owner] -= 1
-            if not self._owners[waiter.owner]:
-                del self._owners[waiter.owner]
+        waiters = self._waiters.get(waiter.id, set())
+        if waiter not in waiters:
+            return
+        waiters.remove(waiter)
+        if not waiters:
+            del self._waiters[waiter.id]
+        self._owners[waiter.owner] -= 1
+        if not self._owners[waiter.owner]:
+            del self._owners[waiter.owner]
 
     def _note(self, payload: str) -> None:
         for text in payload.split(","):
@@ -143,7 +170,11 @@ class Held:
             self._sweep()
 
     def _sweep(self) -> None:
-        ids = [id for id, w in self._waiters.items() if w.queued and not w.over.is_set()]
+        ids = [
+            id
+            for id, waiters in self._waiters.items()
+            if any(waiter.queued and not waiter.over for waiter in waiters)
+        ]
         for start in range(0, len(ids), _SWEEP_AT_ONCE):
             some = ids[start : start + _SWEEP_AT_ONCE]
             self._wake(some if self.draining else self._over(some))
@@ -164,7 +195,7 @@ class Held:
 
     def _release(self, ids: Sequence[UUID], rows: Mapping[UUID, Any]) -> None:
         for id in ids:
-            waiter, row = self._waiters.get(id), rows.get(id)
-            if waiter is not None and (row is None or row.state in _OVER or self.draining):
-                waiter.row = row
-                waiter.over.set()
+            row = rows.get(id)
+            if row is None or row.state in _OVER or self.draining:
+                for waiter in self._waiters.get(id, ()):
+                    waiter.end(row)

@@ -50,15 +50,16 @@ class Flight:
     """One call while it runs here: all of it that changes.
 
     opened: its tracking row was asked for; row_is_there: and is committed. first_byte_at: monotonic. over: its record is made
-    (recorded), or it has left. linger_s: how long it goes on for its usage when nobody wants it any more. permits: what it has been
-    allowed by limits; they end with it. target: where it was sent last; tried: the story of a call that had a choice of targets, an
-    entry for each attempt.
+    (recorded), or it has left. alone: it goes on when its caller leaves. linger_s: how long it goes on for its usage when nobody wants it
+    any more. permits: what it has been allowed by limits; they end with it. target: where it was sent last; tried: the story of a call
+    that had a choice of targets, an entry for each attempt.
     """
 
     __slots__ = (
         "_greenlet",
         "_pending",
         "_waiting",
+        "alone",
         "first_byte_at",
         "hold",
         "id",
@@ -87,6 +88,7 @@ class Flight:
         self.row_is_there = False
         self.over = False
         self.recorded = False
+        self.alone = False
         self.linger_s = 0.0
         self.target: Target | None = None
         self.tried: list[Tried] = []
@@ -127,7 +129,8 @@ class Flight:
             self.stop(reason)
 
     def go_on_alone(self) -> None:
-        """The caller has left, and that is no reason to stop any more."""
+        """The caller may leave, or has left, and that is no reason to stop."""
+        self.alone = True
         self.peer = None
         if self._pending is Reason.LEFT:
             self._pending = None

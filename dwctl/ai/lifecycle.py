@@ -8,13 +8,22 @@ Whatever happens, the answer carries `x-request-id`, and a caller's call that wa
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from gevent import GreenletExit
 
-from dwctl.ai import admission, background, bodies, history, queued, relay
-from dwctl.ai.admission import Admitted
-from dwctl.ai.bookkeeping import record_of_refusal
+from dwctl.ai import (
+    admission,
+    background,
+    bodies,
+    history,
+    idempotency,
+    queued,
+    relay,
+    repeats,
+)
+from dwctl.ai.bookkeeping import opening_of, record_of_refusal
 from dwctl.ai.calls import JSON, Answer, Incoming, Request, Stamp
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.holdings import Hold, Kind
@@ -25,6 +34,7 @@ from dwctl.protocols import asked as reading
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.members import OURS
 from dwctl.protocols.modes import Tier
+from dwctl.queue.tables import State
 from dwctl.web.envelope import openai_error
 from dwctl.web.errors import headers_of
 from dwctl.web.ignored import IGNORED_FIELDS_HEADER, named
@@ -37,6 +47,7 @@ REQUEST_ID = "x-request-id"
 def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answer:
     """Answer one call. `key` is given where the caller was identified otherwise (the playground)."""
     stamp = Stamp.now()
+    answered_as = stamp.id
     hold = alias = flight = None
     ignored: list[str] = []
     try:
@@ -44,21 +55,18 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         key = key or admission.authenticate(gateway.snapshot, incoming.header("authorization"))
         hold = gateway.holdings.begin(key.owner_id)
         body = bodies.read(gateway, incoming, hold)
-        content = bodies.content_of(body)
+        content = bodies.content_of(incoming.surface, body)
         ignored = OURS.misspelt(content)
         alias = reading.read_alias(content, incoming.header("model-override"))
         request = _request(stamp, incoming, body, content, alias)
-        strict = gateway.settings.onwards.strict_mode
-        admitted = admission.admit(gateway.snapshot.routing, key, request, strict=strict)
-        admitted = history.resolve(gateway, admitted, hold)
-        ignored += request.surface.left_out(
-            content,
-            adapted=admitted.adapted,
-            strict=strict,
-            context_length=admitted.context_length,
-        )
+        once = idempotency.asked_once(incoming, request, key.owner_id)
         flight = Flight(stamp.id, incoming.peer, hold)
-        found = _run(gateway, admitted, flight, hold)
+        run = partial(_run, gateway, key, flight, hold, ignored)
+        if once is None:
+            found = run(request)
+        else:
+            fly = partial(Flight, stamp.id, incoming.peer, hold)
+            found, answered_as = repeats.answer(gateway, request, once, hold, fly, run)
     except GreenletExit:
         # The server's grace is over while this call waited for something else than its upstream; what it had is being written down.
         _let_go(gateway, hold, flight)
@@ -72,7 +80,7 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
             gateway.recorder.note(record_of_refusal(stamp, incoming, key, alias, refusal))
         # Otherwise the call has a record of its own, and only its caller is told.
         found = _answer_of(refusal)
-    found.headers.append((REQUEST_ID, str(stamp.id)))
+    found.headers.append((REQUEST_ID, str(answered_as)))
     if flight is not None and flight.permits:
         found.headers.extend(flight.permits[0].headers)
     if ignored:
@@ -93,7 +101,7 @@ def _request(
 ) -> Request:
     surface = incoming.surface
     # What somebody else tracks has no row of its own that a worker could find, or that could be fetched later.
-    tracked = incoming.header("x-fusillade-request-id") is None
+    tracked = surface.is_tracked and incoming.header("x-fusillade-request-id") is None
     asked = Asked(
         surface=surface,
         body=body,
@@ -108,19 +116,41 @@ def _request(
     return Request(stamp, asked, incoming.headers, tracked)
 
 
-def _run(gateway: Gateway, admitted: Admitted, flight: Flight, hold: Hold) -> Answer:
-    """In the mode that was asked for. The flight gives back what the call holds when it ends."""
-    mode = admitted.request.asked.mode
+def _run(
+    gateway: Gateway,
+    key: Key,
+    flight: Flight,
+    hold: Hold,
+    ignored: list[str],
+    request: Request,
+) -> Answer:
+    """Admit it, and run it in the mode that was asked for. `ignored` is told what of it is left out. The flight gives back what the call
+    holds when it ends.
+    """
+    strict = gateway.settings.onwards.strict_mode
+    admitted = admission.admit(gateway.snapshot.routing, key, request, strict=strict)
+    admitted = history.resolve(gateway, admitted, hold)
+    ignored += request.surface.left_out(
+        request.asked.content,
+        adapted=admitted.adapted,
+        strict=strict,
+        context_length=admitted.context_length,
+    )
+    mode = request.asked.mode
     if mode.tier is Tier.FLEX:
         # Queued work meets its model's limits where it runs.
         return queued.answer(gateway, admitted, flight)
     hold.take(Kind.BACKGROUND if mode.background else Kind.REALTIME)
     if demands := admission.demands_of(admitted):
         flight.permits = [gateway.limiter.take(demands, admission.tokens_of(admitted, demands))]
-    if mode.background or gateway.drains:
+    if mode.background or gateway.drains or request.once is not None:
+        # Who sends an Idempotency-Key comes back for the answer.
         flight.go_on_alone()
     if mode.background:
         return background.answer(gateway, admitted, flight)
+    if request.once is not None:
+        opening = opening_of(admitted, State.PROCESSING, gateway.registration.id)
+        idempotency.open_row(gateway, admitted, flight, opening)
     if mode.stream:
         return relay.stream(gateway, admitted, flight)
     return relay.answer(gateway, admitted, flight)

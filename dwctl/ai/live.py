@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import gevent
 
+from dwctl.ai.calls import EVENT_STREAM
 from dwctl.ai.in_progress import Flight, Stopped
 from dwctl.ai.outcomes import Reason
 from dwctl.protocols.treatments import StreamTreatment
@@ -16,6 +17,7 @@ from dwctl.upstream.errors import UpstreamError
 
 log = logging.getLogger(__name__)
 
+_NOT_KEPT_BACK = EVENT_STREAM[1:]
 _COMMENTS_HELD_S = 10.0
 """How long comments before the first event are kept back: what was shown cannot be tried elsewhere."""
 
@@ -24,9 +26,19 @@ class Live:
     """One such stream. `frames`, then `stream.finish`; or `go_on_alone`, once nobody reads it any more."""
 
     def __init__(
-        self, response: UpstreamResponse, stream: StreamTreatment, flight: Flight, grace_s: float
+        self,
+        response: UpstreamResponse,
+        stream: StreamTreatment,
+        flight: Flight,
+        grace_s: float,
+        status: int,
+        label: tuple[str, str],
     ) -> None:
-        """`grace_s`: how long the usage is waited for, where the model has ended and the caller is gone."""
+        """`grace_s`: how long the usage is waited for, where the model has ended and the caller is gone. `status`, `label`: what the caller
+        is told, the label is the content type.
+        """
+        self.status = status
+        self.labels = [label, *_NOT_KEPT_BACK]
         self.response = response
         self.stream = stream
         self._flight = flight
@@ -43,7 +55,7 @@ class Live:
                 return
             if self._kept_back and time.monotonic() > held_until:
                 return
-        self._kept_back += self.stream.finish()
+        self._kept_back += self.stream.finish() or b""
 
     def frames(self) -> Iterator[bytes]:
         """What the caller gets while the upstream goes on, none of it empty. Raises UpstreamError, Stopped."""
@@ -54,13 +66,13 @@ class Live:
             if frame := self._fed(piece):
                 yield frame
 
-    def farewell(self, reason: Reason) -> bytes:
+    def farewell(self, reason: Reason) -> bytes | None:
         """The last frames of a call that is stopped."""
         if reason is Reason.CANCELLED:
             return self.stream.cancel()
         return b"" if reason is Reason.LEFT else self.stream.fail("interrupted", reason.text)
 
-    def fail_inside(self) -> bytes:
+    def fail_inside(self) -> bytes | None:
         """The last frames where a bug of ours was met."""
         log.exception("stream failed inside", extra={"request_id": str(self._flight.id)})
         return self.stream.fail("internal_error", "Internal error. Please try again later.")

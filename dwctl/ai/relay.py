@@ -19,7 +19,7 @@ from dwctl.ai import outcomes
 from dwctl.ai.admission import Admitted
 from dwctl.ai.attempts import Attempts
 from dwctl.ai.bookkeeping import opening_of, record_of
-from dwctl.ai.calls import EVENT_STREAM, Answer, Headers
+from dwctl.ai.calls import Answer, Headers
 from dwctl.ai.in_progress import Flight, Stopped
 from dwctl.ai.live import Live
 from dwctl.ai.outcomes import Done, End, Failed, Outcome, Reason
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Finish = Callable[[Outcome], object]
 
 SERVED_BY = "x-dwctl-served-by"
 
@@ -51,6 +52,10 @@ class NotRecorded(DwctlError):
 
     code = "not_recorded"
     status = 500
+
+
+class CutShort(ConnectionAbortedError):
+    """The upstream broke off an answer in which that cannot be said: its caller sees the connection end."""
 
 
 def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
@@ -69,9 +74,14 @@ def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
 def stream(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
     """Relay a streaming call: an upstream that refuses is answered in one piece, otherwise events flow from here on."""
     run = Run(gateway, admitted, flight)
+    return begin_stream(run, run.finish_or_promise)
+
+
+def begin_stream(run: Run, finish: Finish) -> Answer:
+    """The same of a run whose end is not only written down. `finish` is called with its outcome, before the last events are given."""
     run.enter()
     try:
-        return run.streamed()
+        return run.streamed(finish)
     except BaseException as error:
         try:
             if isinstance(error, Exception):
@@ -180,18 +190,18 @@ class Run:
 
     # --- a stream
 
-    def streamed(self) -> Answer:
+    def streamed(self, finish: Finish) -> Answer:
         """The answer to a caller that wants events. Whoever closes its body ends the call."""
         live = self._opened()
         if isinstance(live, Outcome):
-            self.finish_or_promise(live)
+            finish(live)
             self.leave()
             return Answer(live.status, self.labelled(live.headers), live.body)
-        events = self._events(live)
+        events = self._events(live, finish)
         next(events)  # a generator that has begun runs to its end also when nobody reads it
         headers = upstream_headers.to_caller(live.response.status, live.response.headers)
         passed_on = [pair for pair in headers if pair[0] != "cache-control"]
-        return Answer(200, self.labelled([*EVENT_STREAM, *passed_on]), events)
+        return Answer(live.status, self.labelled([*live.labels, *passed_on]), events)
 
     def _opened(self) -> Live | Outcome:
         """A stream that has begun and has its row, or what else the call came to. Raises DatabaseAway: there is no row."""
@@ -205,11 +215,11 @@ class Run:
             raise
         return live
 
-    def _events(self, live: Live) -> Iterator[bytes]:
+    def _events(self, live: Live, finish: Finish) -> Iterator[bytes]:
         self._flight.last_words = lambda: self._leave_word(live.stream)
         stopped: Reason | None = None
         gone = False
-        last = b""
+        last: bytes | None = b""
         try:
             try:
                 yield b""
@@ -223,21 +233,25 @@ class Run:
                 gone = stopped is Reason.LEFT
             except GeneratorExit:
                 gone = True
-                stopped = live.go_on_alone(to_the_end=self._gateway.drains)
+                wanted = self._flight.alone and not self._gateway.draining
+                stopped = live.go_on_alone(to_the_end=wanted)
             except Exception:
                 last = live.fail_inside()
             live.close()
-            self.finish_or_promise(self._streamed(live.stream, stopped))
+            finish(self._streamed(live.stream, stopped))
         except Exception:
             if self._flight.over:
                 raise
-            self.finish_or_promise(self._broken())
+            finish(self._broken())
             raise
         finally:
             live.close()
             self.leave()
-        if not gone:
-            yield last
+        if gone:
+            return
+        if last is None:
+            raise CutShort
+        yield last
 
     def _streamed(self, stream: StreamTreatment, stopped: Reason | None) -> Outcome:
         """What a stream came to. What was delivered until it was stopped is billed."""

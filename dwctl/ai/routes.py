@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from urllib.parse import quote
 from uuid import UUID
 
 import orjson
@@ -11,17 +12,19 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from dwctl.access import guard
-from dwctl.ai import admission, counting, front, input_items, retrieval
+from dwctl.ai import admission, counting, front, input_items, resuming, retrieval
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.holdings import Kind
 from dwctl.catalog.routing import Model
 from dwctl.errors import DwctlError, NotFound
 from dwctl.identity import authentication
-from dwctl.protocols.modes import unsupported
+from dwctl.protocols.forwarded import Forwarded, may_be_forwarded
 from dwctl.protocols.surfaces import SURFACES, Surface
 from dwctl.web.body_limits import body_of
 
 blueprint = Blueprint("ai", __name__)
+_UNQUOTED = "/-._~!$&'()*+,=:@"
+
 guard.open_to_all(blueprint, reason="inference takes API keys, and looks at them itself")
 
 
@@ -77,14 +80,11 @@ def get_model(alias: str) -> Response:
 
 @blueprint.get("/responses/<response_id>")
 def get_response(response_id: str) -> Response:
-    """A stored response of the caller's account, by any of its keys, its session or the trusted header."""
+    """A stored response of the caller's account, by any of its keys, its session or the trusted header; with `stream`, as its events."""
     owners = _owners()
-    if request.args.get("stream", "").lower() in ("true", "1"):
-        # Answered with an object, a client's stream would end without a single event, and without an error.
-        raise unsupported(
-            "stream", "A stored response cannot be streamed: fetch it without `stream`."
-        )
     with _nothing_is_missing():
+        if request.args.get("stream", "").lower() in ("true", "1"):
+            return _resumed(response_id, owners)
         return _json(retrieval.fetch(gateway().connections, response_id, owners))
 
 
@@ -153,15 +153,27 @@ def delete_response(response_id: str) -> Response:
 
 @blueprint.route("/<path:anything>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
 def unknown(anything: str) -> Response:
-    """Nothing else is served here: 405 for an inference route with the wrong method, 404 for the rest."""
+    """A route that inference servers may know: handed on in open mode. 405 for one of ours with the wrong method, 404 for the rest."""
     if anything in SURFACES:
         raise MethodNotAllowed(["POST"], "This route takes POST.")
-    raise unknown_endpoint()
+    here = gateway()
+    if here.settings.onwards.strict_mode or not may_be_forwarded(anything):
+        raise unknown_endpoint()
+    surface = Forwarded(request.method, quote(anything, safe=_UNQUOTED), request.content_type)
+    answer = front.respond(here, request.environ, surface)
+    return Response(answer.body, answer.status, answer.headers)
 
 
 def unknown_endpoint() -> DwctlError:
     """The refusal of a path that nobody serves."""
     return DwctlError("Unknown endpoint", code="not_found", status=404)
+
+
+def _resumed(response_id: str, owners: frozenset[UUID]) -> Response:
+    after = resuming.starting_after(request.args.get("starting_after"))
+    peer = request.environ.get("gunicorn.socket")
+    answer = resuming.answer(gateway(), response_id, owners, after=after, peer=peer)
+    return Response(answer.body, answer.status, answer.headers)
 
 
 def _owners() -> frozenset[UUID]:

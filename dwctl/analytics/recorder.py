@@ -110,6 +110,11 @@ class Recorder:
         if self._submit(Kind.ENQUEUE, opening) is not Kept.COMMITTED:
             raise Invalid("The request cannot be stored.", code="request_not_storable")
 
+    def withdraw(self, id: UUID) -> None:
+        """Cancel a request, some time soon, of which it is not known whether it was committed, and whose caller was told that it was not."""
+        self._doubtful.append(id)
+        self._arrived.set()
+
     def note(self, record: Record) -> None:
         """Write down a refusal, some time soon. Nobody waits; under pressure it is shed and counted."""
         recorder = self._settings.recorder
@@ -209,6 +214,7 @@ class Recorder:
                 self._write(self._next_group())
                 self._write_progress()
             self._write_progress()
+            self._withdraw_soon()
 
     def _next_group(self) -> list[Entry]:
         """The longest group that the front of the queue gives."""
@@ -273,6 +279,19 @@ class Recorder:
             doubtful = list(self._doubtful)
             self._writer.withdraw(doubtful)
             del self._doubtful[: len(doubtful)]
+
+    def _withdraw_soon(self) -> None:
+        """Between groups; while the database is away that is done when it is back."""
+        try:
+            if self.away_since is None:
+                self._withdraw()
+        except Away as away:
+            self._went_away(away)
+        except Later:
+            self._arrived.set()
+            gevent.sleep(_PROBE_EVERY_S)
+        except Exception:
+            log.exception("requests not withdrawn", extra={"requests": len(self._doubtful)})
 
     def _write_progress(self) -> None:
         if not self._progress or time.monotonic() < self._progress_at + _PROGRESS_EVERY_S:

@@ -153,7 +153,7 @@ class Limiter:
 
     def stop(self, deadline: float) -> None:
         """Give back what is to be given back until `deadline` (monotonic). What is left then goes when this process is known to be dead."""
-        while (self._given or self._wanted) and time.monotonic() < deadline:
+        while (self._given or self._wanted) and not self._is_away and time.monotonic() < deadline:
             gevent.sleep(0.01)
         if self._greenlet is not None:
             self._greenlet.kill()

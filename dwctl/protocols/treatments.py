@@ -6,12 +6,12 @@ for an upstream that knows chat only (`Adapted`), or passed to one that speaks t
 
 from __future__ import annotations
 
-import time
 from typing import Any, Protocol
 
 import msgspec
 import orjson
 
+from dwctl.clock import time_s
 from dwctl.protocols import assembly, chat, forms
 from dwctl.protocols.answers import (
     check_whole,
@@ -28,6 +28,7 @@ from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.forms import Form
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.members import OURS
+from dwctl.protocols.modes import Tier
 from dwctl.protocols.openresponses import history, passthrough, request, resource
 from dwctl.protocols.openresponses.replay import replay
 from dwctl.protocols.openresponses.stream import ResponsesStream
@@ -42,6 +43,7 @@ from dwctl.protocols.usage import (
     settled,
     text_chars,
 )
+from dwctl.upstream.sse import is_event_stream
 
 
 class Complete(msgspec.Struct, frozen=True):
@@ -53,7 +55,10 @@ class Complete(msgspec.Struct, frozen=True):
 
 
 class StreamTreatment(Protocol):
-    """Turns the upstream's bytes into the caller's, one stream long. Pass on what `feed` returns, stop when `done`."""
+    """Turns the upstream's bytes into the caller's, one stream long. Pass on what `feed` returns, stop when `done`.
+
+    What `finish`, `fail` and `cancel` return is the end; None: the answer has none, and must be cut so that its reader can tell.
+    """
 
     done: bool
     error: dict[str, Any] | None
@@ -65,26 +70,56 @@ class StreamTreatment(Protocol):
         ...
 
     def feed(self, chunk: bytes) -> bytes: ...
-    def finish(self) -> bytes: ...
-    def fail(self, code: str, message: str) -> bytes: ...
-    def cancel(self) -> bytes: ...
+    def finish(self) -> bytes | None: ...
+    def fail(self, code: str, message: str) -> bytes | None: ...
+    def cancel(self) -> bytes | None: ...
     def assembled(self) -> dict[str, Any]: ...
     def settle(self) -> TokenUsage | None: ...
 
 
 class Treatment(Protocol):
-    """What the relay needs to know of a wire format. `path` is below the upstream's base URL."""
+    """What the relay needs to know of a wire format. `path` is below the upstream's base URL.
+
+    content_type: of the request's body; None where it has none. replays: an answer in one piece becomes the stream that was asked for.
+    """
+
+    replays: bool
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def content_type(self) -> str | None: ...
+    def streams(self, content_type: str, first: bytes) -> bool: ...
+    def shown_type(self, content_type: str) -> str: ...
 
     @property
     def path(self) -> str: ...
     def request_body(self, model_name: str) -> bytes: ...
     def complete(self, raw: bytes) -> Complete: ...
     def from_stream(self, raw: bytes) -> Complete: ...
-    def stream(self, *, max_bytes: int = MAX_STREAM_BYTES) -> StreamTreatment: ...
+    def stream(
+        self, *, content_type: str = "", max_bytes: int = MAX_STREAM_BYTES
+    ) -> StreamTreatment: ...
     def replay(self, body: bytes) -> bytes: ...
 
 
-class PassThrough:
+class _Known:
+    """What the known protocols share: JSON goes, JSON or events come."""
+
+    method = "POST"
+    content_type: str | None = "application/json"
+    replays = True
+
+    def streams(self, content_type: str, first: bytes) -> bool:
+        """Whether an answer of that type, which begins so (as far as it is there yet), is a stream."""
+        return is_event_stream(content_type, first)
+
+    def shown_type(self, content_type: str) -> str:
+        """What a stream is called."""
+        return "text/event-stream; charset=utf-8"
+
+
+class PassThrough(_Known):
     """The caller and the upstream speak the same protocol."""
 
     def __init__(
@@ -144,7 +179,7 @@ class PassThrough:
             return Complete(dump({"error": stream.error}), None, _message(stream.error))
         return Complete(dump(stream.assembled()), stream.settle())
 
-    def stream(self, *, max_bytes: int = MAX_STREAM_BYTES) -> ChatStream:
+    def stream(self, *, content_type: str = "", max_bytes: int = MAX_STREAM_BYTES) -> ChatStream:
         """A fresh transformer."""
         return ChatStream(
             form=self._form,
@@ -162,7 +197,7 @@ class PassThrough:
         return replay_of_chat(self._asked, self._form, body)
 
 
-class _Responses:
+class _Responses(_Known):
     """What both ways of answering /responses share."""
 
     path = ""
@@ -178,7 +213,7 @@ class _Responses:
         answer = parse_object(body)
         if answer is None or not isinstance(answer.get("output"), list):
             raise BadUpstreamBody("no object with a list of output items")
-        return replay(answer)
+        return replay(answer, queued=self._asked.mode.tier is Tier.FLEX)
 
     def from_stream(self, raw: bytes) -> Complete:
         """The Response that a stream adds up to."""
@@ -190,7 +225,9 @@ class _Responses:
             return Complete(body, None, _message(stream.error))
         return Complete(body, stream.settle())
 
-    def stream(self, *, max_bytes: int = MAX_STREAM_BYTES) -> StreamTreatment:
+    def stream(
+        self, *, content_type: str = "", max_bytes: int = MAX_STREAM_BYTES
+    ) -> StreamTreatment:
         raise NotImplementedError
 
 
@@ -245,7 +282,9 @@ class Adapted(_Responses):
         failure = _message(whole["error"]) if whole["status"] == "failed" else None
         return Complete(dump(whole), _usage(self._asked, content, "choices"), failure)
 
-    def stream(self, *, max_bytes: int = MAX_STREAM_BYTES) -> ResponsesStream:
+    def stream(
+        self, *, content_type: str = "", max_bytes: int = MAX_STREAM_BYTES
+    ) -> ResponsesStream:
         """A fresh transformer from chat chunks to Response events."""
         return ResponsesStream(
             self._skeleton,
@@ -253,6 +292,7 @@ class Adapted(_Responses):
             disclosure=self._disclosure,
             request=self._asked.read_by_model,
             max_bytes=max_bytes,
+            queued=self._asked.mode.tier is Tier.FLEX,
         )
 
 
@@ -299,7 +339,9 @@ class Relayed(_Responses):
             failure = _message(disclose(self._disclosure, None, error).error)
         return Complete(body, _usage(self._asked, content, "output"), failure)
 
-    def stream(self, *, max_bytes: int = MAX_STREAM_BYTES) -> passthrough.ResponsesRelay:
+    def stream(
+        self, *, content_type: str = "", max_bytes: int = MAX_STREAM_BYTES
+    ) -> passthrough.ResponsesRelay:
         """A fresh transformer of Response events."""
         return passthrough.ResponsesRelay(
             self._skeleton,
@@ -307,6 +349,7 @@ class Relayed(_Responses):
             disclosure=self._disclosure,
             request=self._asked.read_by_model,
             max_bytes=max_bytes,
+            queued=self._asked.mode.tier is Tier.FLEX,
         )
 
 
@@ -349,4 +392,4 @@ def _message(error: object) -> str:
 
 
 def _now() -> int:
-    return int(time.time())
+    return int(time_s())

@@ -39,6 +39,7 @@ _EXPOSED = ", ".join(
         "retry-after-ms",
         "x-should-retry",
         "x-ignored-fields",
+        "idempotent-replayed",
         "openai-processing-ms",
         "openai-model",
         "x-ratelimit-limit-requests",

@@ -8,6 +8,7 @@ import gevent
 import psycopg
 
 from dwctl import sql
+from dwctl.ai import duties as ai_duties
 from dwctl.analytics import duties as analytics_duties
 from dwctl.catalog import duties as catalog_duties
 from dwctl.config import Settings
@@ -29,6 +30,7 @@ ALL: tuple[Duty, ...] = (
     *identity_duties.DUTIES,
     *catalog_duties.DUTIES,
     *limits_duties.DUTIES,
+    *ai_duties.DUTIES,
 )
 
 

@@ -6,6 +6,7 @@ here can run, items that only their provider understands). What merely has no ef
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -332,15 +333,19 @@ def _messages(instructions: str | None, items: Iterable[Item]) -> list[dict[str,
     """The conversation. Items of earlier turns may be anything that was stored, so nothing is taken for granted."""
     messages: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []  # what tools gave out that no tool's message can hold
-    open_calls: list[object] = []  # those that have no result yet
+    open_calls: OrderedDict[str | None, None] = OrderedDict()  # those that have no result yet
     if instructions is not None:
         messages.append({"role": "system", "content": instructions})
     for item in items:
         kind = item.get("type") or "message"
         if kind in ("function_call_output", "custom_tool_call_output"):
-            if item.get("call_id") is None and not open_calls:
+            call_id = _call_id(item)
+            if call_id is not None:
+                open_calls.pop(call_id, None)
+            elif open_calls:  # it belongs to the first call that has no result
+                call_id, _ = open_calls.popitem(last=False)
+            else:
                 continue  # a result of nothing: no server would take it
-            call_id = _answered(open_calls, item)
             message, others = _result(item, call_id)
             messages.append(message)
             shown += others
@@ -349,7 +354,7 @@ def _messages(instructions: str | None, items: Iterable[Item]) -> list[dict[str,
             shown = []
             _add(messages, kind, item)
             if kind != "message":
-                open_calls.append(item.get("call_id"))
+                open_calls[_call_id(item)] = None
     return messages + shown
 
 
@@ -372,14 +377,9 @@ def _add_call(messages: list[dict[str, Any]], item: Item, arguments: str) -> Non
     messages[-1].setdefault("tool_calls", []).append(call)
 
 
-def _answered(open_calls: list[object], item: Item) -> object:
-    """Which call a result belongs to: where it does not say so, to the first that has none."""
-    call_id = item.get("call_id")
-    if call_id is None:
-        return open_calls.pop(0)
-    if call_id in open_calls:
-        open_calls.remove(call_id)
-    return call_id
+def _call_id(item: Item) -> str | None:
+    id = item.get("call_id")
+    return id if isinstance(id, str) else None
 
 
 def _result(item: Item, call_id: object) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -6,14 +6,16 @@ last turn, whatever its size. How many tokens a text has is an estimate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dwctl.protocols.openresponses.items import Item
 from dwctl.protocols.usage import prompt_estimate
 
-_INSTRUCTING = frozenset(["system", "developer"])
-_RESULTS = frozenset(["function_call_output", "custom_tool_call_output"])
+# Stored items may hold anything: these are compared, not hashed.
+_INSTRUCTING = ("system", "developer")
+_CALLS = ("function_call", "custom_tool_call")
+_RESULTS = ("function_call_output", "custom_tool_call_output")
 
 
 def fitting(body: Mapping[str, Any], items: list[Item], context_length: int) -> list[Item]:
@@ -30,10 +32,9 @@ def fitting(body: Mapping[str, Any], items: list[Item], context_length: int) -> 
         dropped += 1
     if not dropped:
         return items
-    gone = {item.get("call_id") for turn in turns[:dropped] for item in turn if _is_call(item)}
     kept = [item for turn in turns[dropped:] for item in turn]
-    gone -= {item.get("call_id") for item in kept if _is_call(item)}
-    return items[:first] + [i for i in kept if not (_is_result(i) and i.get("call_id") in gone)]
+    gone = _calls_in(item for turn in turns[:dropped] for item in turn) - _calls_in(kept)
+    return items[:first] + [item for item in kept if not _is_result_of(item, gone)]
 
 
 def _first_turn(items: list[Item]) -> int:
@@ -52,9 +53,11 @@ def _turns(items: list[Item]) -> list[list[Item]]:
     return turns
 
 
-def _is_call(item: Item) -> bool:
-    return item.get("type") in ("function_call", "custom_tool_call")
+def _calls_in(items: Iterable[Item]) -> set[str]:
+    ids = (item.get("call_id") for item in items if item.get("type") in _CALLS)
+    return {id for id in ids if isinstance(id, str)}
 
 
-def _is_result(item: Item) -> bool:
-    return item.get("type") in _RESULTS
+def _is_result_of(item: Item, calls: set[str]) -> bool:
+    id = item.get("call_id")
+    return item.get("type") in _RESULTS and isinstance(id, str) and id in calls

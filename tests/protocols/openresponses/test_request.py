@@ -134,6 +134,10 @@ MESSAGES = {
             {"role": "tool", "tool_call_id": "c2", "content": "b"},
         ],
     ),
+    "a result of a call that has one": (
+        asked([CALL, RESULT, RESULT]),
+        [{"role": "assistant", "tool_calls": [CHAT_CALL]}, *[{"role": "tool", "tool_call_id": "c1", "content": "sunny"}] * 2],
+    ),
     "a result of no call at all": (asked([{"type": "function_call_output", "output": "a"}, {"role": "user", "content": "Hi"}]), [USER]),
     "reasoning is left out": (asked([{"type": "reasoning", "summary": [], "encrypted_content": None}, {"role": "user", "content": "Hi"}]), [USER]),
 }  # fmt: skip

@@ -47,6 +47,7 @@ CASES = {
     "one turn of many calls": ([user("1"), *[call("c"), result("c")] * 9], {}, 150, [user("1"), *[call("c"), result("c")] * 9]),
     "nothing": ([], {}, 1, []),
     "only instructions": ([SYSTEM], {}, 1, [SYSTEM]),
+    "stranger items": ([{"role": []}, {"type": [], "call_id": {}}, {"type": "function_call", "call_id": []}, user("1"), {"type": "function_call_output", "call_id": []}], {}, 50, [user("1"), {"type": "function_call_output", "call_id": []}]),
     "strange items": ([{}, {"role": 5}, {"role": []}, user("1")], {}, 50, [user("1")]),
 }  # fmt: skip
 

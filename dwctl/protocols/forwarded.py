@@ -1,0 +1,227 @@
+"""Routes of inference servers that the gateway knows nothing of (images, audio, reranking, moderations, tokenizers): handed on as they are.
+
+Only the model's name is read, and replaced; of the answer its usage, where it has one. JSON is read whole; everything else passes through
+piece by piece. Nothing of either is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from dwctl.protocols import asked as reading
+from dwctl.protocols.asked import Asked
+from dwctl.protocols.disclosure import Disclosure
+from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.json_objects import parse_object
+from dwctl.protocols.modes import Mode
+from dwctl.protocols.multipart import find_field, is_form
+from dwctl.protocols.splice import replace_members
+from dwctl.protocols.streaming import MAX_STREAM_BYTES
+from dwctl.protocols.surfaces import SURFACES, Surface
+from dwctl.protocols.treatments import Complete
+from dwctl.protocols.usage import TokenUsage, said
+from dwctl.web.envelope import openai_error
+
+_EVENTS = "text/event-stream"
+_JSON = "application/json"
+_BYTES = "application/octet-stream"
+_SAY_NOTHING = frozenset({"", "application/x-www-form-urlencoded", "text/plain"})
+_RUN_BY_BROWSERS = frozenset(
+    ["text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml", "text/javascript", "application/javascript"]
+)  # fmt: skip
+_LONGEST_TYPE = 256
+_LONGEST_LINE = 256 * 1024
+_OF_AN_ACCOUNT = frozenset(
+    ["assistants", "batches", "containers", "conversations", "daemons", "evals", "files", "fine_tuning", "fine-tuning", "models",
+     "organization", "projects", "responses", "threads", "uploads", "vector_stores"]
+)  # fmt: skip
+"""What a provider keeps for an account. There that account is the operator's, so all callers would share it."""
+
+
+def may_be_forwarded(path: str) -> bool:
+    """Whether a path (without `/v1/`) that has no route here may go to an inference server."""
+    ours = any(path == surface or path.startswith(surface + "/") for surface in SURFACES)
+    return not ours and path.split("/")[0].lower() not in _OF_AN_ACCOUNT
+
+
+class Forwarded(Surface):
+    """Such a route, as one call asks for it."""
+
+    name = "forwarded"
+    response_type = "forwarded"
+    queueable = False
+    takes_files = True
+    is_tracked = False
+
+    def __init__(self, method: str, path: str, content_type: str | None) -> None:
+        """`path` as it is to be sent, without `/v1/`."""
+        self.method = method
+        self.path = path
+        self.content_type = (content_type or "").strip()
+        kind = self.content_type.split(";")[0].strip().lower()
+        self.takes_text = kind == _JSON or kind.endswith("+json")
+        self._says_nothing = kind in _SAY_NOTHING
+
+    @property
+    def sends_body(self) -> bool:
+        """Whether its body is handed on."""
+        return self.method not in ("GET", "HEAD")
+
+    def is_json(self, body: bytes) -> bool:
+        """Whether a body is to be JSON: by its label, or by its look where the label says nothing (curl's does not)."""
+        return self.takes_text or (self._says_nothing and body.lstrip()[:1] == b"{")
+
+    def mode(self, content: Mapping[str, Any], *, tracked: bool = True) -> Mode:
+        """At once, and piece by piece where the answer comes so."""
+        return Mode(stream=True)
+
+    def content_of(self, body: bytes) -> dict[str, Any]:
+        """What of a body is read: JSON, or the model that a form names. Raises InvalidRequest."""
+        if not body or not self.sends_body:
+            return {}
+        if self.is_json(body):
+            return reading.read(body)
+        span = self._model_in(body)
+        if span is None:
+            return {}
+        return {"model": body[slice(*span)].decode("utf-8", "replace")}
+
+    def check(self, content: Mapping[str, Any], **_more: Any) -> None:
+        """What the gateway does not know it does not check."""
+
+    def treat(self, asked: Asked, disclosure: Disclosure, **_more: Any) -> Handed:
+        return Handed(self, asked)
+
+    def renamed(self, body: bytes, model_name: str) -> bytes:
+        """A body with the upstream's name of the model, where it names one or is JSON."""
+        if not body or not self.sends_body:
+            return b""
+        if self.is_json(body):
+            return replace_members(body, {"model": orjson.dumps(model_name)})
+        span = self._model_in(body)
+        if span is None:
+            return body
+        return body[: span[0]] + model_name.encode() + body[span[1] :]
+
+    def _model_in(self, body: bytes) -> tuple[int, int] | None:
+        if not is_form(self.content_type):
+            return None
+        return find_field(body, self.content_type, "model")
+
+
+class Handed:
+    """The treatment of such a call."""
+
+    replays = False
+
+    def __init__(self, surface: Forwarded, asked: Asked) -> None:
+        self._surface = surface
+        self._asked = asked
+        self.method = surface.method
+        self.path = f"/{surface.path}" + (f"?{asked.query}" if asked.query else "")
+        named = _JSON if surface.is_json(asked.body) else surface.content_type or _BYTES
+        self.content_type = named if asked.body and surface.sends_body else None
+
+    def request_body(self, model_name: str) -> bytes:
+        """The caller's bytes with the upstream's model name."""
+        return self._surface.renamed(self._asked.body, model_name)
+
+    def streams(self, content_type: str, _first: bytes) -> bool:
+        """Whether an answer of that type passes piece by piece."""
+        return _kind(content_type) != _JSON or self.method == "HEAD"
+
+    def shown_type(self, content_type: str) -> str:
+        """What the answer is called: what the upstream calls it, unless a browser would run it."""
+        if not content_type or len(content_type) > _LONGEST_TYPE:
+            return _BYTES
+        return (
+            "text/plain; charset=utf-8" if _kind(content_type) in _RUN_BY_BROWSERS else content_type
+        )
+
+    def complete(self, raw: bytes) -> Complete:
+        """As it came."""
+        return Complete(raw, said(parse_object(raw)))
+
+    def from_stream(self, raw: bytes) -> Complete:
+        """Such an answer is never read whole."""
+        raise BadUpstreamBody("a stream that is labelled as JSON")
+
+    def replay(self, body: bytes) -> bytes:
+        """Such an answer is never made a stream."""
+        raise BadUpstreamBody("no stream")
+
+    def stream(self, *, content_type: str = "", max_bytes: int = MAX_STREAM_BYTES) -> Passing:
+        """A fresh one."""
+        return Passing(is_events=_kind(content_type) == _EVENTS, max_bytes=max_bytes)
+
+
+class Passing:
+    """An answer that passes through. Of events the usage is looked for; what is no event stream cannot say that it failed: it is cut."""
+
+    ended = False
+    upstream_error: bytes | None = None
+
+    def __init__(self, *, is_events: bool, max_bytes: int) -> None:
+        self.done = False
+        self.error: dict[str, Any] | None = None
+        self._is_events = is_events
+        self._left = max_bytes
+        self._line = b""
+        self._usage: dict[str, Any] = {}
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The same."""
+        self._left -= len(chunk)
+        if self._left < 0:
+            self.done = True
+            self.fail("upstream_answer_too_large", "The answer is larger than what is taken in.")
+            return b""
+        if self._is_events:
+            self._look(chunk)
+        return chunk
+
+    def finish(self) -> bytes | None:
+        """The end. None: it was not the end."""
+        if self._line:
+            self._look(b"\n")
+        return None if self.error else b""
+
+    def fail(self, code: str, message: str) -> bytes | None:
+        """The last event of a stream that failed. None: there is no way to say so, so it must be cut short."""
+        self.error = {"code": code, "message": message}
+        if not self._is_events:
+            return None
+        return b"event: error\ndata: " + openai_error(message, code, 502) + b"\n\n"
+
+    def cancel(self) -> bytes | None:
+        """The end of a call that was cancelled."""
+        return self.fail("cancelled", "The request was cancelled.")
+
+    def assembled(self) -> dict[str, Any]:
+        """Nothing of it is kept."""
+        return {}
+
+    def settle(self) -> TokenUsage | None:
+        """What its events have said of usage, together: some say the input at the beginning and the output at the end."""
+        return said({"usage": self._usage}) if self._usage else None
+
+    def _look(self, chunk: bytes) -> None:
+        *lines, rest = (self._line + chunk).split(b"\n")
+        # A line that long is no usage; what follows of it is not taken for the beginning of another.
+        self._line = rest if len(rest) <= _LONGEST_LINE else b"-"
+        for line in lines:
+            if line.startswith(b"data:") and b'"usage"' in line:
+                self._note(parse_object(line[5:].strip()) or {})
+
+    def _note(self, event: dict[str, Any]) -> None:
+        for holder in (event, event.get("message"), event.get("response")):
+            usage = holder.get("usage") if isinstance(holder, dict) else None
+            if isinstance(usage, dict):
+                self._usage |= {name: value for name, value in usage.items() if value is not None}
+
+
+def _kind(content_type: str) -> str:
+    return content_type.split(";")[0].strip().lower()
