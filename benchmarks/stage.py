@@ -66,11 +66,17 @@ class Stage:
     """Database, account and processes. `models`: alias to the name that the upstream knows (its traits, see upstream.py)."""
 
     def __init__(
-        self, upstream_url: str, models: dict[str, str], *, batch_capacity: int | None = None
+        self,
+        upstream_url: str,
+        models: dict[str, str],
+        *,
+        batch_capacity: int | None = None,
+        most_s: int = MOST_S,
     ) -> None:
         self._upstream_url = upstream_url
         self._models = models
         self._batch_capacity = batch_capacity
+        self._most_s = most_s
         self._folder = Path(tempfile.mkdtemp(prefix="dwctl-benchmark-"))
         self._folder.chmod(0o755)  # started by root, PostgreSQL runs under another account
         self._server = EmbeddedPostgres(self._folder / "pg")
@@ -78,7 +84,7 @@ class Stage:
         self.url = ""
 
     def __enter__(self) -> Self:
-        _bound_this_program()
+        _bound_this_program(self._most_s)
         try:
             self._set_up()
         except BaseException:
@@ -231,11 +237,11 @@ class Gunicorn:
             return False
 
 
-def _bound_this_program() -> None:
+def _bound_this_program(most_s: int) -> None:
     """End it after a while whatever happens, and let it (and what it starts) open many sockets."""
     for number in (signal.SIGTERM, signal.SIGALRM):
         signal.signal(number, _end)
-    signal.alarm(MOST_S)
+    signal.alarm(most_s)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -1,4 +1,8 @@
-"""What time it is; tests replace it here."""
+"""What time it is; tests replace it here.
+
+Ids and times of calls are minted by the process that takes them, and kept, looked up and purged by the database's clock. Where the two
+are far apart the database's counts (`follow`): a machine that is months behind would write into days that are gone already.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,42 @@ import time
 from datetime import UTC, datetime
 from uuid import UUID
 
+TOLERANCE_S = 5.0
+"""Clocks that are no further apart are left alone: looking at another one takes time, too."""
+
+_off_s = 0.0
+
+
+def time_s() -> float:
+    """Unix time."""
+    return time.time() + _off_s
+
+
+def off_s() -> float:
+    """By how much this machine's clock is corrected, in seconds; 0 as a rule."""
+    return _off_s
+
+
+def follow(reference: datetime) -> bool:
+    """Look at a clock that counts, just read. Whether the correction has changed."""
+    global _off_s
+    ahead_s = reference.timestamp() - time.time()
+    before = _off_s
+    if abs(ahead_s) <= TOLERANCE_S:
+        _off_s = 0.0
+    elif abs(ahead_s - before) > TOLERANCE_S:
+        _off_s = ahead_s
+    return _off_s != before
+
 
 def now() -> datetime:
     """The present moment, aware, in UTC."""
-    return datetime.now(UTC)
+    return datetime.fromtimestamp(time_s(), UTC)
 
 
 def uuid7(at_s: float | None = None) -> UUID:
     """A time-ordered UUID (RFC 9562, version 7): new rows land at the warm end of their indexes."""
-    ms = int((time.time() if at_s is None else at_s) * 1000)
+    ms = int((time_s() if at_s is None else at_s) * 1000)
     tail = int.from_bytes(os.urandom(10), "big")
     value = (ms & (1 << 48) - 1) << 80 | tail
     value = value & ~(0xF << 76) | 0x7 << 76

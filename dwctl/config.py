@@ -396,12 +396,13 @@ class Recorder:
 
 @dataclass(frozen=True)
 class Retention:
-    """Days; 0 keeps for ever."""
+    """Days (0 keeps for ever); `events`: how long the events of a stream are kept after its end."""
 
     responses_days: int = 30
     log_days: int = 90
     rollups_days: int = 400
     files_days: int = 60
+    events: Duration = 3600.0
 
 
 @dataclass(frozen=True)
@@ -420,6 +421,9 @@ class Responses:
     held_timeout: Duration = 3600.0
     held_max_per_owner: int = 1000
     sweep_interval: Duration = 1.0
+    events_interval: Duration = 0.05
+    events_max_size: int = 16 * 1024 * 1024
+    events_max_waiting: int = 64 * 1024 * 1024
     history: History = field(default_factory=History)
 
 

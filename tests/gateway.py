@@ -193,6 +193,8 @@ class Gateway:
         }
         self._models[alias] = self.admin("POST", "/models", body | more).json()["id"]
         for number, name in enumerate(names):
+            # Others may take their time where the machine is busy.
+            impatience = {"first_byte_timeout_seconds": 0.4} if "hang" in name else {}
             url = f"http://127.0.0.1:{free_port()}/v1" if name == "nowhere" else self.upstream.url
             endpoint = self.admin(
                 "POST",
@@ -202,6 +204,7 @@ class Gateway:
                     "url": url,
                     "sync": False,
                     "api_key": UPSTREAM_KEY,
+                    **impatience,
                 },
             ).json()["id"]
             part = {

@@ -223,7 +223,12 @@ def _request_of(job: Job) -> Request:
         alias=reading.read_alias(content, job.model),
         id=job.id,
         created_at=(job.batch_created_at or job.created_at).timestamp(),
-        mode=Mode(tier, stream=False, background=content.get("background") is True),
+        # A line of a batch is answered in one piece, whatever it asks for.
+        mode=Mode(
+            tier,
+            stream=line is None and surface.streams and content.get("stream") is True,
+            background=content.get("background") is True,
+        ),
     )
     stamp = Stamp(job.id, asked.created_at, time.monotonic())
     return Request(stamp, asked, queued=True, line=line)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from gevent.event import Event
@@ -17,8 +17,9 @@ from dwctl.ai import idempotency, relay
 from dwctl.ai.admission import Admitted
 from dwctl.ai.bookkeeping import opening_of
 from dwctl.ai.calls import JSON, Answer
+from dwctl.ai.event_log import Kept
 from dwctl.ai.in_progress import Flight
-from dwctl.ai.outcomes import Interrupted, Reason
+from dwctl.ai.outcomes import Interrupted, Outcome, Reason
 from dwctl.queue.tables import State
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_FLUSH_S = 2.0
 _AHEAD_BYTES = 1024 * 1024
 """How far a stream may be ahead of its reader; one that is slower than that is let go."""
 
@@ -37,7 +39,7 @@ def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
         admitted,
         State.PROCESSING,
         gateway.registration.id,
-        repeatable=not asked.mode.stream,
+        repeatable=not asked.mode.stream or admitted.request.is_kept,
     )
     idempotency.open_row(gateway, admitted, flight, opening)
     if asked.mode.stream:
@@ -62,22 +64,37 @@ def _run(gateway: Gateway, admitted: Admitted, flight: Flight) -> None:
 
 
 def _stream(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
-    """The relay fills a queue in a greenlet of its own; the answer's body empties it for as long as the caller is there."""
-    relayed = relay.stream(gateway, admitted, flight)
+    """The relay fills the log and a queue in a greenlet of its own; the answer's body empties the queue for as long as the caller is there."""
+    run = relay.Run(gateway, admitted, flight)
+    kept = gateway.event_log.begin(flight.id)
+    if not admitted.request.is_kept:
+        kept.give_up()
+
+    def finish(outcome: Outcome) -> None:
+        kept.flush(_FLUSH_S)
+        run.finish_or_promise(outcome)
+
+    relayed = relay.begin_stream(run, finish)
     if isinstance(relayed.body, bytes):
         return relayed
     pieces = _Pieces()
-    gateway.spawn(_pump, relayed.body, pieces)
+    gateway.spawn(_pump, relayed.body, kept, pieces)
     return Answer(relayed.status, relayed.headers, pieces.read())
 
 
-def _pump(body: Iterator[bytes], pieces: _Pieces) -> None:
+def _pump(body: Iterable[bytes], kept: Kept, pieces: _Pieces) -> None:
     try:
         for piece in body:
+            begins = not kept.anything
+            kept.add(piece)
+            if begins:
+                # What was shown is not run again if this process dies, and that is told by what is kept.
+                kept.flush(_FLUSH_S)
             pieces.add(piece)
     except Exception:
         log.exception("background stream lost")
     finally:
+        kept.hurry()
         pieces.end()
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import orjson
 
+from dwctl import clock
 from dwctl.ai.admission import Admitted, key_of, line_of
 from dwctl.ai.calls import Incoming, Request, Stamp
 from dwctl.ai.in_progress import Flight
@@ -188,7 +189,7 @@ def _log_part(stamp: Stamp, status: int, method: str = "POST") -> dict[str, Any]
     return {
         "id": stamp.id,
         "at": timestamp(stamp.at),
-        "ended_at": timestamp(time.time()),
+        "ended_at": clock.now(),
         "method": method,
         "status_code": status,
         "duration_ms": _milliseconds(stamp.started, time.monotonic()),

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from dwctl.clock import uuid7
+from dwctl.clock import time_s, uuid7
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.modes import Tier
 from dwctl.protocols.surfaces import Surface
@@ -73,7 +73,8 @@ class Stamp(NamedTuple):
     @classmethod
     def now(cls) -> Stamp:
         """That of a call that arrives now."""
-        return cls(uuid7(), time.time(), time.monotonic())
+        at = time_s()
+        return cls(uuid7(at), at, time.monotonic())
 
 
 class Line(NamedTuple):

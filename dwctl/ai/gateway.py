@@ -15,6 +15,8 @@ from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
 from dwctl.ai.counting import Counting
+from dwctl.ai.event_log import EventLog
+from dwctl.ai.following import Following
 from dwctl.ai.held import Held
 from dwctl.ai.holdings import Holdings
 from dwctl.ai.in_progress import InProgress
@@ -79,6 +81,8 @@ class Gateway:
             most_per_owner=settings.responses.held_max_per_owner,
         )
         self.counting = Counting()
+        self.following = Following(parts.connections, sweep_s=settings.responses.sweep_interval)
+        self.event_log = EventLog(parts.connections, self.registration.id, settings.responses)
         self._large = BoundedSemaphore(_LARGE_AT_ONCE)
         self._detached = Group()
         self._sweeper: gevent.Greenlet | None = None
@@ -95,6 +99,8 @@ class Gateway:
         self.snapshot.start(self.wakeups, after=self.registration.registered)
         self.in_progress.start()
         self.held.start(self.wakeups)
+        self.following.start(self.wakeups)
+        self.event_log.start()
         self.wakeups.subscribe(CANCEL_CHANNEL, self._cancel)
         self.registration.start()
         self.wakeups.start()
@@ -132,6 +138,8 @@ class Gateway:
         self.drain()
         self._detached.join(timeout=max(0.0, deadline - time.monotonic() - 1.0))
         self.held.stop()
+        self.following.stop()
+        self.event_log.stop(deadline)
         self.snapshot.stop()
         self.recorder.stop(deadline)
         self.limiter.stop(deadline)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
@@ -45,20 +45,34 @@ class TooManyHeld(DwctlError):
 
 
 class Waiter:
-    """One caller. `over` is set when its request is over, or when it must stop waiting (`Held.draining`).
+    """One caller. `over`: its request is over, or it must stop waiting (`Held.draining`).
 
+    `changed` is set with that, and also when its stream has something new (`following`).
     `queued`: its request's row is there; until then the sweep must not take it for one that is gone.
-    `row`: when `over` is set, the request as `retrieval.rows_of` gives it; None where it is gone or could not be read.
+    `row`: once it is over, the request as `retrieval.rows_of` gives it; None where it is gone or could not be read.
     """
 
-    __slots__ = ("id", "over", "owner", "queued", "row")
+    __slots__ = ("changed", "id", "over", "owner", "queued", "row")
 
     def __init__(self, id: UUID, owner: UUID) -> None:
         self.id = id
         self.owner = owner
-        self.over = Event()
+        self.over = False
+        self.changed = Event()
         self.queued = False
         self.row: Any = None
+
+    def wait(self, seconds: float) -> bool:
+        """Until something has changed, or that long; whether it has."""
+        changed = bool(self.changed.wait(seconds))
+        self.changed.clear()
+        return changed or self.over
+
+    def end(self, row: Any) -> None:
+        """Nothing more is to be waited for."""
+        self.row = row
+        self.over = True
+        self.changed.set()
 
 
 class Held:
@@ -69,7 +83,7 @@ class Held:
         self._connections = connections
         self._sweep_s = sweep_s
         self._most_per_owner = most_per_owner
-        self._waiters: defaultdict[UUID, set[Waiter]] = defaultdict(set)
+        self._waiters: dict[UUID, set[Waiter]] = {}
         """By request: a call that is sent again waits for the same one."""
         self._owners: Counter[UUID] = Counter()
         self._greenlet: gevent.Greenlet | None = None
@@ -100,7 +114,7 @@ class Held:
         if self._owners[owner] >= self._most_per_owner:
             raise TooManyHeld(retry_after_s=_RETRY_AFTER_S)
         waiter = Waiter(id, owner)
-        self._waiters[id].add(waiter)
+        self._waiters.setdefault(id, set()).add(waiter)
         self._owners[owner] += 1
         return waiter
 
@@ -112,11 +126,11 @@ class Held:
 
     def leave(self, waiter: Waiter) -> None:
         """Give the place back; a second time does nothing."""
-        waiting = self._waiters.get(waiter.id)
-        if waiting is None or waiter not in waiting:
+        waiters = self._waiters.get(waiter.id, set())
+        if waiter not in waiters:
             return
-        waiting.remove(waiter)
-        if not waiting:
+        waiters.remove(waiter)
+        if not waiters:
             del self._waiters[waiter.id]
         self._owners[waiter.owner] -= 1
         if not self._owners[waiter.owner]:
@@ -158,8 +172,8 @@ class Held:
     def _sweep(self) -> None:
         ids = [
             id
-            for id, waiting in self._waiters.items()
-            if any(waiter.queued and not waiter.over.is_set() for waiter in waiting)
+            for id, waiters in self._waiters.items()
+            if any(waiter.queued and not waiter.over for waiter in waiters)
         ]
         for start in range(0, len(ids), _SWEEP_AT_ONCE):
             some = ids[start : start + _SWEEP_AT_ONCE]
@@ -184,5 +198,4 @@ class Held:
             row = rows.get(id)
             if row is None or row.state in _OVER or self.draining:
                 for waiter in self._waiters.get(id, ()):
-                    waiter.row = row
-                    waiter.over.set()
+                    waiter.end(row)

@@ -18,13 +18,13 @@ from dwctl.ai import idempotency, retrieval
 from dwctl.ai.admission import Admitted
 from dwctl.ai.bookkeeping import opening_of
 from dwctl.ai.calls import EVENT_STREAM, JSON, Answer
+from dwctl.ai.followed import Followed
 from dwctl.ai.held import Waiter
 from dwctl.ai.in_progress import Flight, Stopped
 from dwctl.ai.outcomes import Reason
 from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError, Unavailable
-from dwctl.protocols.rows import StoredRow
-from dwctl.protocols.surfaces import KEEP_ALIVE, Shown
+from dwctl.protocols.rows import Shown, StoredRow
 from dwctl.queue.tables import State
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ class TimedOut(DwctlError):
     code = "request_timeout"
     status = 504
     retryable = True
+
+
+class NotKept(Unavailable):
+    """This process is shutting down, and what is not stored cannot be fetched later. Try again."""
+
+    code = "server_shutting_down"
 
 
 def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
@@ -113,58 +119,66 @@ class _Held:
             goes_on = f"The request {self._asked.response_id} is still waiting; it goes on. Fetch it by its id."
             raise TimedOut(goes_on if self._admitted.request.is_kept else None)
         # The status line leaves with the first space, so whatever happens after that is told in the object.
-        return Answer(200, [JSON], self._begun(b" ", b" ", self._last_object))
+        return Answer(200, [JSON], self._begun(self._spaces()))
 
     def _shown(self, row: StoredRow) -> Shown:
         if not row.is_over and not self._admitted.request.is_kept:
-            raise Unavailable(
-                "This process is shutting down, and what is not stored cannot be fetched later. Try again."
-            )
+            raise NotKept
         return self._surface.answer(row)
 
-    def _last_object(self) -> bytes:
-        return self._surface.last_object(self._asked, self._row_or_error())
+    def _spaces(self) -> Iterator[bytes]:
+        yield b" "
+        try:
+            while not self._wait(self._settings.keepalive) and time.monotonic() < self._until:
+                yield b" "
+        except Stopped as stopped:
+            if stopped.reason is Reason.LEFT:
+                raise
+        yield self._surface.last_object(self._asked, self._row_or_error())
 
     # --- as a stream
 
     def streamed(self) -> Answer:
-        """Events at once where the protocol has some for waiting, comments meanwhile, the answer's events when it is there."""
+        """Events at once where the protocol has some for waiting, then those of the worker as it writes them, comments meanwhile."""
         stream = self._surface.held_stream(self._asked)
+        followed = Followed(
+            self._gateway,
+            self._waiter,
+            self._flight,
+            stream,
+            response_id=self._asked.response_id,
+            owners={self._admitted.key.owner_id},
+            until=self._until,
+            unfinished=None if self._admitted.request.is_kept else NotKept(),
+        )
 
-        def end() -> bytes:
-            row = self._row_or_error()
-            return stream.fail(row) if isinstance(row, DwctlError) else stream.end(row)
+        def pieces() -> Iterator[bytes]:
+            yield stream.begin()
+            yield from followed.pieces(begun=True)
 
-        return Answer(200, list(EVENT_STREAM), self._begun(stream.begin(), KEEP_ALIVE, end))
+        return Answer(200, list(EVENT_STREAM), self._begun(pieces()))
 
     # --- both
 
-    def _begun(self, first: bytes, meanwhile: bytes, end: Callable[[], bytes]) -> Iterator[bytes]:
+    def _begun(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """A body that has begun: such a generator runs to its end also when nobody reads it."""
-        pieces = self._pieces(first, meanwhile, end)
-        next(pieces)
-        return pieces
+        body = self._body(pieces)
+        next(body)
+        return body
 
-    def _pieces(self, first: bytes, meanwhile: bytes, end: Callable[[], bytes]) -> Iterator[bytes]:
+    def _body(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         try:
             yield b""
-            yield first
-            try:
-                while not self._wait(self._settings.keepalive) and time.monotonic() < self._until:
-                    yield meanwhile
-            except Stopped as stopped:
-                if stopped.reason is Reason.LEFT:
-                    self._cancel()
-                    return
-            yield end()
-        except GeneratorExit:
+            yield from pieces
+        except (Stopped, GeneratorExit):
+            # Its caller has left.
             self._cancel()
         finally:
             self.end()
 
     def _wait(self, seconds: float) -> bool:
         with self._flight.waiting():
-            return bool(self._waiter.over.wait(seconds))
+            return self._waiter.wait(seconds)
 
     def _row(self) -> StoredRow:
         """The request: as the watcher has read it when it was over, else as it stands. Raises NotFound, DatabaseAway."""

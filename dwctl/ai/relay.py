@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Finish = Callable[[Outcome], object]
 
 SERVED_BY = "x-dwctl-served-by"
 
@@ -73,9 +74,14 @@ def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
 def stream(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
     """Relay a streaming call: an upstream that refuses is answered in one piece, otherwise events flow from here on."""
     run = Run(gateway, admitted, flight)
+    return begin_stream(run, run.finish_or_promise)
+
+
+def begin_stream(run: Run, finish: Finish) -> Answer:
+    """The same of a run whose end is not only written down. `finish` is called with its outcome, before the last events are given."""
     run.enter()
     try:
-        return run.streamed()
+        return run.streamed(finish)
     except BaseException as error:
         try:
             if isinstance(error, Exception):
@@ -184,14 +190,14 @@ class Run:
 
     # --- a stream
 
-    def streamed(self) -> Answer:
+    def streamed(self, finish: Finish) -> Answer:
         """The answer to a caller that wants events. Whoever closes its body ends the call."""
         live = self._opened()
         if isinstance(live, Outcome):
-            self.finish_or_promise(live)
+            finish(live)
             self.leave()
             return Answer(live.status, self.labelled(live.headers), live.body)
-        events = self._events(live)
+        events = self._events(live, finish)
         next(events)  # a generator that has begun runs to its end also when nobody reads it
         headers = upstream_headers.to_caller(live.response.status, live.response.headers)
         passed_on = [pair for pair in headers if pair[0] != "cache-control"]
@@ -209,7 +215,7 @@ class Run:
             raise
         return live
 
-    def _events(self, live: Live) -> Iterator[bytes]:
+    def _events(self, live: Live, finish: Finish) -> Iterator[bytes]:
         self._flight.last_words = lambda: self._leave_word(live.stream)
         stopped: Reason | None = None
         gone = False
@@ -232,11 +238,11 @@ class Run:
             except Exception:
                 last = live.fail_inside()
             live.close()
-            self.finish_or_promise(self._streamed(live.stream, stopped))
+            finish(self._streamed(live.stream, stopped))
         except Exception:
             if self._flight.over:
                 raise
-            self.finish_or_promise(self._broken())
+            finish(self._broken())
             raise
         finally:
             live.close()

@@ -24,8 +24,8 @@ from dwctl.ai.in_progress import Flight, Stopped
 from dwctl.ai.queued import TimedOut
 from dwctl.errors import DwctlError, NotFound
 from dwctl.protocols.asked import Asked
+from dwctl.protocols.held_streams import KEEP_ALIVE
 from dwctl.protocols.rows import StoredRow
-from dwctl.protocols.surfaces import KEEP_ALIVE
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
@@ -194,7 +194,7 @@ class _Repeat:
 
     def _wait(self, seconds: float) -> bool:
         with self._flight.waiting():
-            return bool(self._waiter.over.wait(seconds))
+            return bool(self._waiter.wait(seconds))
 
     def _row(self) -> StoredRow:
         rows = retrieval.rows_of(self._gateway.connections, [self._asked.id])

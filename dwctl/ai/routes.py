@@ -12,14 +12,13 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from dwctl.access import guard
-from dwctl.ai import admission, counting, front, input_items, retrieval
+from dwctl.ai import admission, counting, front, input_items, resuming, retrieval
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.holdings import Kind
 from dwctl.catalog.routing import Model
 from dwctl.errors import DwctlError, NotFound
 from dwctl.identity import authentication
 from dwctl.protocols.forwarded import Forwarded, may_be_forwarded
-from dwctl.protocols.modes import unsupported
 from dwctl.protocols.surfaces import SURFACES, Surface
 from dwctl.web.body_limits import body_of
 
@@ -81,14 +80,11 @@ def get_model(alias: str) -> Response:
 
 @blueprint.get("/responses/<response_id>")
 def get_response(response_id: str) -> Response:
-    """A stored response of the caller's account, by any of its keys, its session or the trusted header."""
+    """A stored response of the caller's account, by any of its keys, its session or the trusted header; with `stream`, as its events."""
     owners = _owners()
-    if request.args.get("stream", "").lower() in ("true", "1"):
-        # Answered with an object, a client's stream would end without a single event, and without an error.
-        raise unsupported(
-            "stream", "A stored response cannot be streamed: fetch it without `stream`."
-        )
     with _nothing_is_missing():
+        if request.args.get("stream", "").lower() in ("true", "1"):
+            return _resumed(response_id, owners)
         return _json(retrieval.fetch(gateway().connections, response_id, owners))
 
 
@@ -171,6 +167,13 @@ def unknown(anything: str) -> Response:
 def unknown_endpoint() -> DwctlError:
     """The refusal of a path that nobody serves."""
     return DwctlError("Unknown endpoint", code="not_found", status=404)
+
+
+def _resumed(response_id: str, owners: frozenset[UUID]) -> Response:
+    after = resuming.starting_after(request.args.get("starting_after"))
+    peer = request.environ.get("gunicorn.socket")
+    answer = resuming.answer(gateway(), response_id, owners, after=after, peer=peer)
+    return Response(answer.body, answer.status, answer.headers)
 
 
 def _owners() -> frozenset[UUID]:

@@ -20,6 +20,7 @@ from uuid import UUID
 import gevent
 from gevent.event import Event
 
+from dwctl import clock
 from dwctl.catalog.loader import Changes, Loader, Mark
 from dwctl.catalog.routing import Key, Routing
 from dwctl.config import Settings
@@ -158,6 +159,7 @@ class Snapshot:
         with self._connections.transaction() as connection:
             loader = Loader(connection, self._settings, self._sealer, pace)
             mark, changes = loader.begin(self._mark)
+            _follow(mark)
             whole = changes is None
             if changes is not None:
                 new = loader.changed(old, _with(changes, found))
@@ -194,6 +196,14 @@ class Snapshot:
         if not self.wait_fresher_than(time.monotonic(), _NEW_KEY_S):
             raise DatabaseAway
         return self.routing.keys.get(secret_hash)
+
+
+def _follow(mark: Mark) -> None:
+    if clock.follow(mark.at):
+        log.error(
+            "this machine's clock and the database's are far apart: the database's is used",
+            extra={"off_s": round(clock.off_s(), 1)},
+        )
 
 
 def _with(changes: Changes, found: list[Key]) -> Changes:

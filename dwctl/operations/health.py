@@ -19,7 +19,7 @@ import psycopg
 from alembic.script import ScriptDirectory
 from flask import Blueprint, Response, current_app
 
-from dwctl import __version__, sql
+from dwctl import __version__, clock, sql
 from dwctl.access import guard
 from dwctl.ai.gateway import Gateway
 from dwctl.db import DatabaseAway
@@ -78,6 +78,7 @@ def look(gateway: Gateway) -> dict[str, Check]:
         "recorder": _recorder(gateway),
         "notifications": _notifications(gateway),
         "workers": workers,
+        "clock": _clock(),
         "shutdown": Check(
             not gateway.draining, "this process is stopping" if gateway.draining else None
         ),
@@ -163,6 +164,16 @@ def _notifications(gateway: Gateway) -> Check:
     elif wakeups.deaf:
         problem = "notifications do not arrive, changes are found by polling: set database.direct_url to an address without a transaction pooler"
     return Check(True, problem, {"listening": wakeups.connected, "delivered": wakeups.delivers})
+
+
+def _clock() -> Check:
+    off_s = clock.off_s()
+    problem = (
+        f"this machine's clock is {abs(off_s):.0f} s {'behind' if off_s > 0 else 'ahead of'} the database's, which is used instead: keep it by NTP"
+        if off_s
+        else None
+    )
+    return Check(True, problem, {"off_s": round(off_s, 1)})
 
 
 def _head() -> str | None:

@@ -250,8 +250,8 @@ def _labels_of(model: Model) -> tuple[str, ...]:
         model.type or "",
         (target.endpoint_name if target else None) or "",
         (urlsplit(target.base_url).netloc.rpartition("@")[2] if target else ""),
-        _word(model.endpoint_id is None),
-        "",
+        _word(model.is_composite),
+        model.strategy if model.is_composite else "",
         _word(model.sanitise),
         _word(any(not tariff.price.is_zero for tariff in model.tariffs)),
     )

@@ -1,4 +1,4 @@
-"""A stored request as the protocols see it: one row with its template, as plain values."""
+"""A stored request as the protocols see it, one row with its template, and how it is answered; as plain values."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ class StillRunning(Unavailable):
     """The process that held the call is shutting down; the request goes on."""
 
     code = "server_shutting_down"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A complete answer of the gateway's own: a status and a JSON body."""
+
+    status: int
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ say in it: what a held call gets while it waits, and how a finished row is answe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -17,59 +16,28 @@ from dwctl.protocols import asked as reading
 from dwctl.protocols import chat, forms
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.chat import Accepted
-from dwctl.protocols.chat_stream import DONE
-from dwctl.protocols.disclosure import Disclosure, neutral
-from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.failures import read_failure
 from dwctl.protocols.forms import Form
+from dwctl.protocols.held_streams import HeldChat, HeldResponse, HeldStream
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.modes import Mode, Tier, read_flag, read_tier, unsupported
 from dwctl.protocols.openresponses import history, request, resource
-from dwctl.protocols.openresponses.events import Events
 from dwctl.protocols.openresponses.from_row import from_row
 from dwctl.protocols.openresponses.history import Wanted
 from dwctl.protocols.openresponses.replay import replay
 from dwctl.protocols.openresponses.resource import Response
-from dwctl.protocols.rows import StillRunning, StoredRow
+from dwctl.protocols.rows import Shown, StillRunning, StoredRow
 from dwctl.protocols.treatments import (
     Adapted,
     PassThrough,
     Relayed,
     Treatment,
-    replay_of_chat,
 )
-from dwctl.web.envelope import openai_error, wrap
-
-KEEP_ALIVE = b": waiting\n\n"
-"""What a held stream sends while nothing happens: a comment, which every reader of events skips."""
-
+from dwctl.web.envelope import openai_error
 
 _KEPT_BY_THE_PROVIDER = ("conversation", "prompt", "context_management")
 """Members of a Responses request by which its provider decides what the model is to read; a chat upstream has nothing of the kind."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A complete answer of the gateway's own: a status and a JSON body."""
-
-    status: int
-    body: bytes
-
-
-class HeldStream(Protocol):
-    """The stream of a call that waits for a worker: `begin`, then KEEP_ALIVE as often as needed, then `end` or `fail`."""
-
-    def begin(self) -> bytes:
-        """What is sent at once."""
-        ...
-
-    def end(self, row: StoredRow) -> bytes:
-        """Everything else, once the request is over (or as it stands, when this process ends). Never raises."""
-        ...
-
-    def fail(self, error: DwctlError) -> bytes:
-        """The end where the row cannot be read."""
-        ...
 
 
 class Surface:
@@ -80,6 +48,7 @@ class Surface:
     queueable: `service_tier: flex` is possible. streams, takes_background: the same for `stream` and `background`.
     keeps_alive_in_json: a call that is held in one piece may send white space before its object.
     takes_files: bodies may be as large as files are. takes_text: a body is JSON, in UTF-8. is_tracked: calls have rows of their own.
+    stored_as_response: what is kept of its streams are the events of a Response, which `GET /responses/{id}` can show.
     """
 
     path: str
@@ -93,6 +62,7 @@ class Surface:
     takes_files = False
     takes_text = True
     is_tracked = True
+    stored_as_response = False
 
     def __repr__(self) -> str:
         return f"<{self.path}>"
@@ -194,7 +164,7 @@ class Surface:
         return orjson.dumps(_response(asked, row))
 
     def held_stream(self, asked: Asked) -> HeldStream:
-        """The stream of a call that waits."""
+        """The stream of a call that waits for a worker."""
         raise NotImplementedError
 
     def whole_stream(self, asked: Asked, row: StoredRow | DwctlError) -> bytes:
@@ -250,11 +220,11 @@ class _PassedThrough(Surface):
         return PassThrough(asked, self._form, disclosure, keep_service_tier=keep_service_tier)
 
     def held_stream(self, asked: Asked) -> HeldStream:
-        return _HeldChat(self, asked, self._form)
+        return HeldChat(self.answer, asked, self._form)
 
     def whole_stream(self, asked: Asked, row: StoredRow | DwctlError) -> bytes:
-        stream = _HeldChat(self, asked, self._form)
-        return stream.fail(row) if isinstance(row, DwctlError) else stream.end(row)
+        stream = HeldChat(self.answer, asked, self._form)
+        return stream.fail(row, -1) if isinstance(row, DwctlError) else stream.end(row, -1)
 
 
 class _Responses(Surface):
@@ -265,6 +235,7 @@ class _Responses(Surface):
     response_type = "response"
     takes_background = True
     keeps_alive_in_json = True
+    stored_as_response = True
 
     def check(
         self,
@@ -322,62 +293,13 @@ class _Responses(Surface):
         return request.left_out(content, strict=strict, context_length=context_length)
 
     def held_stream(self, asked: Asked) -> HeldStream:
-        return _HeldResponse(asked)
+        return HeldResponse(asked.skeleton(), queued=True)
 
     def whole_stream(self, asked: Asked, row: StoredRow | DwctlError) -> bytes:
-        return replay(_response(asked, row))
+        return replay(_response(asked, row), queued=asked.mode.tier is Tier.FLEX)
 
     def _completed(self, row: StoredRow) -> Shown:
         return Shown(200, orjson.dumps(from_row(row)))
-
-
-class _HeldChat:
-    """Comments while it waits, then the stored answer as a stream, or an error frame."""
-
-    def __init__(self, surface: Surface, asked: Asked, form: Form) -> None:
-        self._surface = surface
-        self._asked = asked
-        self._form = form
-
-    def begin(self) -> bytes:
-        return KEEP_ALIVE
-
-    def end(self, row: StoredRow) -> bytes:
-        try:
-            shown = self._surface.answer(row)
-        except DwctlError as error:
-            return self.fail(error)
-        if shown.status >= 300:
-            return _error_frame(shown.body)
-        try:
-            return replay_of_chat(self._asked, self._form, shown.body)
-        except BadUpstreamBody:
-            return _error_frame(wrap(neutral(502)))
-
-    def fail(self, error: DwctlError) -> bytes:
-        return _error_frame(openai_error(error.message, error.code, error.status, error.param))
-
-
-class _HeldResponse:
-    """The events of a Response that is queued, then those of the finished one."""
-
-    def __init__(self, asked: Asked) -> None:
-        self._asked = asked
-        self._events = Events()
-
-    def begin(self) -> bytes:
-        waiting = self._asked.skeleton()
-        return self._events.created(waiting, "queued") + self._events.queued(waiting)
-
-    def end(self, row: StoredRow) -> bytes:
-        return self._replayed(row)
-
-    def fail(self, error: DwctlError) -> bytes:
-        return self._replayed(error)
-
-    def _replayed(self, row: StoredRow | DwctlError) -> bytes:
-        number = self._events.sequence_number
-        return replay(_response(self._asked, row), sequence_number=number, created=False)
 
 
 def _response(asked: Asked, row: StoredRow | DwctlError) -> Response:
@@ -396,10 +318,6 @@ def _failure(row: StoredRow) -> Shown:
     if isinstance(stored.get("error"), dict) and "object" not in stored:
         return Shown(status, (row.response_body or "").encode())
     return Shown(status, openai_error(failure.message, failure.code, status))
-
-
-def _error_frame(body: bytes) -> bytes:
-    return b"data: " + body.replace(b"\n", b"\ndata: ") + b"\n\n" + DONE
 
 
 CHAT: Surface = _PassedThrough("chat/completions", "chat_completion", forms.CHAT, chat.CHAT)

@@ -6,12 +6,12 @@ for an upstream that knows chat only (`Adapted`), or passed to one that speaks t
 
 from __future__ import annotations
 
-import time
 from typing import Any, Protocol
 
 import msgspec
 import orjson
 
+from dwctl.clock import time_s
 from dwctl.protocols import assembly, chat, forms
 from dwctl.protocols.answers import (
     check_whole,
@@ -28,6 +28,7 @@ from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.forms import Form
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.members import OURS
+from dwctl.protocols.modes import Tier
 from dwctl.protocols.openresponses import history, passthrough, request, resource
 from dwctl.protocols.openresponses.replay import replay
 from dwctl.protocols.openresponses.stream import ResponsesStream
@@ -212,7 +213,7 @@ class _Responses(_Known):
         answer = parse_object(body)
         if answer is None or not isinstance(answer.get("output"), list):
             raise BadUpstreamBody("no object with a list of output items")
-        return replay(answer)
+        return replay(answer, queued=self._asked.mode.tier is Tier.FLEX)
 
     def from_stream(self, raw: bytes) -> Complete:
         """The Response that a stream adds up to."""
@@ -291,6 +292,7 @@ class Adapted(_Responses):
             disclosure=self._disclosure,
             request=self._asked.read_by_model,
             max_bytes=max_bytes,
+            queued=self._asked.mode.tier is Tier.FLEX,
         )
 
 
@@ -347,6 +349,7 @@ class Relayed(_Responses):
             disclosure=self._disclosure,
             request=self._asked.read_by_model,
             max_bytes=max_bytes,
+            queued=self._asked.mode.tier is Tier.FLEX,
         )
 
 
@@ -389,4 +392,4 @@ def _message(error: object) -> str:
 
 
 def _now() -> int:
-    return int(time.time())
+    return int(time_s())

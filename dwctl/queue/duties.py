@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _QUERIES = sql.load("dwctl.queue")
 _AT_ONCE = 1000
+_STREAMS_AT_ONCE = 100
 _DAY_S = 86400.0
 
 Run = Callable[[psycopg.Connection[Any], Settings], float]
@@ -82,6 +83,13 @@ def purge_responses(connection: psycopg.Connection[Any], settings: Settings) -> 
     return 0.5 if purged == _AT_ONCE else 600.0
 
 
+def purge_events(connection: psycopg.Connection[Any], settings: Settings) -> float:
+    """Delete the kept events of streams that have been over for `retention.events`, some at a time."""
+    values = {"age_s": settings.retention.events, "most": _STREAMS_AT_ONCE}
+    row = connection.execute(_QUERIES["purge_events"], values).fetchone()
+    return 0.5 if row and row[0] == _STREAMS_AT_ONCE else 60.0
+
+
 def purge_files(connection: psycopg.Connection[Any], settings: Settings) -> float:
     """Delete the days' containers past `retention.files_days` that nothing refers to, some at a time."""
     purged = _purge(connection, "purge_files", settings.retention.files_days)
@@ -103,5 +111,6 @@ DUTIES = (
     Duty("expire_requests", expire),
     Duty("forget_unkept", forget_unkept),
     Duty("purge_responses", purge_responses),
+    Duty("purge_events", purge_events),
     Duty("purge_files", purge_files),
 )

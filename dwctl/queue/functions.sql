@@ -167,6 +167,12 @@ BEGIN
       FROM (SELECT (w->>'id')::uuid AS id, (w->>'daemon_id')::uuid AS daemon_id, w::text AS words
               FROM json_array_elements(given) w) c
      WHERE o.id = c.id AND o.daemon_id = c.daemon_id;
+    PERFORM FROM fusillade.inflight i WHERE i.id = ANY (ARRAY(SELECT (w->>'id')::uuid FROM json_array_elements(given) w))
+      ORDER BY i.id FOR UPDATE;
+    UPDATE fusillade.inflight i SET last_words = c.words
+      FROM (SELECT (w->>'id')::uuid AS id, (w->>'daemon_id')::uuid AS daemon_id, w::text AS words
+              FROM json_array_elements(given) w) c
+     WHERE i.id = c.id AND i.daemon_id = c.daemon_id;
 END $$;
 
 -- A request whose record the database does not take: nothing may stay in progress, and nobody wait, because of that.
@@ -424,7 +430,8 @@ END $$;
 
 -- Leases returned. waits_s: how long a request waits after its first, second ... loss; one more loss than it has entries ends it. NULL: nothing
 -- was lost, the owner has not begun or has stopped in good order. A realtime request (run again because its web process died) is not run a
--- third time. A row that ends here must be recorded by somebody: it goes to `unrecorded`. Gives how many ended.
+-- third time, and one whose output was shown to somebody not a second time. A row that ends here must be recorded by somebody: it goes to
+-- `unrecorded`. Gives how many ended.
 CREATE OR REPLACE FUNCTION fusillade.give_back(me uuid, them uuid[], waits_s double precision[]) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
     due uuid[];
@@ -433,23 +440,32 @@ BEGIN
     -- Before their leases: an owner that turns out to be alive, and ends them, takes the two in this order.
     PERFORM FROM fusillade.requests r WHERE r.id = ANY (them) ORDER BY r.id FOR UPDATE;
     WITH lost AS (
-        DELETE FROM fusillade.inflight i WHERE i.id = ANY (them) AND i.daemon_id = me RETURNING i.id
+        DELETE FROM fusillade.inflight i WHERE i.id = ANY (them) AND i.daemon_id = me RETURNING i.id, i.last_words
+    ), seen AS MATERIALIZED (
+        SELECT l.id, EXISTS (SELECT FROM fusillade.response_chunks c WHERE c.request_id = l.id) AS was_shown FROM lost l
     ), judged AS MATERIALIZED (
-        SELECT r.id, r.batch_id, waits_s IS NOT NULL
-               AND r.times_lost + 1 > CASE r.service_tier WHEN 'priority' THEN 1 ELSE cardinality(waits_s) END AS is_last
-          FROM lost JOIN fusillade.requests r ON r.id = lost.id
+        SELECT r.id, r.batch_id, s.was_shown, s.was_shown OR (waits_s IS NOT NULL
+               AND r.times_lost + 1 > CASE r.service_tier WHEN 'priority' THEN 1 ELSE cardinality(waits_s) END) AS is_last
+          FROM seen s JOIN fusillade.requests r ON r.id = s.id
          WHERE r.daemon_id = me AND r.state IN ('claimed', 'processing')
     ), over AS (
         UPDATE fusillade.requests r SET state = 'failed', failed_at = now(), updated_at = now(), times_lost = r.times_lost + 1,
-               error = '{"type":"WorkerLost","details":{"error":"The workers that ran this request ended before it was done, each time."}}'
+               error = CASE WHEN j.was_shown
+                    THEN '{"type":"Interrupted","details":{"error":"The process that ran this request ended before it was done."}}'
+                    ELSE '{"type":"WorkerLost","details":{"error":"The workers that ran this request ended before it was done, each time."}}' END
           FROM judged j WHERE r.id = j.id AND j.is_last
-        RETURNING r.id
+        RETURNING r.id, j.was_shown
     ), batches AS (
         UPDATE fusillade.batches b SET failed_at = now() FROM over o WHERE b.id = o.id
     ), told AS MATERIALIZED (
         SELECT count(pg_notify('fusillade_done', id::text)) AS n FROM over
     ), unrecorded AS (
-        INSERT INTO fusillade.unrecorded (id, error_code) SELECT id, 'worker_lost' FROM over ON CONFLICT DO NOTHING
+        -- Also what one has used that was cancelled meanwhile.
+        INSERT INTO fusillade.unrecorded (id, error_code, last_words)
+        SELECT l.id, CASE WHEN o.was_shown IS FALSE THEN 'worker_lost' ELSE 'interrupted' END, l.last_words
+          FROM lost l LEFT JOIN over o ON o.id = l.id
+         WHERE o.id IS NOT NULL OR (l.last_words IS NOT NULL AND l.id NOT IN (SELECT j.id FROM judged j))
+        ON CONFLICT DO NOTHING
     ), freed AS (
         UPDATE fusillade.requests r SET state = 'pending', daemon_id = NULL, claimed_at = NULL, started_at = NULL, updated_at = now(),
                times_lost = r.times_lost + CASE WHEN waits_s IS NULL THEN 0 ELSE 1 END,
@@ -491,7 +507,8 @@ BEGIN
         DELETE FROM fusillade.open_calls o
          WHERE o.id = ANY (ownerless)
            AND NOT EXISTS (SELECT FROM fusillade.daemons d WHERE d.id = o.daemon_id AND d.status <> 'dead')
-        RETURNING o.id, o.daemon_id, o.repeatable, o.last_words
+        RETURNING o.id, o.daemon_id, o.last_words,
+                  o.repeatable AND NOT EXISTS (SELECT FROM fusillade.response_chunks c WHERE c.request_id = o.id) AS repeatable
     ), again AS (
         UPDATE fusillade.requests r SET state = 'pending', daemon_id = NULL, claimed_at = NULL, started_at = NULL,
                times_lost = r.times_lost + 1, not_before = now() + wait_s * interval '1 second', updated_at = now()
@@ -564,8 +581,53 @@ BEGIN
     END IF;
     DELETE FROM fusillade.request_templates WHERE id = one AND id = template;
     DELETE FROM fusillade.batches WHERE id = one;
+    DELETE FROM fusillade.response_chunks WHERE request_id = one;
     PERFORM pg_notify('fusillade_cancel', one::text), pg_notify('fusillade_done', one::text);
     RETURN NEXT one;
+END $$;
+
+-- ----- events of streams that others may read, or read again (docs/decisions/0022)
+
+-- Chunks of events: of each request those that follow what is kept already. Only who runs a request (or has ended it) keeps its events: gives
+-- those that were its own to keep. What has been shown must not be run again, so before the first chunk the request is locked against
+-- `give_back` and `interrupt_calls`, which look whether there is one. A repeat changes nothing.
+CREATE OR REPLACE FUNCTION fusillade.keep_events(me uuid, given_ids uuid[], firsts int[], lasts int[], texts bytea[])
+RETURNS SETOF uuid LANGUAGE plpgsql AS $$
+DECLARE
+    mine uuid[];
+BEGIN
+    PERFORM FROM fusillade.requests r
+      WHERE r.id = ANY (ARRAY(SELECT g.id FROM unnest(given_ids, firsts) g(id, first) WHERE g.first = 0))
+      ORDER BY r.id FOR KEY SHARE;
+    -- What follows a beginning that is not there (any more) helps nobody.
+    mine := ARRAY(
+        SELECT r.id FROM unnest(given_ids, firsts) g(id, first) JOIN fusillade.requests r ON r.id = g.id
+         WHERE r.daemon_id = me AND (g.first = 0
+            OR EXISTS (SELECT FROM fusillade.response_chunks c WHERE c.request_id = g.id AND c.first_sequence = 0)));
+    INSERT INTO fusillade.response_chunks (request_id, first_sequence, last_sequence, events)
+    SELECT g.id, g.first, g.last, g.text FROM unnest(given_ids, firsts, lasts, texts) g(id, first, last, text)
+     WHERE g.id = ANY (mine) ORDER BY g.id, g.first
+    ON CONFLICT DO NOTHING;
+    PERFORM pg_notify('fusillade_events', p.ids)
+       FROM (SELECT string_agg(n.id::text, ',') AS ids
+               FROM (SELECT m.id, row_number() OVER () / 150 AS page FROM unnest(mine) m(id)) n GROUP BY n.page) p;
+    RETURN QUERY SELECT unnest(mine);
+END $$;
+
+-- Events of requests that have been over for so long: all of a request's at once, oldest first. From then on its object is what is shown.
+CREATE OR REPLACE FUNCTION fusillade.purge_events(age_s double precision, most int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    cutoff timestamptz := now() - age_s * interval '1 second';
+    gone uuid[];
+BEGIN
+    gone := ARRAY(
+        SELECT c.request_id FROM fusillade.response_chunks c
+         WHERE c.first_sequence = 0 AND c.created_at < cutoff
+           AND NOT EXISTS (SELECT FROM fusillade.requests r WHERE r.id = c.request_id
+                              AND (r.state IN ('pending', 'claimed', 'processing') OR r.updated_at >= cutoff))
+         ORDER BY c.created_at LIMIT most FOR UPDATE SKIP LOCKED);
+    DELETE FROM fusillade.response_chunks WHERE request_id = ANY (gone);
+    RETURN cardinality(gone);
 END $$;
 
 -- ----- what is old, by the clock of the database
@@ -599,6 +661,7 @@ BEGIN
     DELETE FROM fusillade.requests WHERE id = ANY (gone);
     DELETE FROM fusillade.request_templates WHERE id = ANY (gone);
     DELETE FROM fusillade.batches WHERE id = ANY (gone);
+    DELETE FROM fusillade.response_chunks WHERE request_id = ANY (gone);
     RETURN cardinality(gone);
 END $$;
 

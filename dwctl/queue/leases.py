@@ -19,6 +19,7 @@ _QUERIES = sql.load("dwctl.queue")
 READY_CHANNEL = "fusillade_ready"
 DONE_CHANNEL = "fusillade_done"
 CANCEL_CHANNEL = "fusillade_cancel"
+EVENTS_CHANNEL = "fusillade_events"
 
 # How long a request waits after its first and second loss. The third ends it: what kills its worker each time must not do so for ever.
 WAITS_AFTER_LOSS_S = (1.0, 10.0)

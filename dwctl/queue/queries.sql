@@ -169,3 +169,30 @@ SELECT name FROM fusillade.duties WHERE name = %(name)s AND due_at <= now() FOR 
 
 -- name: put_duty_back  until when it may rest
 UPDATE fusillade.duties SET due_at = now() + %(rest_s)s * interval '1 second', last_ran_at = now() WHERE name = %(name)s;
+
+-- name: keep_events  chunks of events, and word of them; gives the requests whose events we may keep
+SELECT * FROM fusillade.keep_events(%(me)s, %(ids)s::uuid[], %(firsts)s, %(lasts)s, %(texts)b);
+
+-- name: kept_events  what is kept of one stream from behind a number on, some chunks at a time
+SELECT first_sequence, last_sequence, events FROM fusillade.response_chunks
+ WHERE request_id = %(id)s
+   AND first_sequence >= coalesce((SELECT c.first_sequence FROM fusillade.response_chunks c
+                                    WHERE c.request_id = %(id)s AND c.first_sequence <= %(after)s + 1
+                                    ORDER BY c.first_sequence DESC LIMIT 1), 0)
+   AND last_sequence > %(after)s
+ ORDER BY first_sequence LIMIT %(most)s;
+
+-- name: new_events  what has been kept of streams since they were looked at
+SELECT f.id, c.first_sequence, c.last_sequence, c.events
+  FROM unnest(%(ids)s::uuid[], %(afters)s::int[]) f(id, after),
+       LATERAL (SELECT * FROM fusillade.response_chunks r WHERE r.request_id = f.id AND r.first_sequence > f.after
+                 ORDER BY r.first_sequence LIMIT %(most)s) c
+ ORDER BY f.id, c.first_sequence;
+
+-- name: ends_of_events  the number of the last event that is kept of streams, -1 where there is none
+SELECT f.id, coalesce((SELECT c.last_sequence FROM fusillade.response_chunks c WHERE c.request_id = f.id
+                        ORDER BY c.first_sequence DESC LIMIT 1), -1)
+  FROM unnest(%(ids)s::uuid[]) f(id);
+
+-- name: purge_events  events of requests that have been over for long
+SELECT fusillade.purge_events(%(age_s)s, %(most)s);

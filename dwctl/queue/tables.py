@@ -11,7 +11,16 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, SmallInteger, Text, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -258,7 +267,7 @@ class Delayed(Base):
 
 
 class InFlight(Base):
-    """A request that a worker has claimed. Its lease is its owner's heartbeat."""
+    """A request that a worker has claimed. Its lease is its owner's heartbeat. last_words: as in `OpenCall`, of a stream."""
 
     __tablename__ = "inflight"
 
@@ -266,6 +275,7 @@ class InFlight(Base):
     model: Mapped[str] = mapped_column(Text)
     created_by: Mapped[str] = mapped_column(Text)
     daemon_id: Mapped[UUID]
+    last_words: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         Index("inflight_model_idx", "model"),
@@ -356,6 +366,34 @@ class OpenCall(Base):
             "postgresql_with": {
                 "autovacuum_vacuum_threshold": "1000",
                 "autovacuum_vacuum_scale_factor": "0",
+            },
+        },
+    )
+
+
+class ResponseChunk(Base):
+    """Some of a stream's events, as they were sent, with the numbers of the first and the last; without gaps from 0 on."""
+
+    __tablename__ = "response_chunks"
+
+    request_id: Mapped[UUID] = mapped_column(primary_key=True)
+    first_sequence: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    last_sequence: Mapped[int] = mapped_column(Integer)
+    events: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        CheckConstraint("first_sequence >= 0 AND last_sequence >= first_sequence", name="sequence"),
+        Index(
+            "response_chunks_created_at_idx",
+            "created_at",
+            postgresql_where=text("first_sequence = 0"),
+        ),
+        {
+            "schema": SCHEMA,
+            "postgresql_with": {
+                "autovacuum_vacuum_insert_scale_factor": "0.05",
+                "autovacuum_vacuum_scale_factor": "0.02",
             },
         },
     )

@@ -11,7 +11,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from uuid import UUID
 
 import gevent
@@ -19,6 +18,7 @@ import psycopg
 from gevent.event import Event
 from gevent.pool import Group
 
+from dwctl import clock
 from dwctl.ai import admission, history, outcomes, relay
 from dwctl.ai.bookkeeping import record_of_unrunnable
 from dwctl.ai.gateway import Gateway
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 _AFTER_FAULT_S = 1.0
 _LEAST_PAUSE_S = 0.1
 """How long a model rests here whose limit was reached; where all its places are taken nobody knows when one is free."""
+_FLUSH_S = 2.0
 
 
 class Claims:
@@ -190,17 +191,48 @@ class Claims:
             self._put_off(job, refusal.wait_s)
             return
         run = relay.Run(gateway, admitted, flight)
-        outcome = run.outcome()
+        if admitted.request.asked.mode.stream:
+            self._stream(job, run, flight)
+        else:
+            self._end(job, run, run.outcome())
+
+    def _stream(self, job: Job, run: relay.Run, flight: Flight) -> None:
+        """Run it as a stream whose events others show. Once something was shown it is not run again, and not given back."""
+        kept = self._gateway.event_log.begin(job.id)
+        put_off = False
+
+        def finish(outcome: Outcome) -> None:
+            nonlocal put_off
+            flight.over = True
+            kept.flush(_FLUSH_S)
+            put_off = not self._end(job, run, outcome, shown=kept.anything)
+
+        relayed = run.streamed(finish)
+        if isinstance(relayed.body, bytes):
+            return  # an answer in one piece: its object tells everything
+        for piece in relayed.body:
+            if not put_off:
+                kept.add(piece)
+        kept.hurry()
+
+    def _end(self, job: Job, run: relay.Run, outcome: Outcome, *, shown: bool = False) -> bool:
+        """Write down how it ended, or see to it that it is run again; whether it has ended."""
         if outcome.refused_here and isinstance(outcome.end, Failed):
             self._put_off(job, outcome.end.retry_after_s or 0.0)
-            return
-        if isinstance(outcome.end, Interrupted) and outcome.end.reason is Reason.DRAINED:
+            return False
+        if (
+            not shown
+            and isinstance(outcome.end, Interrupted)
+            and outcome.end.reason is Reason.DRAINED
+        ):
             self._give_back(job, GivenBack.DRAINED)
-        elif (wait_s := self._wait_before_retry(job, outcome)) is not None:
+            return False
+        if not shown and (wait_s := self._wait_before_retry(job, outcome)) is not None:
             self._retry(job, wait_s)
-        else:
-            run.finish(outcome)
-            self._count(outcome)
+            return False
+        run.finish(outcome)
+        self._count(outcome)
+        return True
 
     def _put_off(self, job: Job, wait_s: float) -> None:
         """A limit of its model, or of all the targets of that, is reached, which is no failure: it goes back to the queue, and none of that model is claimed here meanwhile."""
@@ -221,7 +253,7 @@ class Claims:
     def _wait_before_retry(self, job: Job, outcome: Outcome) -> float | None:
         if not (isinstance(outcome.end, Failed) and outcome.retry_helps):
             return None
-        left_s = (job.deadline - datetime.now(UTC)).total_seconds()
+        left_s = (job.deadline - clock.now()).total_seconds()
         return retry.delay(
             self._policy,
             attempt=job.attempt,

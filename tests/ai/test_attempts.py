@@ -5,11 +5,13 @@ A real upstream, a real recorder and a real database, without a server in front;
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import gevent
 import psycopg
 import pytest
 from flask import Flask
@@ -18,16 +20,18 @@ from dwctl.ai import relay
 from dwctl.ai.admission import Admitted, admit
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.in_progress import Flight
-from dwctl.catalog.routing import Model
+from dwctl.ai.outcomes import Reason
+from dwctl.catalog.routing import Fallback, Model
 from dwctl.protocols.surfaces import CHAT, EMBEDDINGS, RESPONSES, Surface
 from dwctl.upstream.target import Target, Timeouts
 from dwctl.web import current
 from tests.ai.values import a_key, a_pool, a_request, a_routing
-from tests.fake_upstream import FakeUpstream
+from tests.fake_upstream import SECRET, FakeUpstream
 from tests.processes import free_port
 
 ALICE = a_key()
-QUICK = Timeouts(connect_s=0.3, first_byte_s=0.3, idle_s=0.3)
+# Of targets that hang; the others may take their time where the machine is busy.
+NO_HEAD, NO_BODY = Timeouts(first_byte_s=0.3), Timeouts(idle_s=0.4)
 
 
 @pytest.fixture(scope="module")
@@ -44,16 +48,36 @@ def scene(
 ) -> Iterator[SimpleNamespace]:
     """`pool(names)` makes a composite model of targets that behave as they are called; `call` runs a call to it."""
 
-    def target(name: str, number: int, timeouts: Timeouts = QUICK) -> Target:
+    def target(name: str, number: int, timeouts: Timeouts | None) -> Target:
+        hangs_later = "hang-stream" in name or "first-9" in name
+        timeouts = timeouts or (
+            NO_BODY if hangs_later else NO_HEAD if "hang" in name else Timeouts()
+        )
         url = f"http://127.0.0.1:{free_port()}/v1" if name == "nowhere" else upstream.url
         return Target(url, name, None, timeouts, uuid4(), f"server-{number}", False)
 
-    def pool(*names: str, **more: Any) -> Model:
-        return a_pool(*(target(name, number) for number, name in enumerate(names)), **more)
+    def pool(
+        *names: str,
+        parts: Sequence[dict[str, Any]] = (),
+        timeouts: Timeouts | None = None,
+        **more: Any,
+    ) -> Model:
+        made = a_pool(
+            *(target(name, number, timeouts) for number, name in enumerate(names)), **more
+        )
+        if not parts:
+            return made
+        components = tuple(
+            replace(one, model=replace(one.model, **part))
+            for one, part in zip(made.components, parts, strict=True)
+        )
+        return replace(made, components=components)
 
-    def admitted(model: Model, surface: Surface = CHAT, **content: Any) -> Admitted:
+    def admitted(
+        model: Model, surface: Surface = CHAT, *, strict: bool = False, **content: Any
+    ) -> Admitted:
         request = a_request(surface, "m", **content)
-        return admit(a_routing(model, funded=(ALICE,)), ALICE, request, strict=False)
+        return admit(a_routing(model, funded=(ALICE,)), ALICE, request, strict=strict)
 
     def call(model: Model, surface: Surface = CHAT, **content: Any) -> SimpleNamespace:
         call = admitted(model, surface, **content)
@@ -135,3 +159,108 @@ def test_a_stream_that_has_shown_something_is_not_sent_again(
     assert len(upstream.seen()) == 1
     assert [one["endpoint"] for one in found.attempts] == ["server-0"]
     assert found.body.endswith(b"data: [DONE]\n\n")
+
+
+# --- how each target is spoken to
+
+
+def test_each_target_is_spoken_to_in_its_own_way(
+    scene: SimpleNamespace, upstream: FakeUpstream
+) -> None:
+    model = scene.pool("fail-500", "ok", parts=[{"adapter": False}, {"adapter": True}])
+    found = scene.call(model, RESPONSES)
+    assert (found.status, found.served_by) == (200, "server-1")
+    assert [seen["path"] for seen in upstream.seen()] == ["/v1/responses", "/v1/chat/completions"]
+
+
+@pytest.mark.parametrize(
+    ("strict", "parts", "sanitise", "shown"),
+    [
+        (True, [{"trusted": False}, {"trusted": True}], False, True),
+        (True, [{"trusted": True}, {"trusted": False}], False, False),
+        (False, [{}, {}], False, True),
+        (False, [{}, {"sanitise": True}], False, True),
+        (False, [{}, {"trusted": True}], True, False),
+    ],
+)
+def test_errors_are_disclosed_as_the_target_they_are_of_and_sanitised_as_the_pool_says(
+    scene: SimpleNamespace, strict: bool, parts: list[dict[str, Any]], sanitise: bool, shown: bool
+) -> None:
+    model = scene.pool("fail-500", "fail-422", parts=parts, sanitise=sanitise, fallback=Fallback(on_status=(4, 5)))  # fmt: skip
+    found = scene.call(model, strict=strict)
+    assert found.status == 422
+    assert (SECRET in found.body.decode()) is shown
+
+
+# --- odd streams
+
+
+@pytest.mark.parametrize(
+    "name", ["comments+error-first", "comments+first-900ms", "bytewise+error-first", "crlf+error-first", "joined+error-in-stream"]
+)  # fmt: skip
+def test_however_a_stream_begins_nothing_of_a_failed_one_is_shown(
+    scene: SimpleNamespace, name: str
+) -> None:
+    found = scene.call(scene.pool(name, "ok"), stream=True)
+    assert (found.status, found.state, found.served_by) == (200, "completed", "server-1")
+    assert SECRET not in found.body.decode()
+
+
+@pytest.mark.parametrize("surface", [CHAT, RESPONSES], ids=repr)
+@pytest.mark.parametrize(
+    "name", ["comments+chunks-3", "bytewise", "joined", "json-anyway", "no-usage", "first-100ms"]
+)
+def test_a_stream_of_a_pool_is_that_of_its_target(
+    scene: SimpleNamespace, name: str, surface: Surface
+) -> None:
+    found = scene.call(scene.pool(name, "fail-500"), surface, stream=True)
+    assert (found.status, found.state, found.served_by) == (200, "completed", "server-0")
+    assert found.body.count(b"[DONE]") == 1
+    assert len(found.charges) == 1
+
+
+# --- time
+
+
+def test_the_longest_total_of_the_targets_bounds_the_whole(scene: SimpleNamespace) -> None:
+    slow = Timeouts(connect_s=5, first_byte_s=5, idle_s=5, total_s=0.4)
+    model = scene.pool("hang", "hang", "hang", "ok", timeouts=slow)
+    found = scene.call(model)
+    assert found.status == 504
+    assert [one["failure"] for one in found.attempts] == ["upstream_total_timeout"]
+
+
+@pytest.mark.parametrize("names", [("nowhere", "hang", "ok"), ("fail-500", "hang-in-head", "ok")])
+def test_a_call_that_is_stopped_goes_no_further(
+    scene: SimpleNamespace, here: Gateway, upstream: FakeUpstream, names: tuple[str, ...]
+) -> None:
+    call = scene.admitted(scene.pool(*names, timeouts=Timeouts(first_byte_s=20)))
+    flight = Flight(call.request.id)
+    gevent.spawn_later(0.3, flight.stop, Reason.LEFT)
+    answer = relay.answer(here, call, flight)
+    assert answer.status == 499
+    left = scene.left(call)
+    assert left["logged"] == (499, "client_disconnected")
+    assert [one["failure"] for one in left["attempts"]][1:] == ["stopped"]
+    assert left["charges"] == []
+    assert "ok" not in [seen["body"]["model"] for seen in upstream.seen()]
+
+
+def test_many_calls_at_once_probe_with_one(
+    scene: SimpleNamespace, here: Gateway, upstream: FakeUpstream
+) -> None:
+    model = scene.pool("hang", "ok")
+    (sick, _) = [part.model.target for part in model.components]
+    for _ in range(here.settings.upstream.circuit.failures):
+        here.health.failed_with(sick, "upstream_unreachable")
+    here.health._states[(sick.endpoint_id, "hang")].out_until = 0.0
+    upstream.reset()
+    calls = [gevent.spawn(scene.call, model) for _ in range(10)]
+    assert [call.get().status for call in calls] == [200] * 10
+    assert sum(seen["body"]["model"] == "hang" for seen in upstream.seen()) == 1
+
+
+def test_the_usage_of_a_failed_attempt_is_not_billed(scene: SimpleNamespace) -> None:
+    found = scene.call(scene.pool("error-in-200+usage-500-500", "ok+usage-1-1"))
+    ((amount,),) = found.charges
+    assert float(amount) == pytest.approx(0.003)

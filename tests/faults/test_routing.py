@@ -29,9 +29,6 @@ def environ(environ: dict[str, str]) -> dict[str, str]:
         environ
         | IMPATIENT
         | {
-            "DWCTL_UPSTREAM__CONNECT_TIMEOUT": "0.4s",
-            "DWCTL_UPSTREAM__FIRST_BYTE_TIMEOUT": "0.4s",
-            "DWCTL_UPSTREAM__IDLE_TIMEOUT": "0.4s",
             "DWCTL_UPSTREAM__CIRCUIT__FAILURES": "3",
             "DWCTL_UPSTREAM__CIRCUIT__OPEN_FOR": "1s",
             "DWCTL_BACKGROUND_SERVICES__BATCH_DAEMON__MAX_RETRIES": "2",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dwctl.protocols.asked import Asked, read, read_alias
 from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.errors import BadUpstreamBody, InvalidRequest
+from dwctl.protocols.held_streams import KEEP_ALIVE, resumed
 from dwctl.protocols.json_objects import MAX_DEPTH
 from dwctl.protocols.modes import Mode, Tier
 from dwctl.protocols.rows import StillRunning, StoredRow
@@ -20,7 +21,6 @@ from dwctl.protocols.surfaces import (
     CHAT,
     COMPLETIONS,
     EMBEDDINGS,
-    KEEP_ALIVE,
     RESPONSES,
     SURFACES,
     Surface,
@@ -30,7 +30,7 @@ from dwctl.protocols.usage import UsageSource
 from tests.protocols.json_values import altered, nested
 from tests.protocols.openresponses.samples import COMPLETIONS as ANSWERS
 from tests.protocols.openresponses.samples import REQUESTS
-from tests.protocols.openresponses.schema import check_response, events_of
+from tests.protocols.openresponses.schema import check_event, check_response, events_of
 from tests.protocols.streams import USAGE, chunk, data_of, hello, sse, usage_chunk
 
 ID = UUID(int=7)
@@ -300,7 +300,9 @@ def _row(body: str | None, request: str = "{}", state: str = "completed", **memb
 def _show(surface: Surface, request: Asked, row: StoredRow) -> None:
     held = surface.held_stream(request)
     assert held.begin()
-    assert held.end(row).endswith(b"data: [DONE]\n\n")
+    for stream in (held, resumed(row)):
+        for say in (stream.end, stream.break_off, stream.pause):
+            assert say(row, 5).endswith(b"data: [DONE]\n\n")
     assert surface.last_object(request, row)
     if row.is_over:
         assert surface.answer(row).status
@@ -315,7 +317,7 @@ def test_a_held_chat_is_answered_with_what_is_stored():
     assert CHAT.answer(_row(body)).body.decode() == body
     held = CHAT.held_stream(request)
     assert held.begin() == KEEP_ALIVE
-    chunks = data_of(held.end(_row(body)))
+    chunks = data_of(held.end(_row(body), -1))
     assert chunks[-1] == "[DONE]"
     assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks[:-1] if c["choices"])  # fmt: skip
 
@@ -323,11 +325,49 @@ def test_a_held_chat_is_answered_with_what_is_stored():
 def test_a_held_response_is_created_queued_and_then_all_the_rest():
     request = asked(RESPONSES, {"model": "m", "input": "x", "service_tier": "flex"})
     held = RESPONSES.held_stream(request)
-    events = events_of(held.begin() + held.end(_row(json.dumps(ANSWERS["text"]))))
+    events = events_of(held.begin() + held.end(_row(json.dumps(ANSWERS["text"])), held.begun))
     names = [event["type"].removeprefix("response.") for event in events]
     assert (names[:3], names[-1]) == (["created", "queued", "in_progress"], "completed")
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     check_response(events[-1]["response"])
+
+
+@pytest.mark.parametrize(("state", "status"), [("pending", "queued"), ("processing", "in_progress")])  # fmt: skip
+def test_a_stream_that_nobody_waits_for_any_more_says_how_its_response_stands(state, status):
+    """Under the number of the event before: who resumes behind it misses nothing."""
+    held = RESPONSES.held_stream(asked(RESPONSES, {"model": "m", "input": "x"}))
+    (event, done) = data_of(held.pause(_row(None, state=state), 7))
+    assert (event["type"], event["sequence_number"], done) == (f"response.{status}", 7, "[DONE]")
+    assert event["response"]["status"] == status
+    check_event(event)
+
+
+@pytest.mark.parametrize("state", ["completed", "failed", "canceled"])
+@pytest.mark.parametrize("after", [-1, 0, 1, 4, 1000])
+def test_the_end_of_a_response_is_told_whatever_was_sent(state: str, after: int):
+    body = json.dumps(ANSWERS["text"]) if state == "completed" else None
+    row = _row(body, state=state)
+    stream = resumed(row)
+    whole = events_of(stream.end(row, -1))
+    for text in (stream.end(row, after), stream.break_off(row, after)):
+        events = events_of(text)
+        assert events[-1]["response"] == whole[-1]["response"]
+        assert events[0]["sequence_number"] > after
+    assert list(events_of(stream.end(row, after))[:-1]) == [
+        event for event in whole[:-1] if event["sequence_number"] > after
+    ]
+
+
+def test_a_stream_whose_request_is_gone_or_cannot_be_read_ends():
+    held = RESPONSES.held_stream(asked(RESPONSES, {"model": "m", "input": "x"}))
+    (gone,) = events_of(held.gone(3))
+    assert (gone["type"], gone["response"]["status"]) == ("response.failed", "cancelled")
+    (failed, _) = data_of(held.fail(StillRunning("Gone."), 3))
+    assert (failed["response"]["status"], failed["sequence_number"]) == ("failed", 4)
+    chat = CHAT.held_stream(asked(CHAT, CHAT_REQUEST))
+    assert data_of(chat.gone(3))[0]["error"]["code"] == "cancelled"
+    cut = data_of(chat.break_off(_row(json.dumps(ANSWERS["text"])), 3))
+    assert cut[0]["error"]["code"] == "stream_not_kept"
 
 
 FAILED = json.dumps({"type": "Timeout"})
@@ -354,8 +394,8 @@ def test_a_row_that_is_not_over_runs_on(surface):
         surface.answer(row)
     assert OWN in error.value.message
     held = surface.held_stream(asked(surface, BASES[surface][-1]))
-    held.begin()
-    assert held.end(row).endswith(b"[DONE]\n\n")
+    assert OWN.encode() in held.pause(row, held.begun)
+    assert held.pause(row, held.begun).endswith(b"[DONE]\n\n")
 
 
 def test_the_last_object_says_what_went_wrong():

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = "requests|batches|request_templates|files|ready|delayed|inflight|queues|model_slots|open_calls|unrecorded"
+TABLES = "requests|batches|request_templates|files|ready|delayed|inflight|queues|model_slots|open_calls|unrecorded|response_chunks"
 WRITES = re.compile(
     rf"\b(INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+fusillade\.({TABLES})\b", re.IGNORECASE
 )

@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -538,6 +539,7 @@ def test_each_wait_has_a_limit_and_a_name(
     with pytest.raises(Timeout) as caught:
         list(call(client, upstream.url, model, stream=True, **timeouts))
     assert caught.value.phase is phase
+    assert caught.value.code == f"upstream_{phase}_timeout"
     assert caught.value.status == 504
     assert caught.value.retryable
     assert outcome(upstream) == "left"
@@ -601,6 +603,21 @@ def test_a_server_that_accepts_nothing_is_a_connect_timeout(client: UpstreamClie
     assert caught.value.phase is Phase.CONNECT
     for sock in waiting:
         sock.close()
+
+
+@pytest.mark.parametrize("limits", [{"total_s": 0.05}, {"due_s": 0.05}, {"due_s": -1.0}], ids=str)
+def test_where_the_whole_time_is_over_while_it_connects_it_is_that_which_is_over(
+    client: UpstreamClient, limits: dict[str, float]
+) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    target = Target(
+        f"https://127.0.0.1:{listener.getsockname()[1]}", "ok", None,
+        Timeouts(connect_s=5, total_s=limits.get("total_s")), uuid.uuid4(), "server", False,
+    )  # fmt: skip
+    due = time.monotonic() + limits.get("due_s", 60)
+    with listener, pytest.raises(Timeout) as caught:
+        client.send(target, "/x", b"{}", [], due=due)
+    assert caught.value.phase is Phase.TOTAL
 
 
 def test_a_server_that_reads_nothing_is_a_first_byte_timeout(client: UpstreamClient) -> None:

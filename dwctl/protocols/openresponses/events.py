@@ -65,6 +65,14 @@ class Events:
     def in_progress(self, response: Response) -> bytes:
         return self.event("response.in_progress", response=in_progress(response))
 
+    def began_queued(self, response: Response) -> bytes:
+        """How the stream of a response begins that waits for a worker."""
+        return self.created(response, "queued") + self.queued(response)
+
+    def standing(self, response: Response) -> bytes:
+        """The response as it stands, while it is not over."""
+        return self.event(f"response.{response['status']}", response=response)
+
     def ended(self, response: Response) -> bytes:
         """The one event that says how it ended; there is none for a response that was cancelled but `failed`."""
         status = response.get("status")

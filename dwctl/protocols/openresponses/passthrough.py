@@ -37,6 +37,7 @@ from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
 
 _KNOWN = resource.REQUIRED | {"user", "instructions", "prompt", "conversation"}
 _OPEN = Disclosure()
+_BEGINNINGS = frozenset(["response.created", "response.queued"])
 _LAST = frozenset(["response.completed", "response.failed", "response.incomplete"])
 # In data that cannot be parsed. Inside of a string the quotes would be escaped, so this is a member.
 _SAYS_END = re.compile(rb'"type"\s*:\s*"response\.(?:completed|failed|incomplete)"')
@@ -109,8 +110,12 @@ class ResponsesRelay(UpstreamStream):
         request: Mapping[str, Any] | None = None,
         max_bytes: int = MAX_STREAM_BYTES,
         max_event_bytes: int = MAX_EVENT_BYTES,
+        queued: bool = False,
     ) -> None:
-        """now: the clock, in whole seconds."""
+        """now: the clock, in whole seconds.
+
+        queued: it waited for a worker, which its first events say; so the upstream's own beginning is left out, and all get our numbers.
+        """
         super().__init__(disclosure, request, max_bytes, max_event_bytes)
         self.final: Response = resource.in_progress(skeleton)
         """After finish(): as in the last event."""
@@ -118,6 +123,8 @@ class ResponsesRelay(UpstreamStream):
         self._now = now
         self._strict = disclosure.strict
         self._events = Events()
+        self._queued = queued
+        self._begun = not queued
         self._items: list[Item] = []
         self._chars = 0
         self._last_frame = b""
@@ -129,12 +136,14 @@ class ResponsesRelay(UpstreamStream):
 
     def feed(self, chunk: bytes) -> bytes:
         """The bytes that can go to the caller now; the event that ends the response waits for `finish`."""
-        return b"" if self.done else self._treat(self._events_in(chunk))
+        return b"" if self.done else self._begin() + self._treat(self._events_in(chunk))
 
     def finish(self) -> bytes:
         if self._closed:
             return b""
-        rest = b"" if self.done else self._treat(self._whole_last_events())
+        rest = self._begin()
+        if not self.done:
+            rest += self._treat(self._whole_last_events())
         if not self._last_frame and self.error is None:
             self._break_off("server_error", "The upstream provider ended the stream too early.")
         return rest + self._closing()
@@ -145,7 +154,7 @@ class ResponsesRelay(UpstreamStream):
             return b""
         self._last_frame = b""
         self._break_off(code, message)
-        return self._closing()
+        return self._begin() + self._closing()
 
     def cancel(self) -> bytes:
         """The last events of a response that its owner cancelled."""
@@ -155,13 +164,20 @@ class ResponsesRelay(UpstreamStream):
             return self._closing()
         self.final = resource.cancelled(self.assembled())
         self._closed = self.done = True
-        return self._events.ended(self.final)
+        return self._begin() + self._events.ended(self.final)
 
     def assembled(self) -> Response:
         """The object up to here: `final` once the stream is closed, before that with the items that are done."""
         if self._closed or self._last_frame:
             return self.final
         return {**self._skeleton, **self.final, "output": self._items}
+
+    def _begin(self) -> bytes:
+        """What is said of a response that waited for a worker, once."""
+        if self._begun:
+            return b""
+        self._begun = True
+        return self._events.began_queued(self._skeleton)
 
     def _written_chars(self) -> int:
         return self._chars
@@ -195,7 +211,10 @@ class ResponsesRelay(UpstreamStream):
             body = {"type": type, "response": body}
             event = SseEvent(data, type.encode())
         is_named = type == "error" or event.event == ERROR_EVENT
-        if type is not None and not is_named and not isinstance(body.get("sequence_number"), int):
+        if self._queued and isinstance(type, str) and type in _BEGINNINGS:
+            return b""
+        is_numbered = isinstance(body.get("sequence_number"), int) and not self._queued
+        if type is not None and not is_named and not is_numbered:
             body["sequence_number"] = self._events.sequence_number
             event = event._replace(raw=frame(event, orjson.dumps(body)))
         self._note(body)

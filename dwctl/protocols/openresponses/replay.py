@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dwctl.protocols.numbered import later
 from dwctl.protocols.openresponses import items
 from dwctl.protocols.openresponses.events import (
     ARGUMENTS_DELTA,
@@ -23,18 +24,22 @@ from dwctl.protocols.openresponses.items import Item
 from dwctl.protocols.openresponses.resource import Response
 
 
-def replay(response: Response, *, sequence_number: int = 0, created: bool = True) -> bytes:
-    """All frames of a finished Response, `[DONE]` included.
+def replay(response: Response, *, queued: bool = False, after: int = -1) -> bytes:
+    """The frames of a finished Response, `[DONE]` included.
 
-    sequence_number, created: where the stream has begun already (with `created` and `queued`), the number of the next event,
-        and False to begin with `in_progress`.
+    queued: it waited for a worker, which its first events say. after: the number of the last event that was sent already; what says how the
+        response ended is sent in any case.
     """
-    events = Events(sequence_number)
-    begun = events.created(response) if created else b""
+    events = Events()
+    begun = events.began_queued(response) if queued else events.created(response)
     frames = [begun, events.in_progress(response)]
     for index, item in enumerate(_objects(response["output"])):
         frames += _item(events, index, item)
-    return b"".join([*frames, events.ended(response)])
+    text = b"".join(frames)
+    if after >= 0:
+        text = later(text, before=-1, after=after)
+        events.sequence_number = max(events.sequence_number, after + 1)
+    return text + events.ended(response)
 
 
 def _item(events: Events, index: int, item: Item) -> Iterator[bytes]:

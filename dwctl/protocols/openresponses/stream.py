@@ -68,13 +68,15 @@ class ResponsesStream(UpstreamStream):
         request: Mapping[str, Any] | None = None,
         max_bytes: int = MAX_STREAM_BYTES,
         max_event_bytes: int = MAX_EVENT_BYTES,
+        queued: bool = False,
     ) -> None:
-        """now: the clock, in whole seconds."""
+        """now: the clock, in whole seconds. queued: it waited for a worker, which its first events say."""
         super().__init__(disclosure, request, max_bytes, max_event_bytes)
         self.final: Response = resource.in_progress(skeleton)
         """After finish(): as in the last event."""
         self._skeleton = skeleton
         self._now = now
+        self._queued = queued
         self._events = Events()
         self._choices: dict[int, _Choice] = {}
         self._budget = PartsBudget()
@@ -93,7 +95,9 @@ class ResponsesStream(UpstreamStream):
     def start(self) -> bytes:
         """created and in_progress. Where this is not called, the first chunk brings them."""
         self._started = True
-        return self._events.created(self._skeleton) + self._events.in_progress(self._skeleton)
+        skeleton, events = self._skeleton, self._events
+        begun = events.began_queued(skeleton) if self._queued else events.created(skeleton)
+        return begun + events.in_progress(skeleton)
 
     def feed(self, chunk: bytes) -> bytes:
         """The events that can go to the caller now."""

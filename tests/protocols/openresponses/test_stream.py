@@ -529,9 +529,9 @@ def test_a_replay_of_a_text_is_the_stream_with_one_delta():
 
 def test_a_replay_can_go_on_where_a_queued_stream_stands():
     response = resource.from_chat(skeleton(), COMPLETIONS["text"], completed_at=107)
-    begun = Events()
-    out = begun.created(response, "queued") + begun.queued(response)
-    out += replay(response, sequence_number=begun.sequence_number, created=False)
+    out = Events().began_queued(response)
+    out += replay(response, queued=True, after=1)
+    assert out == replay(response, queued=True)
     events = events_of(out)
     assert types(events)[:3] == ["created", "queued", "in_progress"]
     assert [e["response"]["status"] for e in events[:3]] == ["queued", "queued", "in_progress"]
