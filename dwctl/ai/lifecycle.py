@@ -48,7 +48,8 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
     """Answer one call. `key` is given where the caller was identified otherwise (the playground)."""
     stamp = Stamp.now()
     answered_as = stamp.id
-    hold = alias = flight = None
+    hold = alias = None
+    flight: Flight | None = None
     ignored: list[str] = []
     try:
         # Nothing of a body is read for a caller who is nobody.
@@ -60,13 +61,18 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         alias = reading.read_alias(content, incoming.header("model-override"))
         request = _request(stamp, incoming, body, content, alias)
         once = idempotency.asked_once(incoming, request, key.owner_id)
-        flight = Flight(stamp.id, incoming.peer, hold)
-        run = partial(_run, gateway, key, flight, hold, ignored)
+        run = partial(_run, gateway, key, hold, ignored)
         if once is None:
-            found = run(request)
+            flight = Flight(stamp.id, incoming.peer, hold)
+            found = run(flight, request)
         else:
-            fly = partial(Flight, stamp.id, incoming.peer, hold)
-            found, answered_as = repeats.answer(gateway, request, once, hold, fly, run)
+
+            def fly() -> Flight:
+                nonlocal flight
+                flight = Flight(stamp.id, incoming.peer, hold)
+                return flight
+
+            found, answered_as = repeats.answer(gateway, request, once, fly, run)
     except GreenletExit:
         # The server's grace is over while this call waited for something else than its upstream; what it had is being written down.
         _let_go(gateway, hold, flight)
@@ -119,9 +125,9 @@ def _request(
 def _run(
     gateway: Gateway,
     key: Key,
-    flight: Flight,
     hold: Hold,
     ignored: list[str],
+    flight: Flight,
     request: Request,
 ) -> Answer:
     """Admit it, and run it in the mode that was asked for. `ignored` is told what of it is left out. The flight gives back what the call

@@ -29,7 +29,6 @@ from dwctl.protocols.rows import StoredRow
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
-    from dwctl.ai.holdings import Hold
 
 REPLAYED = ("idempotent-replayed", "true")
 
@@ -45,13 +44,12 @@ def answer(
     gateway: Gateway,
     request: Request,
     once: Once,
-    hold: Hold,
     fly: Callable[[], Flight],
-    run: Callable[[Request], Answer],
+    run: Callable[[Flight, Request], Answer],
 ) -> tuple[Answer, UUID]:
     """The answer, and the id of the request whose answer it is.
 
-    `fly` makes the flight of a call that waits for another one; `run` admits this one and runs it.
+    `fly` makes a flight, for each time that this call waits for another one or is tried itself; `run` admits it and runs it.
     Raises KeyReused, Gone, TimedOut, TooManyHeld, DatabaseAway, and what `run` raises.
     """
     until = time.monotonic() + gateway.settings.responses.held_timeout
@@ -60,10 +58,16 @@ def answer(
         earlier = idempotency.find(gateway, once)
         if earlier is None or (earlier.was_unanswered if has_waited else earlier.makes_way):
             mine = msgspec.structs.replace(once, instead_of=earlier and earlier.request_id)
+            flight = fly()
             try:
-                return run(msgspec.structs.replace(request, once=mine)), request.id
+                return run(flight, msgspec.structs.replace(request, once=mine)), request.id
             except Taken:
-                hold.release()
+                gateway.in_progress.leave(flight)
+                continue
+            except DwctlError as refusal:
+                if not _came_second(gateway, once, refusal, earlier, request.id):
+                    raise
+                gateway.in_progress.leave(flight)
                 continue
         if earlier.fingerprint != once.fingerprint:
             raise KeyReused
@@ -74,6 +78,16 @@ def answer(
         if found is not None:
             return found, earlier.request_id
         has_waited = True
+
+
+def _came_second(
+    gateway: Gateway, once: Once, refusal: DwctlError, earlier: Earlier | None, mine: UUID
+) -> bool:
+    """Whether a limit has refused this call for the room that its twin has taken at the same moment."""
+    if refusal.status != 429:
+        return False
+    now = idempotency.find(gateway, once)
+    return now is not None and now.request_id not in (mine, earlier and earlier.request_id)
 
 
 class _Repeat:

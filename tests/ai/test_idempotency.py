@@ -171,6 +171,20 @@ def test_of_many_at_once_one_runs(stage: Gateway) -> None:
     assert [c.amount for c in stage.left(answers[0]).charges] == [cost(("0.001", "0.002"))]
 
 
+def test_twins_do_not_stand_in_each_others_way_at_a_limit(stage: Gateway) -> None:
+    model = stage.model("slow-300", capacity=1)
+    said, key = marker(), unique("key")
+    body = body_for("/chat/completions", model, said)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda n: send(stage, key, "/chat/completions", body, web=n % 2), range(8))
+        )
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(stage.sent(said)) == 1
+    # What the others had taken is free again.
+    eventually(lambda: stage.chat(model).status_code == 200)
+
+
 def test_the_key_counts_for_what_was_asked_by_whom_and_where(stage: Gateway) -> None:
     key, said = unique("key"), marker()
     body = body_for("/responses", "ok", said)
