@@ -105,7 +105,10 @@ class Attempts:
             health.answered(target)
         elif 300 <= status < 500:
             health.refused(target, end.code)
-        elif end.code != ResponseTooLarge.code:
+        elif end.code == ResponseTooLarge.code:
+            # That says nothing of its health, so the next call finds out.
+            health.gave_up(target)
+        else:
             health.failed_with(target, end.code)
         if status in _SAY_WHEN and isinstance(end, Failed) and end.retry_after_s:
             health.rests(target, end.retry_after_s, status)

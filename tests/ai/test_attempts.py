@@ -260,6 +260,21 @@ def test_many_calls_at_once_probe_with_one(
     assert sum(seen["body"]["model"] == "hang" for seen in upstream.seen()) == 1
 
 
+def test_a_probe_whose_answer_is_too_large_leaves_the_question_to_the_next_call(
+    scene: SimpleNamespace, here: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = scene.pool("big-64", "ok")
+    (sick, _) = [part.model.target for part in model.components]
+    for _ in range(here.settings.upstream.circuit.failures):
+        here.health.failed_with(sick, "upstream_unreachable")
+    assert here.health.is_left_out(sick)
+    here.health._states[(sick.endpoint_id, "big-64")].out_until = 0.0
+    small = replace(here.settings.upstream, max_answer_size=1024)
+    monkeypatch.setattr(here, "settings", replace(here.settings, upstream=small))
+    assert scene.call(model).status == 502
+    assert not here.health.is_left_out(sick)
+
+
 def test_the_usage_of_a_failed_attempt_is_not_billed(scene: SimpleNamespace) -> None:
     found = scene.call(scene.pool("error-in-200+usage-500-500", "ok+usage-1-1"))
     ((amount,),) = found.charges
