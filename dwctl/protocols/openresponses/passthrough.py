@@ -256,6 +256,9 @@ class ResponsesRelay(UpstreamStream):
     def _with_response(self, event: SseEvent, body: dict[str, Any]) -> bytes:
         """An event that holds the object. The last one is kept back."""
         given = body["response"]
+        beside = body.pop("error", None)  # it belongs into the object, where it is disclosed
+        if beside and not given.get("error"):
+            given["error"] = beside
         self._count(given)
         type = body.get("type")
         is_last = isinstance(type, str) and type in _LAST
