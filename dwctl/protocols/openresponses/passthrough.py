@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -37,6 +37,7 @@ from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
 
 _KNOWN = resource.REQUIRED | {"user", "instructions", "prompt", "conversation"}
 _OPEN = Disclosure()
+_MOST_EVENTS = 1_000_000_000  # `numbered` reads no more digits
 _BEGINNINGS = frozenset(["response.created", "response.queued"])
 _LAST = frozenset(["response.completed", "response.failed", "response.incomplete"])
 # In data that cannot be parsed. Inside of a string the quotes would be escaped, so this is a member.
@@ -78,6 +79,11 @@ def failure_in(content: Mapping[str, Any]) -> object:
     if isinstance(content.get("output"), list):
         return None
     return error_in(content, named=content.get("type") == "error")
+
+
+def _is_number(value: object) -> TypeGuard[int]:
+    """Whether it can be an event's number, and more can follow."""
+    return type(value) is int and 0 <= value < _MOST_EVENTS
 
 
 def _disclosed(disclosure: Disclosure, response: Mapping[str, Any]) -> dict[str, str] | None:
@@ -213,7 +219,7 @@ class ResponsesRelay(UpstreamStream):
         is_named = type == "error" or event.event == ERROR_EVENT
         if self._queued and isinstance(type, str) and type in _BEGINNINGS:
             return b""
-        is_numbered = isinstance(body.get("sequence_number"), int) and not self._queued
+        is_numbered = _is_number(body.get("sequence_number")) and not self._queued
         if type is not None and not is_named and not is_numbered:
             body["sequence_number"] = self._events.sequence_number
             event = event._replace(raw=frame(event, orjson.dumps(body)))
@@ -245,7 +251,7 @@ class ResponsesRelay(UpstreamStream):
 
     def _note(self, body: Mapping[str, Any]) -> None:
         number = body.get("sequence_number")
-        if isinstance(number, int):
+        if _is_number(number):
             self._events.sequence_number = number + 1
         delta = body.get("delta")
         if isinstance(delta, str):
