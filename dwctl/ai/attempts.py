@@ -35,6 +35,7 @@ from dwctl.upstream.errors import (
     Timeout,
     UpstreamError,
 )
+from dwctl.upstream.retry_after import WAIT_STATUSES
 from dwctl.upstream.target import Target
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 Result = Outcome | Live
 Step = Callable[[Attempt], Result]
 
-_SAY_WHEN = frozenset({429, 503})
 _CODES_OF_STREAMS = frozenset(
     [ResponseTooLarge.code, BadResponse.code, ConnectionFailed.code, *(Timeout(phase).code for phase in Phase)]
 )  # fmt: skip
@@ -118,7 +118,7 @@ class Attempts:
             health.refused(target, end.code)
         else:
             self._tell_of_failure(target, end.code)
-        if status in _SAY_WHEN and isinstance(end, Failed) and end.retry_after_s:
+        if status in WAIT_STATUSES and isinstance(end, Failed) and end.retry_after_s:
             health.rests(target, end.retry_after_s, status)
 
     def _tell_of_failure(self, target: Target, code: str) -> None:

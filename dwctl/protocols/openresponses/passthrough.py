@@ -17,8 +17,9 @@ from dwctl.protocols.chat_stream import frame
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.json_objects import parse_object
+from dwctl.protocols.numbered import DONE
 from dwctl.protocols.openresponses import resource
-from dwctl.protocols.openresponses.events import DONE, Events
+from dwctl.protocols.openresponses.events import Events
 from dwctl.protocols.openresponses.items import Item
 from dwctl.protocols.openresponses.resource import Response
 from dwctl.protocols.splice import replace_members
