@@ -63,6 +63,22 @@ def test_an_endpoint_comes_with_the_models_on_its_list(dwctl: Shell, requests_mo
     assert name in dwctl("endpoints", "list").output
 
 
+def test_a_second_server_with_models_of_the_same_names_is_told_what_to_do(
+    dwctl: Shell, requests_mock: Mocker
+) -> None:
+    model, other = unique("m"), unique("m")
+    requests_mock.get(f"{URL}/models", json={"data": [{"id": model}]})
+    dwctl.json("endpoints", "add", unique("server"), URL)
+    requests_mock.get(f"{URL}/models", json={"data": [{"id": model}, {"id": other}]})
+    second = unique("server")
+    result = dwctl("endpoints", "add", second, URL)
+    assert result.exit_code == 1
+    assert model in result.stderr
+    assert other not in result.stderr
+    assert "--no-sync" in result.stderr
+    dwctl.json("endpoints", "add", second, URL, "--no-sync")
+
+
 def test_an_endpoint_can_be_added_without_asking_it(dwctl: Shell, requests_mock: Mocker) -> None:
     made = dwctl.json("endpoints", "add", unique("s"), "http://host.example", "--no-sync", "--api-key", "k")  # fmt: skip
     assert (made["url"], made["api_key"], made["models"]) == ("http://host.example/", True, 0)
@@ -172,7 +188,14 @@ def test_a_composite_model_is_made_of_others(
         "components": [one, two],
     }
     first, second = (
-        {"alias": alias, "endpoint": server, "weight": weight, "place": place, "enabled": True}
+        {
+            "alias": alias,
+            "endpoint": server,
+            "weight": weight,
+            "place": place,
+            "enabled": True,
+            "active": True,
+        }
         for alias, weight, place in ((one, 3, 0), (two, 1, 1))
     )
     assert dwctl.json("composites", "show", both) == [first, second]
