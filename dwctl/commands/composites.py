@@ -125,7 +125,11 @@ def add_component(alias: str, model: str, weight: int, place: int, as_json: bool
 def remove_component(alias: str, model: str) -> None:
     """Let MODEL no longer serve under ALIAS."""
     session = db.session()
-    session.delete(components.get(session, _id_of(session, alias), _id_of(session, model)))
+    ids = (_id_of(session, alias), _id_of(session, model))
+    try:
+        session.delete(components.get(session, *ids))
+    except NotFound:
+        raise NotFound(f"{model} does not serve under {alias}") from None
     session.commit()
 
 

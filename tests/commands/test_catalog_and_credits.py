@@ -223,7 +223,9 @@ def test_a_bad_composite_is_refused_in_one_line_and_leaves_nothing(
     refused(dwctl("composites", "show", other), f"There is no model with the alias {other}")
     refused(dwctl("composites", "show", one), "Model is not a composite model")
     dwctl.json("composites", "add-component", both, one)
-    refused(dwctl("composites", "add-component", both, one), "Resource already exists")
+    refused(dwctl("composites", "add-component", both, one), "That model serves there already")
+    dwctl("composites", "remove-component", both, one)
+    refused(dwctl("composites", "remove-component", both, one), f"{one} does not serve under {both}")  # fmt: skip
     for weight in ("0", "101", "much"):
         assert dwctl("composites", "add", other, "--component", one, weight).exit_code == 2
         assert dwctl("composites", "add-component", both, one, "--weight", weight).exit_code == 2
