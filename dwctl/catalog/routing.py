@@ -65,7 +65,7 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """When a composite model's next component is tried (spec `ai-data-plane` 11.2).
+    """When a composite model's next component is tried.
 
     `on_status`: a number below 10 stands for a class (5: 5xx), one below 100 for a prefix (50: 50x). `max_attempts` None: as many as
     there are components.
