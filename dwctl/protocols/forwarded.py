@@ -6,6 +6,7 @@ piece by piece. Nothing of either is kept.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,12 +40,19 @@ _OF_AN_ACCOUNT = frozenset(
      "organization", "projects", "responses", "threads", "uploads", "vector_stores"]
 )  # fmt: skip
 """What a provider keeps for an account. There that account is the operator's, so all callers would share it."""
+_OURS = frozenset(path.rpartition("/")[2] for path in SURFACES)
+_READ_DIFFERENTLY = re.compile(r"[%?#\\;]|(?:^|/)\s|\s(?:/|$)")
+"""What a server may decode once more, cut off, or take for a slash."""
 
 
 def may_be_forwarded(path: str) -> bool:
-    """Whether a path (without `/v1/`) that has no route here may go to an inference server."""
-    ours = any(path == surface or path.startswith(surface + "/") for surface in SURFACES)
-    return not ours and path.split("/")[0].lower() not in _OF_AN_ACCOUNT
+    """Whether a path (without `/v1/`) that has no route here may go to an inference server.
+
+    Each of its segments counts, not only the first: a base path that is repeated (`v1/files`) is sent once, and servers have the same routes
+    below several (`engines/x/completions`, `openai/deployments/x/chat/completions`), where another model than the one that was judged answers.
+    """
+    segments = path.lower().split("/")
+    return not _READ_DIFFERENTLY.search(path) and (_OF_AN_ACCOUNT | _OURS).isdisjoint(segments)
 
 
 class Forwarded(Surface):

@@ -276,7 +276,7 @@ def test_who_may_not_is_refused_before_anything_goes_on(stage: Gateway, model: s
     assert not Inference.asked
 
 
-@pytest.mark.parametrize("path", ["files", "batches/1", "models/x/y", "responses/a/b", "fine_tuning/jobs", "chat/completions/x"])  # fmt: skip
+@pytest.mark.parametrize("path", ["files", "batches/1", "models/x/y", "responses/a/b", "fine_tuning/jobs", "chat/completions/x", "v1/files", "V1/Files/1", "v1/chat/completions", "engines/x/completions"])  # fmt: skip
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 def test_what_a_provider_keeps_for_its_account_is_not_reached(
     stage: Gateway, model: str, path: str, method: str
