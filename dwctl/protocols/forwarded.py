@@ -9,17 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote_plus
 
 import orjson
 
 from dwctl.protocols import asked as reading
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.disclosure import Disclosure
-from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.errors import BadUpstreamBody, InvalidRequest
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.modes import Mode
 from dwctl.protocols.multipart import find_field, is_form
-from dwctl.protocols.splice import replace_members
+from dwctl.protocols.spelling import Names
+from dwctl.protocols.splice import open_members, write_members
 from dwctl.protocols.streaming import MAX_STREAM_BYTES
 from dwctl.protocols.surfaces import SURFACES, Surface
 from dwctl.protocols.treatments import Complete
@@ -29,10 +31,13 @@ from dwctl.web.envelope import openai_error
 _EVENTS = "text/event-stream"
 _JSON = "application/json"
 _BYTES = "application/octet-stream"
-_SAY_NOTHING = frozenset({"", "application/x-www-form-urlencoded", "text/plain"})
 _RUN_BY_BROWSERS = frozenset(
     ["text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml", "text/javascript", "application/javascript"]
 )  # fmt: skip
+_PAIRS = "application/x-www-form-urlencoded"
+_MODEL = Names(["model"])
+_BEFORE_JSON = b" \t\r\n\0\xef\xbb\xbf\xff\xfe"
+"""What some parsers skip before it, or take for the order of its bytes."""
 _LONGEST_TYPE = 256
 _LONGEST_LINE = 256 * 1024
 _OF_AN_ACCOUNT = frozenset(
@@ -64,14 +69,14 @@ class Forwarded(Surface):
     takes_files = True
     is_tracked = False
 
-    def __init__(self, method: str, path: str, content_type: str | None) -> None:
-        """`path` as it is to be sent, without `/v1/`."""
+    def __init__(self, method: str, path: str, content_type: str | None, query: str = "") -> None:
+        """`path` and `query` as they are to be sent, the path without `/v1/`."""
         self.method = method
         self.path = path
         self.content_type = (content_type or "").strip()
-        kind = self.content_type.split(";")[0].strip().lower()
-        self.takes_text = kind == _JSON or kind.endswith("+json")
-        self._says_nothing = kind in _SAY_NOTHING
+        self._query = query
+        self._kind = _kind(self.content_type)
+        self.takes_text = _is_json(self._kind)
 
     @property
     def sends_body(self) -> bool:
@@ -79,19 +84,28 @@ class Forwarded(Surface):
         return self.method not in ("GET", "HEAD")
 
     def is_json(self, body: bytes) -> bool:
-        """Whether a body is to be JSON: by its label, or by its look where the label says nothing (curl's does not)."""
-        return self.takes_text or (self._says_nothing and body.lstrip()[:1] == b"{")
+        """Whether a body is to be JSON: by its label or by its look. Curl says that it is a form, and servers in Go look at no label."""
+        if self.takes_text:
+            return True
+        if is_form(self.content_type) or body[:64].lstrip(_BEFORE_JSON)[:1] not in (b"{", b""):
+            return False
+        return body.lstrip(_BEFORE_JSON)[:1] == b"{" and _is_text(body)
 
     def mode(self, content: Mapping[str, Any], *, tracked: bool = True) -> Mode:
         """At once, and piece by piece where the answer comes so."""
         return Mode(stream=True)
 
     def content_of(self, body: bytes) -> dict[str, Any]:
-        """What of a body is read: JSON, or the model that a form names. Raises InvalidRequest."""
+        """What of a body is read: JSON, or the model that a form names. Raises InvalidRequest, also for a model that is named where it is not
+        replaced: the server might take that one.
+        """
+        _check_pairs(self._query, "the query")
         if not body or not self.sends_body:
             return {}
         if self.is_json(body):
             return reading.read(body)
+        if self._kind == _PAIRS:
+            _check_pairs(body.decode("latin-1"), "a form of that type")
         span = self._model_in(body)
         if span is None:
             return {}
@@ -108,7 +122,9 @@ class Forwarded(Surface):
         if not body or not self.sends_body:
             return b""
         if self.is_json(body):
-            return replace_members(body, {"model": orjson.dumps(model_name)})
+            members = open_members(body)
+            changes: dict[str, bytes | None] = dict.fromkeys(_MODEL.misspelt(members.keys()))
+            return write_members(members, changes | {"model": orjson.dumps(model_name)})
         span = self._model_in(body)
         if span is None:
             return body
@@ -139,7 +155,7 @@ class Handed:
 
     def streams(self, content_type: str, _first: bytes) -> bool:
         """Whether an answer of that type passes piece by piece."""
-        return _kind(content_type) != _JSON or self.method == "HEAD"
+        return not _is_json(_kind(content_type)) or self.method == "HEAD"
 
     def shown_type(self, content_type: str) -> str:
         """What the answer is called: what the upstream calls it, unless a browser would run it."""
@@ -233,3 +249,27 @@ class Passing:
 
 def _kind(content_type: str) -> str:
     return content_type.split(";")[0].strip().lower()
+
+
+def _is_json(kind: str) -> bool:
+    return kind == _JSON or kind.endswith("+json")
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        body.removeprefix(b"\xff\xfe").removeprefix(b"\xfe\xff").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _check_pairs(pairs: str, where: str) -> None:
+    """Of a query, or a form that looks like one."""
+    for pair in re.split("[&;]", pairs):
+        name = unquote_plus(pair.partition("=")[0]).strip().removesuffix("[]")
+        if name == "model" or _MODEL.misspelt([name]):
+            raise InvalidRequest(
+                f"The model cannot be named in {where}: name it in JSON, in multipart/form-data, or in the header Model-Override.",
+                param="model",
+                code="invalid_value",
+            )

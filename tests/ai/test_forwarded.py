@@ -253,6 +253,43 @@ def test_what_names_no_model_that_is_there_is_refused(
     assert not Inference.asked
 
 
+HIDDEN = [
+    ("rerank?model=dear", b'{"model":"ours"}', "application/json"),
+    ("rerank?a=b&m%6fdel=dear", b'{"model":"ours"}', "application/json"),
+    ("listen?model=dear", b"RIFF", "audio/wav"),
+    ("rerank", b"a=b&model=dear", "application/x-www-form-urlencoded"),
+    ("rerank", b"\xef\xbb\xbf{\"model\":\"dear\"}", "text/plain"),
+    ("rerank", b'{"model":"dear"} trailing', "application/octet-stream"),
+    ("rerank", b'\xff\xfe{\0"\0m\0', "image/png"),
+    ("audio/transcriptions", b"--X\r\nContent-Disposition: form-data; name*=utf-8''model\r\n\r\ndear\r\n--X--", "multipart/form-data; boundary=X"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body", "kind"), HIDDEN, ids=range(len(HIDDEN)))
+def test_no_model_hides_where_only_the_server_looks(
+    stage: Gateway, model: str, path: str, body: bytes, kind: str
+) -> None:
+    headers = {"Model-Override": "ours", "content-type": kind}
+    answer = call(stage, "POST", path, body, headers=headers)
+    assert_openai_error(answer, 400)
+    assert not Inference.asked
+
+
+@pytest.mark.parametrize("kind", ["image/png", "text/json", "application/x-ndjson", "text/plain"])
+def test_what_looks_like_json_is_read_as_json(stage: Gateway, model: str, kind: str) -> None:
+    headers = {"Model-Override": "ours", "content-type": kind}
+    answer = call(stage, "POST", "rerank", b' {"Model":"dear","MODEL":"dear","model":"dear"}', headers=headers)  # fmt: skip
+    assert answer.status_code == 200, answer.text
+    assert Inference.asked[0]["body"] == b'{"model":"theirs"}'
+
+
+def test_sound_that_begins_like_json_is_sound(stage: Gateway, model: str) -> None:
+    headers = {"Model-Override": "ours", "content-type": "audio/l16"}
+    answer = call(stage, "POST", "listen", b"{\x80" + AUDIO, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert Inference.asked[0]["body"] == b"{\x80" + AUDIO
+
+
 def test_forms_and_bytes_without_a_model_are_refused(stage: Gateway, model: str) -> None:
     form = call(stage, "POST", "images/edits", files={"image": ("a.png", b"x")})
     assert_openai_error(form, 400, "missing_required_parameter")

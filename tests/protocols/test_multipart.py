@@ -29,7 +29,8 @@ FOUND = [
     (b"--XX \t\r\ncontent-disposition:form-data;name=model\r\n\r\nw\r\n--XX--", b"w"),
     (b'--XX\r\nX-A: b\r\nCONTENT-DISPOSITION: form-data; NAME="model"\r\n\r\nw\r\n--XX--', b"w"),
     (part("file", b"x", '; filename="model"') + END, None),
-    (part("model", b"x", '; filename="model"') + END, None),
+    (part("file", b"x", '; filename="a\\"b.png"; filename*=UTF-8\'\'a%22b.png') + END, None),
+    (part("a", b"\n--XX\nContent-Disposition: form-data; name=model\n\nx\n--XX") + END, None),
     (part("model2", b"x") + part("a-model", b"x") + END, None),
     (part("other", b'name="model"') + END, None),
     (END, None),
@@ -42,7 +43,43 @@ def test_a_field_is_found_by_its_name(body: bytes, value: bytes | None) -> None:
     assert (None if span is None else body[slice(*span)]) == value
 
 
+def disposition(text: str) -> bytes:
+    return f"--XX\r\n{text}\r\n\r\ndear\r\n".encode() + MODEL + END
+
+
 WRONG = [
+    *(
+        (disposition(f"Content-Disposition: form-data; {text}"), TYPE)
+        for text in (
+            "name*=utf-8''model",
+            "name=\"x\"; name*=utf-8''model",
+            "name*0=mo; name*1=del",
+            'name="x"; name="model"',
+            'x="; name=other; "; name="model"',
+            'name="mod\\el"',
+            'name="x\\"; name="model"',
+            'filename="x\\"; name=model; "',
+            'name = "model"',
+            "name='model'",
+            "name=<model>",
+            'name="model"; filename=""',
+            'name="model"; filename="a"',
+            'name="Model"',
+            'name="model[]"',
+            'name="model',
+        )
+    ),
+    (disposition('Content-Disposition: form-data;\r\n name="model"'), TYPE),
+    (disposition('A: b\nContent-Disposition: form-data; name="model"'), TYPE),
+    (
+        disposition(
+            "Content-Disposition: form-data; name=x\r\nContent-Disposition: form-data; name=model"
+        ),
+        TYPE,
+    ),
+    (b"x\n--XX\n" + part("model", b"dear")[6:].replace(b"\r", b"") + b"\r\n" + MODEL + END, TYPE),
+    (MODEL + END, TYPE + "; boundary=YY"),
+    (MODEL + END, "multipart/form-data; boundary*=utf-8''XX"),
     (MODEL + END, "multipart/form-data"),
     (b"", TYPE),
     (b"nothing of the kind", TYPE),
