@@ -7,7 +7,7 @@ piece by piece. Nothing of either is kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -25,7 +25,15 @@ from dwctl.protocols.splice import open_members, write_members
 from dwctl.protocols.streaming import MAX_STREAM_BYTES
 from dwctl.protocols.surfaces import SURFACES, Surface
 from dwctl.protocols.treatments import Complete
-from dwctl.protocols.usage import TokenUsage, said
+from dwctl.protocols.usage import (
+    TokenUsage,
+    continued,
+    prompt_estimate,
+    raw_chars,
+    read_counts,
+    said,
+    settled,
+)
 from dwctl.web.envelope import openai_error
 
 _EVENTS = "text/event-stream"
@@ -179,7 +187,11 @@ class Handed:
 
     def stream(self, *, content_type: str = "", max_bytes: int = MAX_STREAM_BYTES) -> Passing:
         """A fresh one."""
-        return Passing(is_events=_kind(content_type) == _EVENTS, max_bytes=max_bytes)
+        return Passing(
+            is_events=_kind(content_type) == _EVENTS,
+            max_bytes=max_bytes,
+            prompt_tokens=lambda: prompt_estimate(self._asked.content),
+        )
 
 
 class Passing:
@@ -188,13 +200,18 @@ class Passing:
     ended = False
     upstream_error: bytes | None = None
 
-    def __init__(self, *, is_events: bool, max_bytes: int) -> None:
+    def __init__(
+        self, *, is_events: bool, max_bytes: int, prompt_tokens: Callable[[], int]
+    ) -> None:
+        """`prompt_tokens`: an estimate, for events that say no usage."""
         self.done = False
         self.error: dict[str, Any] | None = None
         self._is_events = is_events
         self._left = max_bytes
         self._line = b""
         self._usage: dict[str, Any] = {}
+        self._written = 0  # characters, since usage was last said
+        self._prompt_tokens = prompt_tokens
 
     def feed(self, chunk: bytes) -> bytes:
         """The same."""
@@ -229,22 +246,35 @@ class Passing:
         return {}
 
     def settle(self) -> TokenUsage | None:
-        """What its events have said of usage, together: some say the input at the beginning and the output at the end."""
-        return said({"usage": self._usage}) if self._usage else None
+        """What its events have said of usage, together: some say the input at the beginning and the output at the end.
+
+        What was written and not said yet is estimated: whoever hangs up before the end, or does not ask for the usage, pays all the same.
+        """
+        counts = read_counts(self._usage)
+        if not self._written:
+            return said({"usage": self._usage}) if self._usage else None
+        if counts is None:
+            return settled(
+                None, written_chars=lambda: self._written, prompt_tokens=self._prompt_tokens
+            )
+        return continued(counts, written_since=self._written, prompt_tokens=self._prompt_tokens)
 
     def _look(self, chunk: bytes) -> None:
         *lines, rest = (self._line + chunk).split(b"\n")
         # A line that long is no usage; what follows of it is not taken for the beginning of another.
         self._line = rest if len(rest) <= _LONGEST_LINE else b"-"
         for line in lines:
-            if line.startswith(b"data:") and b'"usage"' in line:
-                self._note(parse_object(line[5:].strip()) or {})
+            if line.startswith(b"data:"):
+                self._written += raw_chars(line)
+                if b'"usage"' in line:
+                    self._note(parse_object(line[5:].strip()) or {})
 
     def _note(self, event: dict[str, Any]) -> None:
         for holder in (event, event.get("message"), event.get("response")):
             usage = holder.get("usage") if isinstance(holder, dict) else None
             if isinstance(usage, dict):
                 self._usage |= {name: value for name, value in usage.items() if value is not None}
+                self._written = 0
 
 
 def _kind(content_type: str) -> str:

@@ -95,6 +95,22 @@ class Inference(BaseHTTPRequestHandler):
         )
         self.answer(200, "text/event-stream", said)
 
+    def say_silent(self) -> None:
+        event = b'data: {"type":"content_block_delta","delta":{"text":"' + b"word " * 8 + b'"}}\n\n'
+        self.answer(200, "text/event-stream", event)
+
+    def say_long(self) -> None:
+        begin = b'data: {"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}\n\n'
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.wfile.write(begin)
+        self.wfile.write(b'data: {"delta":{"thinking":"' + b"word " * 8 + b'"}}\n\n')
+        self.wfile.flush()
+        go_on.wait(10)
+        self.close_connection = True
+
     def say_page(self) -> None:
         self.answer(200, "text/html", b"<script>alert(1)</script>")
 
@@ -208,6 +224,29 @@ def test_events_pass_and_their_usage_is_charged(stage: Gateway, model: str) -> N
     assert answer.content.count(b"event: ") == 3
     left = eventually(lambda: (found := stage.left(answer)).charges and found)
     assert left.charges[0].amount == cost(PRICE)
+
+
+def test_events_without_usage_are_charged_by_an_estimate(stage: Gateway, model: str) -> None:
+    answer = call(stage, "POST", "things/silent", {"model": model, "messages": [{"content": "x" * 40}]})  # fmt: skip
+    assert answer.status_code == 200
+    left = eventually(lambda: (found := stage.left(answer)).charges and found)
+    (log,) = left.logs
+    assert (log.prompt_tokens, log.completion_tokens, log.usage_source) == (10, 10, "estimated")
+
+
+def test_who_hangs_up_before_the_usage_pays_what_was_written(stage: Gateway, model: str) -> None:
+    go_on.clear()
+    answer = call(stage, "POST", "things/long", {"model": model}, stream=True)
+    read = b""
+    for piece in answer.iter_content(10):
+        read += piece
+        if b"thinking" in read:
+            break
+    answer.close()
+    left = eventually(lambda: (found := stage.left(answer)).charges and found)
+    go_on.set()
+    (log,) = left.logs
+    assert (log.prompt_tokens, log.completion_tokens, log.usage_source) == (9, 11, "estimated")
 
 
 @pytest.mark.parametrize(
