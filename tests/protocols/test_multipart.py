@@ -29,6 +29,7 @@ FOUND = [
     (b"--XX \t\r\ncontent-disposition:form-data;name=model\r\n\r\nw\r\n--XX--", b"w"),
     (b'--XX\r\nX-A: b\r\nCONTENT-DISPOSITION: form-data; NAME="model"\r\n\r\nw\r\n--XX--', b"w"),
     (part("file", b"x", '; filename="model"') + END, None),
+    (part("file", b"x", "; filename=caf\xe9\u0160\xe0.wav") + END, None),
     (part("file", b"x", '; filename="a\\"b.png"; filename*=UTF-8\'\'a%22b.png') + END, None),
     (part("a", b"\n--XX\nContent-Disposition: form-data; name=model\n\nx\n--XX") + END, None),
     (part("model2", b"x") + part("a-model", b"x") + END, None),
@@ -78,6 +79,10 @@ WRONG = [
         TYPE,
     ),
     (b"x\n--XX\n" + part("model", b"dear")[6:].replace(b"\r", b"") + b"\r\n" + MODEL + END, TYPE),
+    *(
+        (disposition(f"Content-Disposition: form-data{text * (7500 // len(text))}'"), TYPE)
+        for text in (" ", "a", ";", " ;", "; a", '; a="', "; a=b", "\\", '"', "=", "\t")
+    ),
     (MODEL + END, TYPE + "; boundary=YY"),
     (MODEL + END, "multipart/form-data; boundary*=utf-8''XX"),
     (MODEL + END, "multipart/form-data"),
