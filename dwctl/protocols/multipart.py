@@ -15,7 +15,9 @@ _QUOTED = r'"(?:[^"\\\r\n]*+"|(?:[^";\\\r\n]++|\\[^;\r\n])*+")'
 _PARAMETER = rf"[ \t]*+;[ \t]*+([A-Za-z0-9_-]++\*?)=({_QUOTED}|[^\s\x00-\x1f\";,\\]++)"
 _PARAMETERS = re.compile(_PARAMETER, re.ASCII)
 # Possessive throughout: eight kilobytes of blanks are read once.
-_VALUE = re.compile(rf"[ \t]*+[A-Za-z-]++(?:/[A-Za-z-]++)?+((?:{_PARAMETER})*+)[ \t]*+;?[ \t]*+")
+_VALUE = re.compile(
+    rf"[ \t]*+[A-Za-z-]++(?:/[A-Za-z-]++)?+((?:{_PARAMETER})*+)[ \t]*+;?[ \t]*+", re.ASCII
+)
 _IN_PARTS = frozenset({"name", "filename", "filename*"})
 _BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)|\r\n[ \t]|\x00")
 _LONGEST_BOUNDARY = 70
