@@ -10,12 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from dwctl.protocols.errors import InvalidRequest
 from dwctl.protocols.openresponses import items
 from dwctl.protocols.openresponses.items import Item, Origin
 
 _RESPONSE_ID = re.compile(
     r"(?:resp_)?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})", re.IGNORECASE
 )
+
+
+MOST_REFERENCES = 5000
+"""How many items one input may name. Each has to be found, and put in place on the loop."""
 
 
 class Reference(NamedTuple):
@@ -35,13 +40,24 @@ class Wanted(NamedTuple):
 
 
 def wanted(content: Mapping[str, Any]) -> Wanted | None:
-    """What has to be fetched for a request; None for one that says everything itself."""
+    """What has to be fetched for a request; None for one that says everything itself. Raises InvalidRequest for too many references."""
     given = content.get("input")
-    references = list(references_in(given)) if isinstance(given, list) else []
+    references = list(_few_references(given)) if isinstance(given, list) else []
     previous = content.get("previous_response_id")
     if previous is None and not references:
         return None
     return Wanted(previous, uuid_of(previous), references)
+
+
+def _few_references(given: list[object]) -> Iterator[Reference]:
+    for number, reference in enumerate(references_in(given)):
+        if number == MOST_REFERENCES:
+            raise InvalidRequest(
+                f"An input can name at most {MOST_REFERENCES:,} earlier items. Use `previous_response_id`, or send the items themselves.",
+                param=f"input[{reference.place}]",
+                code="too_many_references",
+            )
+        yield reference
 
 
 def references_in(given: Iterable[object]) -> Iterator[Reference]:

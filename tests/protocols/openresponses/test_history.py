@@ -2,6 +2,7 @@ from uuid import UUID
 
 import pytest
 
+from dwctl.protocols.errors import InvalidRequest
 from dwctl.protocols.openresponses import history, items
 from dwctl.protocols.openresponses.items import Origin
 
@@ -99,3 +100,16 @@ def test_other_servers_are_not_told_our_ids():
     assert history.without_our_id({"type": "reasoning", "id": OURS}) == {"type": "reasoning"}
     theirs = {"type": "reasoning", "id": "rs_theirs"}
     assert history.without_our_id(theirs) is theirs
+
+
+@pytest.mark.parametrize("more", [0, 1], ids=["at the bound", "above it"])
+def test_an_input_names_only_so_many_items(more):
+    named = [{"role": "user", "content": "Hi"}]
+    named += [{"type": "item_reference", "id": "msg_1"}] * (history.MOST_REFERENCES + more)
+    if not more:
+        assert len(history.wanted({"input": named}).references) == history.MOST_REFERENCES
+        return
+    with pytest.raises(InvalidRequest) as refused:
+        history.wanted({"input": named})
+    assert refused.value.code == "too_many_references"
+    assert refused.value.param == f"input[{history.MOST_REFERENCES + 1}]"
