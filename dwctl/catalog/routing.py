@@ -118,6 +118,11 @@ class Model:
     refuses_unrunnable_tools: bool = False
     owned_by: str = "dwctl"
 
+    @property
+    def may_fall_back(self) -> bool:
+        """Whether another target may be tried after one that has failed."""
+        return self.is_composite and self.fallback.enabled
+
 
 @dataclass(frozen=True, slots=True)
 class Routing:

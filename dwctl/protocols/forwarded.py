@@ -19,7 +19,7 @@ from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.modes import Mode
 from dwctl.protocols.multipart import find_field, is_form
 from dwctl.protocols.splice import replace_members
-from dwctl.protocols.streaming import MAX_STREAM_BYTES
+from dwctl.protocols.streaming import MAX_STREAM_BYTES, TOO_LARGE
 from dwctl.protocols.surfaces import SURFACES, Surface
 from dwctl.protocols.treatments import Complete
 from dwctl.protocols.usage import TokenUsage, said
@@ -115,7 +115,7 @@ class Forwarded(Surface):
 class Handed:
     """The treatment of such a call."""
 
-    replays = False
+    replays = promises_object = False
 
     def __init__(self, surface: Forwarded, asked: Asked) -> None:
         self._surface = surface
@@ -177,7 +177,7 @@ class Passing:
         self._left -= len(chunk)
         if self._left < 0:
             self.done = True
-            self.fail("upstream_answer_too_large", "The answer is larger than what is taken in.")
+            self.fail(TOO_LARGE, "The upstream provider sent more than is allowed.")
             return b""
         if self._is_events:
             self._look(chunk)

@@ -103,3 +103,15 @@ def test_the_estimate_is_the_prompt_and_as_much_of_an_answer_as_is_allowed(
 def test_nothing_is_estimated_where_no_limit_counts_tokens() -> None:
     call = admitted(a_model(limits=RATE), a_key(), max_tokens=500)
     assert tokens_of(call, demands_of(call)) == 0
+
+
+def test_the_estimate_is_of_all_that_the_model_reads() -> None:
+    call = admitted(a_model(limits=TOKENS), a_key(), max_tokens=500)
+    turn = {"role": "user", "content": "something said before " * 100}
+    told = call.request.asked.content | {"messages": [turn] * 10}
+    asked = msgspec.structs.replace(call.request.asked, told=told)
+    with_turns = msgspec.structs.replace(
+        call, request=msgspec.structs.replace(call.request, asked=asked)
+    )
+    demands = demands_of(call)
+    assert tokens_of(with_turns, demands) > tokens_of(call, demands) + 3000

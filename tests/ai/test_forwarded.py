@@ -58,6 +58,12 @@ class Inference(BaseHTTPRequestHandler):
     def say_created(self) -> None:
         self.answer(201, "application/json", b'{"id":1}')
 
+    def say_ranks(self) -> None:
+        self.answer(200, "application/json", b'[{"index":0,"score":0.5}]')
+
+    def say_done(self) -> None:
+        self.answer(200, "application/json", b"")
+
     def say_nothing(self) -> None:
         self.answer(204, None, b"")
 
@@ -169,6 +175,20 @@ def test_json_is_handed_on_with_the_upstreams_name_and_charged_by_its_usage(
     assert (log.prompt_tokens, log.completion_tokens) == (9, 3)
     assert [charge.amount for charge in left.charges] == [cost(PRICE)]
     assert left.request is None
+
+
+@pytest.mark.parametrize("is_pool", [False, True], ids=["standard", "composite"])
+@pytest.mark.parametrize(
+    ("path", "body"), [("ranks", b'[{"index":0,"score":0.5}]'), ("done", b""), ("created", b'{"id":1}')]
+)  # fmt: skip
+def test_an_answer_need_not_be_an_object(
+    stage: Gateway, model: str, path: str, body: bytes, is_pool: bool
+) -> None:
+    called = stage.composite(model) if is_pool else model
+    answer = call(stage, "POST", f"things/{path}", {"model": called})
+    assert (answer.ok, answer.content) == (True, body)
+    assert answer.headers["content-type"] == "application/json"
+    assert len(Inference.asked) == 1
 
 
 def test_a_form_is_handed_on_with_its_file_untouched(stage: Gateway, model: str) -> None:

@@ -282,6 +282,15 @@ def test_unknown_members_go_on_in_open_mode_and_are_named_in_strict_mode(stage: 
     assert named == {"top_k", "chat_template_kwargs", "Messages", "messages", "Model"}
 
 
+def test_what_an_agent_says_of_itself_goes_to_no_chat_upstream(stage: Gateway) -> None:
+    mark, model = marker(), stage.flexible("plain")
+    said = {"client_metadata": {"session_id": "s", "workspaces": '{"/home/me/secret":{}}'}}
+    answer = stage.respond(model, mark, **said)
+    assert answer.ok, answer.text
+    assert stage.sent(mark)[-1]["body"].keys() == {"model", "messages"}
+    assert answer.headers["x-ignored-fields"] == "client_metadata"
+
+
 # --- what cannot be continued
 
 
