@@ -95,7 +95,9 @@ def create_app() -> Flask:
         os.environ.update(found)
         settings = config.load()
     if settings.database.url is None:
-        raise ConfigError("no database: set DATABASE_URL, or start one with `dwctl up`")
+        raise ConfigError(
+            "no database: set DATABASE_URL, start one with `dwctl up`, or name its folder with --data-dir before the command"
+        )
     return app.create_app(settings)
 
 

@@ -69,7 +69,7 @@ def test_without_a_database_a_command_says_what_to_do_in_one_line(tmp_path: Path
     done = run("--data-dir", str(tmp_path / "none"), "users", "list", folder=tmp_path)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "dwctl: no database: set DATABASE_URL, or start one with `dwctl up`"
+        "dwctl: no database: set DATABASE_URL, start one with `dwctl up`, or name its folder with --data-dir before the command"
     ]
 
 
