@@ -282,6 +282,15 @@ def test_unknown_members_go_on_in_open_mode_and_are_named_in_strict_mode(stage: 
     assert named == {"top_k", "chat_template_kwargs", "Messages", "messages", "Model"}
 
 
+def test_what_an_agent_says_of_itself_goes_to_no_chat_upstream(stage: Gateway) -> None:
+    mark, model = marker(), stage.flexible("plain")
+    said = {"client_metadata": {"session_id": "s", "workspaces": '{"/home/me/secret":{}}'}}
+    answer = stage.respond(model, mark, **said)
+    assert answer.ok, answer.text
+    assert stage.sent(mark)[-1]["body"].keys() == {"model", "messages"}
+    assert answer.headers["x-ignored-fields"] == "client_metadata"
+
+
 # --- what cannot be continued
 
 
@@ -388,6 +397,25 @@ def test_links_that_disagree_with_the_request_do_not_count(stage: Gateway) -> No
     )  # fmt: skip
     error = assert_openai_error(stage.respond(model, previous_response_id=second), 400)
     assert error["code"] == "conversation_too_long"
+
+
+def test_a_small_request_is_not_made_large_by_naming_the_same_again_and_again(
+    stage: Gateway,
+) -> None:
+    mark, model = marker(), stage.flexible("plain")
+    text = "many words " * 50_000
+    first = stage.respond(model, text).json()["id"]
+    (item,) = stage.get(f"/responses/{first}/input_items").json()["data"]
+    named = [{"type": "item_reference", "id": item["id"]}]
+    few = stage.post(
+        "/responses", {"model": model, "input": [*named * 3, {"role": "user", "content": mark}]}
+    )
+    assert few.ok, few.text
+    assert [m["content"] for m in told(stage, mark)] == [text, text, text, mark]
+    continuing = {"previous_response_id": few.json()["id"]}
+    for more in ({}, continuing, {"service_tier": "flex"}):
+        again = stage.post("/responses", {"model": model, "input": named * 70, **more})
+        assert assert_openai_error(again, 400)["code"] == "conversation_too_long"
 
 
 # --- what went in

@@ -89,6 +89,7 @@ def left_out(
     wishes = enumerate(body.get("include") or ())
     return [
         *(unknown_members(body) if strict else ()),
+        *(name for name in _ABOUT_CLIENTS if body.get(name) is not None),
         *tools.left_out(body),
         *(f"input[{i}] ({shapes.short(item['type'])})" for i, item in listed if _is_opaque(item)),
         *(f"include[{i}] ({shapes.short(wish)})" for i, wish in wishes if wish != _LOGPROBS),
@@ -98,7 +99,8 @@ def left_out(
 
 def unknown_members(body: Mapping[str, Any]) -> list[str]:
     """The names of those that mean nothing here, but may to a chat upstream."""
-    return [name for name, value in body.items() if name not in KNOWN and value is not None]
+    ours = KNOWN.union(_ABOUT_CLIENTS)
+    return [name for name, value in body.items() if name not in ours and value is not None]
 
 
 def _items(given: str | list[Item]) -> list[Item]:
@@ -286,6 +288,10 @@ _OPTIONAL: Mapping[str, Check] = {
 
 KNOWN = frozenset(_OPTIONAL) | {"model", "input", "tools", "tool_choice"}
 """The names of all members that are read here."""
+
+_ABOUT_CLIENTS = ("client_metadata",)
+"""What coding agents tell the Responses API of themselves: sessions, folders, repositories. Chat completions have no such member: strict
+servers refuse a request for it, and the others have no business with it."""
 
 # --- what goes upstream
 

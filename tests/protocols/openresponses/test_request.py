@@ -348,6 +348,8 @@ LEFT_OUT = {
     "truncation where nobody knows the size": ({"truncation": "auto"}, {}, ["truncation"]),
     "truncation": ({"truncation": "auto"}, {"context_length": 8192}, []),
     "unknown members in open mode": ({"top_k": 5}, {}, []),
+    "what an agent says of itself": ({"top_k": 5, "client_metadata": {"session_id": "s"}}, {}, ["client_metadata"]),
+    "the same in strict mode": ({"client_metadata": {"session_id": "s"}}, {"strict": True}, ["client_metadata"]),
     "unknown members in strict mode": ({"top_k": 5, "stop": "a", "seed": 1}, {"strict": True}, ["top_k", "seed"]),
 }  # fmt: skip
 
