@@ -60,6 +60,11 @@ class Assembler:
         return bool(choices) and all(is_end(choice.finish_reason) for choice in choices)
 
     @property
+    def is_empty(self) -> bool:
+        """No choice has begun."""
+        return not self._choices
+
+    @property
     def latest(self) -> Mapping[str, Any]:
         """The latest chunk."""
         return self._last

@@ -114,6 +114,8 @@ class ChatStream(UpstreamStream):
         rest = b"" if self.done else self._rest() + self._held_back()
         if self.error is None and not self.ended:
             self._break_off("upstream_error", "The upstream provider ended the stream too early.")
+        if self.error is None and self._assembler.is_empty and not self._unread_chars:
+            self._break_off("upstream_error", "The model gave no answer.")
         self._closed = self.done = True
         return rest + self._closing()
 

@@ -250,9 +250,15 @@ def settled(
 
 
 def said(answer: object) -> TokenUsage | None:
-    """What an answer that is a failure, or could not be treated, says it has used; nothing is estimated of one."""
+    """What an answer that is a failure, or of no known protocol, says it has used; nothing is estimated of one.
+
+    A total alone is a prompt: who reranks or judges texts has written none.
+    """
     counts = counts_of(answer)
-    return settled(counts, written_chars=lambda: 0, prompt_tokens=lambda: 0) if counts else None
+    if counts is None:
+        return None
+    total = counts.total or 0
+    return settled(counts, written_chars=lambda: 0, prompt_tokens=lambda: total)
 
 
 def continued(

@@ -55,6 +55,9 @@ class Inference(BaseHTTPRequestHandler):
         usage = {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
         self.answer(200, "application/json", orjson.dumps({"data": [1, 2.50], "usage": usage}))
 
+    def say_score(self) -> None:
+        self.answer(200, "application/json", b'{"results":[],"usage":{"total_tokens":12}}')
+
     def say_created(self) -> None:
         self.answer(201, "application/json", b'{"id":1}')
 
@@ -230,6 +233,14 @@ def test_bytes_pass_piece_by_piece_under_their_own_name(stage: Gateway, model: s
     assert first + b"".join(pieces) == AUDIO
     left = eventually(lambda: (found := stage.left(answer)).logs and found)
     assert (left.logs[0].status_code, left.charges) == (200, [])
+
+
+def test_a_total_alone_is_charged_as_the_prompt(stage: Gateway, model: str) -> None:
+    """What rerankers say, which write nothing."""
+    answer = call(stage, "POST", "score", {"model": model, "query": "x"})
+    left = eventually(lambda: (found := stage.left(answer)).charges and found)
+    assert (left.logs[0].prompt_tokens, left.logs[0].completion_tokens) == (12, 0)
+    assert left.charges[0].amount == cost(PRICE, 12, 0)
 
 
 def test_an_answer_that_is_cut_is_seen_to_be_cut(stage: Gateway, model: str) -> None:

@@ -97,11 +97,27 @@ def _disclosed(disclosure: Disclosure, response: Mapping[str, Any]) -> dict[str,
 
 def _completed(content: Mapping[str, Any], skeleton: Response, completed_at: int) -> Response:
     """An upstream's Response with what it lacks. Its status is taken on trust, where it has one."""
-    given = {n: v for n, v in content.items() if n in _KNOWN}
+    given = {n: v for n, v in content.items() if n in _KNOWN and v is not None}
     whole = {**skeleton, "status": "completed", "output": [], **given}
     for name in ("id", "created_at", "model", "background", "service_tier", "store"):
         whole[name] = skeleton[name]
     whole["completed_at"] = completed_at if whole["status"] == "completed" else None
+    whole["usage"] = _whole_usage(given.get("usage"))
+    return whole
+
+
+def _whole_usage(given: object) -> dict[str, Any] | None:
+    """With all counts and details that the published schema requires; what an upstream says beyond them stays."""
+    whole = resource.usage(given)
+    if whole is None or not isinstance(given, dict):
+        return None
+    for name, value in given.items():
+        ours = whole.get(name)
+        if isinstance(ours, dict):
+            said = value if isinstance(value, dict) else {}
+            whole[name] = ours | {n: v for n, v in said.items() if v is not None}
+        elif ours is None:
+            whole[name] = value
     return whole
 
 

@@ -91,6 +91,8 @@ FINISH = {
     "an unknown reason, then a known one": Oddity("a server's own steps", plain(*words(), end("thinking_done"), end(), used())),
     "reason in the chunk of the last text": Oddity("vLLM (vllm-project/vllm#36944)", plain(words()[0], chunk({"content": " there"}, "stop"), used())),
     "reason twice": Oddity("LiteLLM", plain(*words(), end(), end(), used())),
+    "nothing but an end marker": Oddity("servers whose model failed to load", plain(), Said("", reason=None, usage=None, error="upstream_error")),
+    "no choices, but an end marker": Oddity("aggregators that had no provider", plain(bare([]), used(usage=dict.fromkeys(USED, 0))), Said("", reason=None, usage=None, error="upstream_error")),
     "no reason, but an end marker": Oddity("Gemini's OpenAI endpoint behind proxies", plain(*words(), used()), Said(TEXT, reason=None)),
 }  # fmt: skip
 

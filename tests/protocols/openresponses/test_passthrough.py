@@ -52,6 +52,53 @@ def test_a_strict_body_is_completed():
     assert (response["status"], response["completed_at"]) == ("completed", 107)
 
 
+COUNTS = {"input_tokens": 9, "output_tokens": 3, "total_tokens": 12}
+WHOLE = COUNTS | {
+    "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+    "output_tokens_details": {"reasoning_tokens": 0},
+}
+USAGES = {
+    "counts alone": (COUNTS, {}),
+    "details null": ({**COUNTS, "input_tokens_details": None}, {}),
+    "some details": (
+        {**COUNTS, "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": None}},
+        {"input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 0}},
+    ),
+    "more than the standard": ({**COUNTS, "cost": 0.5}, {"cost": 0.5}),
+    "by chat's names": (
+        {"prompt_tokens": 9, "completion_tokens": 3},
+        {"prompt_tokens": 9, "completion_tokens": 3},
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "said"), USAGES.values(), ids=USAGES)
+def test_a_strict_usage_has_all_that_the_standard_requires(given, said):
+    body = orjson.loads(finish(orjson.dumps({**ANSWER, "usage": given}), strict=True))
+    check_response(body)
+    assert body["usage"] == WHOLE | said
+
+    theirs = upstream()
+    said_last = data_of(theirs)[-2]["response"]["usage"]
+    theirs = theirs.replace(orjson.dumps(said_last), orjson.dumps(given))
+    last = events_of(drive(make, theirs)[1])[-1]["response"]
+    check_response(last)
+    assert last["usage"] == WHOLE | said
+
+
+def test_a_usage_without_counts_is_none():
+    body = orjson.loads(finish(orjson.dumps({**ANSWER, "usage": {}}), strict=True))
+    check_response(body)
+    assert body["usage"] is None
+
+
+def test_what_is_null_in_a_strict_body_is_lacking():
+    nothing = dict.fromkeys(resource.REQUIRED - {"output"})
+    body = orjson.loads(finish(orjson.dumps({**nothing, "output": []}), strict=True))
+    check_response(body)
+    assert body["status"] == "completed"
+
+
 @pytest.mark.parametrize("raw", [b"", b"oops", b"[]", b"{}", b'{"output":5}', b'{"error":{}}'])
 def test_a_strict_body_that_is_no_response_is_refused(raw):
     with pytest.raises(BadUpstreamBody):
