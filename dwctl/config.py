@@ -593,7 +593,7 @@ OBSOLETE: Mapping[str, str] = {
     "background_services.batch_daemon.first_chunk_timeout_ms": "see upstream.first_byte_timeout",
     "background_services.batch_daemon.chunk_timeout_ms": "see upstream.idle_timeout",
     "background_services.batch_daemon.body_timeout_ms": "see upstream.idle_timeout",
-    "background_services.batch_daemon.streamable_endpoints": "queued requests are answered whole; their streams are made of that",
+    "background_services.batch_daemon.streamable_endpoints": "a queued request is streamed where its caller asks for a stream",
     "database.type": "no DATABASE_URL means an embedded PostgreSQL (dwctl up)",
     "database.pool": "see database.pool_size and database.pool_overflow",
     "database.fusillade": "one database holds every schema",

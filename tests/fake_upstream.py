@@ -25,8 +25,8 @@ answers normally. Where there is no body (`GET /models`) or the name is taken, t
       hang                never answers; hang-in-head: stops within the head; hang-stream: stops half-way
       hold                waits for POST /release before the head; hold-stream: the same half-way
       split-utf8          pieces end inside characters, each in a TCP segment of its own; bytewise: every byte a chunk
-      crlf                events end in CR LF; comments: with comments between them; events: with event: lines;
-                          joined: all in one segment
+      crlf                events end in CR LF; comments: with comments between them; remarks: with one in each;
+                          events: with event: lines; joined: all in one segment
       until-close         no length, ended by closing; close: says connection: close
       stale-N             closes the connection, saying nothing, after its N-th answer (1)
       vanish              reads the next call on the same connection and closes without a word
@@ -40,7 +40,8 @@ answers normally. Where there is no body (`GET /models`) or the name is taken, t
       cut                 closes half-way through what it announced; cut-reset: the same with a reset
       half                a stream that ends in good order half-way; no-done: complete, but for [DONE]
       error-in-stream     an error object half-way through a 200 stream; error-first: as its first event
-      error-in-200        200 with an error object; wrong-json: half of one; html, empty, not-http: what they say
+      error-in-200        200 with an error object; error-in-200-N: whose code is N; wrong-json: half of one;
+                          html, empty, not-http: what they say
 
 Requests are recorded. GET /seen: those so far, with method, path, headers, body (parsed), raw, at (UNIX time),
 connection (its number) and outcome: `open`, `answered`, `left` (the caller hung up before the end) or `broken`
@@ -95,7 +96,7 @@ Json = dict[str, Any]
 
 _WORDS = """usage cached thought odd-usage no-usage usage-always usage-each echo big chunks utf8 tools function reasoning refusal length filter
     sse-anyway json-anyway models slow first gap hang hang-in-head hang-stream hold hold-stream split-utf8 bytewise crlf
-    comments events joined until-close close stale vanish interim noisy gzip deflate br fail flaky reset drop cut cut-reset
+    comments remarks events joined until-close close stale vanish interim noisy gzip deflate br fail flaky reset drop cut cut-reset
     tokenize half no-done error-in-stream error-first error-in-200 wrong-json html empty not-http wait date"""
 _NAMES = _WORDS.split()
 
@@ -606,6 +607,8 @@ def shape(pieces: list[bytes], traits: Traits) -> list[bytes]:
     """The same events, in the line ends and segments that the traits ask for."""
     if "comments" in traits:
         pieces = [b": keep-alive\n\n" + piece for piece in pieces]
+    if "remarks" in traits:
+        pieces = [b": remark\n" + piece for piece in pieces]
     if "crlf" in traits:
         pieces = [piece.replace(b"\n", b"\r\n") for piece in pieces]
     if "joined" in traits:
@@ -660,7 +663,7 @@ def compose(call: Call) -> Answer:
     if (status := failure(call)) is not None:
         return failed(status, traits)
     if "error-in-200" in traits:
-        return Answer([orjson.dumps(error_body(500))])
+        return Answer([orjson.dumps(error_in_200(call.traits))])
     if "empty" in traits:
         return Answer([b""])
     if "html" in traits:
@@ -709,6 +712,13 @@ def failed(status: int, traits: Traits) -> Answer:
 
 def not_found() -> Answer:
     return Answer([orjson.dumps(error_body(404))], 404)
+
+
+def error_in_200(traits: Traits) -> Json:
+    body = error_body(500)
+    if traits["error-in-200"]:
+        body["error"]["code"] = traits.number("error-in-200")
+    return body
 
 
 def html() -> bytes:

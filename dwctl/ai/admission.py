@@ -156,10 +156,10 @@ def component_demands(composite: Model, component: Model) -> list[Demand]:
 
 
 def tokens_of(admitted: Admitted, demands: Sequence[Demand]) -> int:
-    """How many LLM tokens a call is likely to use; looked at only where one of its limits counts them."""
+    """How many LLM tokens a call is likely to use, its conversation included; looked at only where one of its limits counts them."""
     if all(one.per_minute is None for one in demands):
         return 0
-    return likely_tokens(admitted.request.asked.content)
+    return likely_tokens(admitted.request.asked.read_by_model)
 
 
 def _is_limited(limits: Limits) -> bool:

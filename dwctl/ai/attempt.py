@@ -56,12 +56,8 @@ class Attempt:
         self._request = admitted.request
         self._flight = flight
         self._due = due
-        # Open mode hands on whatever came, unless there is another target that may have an answer.
-        pool = admitted.served_by
-        self._others_may_do_better = pool.is_composite and pool.fallback.enabled
-        self._disclosure = Disclosure(
-            admitted.strict, provider.trusted, admitted.served_by.sanitise
-        )
+        self._pool = admitted.served_by
+        self._disclosure = Disclosure(admitted.strict, provider.trusted, self._pool.sanitise)
         self._treatment = self._request.surface.treat(
             self._request.asked,
             self._disclosure,
@@ -137,14 +133,16 @@ class Attempt:
             return self._treated(response)
 
     def _treated(self, response: UpstreamResponse) -> Outcome:
-        received = self.received.strip()
-        if not received:
+        received, promises_object = self.received.strip(), self._treatment.promises_object
+        if promises_object and not received:
             return outcomes.unreadable(response.status, "the answer is empty")
         try:
             if self._treatment.streams(_type_of(response), self.received):
                 complete = self._treatment.from_stream(self.received)
                 return self._completed(complete, response, [])
-            if self._others_may_do_better and not (received[:1] == b"{" and received[-1:] == b"}"):
+            # Open mode hands on whatever came, unless there is another target that may have an answer.
+            others_may_do_better = promises_object and self._pool.may_fall_back
+            if others_may_do_better and not (received[:1] == b"{" and received[-1:] == b"}"):
                 raise BadUpstreamBody("no object")
             headers = upstream_headers.to_caller(response.status, response.headers)
             return self._completed(self._treatment.complete(self.received), response, headers)

@@ -27,7 +27,15 @@ from dwctl.db import DatabaseAway
 from dwctl.limits.limiter import Permit
 from dwctl.limits.standing import LimitReached
 from dwctl.printable import printable
-from dwctl.upstream.errors import ResponseTooLarge, UpstreamError
+from dwctl.upstream.errors import (
+    BadResponse,
+    ConnectionFailed,
+    Phase,
+    ResponseTooLarge,
+    Timeout,
+    UpstreamError,
+)
+from dwctl.upstream.retry_after import WAIT_STATUSES
 from dwctl.upstream.target import Target
 
 if TYPE_CHECKING:
@@ -36,7 +44,9 @@ if TYPE_CHECKING:
 Result = Outcome | Live
 Step = Callable[[Attempt], Result]
 
-_SAY_WHEN = frozenset({429, 503})
+_CODES_OF_STREAMS = frozenset(
+    [ResponseTooLarge.code, BadResponse.code, ConnectionFailed.code, *(Timeout(phase).code for phase in Phase)]
+)  # fmt: skip
 _MOST_OF_NAME = 256
 
 
@@ -60,15 +70,16 @@ class Attempts:
     def opened(self) -> Result:
         """A stream that has begun, or what else the call came to. Raises Stopped."""
         pool = self._admitted.served_by
-        may_go_on = pool.is_composite and pool.fallback.enabled
-        return self._first(Attempt.begun if may_go_on else Attempt.opened)
+        return self._first(Attempt.begun if pool.may_fall_back else Attempt.opened)
 
     def ended(self, end: End) -> None:
         """What became of the stream that the last attempt had begun."""
         if self.current is None:
             return
         if isinstance(end, Failed):
-            self._health.failed_with(self.current.target, end.code)
+            # An upstream may have chosen the code, and each new one would be a figure of its own for ever.
+            code = end.code if end.code in _CODES_OF_STREAMS else UpstreamError.code
+            self._tell_of_failure(self.current.target, code)
         elif isinstance(end, Done):
             self._health.answered(self.current.target)
 
@@ -103,12 +114,19 @@ class Attempts:
         end, status = result.end, result.upstream_status or 0
         if not isinstance(end, Failed):
             health.answered(target)
-        elif 300 <= status < 500:
+        elif 300 <= (result.said_status or status) < 500:
             health.refused(target, end.code)
-        elif end.code != ResponseTooLarge.code:
-            health.failed_with(target, end.code)
-        if status in _SAY_WHEN and isinstance(end, Failed) and end.retry_after_s:
+        else:
+            self._tell_of_failure(target, end.code)
+        if status in WAIT_STATUSES and isinstance(end, Failed) and end.retry_after_s:
             health.rests(target, end.retry_after_s, status)
+
+    def _tell_of_failure(self, target: Target, code: str) -> None:
+        if code == ResponseTooLarge.code:
+            # That says nothing of its health, so the next call finds out.
+            self._health.gave_up(target)
+        else:
+            self._health.failed_with(target, code)
 
     # --- a choice of targets
 

@@ -1,6 +1,7 @@
 """Realtime calls in the background: answered 202 at once, run in a greenlet that outlives the request.
 
-With `stream` the events go to the caller as they come; when it leaves, or reads too slowly, the call goes on. If this process dies, a
+With `stream` the events go to the caller as they come, and into the log, from where anybody can resume; when the caller leaves, or reads too
+slowly, the call goes on. If this process dies, a
 worker starts the call once more, as long as nothing of its output was ever shown.
 """
 

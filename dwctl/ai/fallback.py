@@ -11,10 +11,10 @@ from dwctl.ai.outcomes import Failed, Outcome
 from dwctl.catalog.routing import Fallback
 from dwctl.protocols.failures import FailureKind
 from dwctl.upstream.errors import ResponseTooLarge
+from dwctl.upstream.retry_after import WAIT_STATUSES
 
 _NO_ANSWER = frozenset({FailureKind.NETWORK, FailureKind.TIMEOUT, FailureKind.STREAM_BROKEN})
 _PASSING = frozenset({408, 429})
-_SAY_WHEN = frozenset({429, 503})
 
 
 def why_next(fallback: Fallback, outcome: Outcome) -> str | None:
@@ -65,7 +65,7 @@ def verdict(tried: Sequence[Outcome]) -> tuple[int, Outcome]:
 
 def _coming_back_in(outcome: Outcome, seconds: float) -> Outcome:
     end = outcome.end
-    if not isinstance(end, Failed) or outcome.status not in _SAY_WHEN:
+    if not isinstance(end, Failed) or outcome.status not in WAIT_STATUSES:
         return outcome
     headers = [pair for pair in outcome.headers if pair[0] != "retry-after"]
     headers.append(("retry-after", str(math.ceil(seconds))))

@@ -64,12 +64,16 @@ class Followed:
         self._keepalive = gateway.settings.responses.keepalive
         self._has_events = has_events
         self._unfinished = unfinished
-        self._follower: Follower = gateway.following.follow(waiter.id, waiter.changed, after)
+        self._after = after
+        self._follower: Follower
         self._looks_again = False
 
     def pieces(self, *, begun: bool) -> Iterator[bytes]:
         """The stream; `begun`: what says that it waits was sent already. Raises Stopped (LEFT) where the caller has left."""
-        follower = self._follower
+        # Not before: a generator whose caller leaves first never gets to its `finally`.
+        waiter = self._waiter
+        follower = self._gateway.following.follow(waiter.id, waiter.changed, self._after)
+        self._follower = follower
         if begun:
             follower.number = max(follower.number, self._stream.begun)
         try:

@@ -45,6 +45,10 @@ class Following:
         self._sweep_at = 0.0
         self._greenlet: gevent.Greenlet | None = None
 
+    def __len__(self) -> int:
+        """How many streams are followed."""
+        return len(self._feeds)
+
     def start(self, wakeups: Wakeups) -> None:
         """Begin to listen and to sweep."""
         wakeups.subscribe(EVENTS_CHANNEL, self._note, self._sweep_now)

@@ -160,6 +160,9 @@ class Held:
                 log.warning("held calls not looked after", extra={"reason": type(error).__name__})
                 if self.draining:
                     self._release(list(self._waiters), {})
+            except Exception:
+                # Whatever one row meets: without this greenlet nobody here would ever be woken.
+                log.exception("held calls not looked after")
 
     def _watch(self) -> None:
         """Wake those that a notification has named, and in time those that none has."""

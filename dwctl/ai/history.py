@@ -7,11 +7,13 @@ and when a worker runs it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import msgspec
+import orjson
 from psycopg.rows import namedtuple_row
 
 from dwctl import sql
@@ -70,6 +72,7 @@ def resolve(gateway: Gateway, admitted: Admitted, hold: Hold | None = None) -> A
     try:
         prior = _conversation(reader, wanted, admitted)
         known = reader.items(prior, wanted.references, others=_may_know_more(admitted))
+        reader.check_repeated(prior, wanted.references, known)
     except NotFound:
         if gateway.recorder.is_behind:
             raise retrieval.StillSpooled from None
@@ -186,6 +189,27 @@ class _Reader:
                 )
         return found
 
+    def check_repeated(
+        self, prior: list[Item], references: list[Reference], known: Mapping[str, Item]
+    ) -> None:
+        """What is named again and again is told as often: a name of forty bytes may stand for megabytes. Raises TooLong; TooMany or Full for the
+        account.
+        """
+        told = Counter(
+            id for item in prior if (id := history.id_of(item)) is not None and id in known
+        )
+        told.update(
+            one.id for one in (*history.references_in(prior), *references) if one.id in known
+        )
+        size = sum((times - 1) * _size_of(known[id]) for id, times in told.items() if times > 1)
+        if size > self._limits.max_bytes:
+            raise TooLong(
+                f"The items that `input` and what it continues name several times have more than {self._limits.max_bytes} bytes together.",
+                param="input",
+            )
+        if size and self._hold is not None:
+            self._hold.take(Kind.BYTES, size)
+
     def found(self, references: list[Reference]) -> dict[str, Item]:
         """The items of these identifiers that are there, by one statement."""
         of_input = {r.origin.response for r in references if r.origin and r.origin.in_input}
@@ -230,6 +254,10 @@ class _Reader:
         if self._hold is not None and rows:
             self._hold.take(Kind.BYTES, min(rows[-1].bytes, values["most_bytes"]))
         return rows
+
+
+def _size_of(item: Item) -> int:
+    return len(orjson.dumps(item))
 
 
 def _check_ended(row: Any, response: Mapping[str, Any]) -> None:

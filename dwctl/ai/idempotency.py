@@ -22,6 +22,7 @@ from dwctl import sql
 from dwctl.ai.admission import Admitted
 from dwctl.ai.calls import Incoming, Once, Request
 from dwctl.ai.in_progress import Flight
+from dwctl.analytics.recorder import InDoubt
 from dwctl.analytics.records import Opening, line
 from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError, Invalid
@@ -146,14 +147,23 @@ def find(gateway: Gateway, once: Once) -> Earlier | None:
 def open_row(gateway: Gateway, admitted: Admitted, flight: Flight, opening: Opening) -> None:
     """Commit the row of a call before it runs; with its key, where it has one.
 
-    Raises DatabaseAway or Invalid (there is no row), Taken (there is somebody else's).
+    Raises DatabaseAway or Invalid (there is no row, or it is withdrawn), Taken (there is somebody else's).
     """
     once = admitted.request.once
     if once is None:
-        gateway.recorder.enqueue(opening)
+        _enqueue(gateway, opening, flight)
     else:
         _claim(gateway, once, opening, flight)
     flight.opened = flight.row_is_there = True
+
+
+def _enqueue(gateway: Gateway, opening: Opening, flight: Flight) -> None:
+    try:
+        gateway.recorder.enqueue(opening)
+    except InDoubt:
+        # Where a worker has begun it, the record is the worker's to write: a refusal in the log under its id would stand in the way.
+        flight.opened = True
+        raise
 
 
 def _claim(gateway: Gateway, once: Once, opening: Opening, flight: Flight) -> None:
@@ -170,8 +180,7 @@ def _claim(gateway: Gateway, once: Once, opening: Opening, flight: Flight) -> No
     except psycopg.DataError:
         raise Invalid("The request cannot be stored.", code="request_not_storable") from None
     except BaseException as error:
-        # It may have been committed all the same; then it must neither run nor seem to. Where a worker has begun it, the record is the worker's
-        # to write: a refusal in the log under its id would stand in the way.
+        # It may have been committed all the same; then it must neither run nor seem to. As to the log, see `_enqueue`.
         flight.opened = True
         _withdraw(gateway, values, now=isinstance(error, DatabaseAway))
         raise

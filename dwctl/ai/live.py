@@ -50,8 +50,9 @@ class Live:
         """Read up to the first event that a caller gets to see, or to what came instead. Raises UpstreamError, Stopped."""
         held_until = time.monotonic() + _COMMENTS_HELD_S
         while not self.stream.done and (piece := self._next()) is not None:
-            self._kept_back += self._fed(piece)
-            if self.stream.error is not None or _shows_something(self._kept_back):
+            frames = self._fed(piece)
+            self._kept_back += frames
+            if self.stream.error is not None or _shows_something(frames):
                 return
             if self._kept_back and time.monotonic() > held_until:
                 return
@@ -116,5 +117,5 @@ class Live:
 
 
 def _shows_something(data: bytes) -> bool:
-    """Whether there is anything but comments in it."""
-    return any(frame and not frame.startswith(b":") for frame in data.split(b"\n\n"))
+    """Whether there is anything but comments in it. By lines: an event may begin with a comment, and end its lines as it likes."""
+    return any(line and not line.startswith(b":") for line in data.splitlines())

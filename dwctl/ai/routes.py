@@ -159,7 +159,12 @@ def unknown(anything: str) -> Response:
     here = gateway()
     if here.settings.onwards.strict_mode or not may_be_forwarded(anything):
         raise unknown_endpoint()
-    surface = Forwarded(request.method, quote(anything, safe=_UNQUOTED), request.content_type)
+    surface = Forwarded(
+        request.method,
+        quote(anything, safe=_UNQUOTED),
+        request.content_type,
+        request.environ.get("QUERY_STRING", ""),
+    )
     answer = front.respond(here, request.environ, surface)
     return Response(answer.body, answer.status, answer.headers)
 

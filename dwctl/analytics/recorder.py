@@ -46,6 +46,10 @@ class Overloaded(DatabaseAway):
     code = "recorder_overloaded"
 
 
+class InDoubt(DatabaseAway):
+    """The database cannot be reached right now. Try again shortly."""
+
+
 class _Item:
     """An entry in the queue; whoever waits for it does so at `done`."""
 
@@ -103,11 +107,20 @@ class Recorder:
     def enqueue(self, opening: Opening) -> None:
         """Make the row of a request that is run without its caller.
 
-        Raises DatabaseAway: there is none, or it is withdrawn; Invalid: the database does not take it, now or later.
+        Raises DatabaseAway: there is none; InDoubt: there may be one, which is withdrawn, but a worker may have begun it by then; Invalid: the
+        database does not take it, now or later.
         """
         if self.away_since is not None:
             raise DatabaseAway
-        if self._submit(Kind.ENQUEUE, opening) is not Kept.COMMITTED:
+        item = self._submitted(Kind.ENQUEUE, opening)
+        try:
+            kept = _heard(item)
+        except DatabaseAway as error:
+            raise InDoubt from error
+        except BaseException:
+            self._take_back(item)
+            raise
+        if kept is not Kept.COMMITTED:
             raise Invalid("The request cannot be stored.", code="request_not_storable")
 
     def withdraw(self, id: UUID) -> None:
@@ -156,7 +169,7 @@ class Recorder:
 
     def stop(self, deadline: float) -> None:
         """Flush what waits until `deadline` (monotonic), spool the rest, and say what was done."""
-        while (self._queue or self._current) and time.monotonic() < deadline:
+        while self._has_work and time.monotonic() < deadline:
             gevent.sleep(0.01)
         for greenlet in self._greenlets:
             greenlet.kill()
@@ -168,9 +181,18 @@ class Recorder:
         self._writer.close()
         log.info("recorder stopped", extra={"spooled_at_stop": len(left), **self.counts})
 
+    @property
+    def _has_work(self) -> bool:
+        """While the database is away nothing can be withdrawn, and that is not waited for."""
+        waits = self._queue or self._current
+        return bool(waits or (self._doubtful and self.away_since is None))
+
     # --- the queue
 
     def _submit(self, kind: Kind, record: Record | Opening) -> Kept:
+        return _heard(self._submitted(kind, record))
+
+    def _submitted(self, kind: Kind, record: Record | Opening) -> _Item:
         if len(self._queue) >= self._settings.recorder.queue_size:
             raise Overloaded
         size = _size_of(record)
@@ -178,7 +200,15 @@ class Recorder:
         self._wait_for_room(size)
         item = self._item(kind, record, size)
         self._put(item)
-        return _heard(item)
+        return item
+
+    def _take_back(self, item: _Item) -> None:
+        """Who wanted it was killed while it waited, and its caller is told no."""
+        if item in self._queue:
+            self._queue.remove(item)
+            self._settle(item, Kept.REFUSED)
+        else:
+            self.withdraw(item.entry.id)
 
     def _item(self, kind: Kind, record: Record | Opening, size: int) -> _Item:
         return _Item(entry_of(kind, record), size, AsyncResult())

@@ -35,7 +35,8 @@ class AliasConflict(Conflict):
 
     code = "alias_conflict"
 
-    def __init__(self, message: str, choices: Iterable[Choice]) -> None:
+    def __init__(self, message: str, choices: Sequence[Choice]) -> None:
+        self.aliases = [choice.alias for choice in choices]
         conflicts = [
             {"model_name": choice.model_name, "attempted_alias": choice.alias} for choice in choices
         ]

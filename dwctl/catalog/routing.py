@@ -65,7 +65,7 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """When a composite model's next component is tried (spec `ai-data-plane` 11.2).
+    """When a composite model's next component is tried.
 
     `on_status`: a number below 10 stands for a class (5: 5xx), one below 100 for a prefix (50: 50x). `max_attempts` None: as many as
     there are components.
@@ -117,6 +117,11 @@ class Model:
     context_length: int | None = None
     refuses_unrunnable_tools: bool = False
     owned_by: str = "dwctl"
+
+    @property
+    def may_fall_back(self) -> bool:
+        """Whether another target may be tried after one that has failed."""
+        return self.is_composite and self.fallback.enabled
 
 
 @dataclass(frozen=True, slots=True)

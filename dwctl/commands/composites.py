@@ -43,6 +43,7 @@ _WEIGHT = click.IntRange(WEIGHTS.start, WEIGHTS.stop - 1)
     type=click.Choice([each.value for each in Strategy]),
     default=Strategy.WEIGHTED_RANDOM.value,
     show_default=True,
+    help="By weight, or always the first that can answer.",
 )
 @click.option("--everyone", is_flag=True, help="Open it to everyone.")
 @click.option("--input-price", type=usd, help="USD per million input tokens, realtime.")
@@ -91,7 +92,10 @@ def add(
 @output.as_json
 @output.one_line_errors
 def show(alias: str, as_json: bool) -> None:
-    """List the models that serve under ALIAS, in the order of priority."""
+    """List the models that serve under ALIAS, in the order of priority.
+
+    One that is not active has vanished from its server's list, and is not called.
+    """
     session = db.session()
     found = components.of(session, _id_of(session, alias))
     output.show_list(_rows(found), as_json=as_json)
@@ -121,7 +125,11 @@ def add_component(alias: str, model: str, weight: int, place: int, as_json: bool
 def remove_component(alias: str, model: str) -> None:
     """Let MODEL no longer serve under ALIAS."""
     session = db.session()
-    session.delete(components.get(session, _id_of(session, alias), _id_of(session, model)))
+    ids = (_id_of(session, alias), _id_of(session, model))
+    try:
+        session.delete(components.get(session, *ids))
+    except NotFound:
+        raise NotFound(f"{model} does not serve under {alias}") from None
     session.commit()
 
 
@@ -142,6 +150,7 @@ def _rows(found: Sequence[Component]) -> list[dict[str, Any]]:
             "weight": component.weight,
             "place": component.sort_order,
             "enabled": component.enabled,
+            "active": component.model.status == "active",
         }
         for component in found
     ]

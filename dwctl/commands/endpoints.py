@@ -12,11 +12,12 @@ from sqlalchemy import func, select
 
 from dwctl.catalog import discovery, endpoints
 from dwctl.catalog.discovery import Server
+from dwctl.catalog.endpoints import AliasConflict
 from dwctl.catalog.schemas import EndpointCreate
 from dwctl.catalog.tables import DeployedModel, Endpoint
 from dwctl.commands import output
 from dwctl.db import db
-from dwctl.errors import Invalid
+from dwctl.errors import Conflict, Invalid
 from dwctl.identity.tables import NIL
 from dwctl.web import current
 
@@ -48,7 +49,13 @@ def add(
         names = [model.id for model in listed]
     choices = endpoints.choose(names, None, {})
     session = db.session()
-    made = endpoints.create(session, current.parts().sealer, fields, choices, created_by=NIL)
+    try:
+        made = endpoints.create(session, current.parts().sealer, fields, choices, created_by=NIL)
+    except AliasConflict as error:
+        raise Conflict(
+            f"There are models already with these aliases: {', '.join(error.aliases)}. Add the server with --no-sync, "
+            "and its models under other names: dwctl models add ALIAS --endpoint NAME --model-name THEIRS"
+        ) from error
     session.commit()
     output.show_one(_row(made, len(choices)), as_json=as_json)
 

@@ -32,6 +32,12 @@ Row = Mapping[str, Any]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
+_TAKEN = {
+    "api_keys_name_unique": "This user has a key with that name already",
+    "deployed_model_components_pair_unique": "That model serves there already",
+}
+"""What the admin API calls `Resource already exists`, by the constraint that was hit."""
+
 WIDE = 200
 """Columns where the output is no terminal, so that ids are not cut."""
 
@@ -68,13 +74,18 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
         except DwctlError as error:
             raise click.ClickException(shown(error.message)) from error
         except IntegrityError as error:
-            raise click.ClickException(integrity_error(error).message) from error
+            raise click.ClickException(_taken(error) or integrity_error(error).message) from error
         except DBAPIError as error:
             raise click.ClickException(
                 f"The database does not answer: {reason_of(error.orig or error)}"
             ) from error
 
     return guarded
+
+
+def _taken(error: IntegrityError) -> str | None:
+    constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+    return _TAKEN.get(constraint or "")
 
 
 def console() -> Console:

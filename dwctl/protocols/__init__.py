@@ -18,5 +18,7 @@ No database, no Flask and no sockets in here: bytes and dicts go in, bytes and d
     assembly.py       a complete answer put together from a stream's chunks, and a stream made of a complete answer
     streaming.py      what all treatments of streams share: limits, and the usage at the end
     chat_stream.py    the same treatment as `answers`, chunk by chunk
+    held_streams.py   the streams of calls that somebody else runs: what is said before, between and behind their kept events
+    numbered.py       a stream's events by their numbers
     openresponses/    the Responses API: request, the one Response object, its events
 """

@@ -11,6 +11,7 @@ from typing import Any
 
 from dwctl.protocols.answers import FAILED, dump
 from dwctl.protocols.forms import Form
+from dwctl.protocols.numbered import DONE
 from dwctl.protocols.parts import PartsBudget
 
 _TEXT_MEMBERS = frozenset(["content", "refusal", "reasoning", "reasoning_content"])
@@ -337,7 +338,7 @@ def _finished(value: Any) -> Any:
 def replay(answer: Mapping[str, Any], form: Form, *, usage_wanted: bool) -> bytes:
     """A complete answer as the frames of a stream, `[DONE]` included."""
     frames = [b"data: " + dump(chunk) for chunk in chunks_of(answer, form, usage_wanted)]
-    return b"\n\n".join([*frames, b"data: [DONE]\n\n"])
+    return b"\n\n".join([*frames, DONE])
 
 
 def chunks_of(

@@ -37,6 +37,7 @@ from dwctl.protocols.dialects import Chunks
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.forms import Form
 from dwctl.protocols.json_objects import parse_object
+from dwctl.protocols.numbered import DONE
 from dwctl.protocols.parts import TooMuch
 from dwctl.protocols.splice import replace_members
 from dwctl.protocols.streaming import (
@@ -54,8 +55,6 @@ from dwctl.protocols.streaming import (
 from dwctl.protocols.usage import merged, raw_chars
 from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
 from dwctl.web.envelope import error_object, wrap
-
-DONE = b"data: [DONE]\n\n"
 
 _BEGINNING = re.compile(rb'\{"id": ?"[^"\\]*"')
 _OPEN = Disclosure()

@@ -81,9 +81,11 @@ class Treatment(Protocol):
     """What the relay needs to know of a wire format. `path` is below the upstream's base URL.
 
     content_type: of the request's body; None where it has none. replays: an answer in one piece becomes the stream that was asked for.
+    promises_object: whoever answers well answers with a JSON object; otherwise with anything, or nothing.
     """
 
     replays: bool
+    promises_object: bool
 
     @property
     def method(self) -> str: ...
@@ -108,7 +110,7 @@ class _Known:
 
     method = "POST"
     content_type: str | None = "application/json"
-    replays = True
+    replays = promises_object = True
 
     def streams(self, content_type: str, first: bytes) -> bool:
         """Whether an answer of that type, which begins so (as far as it is there yet), is a stream."""

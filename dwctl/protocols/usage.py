@@ -26,7 +26,7 @@ _BOOKKEEPING = frozenset(
      "encrypted_content", "object"]
 )  # fmt: skip
 _WRITTEN = re.compile(
-    rb'"(?:content|text|refusal|reasoning|reasoning_content|arguments)"[ \t\n\r]*+:[ \t\n\r]*+"((?:[^"\\]++|\\.)*+)"'
+    rb'"(?:content|text|refusal|reasoning|reasoning_content|thinking|arguments|partial_json|delta)"[ \t\n\r]*+:[ \t\n\r]*+"((?:[^"\\]++|\\.)*+)"'
 )
 _READ_BY_MODELS = (
     "messages",
@@ -388,9 +388,5 @@ def _detail(usage: Mapping[str, Any], groups: tuple[str, ...], name: str) -> int
 
 def likely_tokens(content: Mapping[str, Any]) -> int:
     """How many tokens a call is likely to use: its prompt, and as much of an answer as it allows, where it says so."""
-    allowed = max((_count(content.get(name)) for name in _ALLOWED), default=0)
-    return min(prompt_estimate(content) + allowed * max(1, _count(content.get("n"))), _MOST)
-
-
-def _count(value: object) -> int:
-    return min(value, _MOST) if type(value) is int and value > 0 else 0
+    allowed = max(count(content.get(name)) or 0 for name in _ALLOWED)
+    return min(prompt_estimate(content) + allowed * max(1, count(content.get("n")) or 0), _MOST)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 
+from dwctl.upstream.retry_after import WAIT_STATUSES
+
 Headers = Iterable[tuple[str, str]]
 
 ALLOWED = frozenset({"accept", "user-agent", "openai-beta"})
@@ -24,7 +26,6 @@ _RETURNED = {
     "openai-version": "openai-version",
     "x-request-id": "x-upstream-request-id",
 }
-_WAIT_STATUSES = frozenset({429, 503})
 # RFC 9110, 5.5: such characters are invalid, though a recipient may keep them. A server that answers with them is another matter.
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -67,7 +68,7 @@ def to_caller(status: int, headers: Headers) -> list[tuple[str, str]]:
     passing = {}
     for name, value in headers:
         known = _RETURNED.get(name)
-        if name == "retry-after" and status in _WAIT_STATUSES:
+        if name == "retry-after" and status in WAIT_STATUSES:
             known = name
         if known and known not in passing and len(value) <= _MOST_CHARS:
             passing[known] = _CONTROLS.sub("", value)

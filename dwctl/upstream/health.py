@@ -115,7 +115,7 @@ class Health:
         state.status = status
 
     def gave_up(self, target: Target) -> None:
-        """Nobody waited for what it would say."""
+        """Nothing was learnt: nobody waited for what it would say, or it was more than is taken in."""
         if self._states and (state := self._states.get(_key(target))):
             state.probed = False
 

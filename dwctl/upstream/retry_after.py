@@ -6,6 +6,9 @@ import re
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 
+WAIT_STATUSES = frozenset({429, 503})
+"""With which a server says when to come back."""
+
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _LONGEST_S = 999_999.0
 

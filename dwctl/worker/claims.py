@@ -94,9 +94,18 @@ class Claims:
     def _rest_s(self) -> float:
         """Until the clock says to claim again: the interval, or the end of a pause."""
         rest_s = self._settings.claim_interval_ms / 1000
+        # Only once at once: where no slot is free, a round does not look at what has rested.
+        if self._end_pauses():
+            return 0.0
         if not self._paused:
             return rest_s
         return max(0.0, min(rest_s, min(self._paused.values()) - time.monotonic()))
+
+    def _end_pauses(self) -> bool:
+        """Whether some have ended since it was last looked."""
+        now, before = time.monotonic(), len(self._paused)
+        self._paused = {alias: until for alias, until in self._paused.items() if until > now}
+        return len(self._paused) < before
 
     def _round(self) -> bool:
         """Claim once; whether there may be more at once."""
@@ -142,8 +151,7 @@ class Claims:
             if model.batch_capacity or model.limits.capacity:
                 cap = model.batch_capacity or default
                 caps[model.alias] = min(cap, model.limits.capacity or cap)
-        now = time.monotonic()
-        self._paused = {alias: until for alias, until in self._paused.items() if until > now}
+        self._end_pauses()
         return caps | dict.fromkeys(self._paused, 0)
 
     # --- one request

@@ -22,7 +22,7 @@ from dwctl.ai.gateway import Gateway
 from dwctl.ai.in_progress import Flight
 from dwctl.ai.outcomes import Reason
 from dwctl.catalog.routing import Fallback, Model
-from dwctl.protocols.surfaces import CHAT, EMBEDDINGS, RESPONSES, Surface
+from dwctl.protocols.surfaces import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, Surface
 from dwctl.upstream.target import Target, Timeouts
 from dwctl.web import current
 from tests.ai.values import a_key, a_pool, a_request, a_routing
@@ -219,6 +219,20 @@ def test_a_stream_of_a_pool_is_that_of_its_target(
     assert len(found.charges) == 1
 
 
+@pytest.mark.parametrize("surface", [CHAT, COMPLETIONS], ids=repr)
+@pytest.mark.parametrize("name", ["comments+crlf", "remarks", "remarks+crlf"])
+def test_comments_keep_no_event_back(
+    scene: SimpleNamespace, here: Gateway, upstream: FakeUpstream, name: str, surface: Surface
+) -> None:
+    model = scene.pool(f"{name}+chunks-8+hold-stream", "fail-500", timeouts=Timeouts(idle_s=3))
+    call = scene.admitted(model, surface, stream=True, prompt="Hello")
+    body = iter(relay.stream(here, call, Flight(call.request.id)).body)
+    assert b'"choices"' in next(filter(None, body))
+    upstream.release()
+    assert bytes(b"".join(body)).endswith(b"data: [DONE]\n\n")
+    assert scene.left(call)["served_by"] == "server-0"
+
+
 # --- time
 
 
@@ -260,7 +274,65 @@ def test_many_calls_at_once_probe_with_one(
     assert sum(seen["body"]["model"] == "hang" for seen in upstream.seen()) == 1
 
 
+def test_a_probe_whose_answer_is_too_large_leaves_the_question_to_the_next_call(
+    scene: SimpleNamespace, here: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = scene.pool("big-64", "ok")
+    (sick, _) = [part.model.target for part in model.components]
+    for _ in range(here.settings.upstream.circuit.failures):
+        here.health.failed_with(sick, "upstream_unreachable")
+    assert here.health.is_left_out(sick)
+    here.health._states[(sick.endpoint_id, "big-64")].out_until = 0.0
+    small = replace(here.settings.upstream, max_answer_size=1024)
+    monkeypatch.setattr(here, "settings", replace(here.settings, upstream=small))
+    assert scene.call(model).status == 502
+    assert not here.health.is_left_out(sick)
+
+
 def test_the_usage_of_a_failed_attempt_is_not_billed(scene: SimpleNamespace) -> None:
     found = scene.call(scene.pool("error-in-200+usage-500-500", "ok+usage-1-1"))
     ((amount,),) = found.charges
     assert float(amount) == pytest.approx(0.003)
+
+
+# --- what is learnt of the targets
+
+
+def sick(here: Gateway, model: Model) -> Target:
+    """The first target, which has failed so often that the next call is to find out whether it still does."""
+    target = model.components[0].model.target
+    assert target is not None
+    for _ in range(here.settings.upstream.circuit.failures):
+        here.health.failed_with(target, "upstream_unreachable")
+    here.health._states[(target.endpoint_id, target.model_name)].out_until = 0.0
+    return target
+
+
+def test_an_answer_that_is_too_large_says_nothing_of_its_target(
+    scene: SimpleNamespace, here: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = here.settings
+    small = replace(settings, upstream=replace(settings.upstream, max_answer_size=2000))
+    monkeypatch.setattr(here, "settings", small)
+    model = scene.pool("ok+big-4", "ok")
+    target = sick(here, model)
+    assert scene.call(model).logged == (502, "upstream_response_too_large")
+    assert not here.health.is_left_out(target)  # the next call may find out
+
+
+def test_an_error_of_the_callers_in_a_200_is_no_failure_of_the_target(
+    scene: SimpleNamespace, here: Gateway, upstream: FakeUpstream
+) -> None:
+    model = scene.pool("error-in-200-400", "ok")
+    for _ in range(here.settings.upstream.circuit.failures + 1):
+        assert scene.call(model).served_by == "server-0"
+    assert list(here.health.left_out()) == []
+
+
+def test_reasons_that_upstreams_invent_are_not_counted_one_by_one(
+    scene: SimpleNamespace, here: Gateway
+) -> None:
+    here.health.failed.clear()
+    for name in ("error-in-stream+chunks-8+gap-20ms", "cut+chunks-20"):
+        scene.call(scene.pool(name, "ok"), stream=True)
+    assert {reason for _, _, reason in here.health.failed} == {"upstream_error", "upstream_bad_response"}  # fmt: skip

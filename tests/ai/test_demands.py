@@ -79,9 +79,11 @@ def test_a_component_is_counted_apart_from_its_own_alias() -> None:
         ({"max_tokens": 500, "n": 3}, 1500),
         ({"max_tokens": 500, "n": 0}, 500),
         ({"max_tokens": -500}, 0),
-        ({"max_tokens": "500"}, 0),
+        ({"max_tokens": "500"}, 500),
+        ({"max_tokens": 500.0, "n": "2"}, 1000),
         ({"max_tokens": True}, 0),
-        ({"max_tokens": 1.5}, 0),
+        ({"max_tokens": "many"}, 0),
+        ({"max_tokens": 1e18}, 2**31),
         ({"max_tokens": None, "n": None}, 0),
         ({"max_tokens": 2**62}, 2**31),
         ({"max_tokens": 2**62, "n": 2**62}, 2**31),
@@ -100,6 +102,28 @@ def test_the_estimate_is_the_prompt_and_as_much_of_an_answer_as_is_allowed(
     assert estimate == min(prompt + above_the_prompt, 2**31 - 1)
 
 
+def test_what_a_call_continues_is_part_of_its_prompt() -> None:
+    model, key = a_model(limits=TOKENS), a_key()
+    call = admitted(model, key)
+    asked = call.request.asked
+    told = msgspec.structs.replace(asked, told={**asked.content, "input": "x" * 4000})
+    request = msgspec.structs.replace(call.request, asked=told)
+    continuing = msgspec.structs.replace(call, request=request)
+    assert tokens_of(continuing, demands_of(call)) == tokens_of(call, demands_of(call)) + 1000
+
+
 def test_nothing_is_estimated_where_no_limit_counts_tokens() -> None:
     call = admitted(a_model(limits=RATE), a_key(), max_tokens=500)
     assert tokens_of(call, demands_of(call)) == 0
+
+
+def test_the_estimate_is_of_all_that_the_model_reads() -> None:
+    call = admitted(a_model(limits=TOKENS), a_key(), max_tokens=500)
+    turn = {"role": "user", "content": "something said before " * 100}
+    told = call.request.asked.content | {"messages": [turn] * 10}
+    asked = msgspec.structs.replace(call.request.asked, told=told)
+    with_turns = msgspec.structs.replace(
+        call, request=msgspec.structs.replace(call.request, asked=asked)
+    )
+    demands = demands_of(call)
+    assert tokens_of(with_turns, demands) > tokens_of(call, demands) + 3000

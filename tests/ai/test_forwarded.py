@@ -58,6 +58,12 @@ class Inference(BaseHTTPRequestHandler):
     def say_created(self) -> None:
         self.answer(201, "application/json", b'{"id":1}')
 
+    def say_ranks(self) -> None:
+        self.answer(200, "application/json", b'[{"index":0,"score":0.5}]')
+
+    def say_done(self) -> None:
+        self.answer(200, "application/json", b"")
+
     def say_nothing(self) -> None:
         self.answer(204, None, b"")
 
@@ -94,6 +100,22 @@ class Inference(BaseHTTPRequestHandler):
             f"event: {e['type']}\n".encode() + b"data: " + orjson.dumps(e) + b"\n\n" for e in events
         )
         self.answer(200, "text/event-stream", said)
+
+    def say_silent(self) -> None:
+        event = b'data: {"type":"content_block_delta","delta":{"text":"' + b"word " * 8 + b'"}}\n\n'
+        self.answer(200, "text/event-stream", event)
+
+    def say_long(self) -> None:
+        begin = b'data: {"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}\n\n'
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.wfile.write(begin)
+        self.wfile.write(b'data: {"delta":{"thinking":"' + b"word " * 8 + b'"}}\n\n')
+        self.wfile.flush()
+        go_on.wait(10)
+        self.close_connection = True
 
     def say_page(self) -> None:
         self.answer(200, "text/html", b"<script>alert(1)</script>")
@@ -171,6 +193,20 @@ def test_json_is_handed_on_with_the_upstreams_name_and_charged_by_its_usage(
     assert left.request is None
 
 
+@pytest.mark.parametrize("is_pool", [False, True], ids=["standard", "composite"])
+@pytest.mark.parametrize(
+    ("path", "body"), [("ranks", b'[{"index":0,"score":0.5}]'), ("done", b""), ("created", b'{"id":1}')]
+)  # fmt: skip
+def test_an_answer_need_not_be_an_object(
+    stage: Gateway, model: str, path: str, body: bytes, is_pool: bool
+) -> None:
+    called = stage.composite(model) if is_pool else model
+    answer = call(stage, "POST", f"things/{path}", {"model": called})
+    assert (answer.ok, answer.content) == (True, body)
+    assert answer.headers["content-type"] == "application/json"
+    assert len(Inference.asked) == 1
+
+
 def test_a_form_is_handed_on_with_its_file_untouched(stage: Gateway, model: str) -> None:
     files = {"file": ("a.mp3", AUDIO, "audio/mpeg"), "model": (None, "ours"), "language": (None, "nb")}  # fmt: skip
     answer = call(stage, "POST", "audio/transcriptions", files=files)
@@ -208,6 +244,29 @@ def test_events_pass_and_their_usage_is_charged(stage: Gateway, model: str) -> N
     assert answer.content.count(b"event: ") == 3
     left = eventually(lambda: (found := stage.left(answer)).charges and found)
     assert left.charges[0].amount == cost(PRICE)
+
+
+def test_events_without_usage_are_charged_by_an_estimate(stage: Gateway, model: str) -> None:
+    answer = call(stage, "POST", "things/silent", {"model": model, "messages": [{"content": "x" * 40}]})  # fmt: skip
+    assert answer.status_code == 200
+    left = eventually(lambda: (found := stage.left(answer)).charges and found)
+    (log,) = left.logs
+    assert (log.prompt_tokens, log.completion_tokens, log.usage_source) == (10, 10, "estimated")
+
+
+def test_who_hangs_up_before_the_usage_pays_what_was_written(stage: Gateway, model: str) -> None:
+    go_on.clear()
+    answer = call(stage, "POST", "things/long", {"model": model}, stream=True)
+    read = b""
+    for piece in answer.iter_content(10):
+        read += piece
+        if b"thinking" in read:
+            break
+    answer.close()
+    left = eventually(lambda: (found := stage.left(answer)).charges and found)
+    go_on.set()
+    (log,) = left.logs
+    assert (log.prompt_tokens, log.completion_tokens, log.usage_source) == (9, 11, "estimated")
 
 
 @pytest.mark.parametrize(
@@ -253,6 +312,43 @@ def test_what_names_no_model_that_is_there_is_refused(
     assert not Inference.asked
 
 
+HIDDEN = [
+    ("rerank?model=dear", b'{"model":"ours"}', "application/json"),
+    ("rerank?a=b&m%6fdel=dear", b'{"model":"ours"}', "application/json"),
+    ("listen?model=dear", b"RIFF", "audio/wav"),
+    ("rerank", b"a=b&model=dear", "application/x-www-form-urlencoded"),
+    ("rerank", b"\xef\xbb\xbf{\"model\":\"dear\"}", "text/plain"),
+    ("rerank", b'{"model":"dear"} trailing', "application/octet-stream"),
+    ("rerank", b'\xff\xfe{\0"\0m\0', "image/png"),
+    ("audio/transcriptions", b"--X\r\nContent-Disposition: form-data; name*=utf-8''model\r\n\r\ndear\r\n--X--", "multipart/form-data; boundary=X"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body", "kind"), HIDDEN, ids=range(len(HIDDEN)))
+def test_no_model_hides_where_only_the_server_looks(
+    stage: Gateway, model: str, path: str, body: bytes, kind: str
+) -> None:
+    headers = {"Model-Override": "ours", "content-type": kind}
+    answer = call(stage, "POST", path, body, headers=headers)
+    assert_openai_error(answer, 400)
+    assert not Inference.asked
+
+
+@pytest.mark.parametrize("kind", ["image/png", "text/json", "application/x-ndjson", "text/plain"])
+def test_what_looks_like_json_is_read_as_json(stage: Gateway, model: str, kind: str) -> None:
+    headers = {"Model-Override": "ours", "content-type": kind}
+    answer = call(stage, "POST", "rerank", b' {"Model":"dear","MODEL":"dear","model":"dear"}', headers=headers)  # fmt: skip
+    assert answer.status_code == 200, answer.text
+    assert Inference.asked[0]["body"] == b'{"model":"theirs"}'
+
+
+def test_sound_that_begins_like_json_is_sound(stage: Gateway, model: str) -> None:
+    headers = {"Model-Override": "ours", "content-type": "audio/l16"}
+    answer = call(stage, "POST", "listen", b"{\x80" + AUDIO, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert Inference.asked[0]["body"] == b"{\x80" + AUDIO
+
+
 def test_forms_and_bytes_without_a_model_are_refused(stage: Gateway, model: str) -> None:
     form = call(stage, "POST", "images/edits", files={"image": ("a.png", b"x")})
     assert_openai_error(form, 400, "missing_required_parameter")
@@ -276,7 +372,7 @@ def test_who_may_not_is_refused_before_anything_goes_on(stage: Gateway, model: s
     assert not Inference.asked
 
 
-@pytest.mark.parametrize("path", ["files", "batches/1", "models/x/y", "responses/a/b", "fine_tuning/jobs", "chat/completions/x"])  # fmt: skip
+@pytest.mark.parametrize("path", ["files", "batches/1", "models/x/y", "responses/a/b", "fine_tuning/jobs", "chat/completions/x", "v1/files", "V1/Files/1", "v1/chat/completions", "engines/x/completions"])  # fmt: skip
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 def test_what_a_provider_keeps_for_its_account_is_not_reached(
     stage: Gateway, model: str, path: str, method: str

@@ -83,13 +83,11 @@ def test_responses(seeded: Gateway, client: OpenAI) -> None:
     assert kinds[-1] == "response.completed"
 
 
-def test_a_stream_of_a_stored_response_is_refused_and_not_silently_empty(
-    seeded: Gateway, client: OpenAI
-) -> None:
+def test_a_stored_response_is_streamed_again(seeded: Gateway, client: OpenAI) -> None:
     made = client.responses.create(model=seeded.model("ok"), input="Hello")
-    with pytest.raises(openai.BadRequestError) as refused:
-        client.responses.retrieve(made.id, stream=True)
-    assert (refused.value.param, refused.value.code) == ("stream", "unsupported_parameter")
+    *_, last = client.responses.retrieve(made.id, stream=True)
+    assert last.type == "response.completed"
+    assert (last.response.id, last.response.output_text) == (made.id, made.output_text)
     assert (
         client.responses.retrieve(made.id, include=["message.output_text.logprobs"]).id == made.id
     )

@@ -19,7 +19,7 @@ from gevent import monkey
 
 from dwctl import config
 from dwctl.analytics.draining import Drainer
-from dwctl.analytics.recorder import Overloaded, Recorder
+from dwctl.analytics.recorder import InDoubt, Overloaded, Recorder
 from dwctl.analytics.records import Kept, line
 from dwctl.analytics.writing import Kind
 from dwctl.db import DatabaseAway
@@ -466,6 +466,23 @@ def test_one_call_twice_in_a_group_is_written_once(recorder: Recorder, calls: Ca
     assert calls.counts(call) == (1, 1)
 
 
+def test_a_request_whose_caller_is_killed_while_it_waits_is_not_accepted(
+    recorders: Making, calls: Calls
+) -> None:
+    recorder = recorders()  # it does not run: nothing leaves the queue
+    call, other = calls.make(), calls.make()
+    waiting = gevent.spawn(recorder.enqueue, opening(call))
+    gevent.sleep(0)
+    assert recorder.depth == 1
+    waiting.kill()
+    assert recorder.depth == 0
+    recorder.start()
+    recorder.finish(final(other))
+    assert not calls.sql.execute(
+        "SELECT FROM fusillade.requests WHERE id = %s", (call.id,)
+    ).rowcount
+
+
 def test_a_lock_that_is_held_puts_records_off_and_says_nothing_of_the_database(
     recorders: Making, calls: Calls, database_url: str
 ) -> None:
@@ -479,6 +496,9 @@ def test_a_lock_that_is_held_puts_records_off_and_says_nothing_of_the_database(
         assert recorder.finish(final(call)) is Kept.SPOOLED
         assert recorder.away_since is None
         assert recorder.finish(final(calls.make(uuid4()))) is Kept.COMMITTED
+        holder.execute("LOCK fusillade.batches IN EXCLUSIVE MODE")
+        with pytest.raises(InDoubt):
+            recorder.enqueue(opening(calls.make()))
     soon(lambda: calls.counts(call) == (1, 1))
 
 

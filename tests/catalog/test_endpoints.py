@@ -348,6 +348,21 @@ def test_a_change_is_followed_by_a_synchronisation(
     assert models_of(sql, id) == {name: (name, "active", "CHAT")}
 
 
+def test_a_change_of_time_outs_leaves_the_models_alone(
+    admin: Admin, requests_mock: Mocker, sql: psycopg.Connection
+) -> None:
+    id = admin.endpoint(url=URL)
+    name = unique("unlisted")
+    admin.post("/models", {"type": "standard", "model_name": name, "hosted_on": id})
+    serve(requests_mock)
+    answer = admin.patch(f"/endpoints/{id}", {"idle_timeout_seconds": 7})
+    assert (answer.status_code, answer.json["idle_timeout_seconds"]) == (200, 7)
+    assert models_of(sql, id)[name][1] == "active"
+    assert requests_mock.call_count == 0
+    admin.patch(f"/endpoints/{id}", {"idle_timeout_seconds": 7, "description": "d"})
+    assert models_of(sql, id)[name][1] == "inactive"
+
+
 def test_a_synchronisation_that_fails_does_not_change_the_answer(
     admin: Admin, requests_mock: Mocker
 ) -> None:

@@ -63,6 +63,22 @@ def test_an_endpoint_comes_with_the_models_on_its_list(dwctl: Shell, requests_mo
     assert name in dwctl("endpoints", "list").output
 
 
+def test_a_second_server_with_models_of_the_same_names_is_told_what_to_do(
+    dwctl: Shell, requests_mock: Mocker
+) -> None:
+    model, other = unique("m"), unique("m")
+    requests_mock.get(f"{URL}/models", json={"data": [{"id": model}]})
+    dwctl.json("endpoints", "add", unique("server"), URL)
+    requests_mock.get(f"{URL}/models", json={"data": [{"id": model}, {"id": other}]})
+    second = unique("server")
+    result = dwctl("endpoints", "add", second, URL)
+    assert result.exit_code == 1
+    assert model in result.stderr
+    assert other not in result.stderr
+    assert "--no-sync" in result.stderr
+    dwctl.json("endpoints", "add", second, URL, "--no-sync")
+
+
 def test_an_endpoint_can_be_added_without_asking_it(dwctl: Shell, requests_mock: Mocker) -> None:
     made = dwctl.json("endpoints", "add", unique("s"), "http://host.example", "--no-sync", "--api-key", "k")  # fmt: skip
     assert (made["url"], made["api_key"], made["models"]) == ("http://host.example/", True, 0)
@@ -172,7 +188,14 @@ def test_a_composite_model_is_made_of_others(
         "components": [one, two],
     }
     first, second = (
-        {"alias": alias, "endpoint": server, "weight": weight, "place": place, "enabled": True}
+        {
+            "alias": alias,
+            "endpoint": server,
+            "weight": weight,
+            "place": place,
+            "enabled": True,
+            "active": True,
+        }
         for alias, weight, place in ((one, 3, 0), (two, 1, 1))
     )
     assert dwctl.json("composites", "show", both) == [first, second]
@@ -200,7 +223,9 @@ def test_a_bad_composite_is_refused_in_one_line_and_leaves_nothing(
     refused(dwctl("composites", "show", other), f"There is no model with the alias {other}")
     refused(dwctl("composites", "show", one), "Model is not a composite model")
     dwctl.json("composites", "add-component", both, one)
-    refused(dwctl("composites", "add-component", both, one), "Resource already exists")
+    refused(dwctl("composites", "add-component", both, one), "That model serves there already")
+    dwctl("composites", "remove-component", both, one)
+    refused(dwctl("composites", "remove-component", both, one), f"{one} does not serve under {both}")  # fmt: skip
     for weight in ("0", "101", "much"):
         assert dwctl("composites", "add", other, "--component", one, weight).exit_code == 2
         assert dwctl("composites", "add-component", both, one, "--weight", weight).exit_code == 2

@@ -79,6 +79,8 @@ def test_a_key_is_created_and_shown_once(app: Flask, dwctl: Shell, sql: psycopg.
     shown = dwctl("keys", "create", email, "desktop")
     assert shown.exit_code == 0
     assert "  sk-" in shown.output
+    again = dwctl("keys", "create", email, "desktop")
+    assert (again.exit_code, again.stderr) == (1, "Error: This user has a key with that name already\n")  # fmt: skip
 
 
 @pytest.mark.parametrize(

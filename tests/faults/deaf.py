@@ -15,7 +15,8 @@ _COMMIT = b"COMMIT\x00"
 class DeafProxy:
     """Listens on loopback and passes everything on to a server's socket.
 
-    While `deaf_after` is a text, a connection that commits a transaction with that text in it is closed when the server has answered.
+    While `deaf_after` is a text, a connection that commits a transaction with that text in it is closed when the server has answered. Where
+    `shuts` is true, nobody gets in after that until it is false again.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -27,6 +28,7 @@ class DeafProxy:
         credentials = f"{parts.username}:{quote(parts.password or '', safe='')}"
         self.url = f"postgresql://{credentials}@127.0.0.1:{port}{parts.path}"
         self.deaf_after: bytes | None = None
+        self.shuts = False
         self.lost = 0
 
     def __enter__(self) -> Self:
@@ -45,6 +47,9 @@ class DeafProxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                if self.shuts and self.lost:
+                    client.close()
+                    continue
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:

@@ -399,6 +399,25 @@ def test_links_that_disagree_with_the_request_do_not_count(stage: Gateway) -> No
     assert error["code"] == "conversation_too_long"
 
 
+def test_a_small_request_is_not_made_large_by_naming_the_same_again_and_again(
+    stage: Gateway,
+) -> None:
+    mark, model = marker(), stage.flexible("plain")
+    text = "many words " * 50_000
+    first = stage.respond(model, text).json()["id"]
+    (item,) = stage.get(f"/responses/{first}/input_items").json()["data"]
+    named = [{"type": "item_reference", "id": item["id"]}]
+    few = stage.post(
+        "/responses", {"model": model, "input": [*named * 3, {"role": "user", "content": mark}]}
+    )
+    assert few.ok, few.text
+    assert [m["content"] for m in told(stage, mark)] == [text, text, text, mark]
+    continuing = {"previous_response_id": few.json()["id"]}
+    for more in ({}, continuing, {"service_tier": "flex"}):
+        again = stage.post("/responses", {"model": model, "input": named * 70, **more})
+        assert assert_openai_error(again, 400)["code"] == "conversation_too_long"
+
+
 # --- what went in
 
 

@@ -110,3 +110,18 @@ def test_other_models_do_not_wait(workers: Service, stage: Gateway) -> None:
     for id in submit(stage, free, 10):
         assert stage.over(id, 10)["status"] == "completed"
     stage.execute("UPDATE deployed_models SET requests_per_second = NULL WHERE alias = %s", stuck)
+
+
+def test_where_all_components_are_at_their_limits_it_waits_and_nothing_else(
+    workers: Service, stage: Gateway
+) -> None:
+    said, limits = marker(), {"requests_per_second": 2, "burst_size": 1}
+    parts = [stage.flexible("ok", alias=unique("part"), **limits) for _ in range(2)]
+    model = stage.composite(*parts)
+    limited = metric(workers, "fusillade_requests_limited")
+    ids = submit(stage, model, 10, said)
+    assert {stage.over(id, 40)["status"] for id in ids} == {"completed"}
+    assert len(stage.sent(said)) == 10
+    assert attempts(stage) == {(0, 0)}
+    assert metric(workers, "fusillade_requests_limited") > limited
+    eventually(lambda: not stage.leases())

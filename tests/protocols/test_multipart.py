@@ -29,7 +29,9 @@ FOUND = [
     (b"--XX \t\r\ncontent-disposition:form-data;name=model\r\n\r\nw\r\n--XX--", b"w"),
     (b'--XX\r\nX-A: b\r\nCONTENT-DISPOSITION: form-data; NAME="model"\r\n\r\nw\r\n--XX--', b"w"),
     (part("file", b"x", '; filename="model"') + END, None),
-    (part("model", b"x", '; filename="model"') + END, None),
+    (part("file", b"x", "; filename=caf\xe9\u0160\xe0.wav") + END, None),
+    (part("file", b"x", '; filename="a\\"b.png"; filename*=UTF-8\'\'a%22b.png') + END, None),
+    (part("a", b"\n--XX\nContent-Disposition: form-data; name=model\n\nx\n--XX") + END, None),
     (part("model2", b"x") + part("a-model", b"x") + END, None),
     (part("other", b'name="model"') + END, None),
     (END, None),
@@ -42,7 +44,47 @@ def test_a_field_is_found_by_its_name(body: bytes, value: bytes | None) -> None:
     assert (None if span is None else body[slice(*span)]) == value
 
 
+def disposition(text: str) -> bytes:
+    return f"--XX\r\n{text}\r\n\r\ndear\r\n".encode() + MODEL + END
+
+
 WRONG = [
+    *(
+        (disposition(f"Content-Disposition: form-data; {text}"), TYPE)
+        for text in (
+            "name*=utf-8''model",
+            "name=\"x\"; name*=utf-8''model",
+            "name*0=mo; name*1=del",
+            'name="x"; name="model"',
+            'x="; name=other; "; name="model"',
+            'name="mod\\el"',
+            'name="x\\"; name="model"',
+            'filename="x\\"; name=model; "',
+            'name = "model"',
+            "name='model'",
+            "name=<model>",
+            'name="model"; filename=""',
+            'name="model"; filename="a"',
+            'name="Model"',
+            'name="model[]"',
+            'name="model',
+        )
+    ),
+    (disposition('Content-Disposition: form-data;\r\n name="model"'), TYPE),
+    (disposition('A: b\nContent-Disposition: form-data; name="model"'), TYPE),
+    (
+        disposition(
+            "Content-Disposition: form-data; name=x\r\nContent-Disposition: form-data; name=model"
+        ),
+        TYPE,
+    ),
+    (b"x\n--XX\n" + part("model", b"dear")[6:].replace(b"\r", b"") + b"\r\n" + MODEL + END, TYPE),
+    *(
+        (disposition(f"Content-Disposition: form-data{text * (7500 // len(text))}'"), TYPE)
+        for text in (" ", "a", ";", " ;", "; a", '; a="', "; a=b", "\\", '"', "=", "\t")
+    ),
+    (MODEL + END, TYPE + "; boundary=YY"),
+    (MODEL + END, "multipart/form-data; boundary*=utf-8''XX"),
     (MODEL + END, "multipart/form-data"),
     (b"", TYPE),
     (b"nothing of the kind", TYPE),
@@ -87,6 +129,24 @@ def test_only_the_models_name_changes(body: bytes) -> None:
         ("models/x", False),
         ("fine_tuning/jobs", False),
         ("threads", False),
+        ("v1/files", False),
+        ("v1/v1/Files/file-1", False),
+        ("v1/responses/resp_1", False),
+        ("v1/chat/completions", False),
+        ("Chat/Completions", False),
+        ("engines/dear/completions", False),
+        ("openai/deployments/dear/chat/completions", False),
+        ("a/b/embeddings/", False),
+        ("a/%2e%2e/b", False),
+        ("files%2f1", False),
+        (" files", False),
+        ("files /1", False),
+        ("files\\1", False),
+        ("files;x", False),
+        ("files?x", False),
+        ("files#x", False),
+        ("things/7/caf\xe9", True),
+        ("completionists/v1", True),
     ],
 )
 def test_what_a_provider_keeps_for_the_operator_is_not_reached(path: str, allowed: bool) -> None:

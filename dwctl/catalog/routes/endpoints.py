@@ -23,7 +23,7 @@ from dwctl.catalog.schemas import (
     SynchronisedSchema,
     ValidationSchema,
 )
-from dwctl.catalog.tables import Endpoint
+from dwctl.catalog.tables import TIMEOUTS, Endpoint
 from dwctl.db import db
 from dwctl.errors import DwctlError
 from dwctl.web import current
@@ -110,18 +110,21 @@ def get_endpoint(id: UUID) -> Endpoint:
 @blueprint.arguments(EndpointUpdate)
 @blueprint.response(200, EndpointSchema)
 def update_endpoint(changes: dict[str, Any], id: UUID) -> Endpoint:
-    """Change an endpoint. With `alias_mapping` its models follow at once, else they are synchronised with its list."""
+    """Change an endpoint. With `alias_mapping` its models follow at once, else they are synchronised with its list; time-outs alone have
+    nothing to do with that.
+    """
     session = db.session()
     if changes.get("url") is not None:
         changes["url"] = discovery.normalise_url(changes["url"])
     aliases = changes.pop("alias_mapping", None)
+    only_timeouts = bool(changes) and changes.keys() <= set(TIMEOUTS)
     endpoint = endpoints.load(session, id, lock=True)
     endpoints.update(session, current.parts().sealer, endpoint, changes)
     if aliases is not None:
         endpoints.remap(session, endpoint, aliases)
     session.commit()
     session.refresh(endpoint)
-    if aliases is None:
+    if aliases is None and not only_timeouts:
         # The answer is the endpoint as it was saved; what follows cannot change it.
         session.expunge(endpoint)
         _synchronise_quietly(id)

@@ -10,10 +10,9 @@ from typing import Any
 
 import orjson
 
+from dwctl.protocols.numbered import DONE
 from dwctl.protocols.openresponses.items import Item
 from dwctl.protocols.openresponses.resource import Response, in_progress
-
-DONE = b"data: [DONE]\n\n"
 
 TEXT_DELTA = "response.output_text.delta"
 REFUSAL_DELTA = "response.refusal.delta"

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from dwctl.protocols.assembly import text_of
+from dwctl.protocols.usage import count
 
 Item = dict[str, Any]
 
@@ -182,7 +183,7 @@ def _logprob(value: Mapping[str, Any]) -> Item:
 
 
 def _int(value: object) -> int:
-    return int(value) if isinstance(value, int | float) else 0
+    return count(value) or 0
 
 
 # --- input items

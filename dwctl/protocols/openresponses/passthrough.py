@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -17,8 +17,9 @@ from dwctl.protocols.chat_stream import frame
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.json_objects import parse_object
+from dwctl.protocols.numbered import DONE
 from dwctl.protocols.openresponses import resource
-from dwctl.protocols.openresponses.events import DONE, Events
+from dwctl.protocols.openresponses.events import Events
 from dwctl.protocols.openresponses.items import Item
 from dwctl.protocols.openresponses.resource import Response
 from dwctl.protocols.splice import replace_members
@@ -37,6 +38,7 @@ from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
 
 _KNOWN = resource.REQUIRED | {"user", "instructions", "prompt", "conversation"}
 _OPEN = Disclosure()
+_MOST_EVENTS = 1_000_000_000  # `numbered` reads no more digits
 _BEGINNINGS = frozenset(["response.created", "response.queued"])
 _LAST = frozenset(["response.completed", "response.failed", "response.incomplete"])
 # In data that cannot be parsed. Inside of a string the quotes would be escaped, so this is a member.
@@ -78,6 +80,11 @@ def failure_in(content: Mapping[str, Any]) -> object:
     if isinstance(content.get("output"), list):
         return None
     return error_in(content, named=content.get("type") == "error")
+
+
+def _is_number(value: object) -> TypeGuard[int]:
+    """Whether it can be an event's number, and more can follow."""
+    return type(value) is int and 0 <= value < _MOST_EVENTS
 
 
 def _disclosed(disclosure: Disclosure, response: Mapping[str, Any]) -> dict[str, str] | None:
@@ -213,7 +220,7 @@ class ResponsesRelay(UpstreamStream):
         is_named = type == "error" or event.event == ERROR_EVENT
         if self._queued and isinstance(type, str) and type in _BEGINNINGS:
             return b""
-        is_numbered = isinstance(body.get("sequence_number"), int) and not self._queued
+        is_numbered = _is_number(body.get("sequence_number")) and not self._queued
         if type is not None and not is_named and not is_numbered:
             body["sequence_number"] = self._events.sequence_number
             event = event._replace(raw=frame(event, orjson.dumps(body)))
@@ -245,7 +252,7 @@ class ResponsesRelay(UpstreamStream):
 
     def _note(self, body: Mapping[str, Any]) -> None:
         number = body.get("sequence_number")
-        if isinstance(number, int):
+        if _is_number(number):
             self._events.sequence_number = number + 1
         delta = body.get("delta")
         if isinstance(delta, str):
@@ -256,6 +263,9 @@ class ResponsesRelay(UpstreamStream):
     def _with_response(self, event: SseEvent, body: dict[str, Any]) -> bytes:
         """An event that holds the object. The last one is kept back."""
         given = body["response"]
+        beside = body.pop("error", None)  # it belongs into the object, where it is disclosed
+        if beside and not given.get("error"):
+            given["error"] = beside
         self._count(given)
         type = body.get("type")
         is_last = isinstance(type, str) and type in _LAST

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 from openai.types.responses import Response, ResponseItemList, ResponseStreamEvent
 
 from tests.protocols.streams import data_of

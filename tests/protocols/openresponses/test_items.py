@@ -1,5 +1,6 @@
 from uuid import UUID
 
+import orjson
 import pytest
 
 from dwctl.protocols.openresponses import items
@@ -64,3 +65,10 @@ def test_a_chats_messages_are_items_too():
 @pytest.mark.parametrize("body", [{}, {"input": 5}, {"input": [5, None]}, {"messages": {}}])
 def test_a_strange_input_has_no_items(body):
     assert items.input_items(body, "resp_1") == []
+
+
+@pytest.mark.parametrize("index", [1e300, 2**70, -1, "x", None, True])
+def test_a_citation_can_be_written_wherever_its_server_says_it_stands(index):
+    found = items.citation({"url": "u", "start_index": index, "end_index": index})
+    assert orjson.dumps(found)
+    assert found["start_index"] >= 0

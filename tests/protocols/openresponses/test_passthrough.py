@@ -126,6 +126,29 @@ def test_an_upstreams_failure_is_not_shown_unless_it_is_trusted():
     assert relay.error["message"] == "secret"
 
 
+@pytest.mark.parametrize("number", [2**64 - 1, -5, True, 1.5, "7", None])
+def test_a_number_that_no_event_can_have_is_replaced(number):
+    theirs = upstream(hello()[:2], done=False) + sse(
+        [{"type": "response.output_text.delta", "delta": "x", "sequence_number": number}],
+        done=False,
+    )
+    relay, out = drive(make, theirs)
+    numbers = [event["sequence_number"] for event in data_of(out) if isinstance(event, dict)]
+    assert numbers == list(range(len(numbers)))
+    assert relay.final["status"] == "failed"
+
+
+@pytest.mark.parametrize("type", ["response.failed", "response.in_progress"])
+def test_an_error_beside_the_object_is_disclosed_as_one_in_it(type):
+    held = {"type": type, "response": THEIRS | {"status": "failed"}, "error": {"message": "secret"}}
+    theirs = upstream(hello()[:2], done=False) + sse([held], done=False)
+    relay, out = drive(make, theirs)
+    assert b"secret" not in out
+    assert data_of(out)[-2]["type"] == "response.failed"
+    assert relay.error["message"]
+    assert b"secret" in drive(lambda: make(trusted=True), theirs)[1]
+
+
 @pytest.mark.parametrize(
     "error",
     [
