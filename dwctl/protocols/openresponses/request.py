@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+import orjson
+
 from dwctl.protocols import shapes
 from dwctl.protocols.assembly import text_of
 from dwctl.protocols.errors import InvalidRequest
+from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import custom_tools, tools
 from dwctl.protocols.openresponses.items import reference_of
 from dwctl.protocols.shapes import Check, each, one_of, with_members
@@ -369,9 +372,21 @@ def _add(messages: list[dict[str, Any]], kind: str, item: Item) -> None:
         role = item.get("role") or "assistant"
         messages.append({"role": role, "content": _content(item.get("content"))})
     elif kind == "function_call":
-        _add_call(messages, item, item.get("arguments") or "")
+        _add_call(messages, item, _arguments(item.get("arguments")))
     elif kind == "custom_tool_call":
         _add_call(messages, item, custom_tools.arguments_of(text_of(item.get("input"))))
+
+
+def _arguments(given: object) -> str:
+    """A call's arguments as a JSON object, whatever was said: agents send on a call that was cut half-way, and many a server reads the
+    arguments of calls that are over and refuses the whole conversation for such a one.
+    """
+    text = given if isinstance(given, str) else ""
+    if not text.strip():
+        return "{}"
+    if parse_object(text.encode("utf-8", "replace")) is not None:
+        return text
+    return orjson.dumps({"unreadable": text}).decode()
 
 
 def _add_call(messages: list[dict[str, Any]], item: Item, arguments: str) -> None:

@@ -231,7 +231,7 @@ def test_earlier_turns_come_after_the_instructions_and_may_be_anything():
             "role": "assistant",
             "content": "a",
             "tool_calls": [
-                {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
+                {"id": None, "type": "function", "function": {"name": "", "arguments": "{}"}}
             ],
         },
         {"role": "tool", "tool_call_id": None, "content": ""},
@@ -335,6 +335,21 @@ def test_members_that_are_not_ours_may_go_on_but_change_nothing_of_ours():
         "n": 2,
         "seed": 1,
     }
+
+
+ARGUMENTS = {
+    "an object": ('{"x": 1}', '{"x": 1}'),
+    "nothing": ("", "{}"),
+    "blanks": (" \n", "{}"),
+    "cut": ('{"cmd":"e', '{"unreadable":"{\\"cmd\\":\\"e"}'),
+    "no object": ("5", '{"unreadable":"5"}'),
+}
+
+
+@pytest.mark.parametrize(("said", "sent"), ARGUMENTS.values(), ids=ARGUMENTS)
+def test_arguments_of_earlier_calls_are_sent_as_an_object_whatever_they_were(said, sent):
+    chat = to_chat(parse(asked([USER, {**CALL, "arguments": said, "status": "incomplete"}])))
+    assert chat["messages"][-1]["tool_calls"][0]["function"]["arguments"] == sent
 
 
 LEFT_OUT = {
