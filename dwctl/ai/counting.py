@@ -68,7 +68,19 @@ class Counting:
         self._absent: dict[tuple[str, str, str], float] = {}
 
     def count(self, gateway: Gateway, admitted: Admitted) -> int:
-        """The tokens of the request's input. Raises NotCounted, Failed."""
+        """The tokens of the request's input; the question counts as a call where the model or the key has limits.
+
+        Raises NotCounted, Failed, LimitReached, DatabaseAway.
+        """
+        demands = admission.demands_of(admitted)
+        permit = gateway.limiter.take(demands) if demands else None
+        try:
+            return self._count(gateway, admitted)
+        finally:
+            if permit is not None:
+                permit.give_back()
+
+    def _count(self, gateway: Gateway, admitted: Admitted) -> int:
         for way in _ways(admitted):
             where = way.target.base_url, way.target.model_name, way.path
             if self._absent.get(where, 0.0) > time.monotonic():

@@ -219,6 +219,9 @@ class _PassedThrough(Surface):
     ) -> Treatment:
         return PassThrough(asked, self._form, disclosure, keep_service_tier=keep_service_tier)
 
+    def left_out(self, content: Mapping[str, Any], **_more: Any) -> list[str]:
+        return ["stream"] if content.get("stream") and not self.streams else []
+
     def held_stream(self, asked: Asked) -> HeldStream:
         return HeldChat(self.answer, asked, self._form)
 
@@ -246,13 +249,14 @@ class _Responses(Surface):
         adapted: bool = False,
         refuses_unrunnable_tools: bool = False,
     ) -> None:
+        # At a provider that has such things, all callers would share the operator's account.
+        for name in _KEPT_BY_THE_PROVIDER:
+            if content.get(name) is not None:
+                raise unsupported(
+                    name,
+                    f"`{name}` is not supported: send what the model is to read as `input`, or continue a response by `previous_response_id`.",
+                )
         if adapted:
-            for name in _KEPT_BY_THE_PROVIDER:
-                if content.get(name) is not None:
-                    raise unsupported(
-                        name,
-                        f"`{name}` is not supported: send all that the model is to read as `input`.",
-                    )
             request.parse(
                 {**content, "model": alias}, refuses_unrunnable_tools=refuses_unrunnable_tools
             )

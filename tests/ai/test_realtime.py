@@ -389,7 +389,8 @@ def test_strict_mode_lets_nothing_of_an_untrusted_upstreams_error_out(
     assert (SECRET in answer.text) == (mode == "open")
 
 
-def test_other_paths_are_unknown(seeded: Gateway) -> None:
+def test_other_paths_are_unknown_or_want_a_model(seeded: Gateway, mode: str) -> None:
+    """Open mode hands them on (tests/ai/test_forwarded.py), if it is told to which model."""
     for method in ("GET", "POST", "PUT", "DELETE"):
         answer = requests.request(
             method,
@@ -397,7 +398,8 @@ def test_other_paths_are_unknown(seeded: Gateway) -> None:
             headers=seeded.alice.authorization,
             timeout=10,
         )
-        assert_openai_error(answer, 404)
+        error = assert_openai_error(answer, 404 if mode == "strict" else 400)
+        assert error["param"] == (None if mode == "strict" else "model")
 
 
 def test_other_methods_on_a_known_path_are_refused(seeded: Gateway) -> None:
@@ -428,3 +430,10 @@ def test_a_traffic_rule_can_block_and_redirect(seeded: Gateway) -> None:
 
 def test_nothing_stays_open_at_the_upstream(seeded: Gateway) -> None:
     eventually(lambda: seeded.upstream.active()["active"] == 0)
+
+
+def test_a_stream_of_embeddings_is_none_and_said_so(seeded: Gateway) -> None:
+    body = {"model": seeded.model("ok"), "input": "Hello", "stream": True}
+    answer = seeded.post("/embeddings", body)
+    assert answer.json()["object"] == "list"
+    assert answer.headers["x-ignored-fields"] == "stream"

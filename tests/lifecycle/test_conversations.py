@@ -227,6 +227,14 @@ def test_input_tokens_are_counted_where_the_server_can(stage: Gateway, adapted: 
     assert stage.post("/responses/input_tokens", {"model": model}).ok
 
 
+def test_counting_is_a_call_to_limits(stage: Gateway) -> None:
+    limited = stage.model("ok+tokenize", requests_per_second=0.001, burst_size=1)
+    body = {"model": limited, "input": "Hello"}
+    assert stage.post("/responses/input_tokens", body).ok
+    error = assert_openai_error(stage.post("/responses/input_tokens", body), 429)
+    assert error["code"] == "rate_limit"
+
+
 def test_input_tokens_are_not_guessed(stage: Gateway) -> None:
     model, mark = stage.flexible("plain"), marker()
     body = {"model": model, "input": mark}
