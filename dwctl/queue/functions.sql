@@ -589,16 +589,15 @@ END $$;
 -- ----- events of streams that others may read, or read again (docs/decisions/0022)
 
 -- Chunks of events: of each request those that follow what is kept already. Only who runs a request (or has ended it) keeps its events: gives
--- those that were its own to keep. What has been shown must not be run again, so before the first chunk the request is locked against
--- `give_back` and `interrupt_calls`, which look whether there is one. A repeat changes nothing.
+-- those that were its own to keep. What has been shown must not be run again, and nothing is kept of what was deleted, so the request is locked
+-- against `give_back` and `interrupt_calls`, which look whether there is a chunk, and against `delete_response`. A repeat changes nothing.
 CREATE OR REPLACE FUNCTION fusillade.keep_events(me uuid, given_ids uuid[], firsts int[], lasts int[], texts bytea[])
 RETURNS SETOF uuid LANGUAGE plpgsql AS $$
 DECLARE
     mine uuid[];
 BEGIN
     PERFORM FROM fusillade.requests r
-      WHERE r.id = ANY (ARRAY(SELECT g.id FROM unnest(given_ids, firsts) g(id, first) WHERE g.first = 0))
-      ORDER BY r.id FOR KEY SHARE;
+      WHERE r.id = ANY (given_ids) ORDER BY r.id FOR KEY SHARE;
     -- What follows a beginning that is not there (any more) helps nobody.
     mine := ARRAY(
         SELECT r.id FROM unnest(given_ids, firsts) g(id, first) JOIN fusillade.requests r ON r.id = g.id
@@ -623,8 +622,9 @@ BEGIN
     gone := ARRAY(
         SELECT c.request_id FROM fusillade.response_chunks c
          WHERE c.first_sequence = 0 AND c.created_at < cutoff
-           AND NOT EXISTS (SELECT FROM fusillade.requests r WHERE r.id = c.request_id
-                              AND (r.state IN ('pending', 'claimed', 'processing') OR r.updated_at >= cutoff))
+           -- Asked for each by its key: as a join, the planner may read all requests.
+           AND coalesce((SELECT r.state NOT IN ('pending', 'claimed', 'processing') AND r.updated_at < cutoff
+                           FROM fusillade.requests r WHERE r.id = c.request_id), true)
          ORDER BY c.created_at LIMIT most FOR UPDATE SKIP LOCKED);
     DELETE FROM fusillade.response_chunks WHERE request_id = ANY (gone);
     RETURN cardinality(gone);

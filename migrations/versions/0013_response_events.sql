@@ -157,8 +157,7 @@ DECLARE
     mine uuid[];
 BEGIN
     PERFORM FROM fusillade.requests r
-      WHERE r.id = ANY (ARRAY(SELECT g.id FROM unnest(given_ids, firsts) g(id, first) WHERE g.first = 0))
-      ORDER BY r.id FOR KEY SHARE;
+      WHERE r.id = ANY (given_ids) ORDER BY r.id FOR KEY SHARE;
     -- What follows a beginning that is not there (any more) helps nobody.
     mine := ARRAY(
         SELECT r.id FROM unnest(given_ids, firsts) g(id, first) JOIN fusillade.requests r ON r.id = g.id
@@ -182,8 +181,9 @@ BEGIN
     gone := ARRAY(
         SELECT c.request_id FROM fusillade.response_chunks c
          WHERE c.first_sequence = 0 AND c.created_at < cutoff
-           AND NOT EXISTS (SELECT FROM fusillade.requests r WHERE r.id = c.request_id
-                              AND (r.state IN ('pending', 'claimed', 'processing') OR r.updated_at >= cutoff))
+           -- Asked for each by its key: as a join, the planner may read all requests.
+           AND coalesce((SELECT r.state NOT IN ('pending', 'claimed', 'processing') AND r.updated_at < cutoff
+                           FROM fusillade.requests r WHERE r.id = c.request_id), true)
          ORDER BY c.created_at LIMIT most FOR UPDATE SKIP LOCKED);
     DELETE FROM fusillade.response_chunks WHERE request_id = ANY (gone);
     RETURN cardinality(gone);
