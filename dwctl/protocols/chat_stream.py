@@ -79,7 +79,7 @@ class ChatStream(UpstreamStream):
     ) -> None:
         """response_id: the identifier in each chunk of a chat stream; None leaves the upstream's.
         usage_wanted: the caller asked for the usage chunk itself; otherwise that chunk is taken out.
-        service_tier: the tier that the complete answer names; None for what the upstream says.
+        service_tier: the tier that each chunk and the complete answer name; None for what the upstream says.
         """
         super().__init__(disclosure, request, max_bytes, max_event_bytes)
         self._form = form
@@ -242,8 +242,12 @@ class ChatStream(UpstreamStream):
         return b"" if event.comment is None else event.comment + b"\n\n"
 
     def _rewritten(self, event: SseEvent, data: bytes, chunk: dict[str, Any]) -> bytes:
+        if self._service_tier:
+            chunk["service_tier"] = self._service_tier
         if self._strict or self._sanitise:
             return self._checked(event, chunk)
+        if data and self._service_tier:
+            return self._with_tier(event, data, chunk)
         if not data:
             if self._response_id and "id" in chunk:
                 chunk["id"] = self._response_id
@@ -251,6 +255,13 @@ class ChatStream(UpstreamStream):
         if self._response_id and "id" in chunk:
             return self._renamed(event, data, chunk)
         return event.raw
+
+    def _with_tier(self, event: SseEvent, data: bytes, chunk: dict[str, Any]) -> bytes:
+        """A chunk that names the tier, with nothing else changed but the identifier."""
+        changes = {"service_tier": b'"%s"' % (self._service_tier or "").encode()}
+        if self._response_id and "id" in chunk:
+            changes["id"] = b'"%s"' % self._response_id.encode()
+        return frame(event, replace_members(data, changes))
 
     def _renamed(self, event: SseEvent, data: bytes, chunk: dict[str, Any]) -> bytes:
         """A chunk with our identifier and nothing else changed.

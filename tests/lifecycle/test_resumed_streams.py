@@ -246,7 +246,7 @@ def test_a_flex_chat_comes_word_by_word(stage: Gateway, usage: bool) -> None:
 
     assert [like(chunk) for chunk in flex] == [like(chunk) for chunk in now]
     assert text_of(flex) == TEXT
-    assert {chunk["id"] for chunk in flex[:-1]} == {id}
+    assert {(chunk["id"], chunk["service_tier"]) for chunk in flex[:-1]} == {(id, "flex")}
     assert any(chunk.get("usage") for chunk in flex[:-1]) is usage
     assert stage.charges(id) == [cost(FLEX)]
 

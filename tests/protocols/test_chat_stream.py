@@ -598,3 +598,13 @@ def test_a_chunk_that_cannot_be_read_and_names_no_error_passes_in_open_mode():
     theirs = sse(hello()[:2], done=False) + odd + sse(hello()[2:])
     stream, out = run(theirs, strict=False, usage_wanted=True)
     assert (odd in out, stream.error) == (True, None)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_each_chunk_names_the_tier_and_nothing_else_changes(strict):
+    stream = chat_stream(strict=strict, service_tier="flex", response_id="resp_1")
+    sent = b'data: {"id":"up","object":"chat.completion.chunk","created":1,"model":"alias","choices":[{"index":0,"delta":{"content":"Hi"},"logprobs":null}],"x":1.50}\n\n'
+    got = stream.feed(sent)
+    chunk = json.loads(got[6:])
+    assert (chunk["id"], chunk["service_tier"]) == ("resp_1", "flex")
+    assert (b"1.50" in got) is not strict
