@@ -228,7 +228,7 @@ class ChatStream(UpstreamStream):
 
     def _held_back(self) -> bytes:
         """What was kept of tool calls until more is known of them, as one more chunk."""
-        choices = self._chunks.rest()
+        choices = self._chunks.rest(has_ended=self.ended)
         if not choices:
             return b""
         head = {n: v for n, v in self._assembler.latest.items() if n not in ("choices", "usage")}

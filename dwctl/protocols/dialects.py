@@ -30,6 +30,8 @@ _REASON_OF = {
     }.items()
     for name in names
 }  # fmt: skip
+_EARLY = frozenset(["length", "content_filter", "error"])
+"""What was being said then may not be whole."""
 _EMPTY_REASONS = frozenset(["", "null", "none", "undefined"])
 _TEXTS = frozenset(["content", "refusal", "reasoning", "reasoning_content", "thinking"])
 _THOUGHTS = ("reasoning_content", "reasoning")
@@ -75,11 +77,14 @@ class Chunks:
             return _put_usage_right(chunk, usage) or changed
         return (may_end and _find_usage(chunk, choices)) or changed
 
-    def rest(self) -> list[Json]:
-        """What is still held back at the end of a stream that did not say why it ended, as choices of one more chunk."""
+    def rest(self, *, has_ended: bool) -> list[Json]:
+        """What is still held back at the end of a stream that did not say why it ended, as choices of one more chunk.
+
+        has_ended: it was not cut.
+        """
         held = []
         for index, calls in self._calls.items():
-            if parts := calls.rest():
+            if parts := calls.rest(are_over=has_ended):
                 held.append({"index": index, "delta": {"tool_calls": parts}, "finish_reason": None})
         return held
 
@@ -106,7 +111,8 @@ class Chunks:
         if calls is not None:
             given = delta.get("tool_calls")
             parts, differ = calls.read(given)
-            if choice.get("finish_reason") is not None and (rest := calls.rest()):
+            right = choice.get("finish_reason")
+            if right is not None and (rest := calls.rest(are_over=right not in _EARLY)):
                 parts, differ = parts + rest, True
             if differ:
                 changed = True
@@ -181,19 +187,20 @@ def _put_whole_message_right(choice: Json, seed: str) -> bool:
         message["role"] = "assistant"
         changed = True
     if message.get("tool_calls"):
-        whole = _whole_calls(message["tool_calls"], seed)
+        are_over = _known(choice.get("finish_reason")) not in _EARLY
+        whole = _whole_calls(message["tool_calls"], seed, are_over=are_over)
         if whole != message["tool_calls"]:
             message["tool_calls"] = whole
             changed = True
     return changed
 
 
-def _whole_calls(given: object, seed: str) -> list[Json]:
+def _whole_calls(given: object, seed: str, *, are_over: bool) -> list[Json]:
     """A complete answer's calls; an index, where one was given, stays."""
     calls = Calls(seed, PartsBudget(), are_whole=True)
     parts, _ = calls.read(given)
     whole: dict[int, Json] = {}
-    for part in parts + calls.rest():
+    for part in parts + calls.rest(are_over=are_over):
         known = whole.setdefault(part["index"], part)
         if known is not part:
             known["function"]["arguments"] += part["function"]["arguments"]
@@ -237,14 +244,20 @@ def _put_index_right(choice: Json, position: int, *, only_wrong: bool = False) -
 
 def _put_reason_right(choice: Json, reason: object, at_end: str | None) -> bool:
     """at_end: what stands for an empty reason, and for one that nobody knows."""
-    known = reason.strip().lower() if isinstance(reason, str) else ""
-    right = known if known in _REASONS else _REASON_OF.get(known, at_end)
+    right = _known(reason) or at_end
     if right == reason:
         return False
     choice["finish_reason"] = right
-    if known and known not in _EMPTY_REASONS:
+    said = reason.strip().lower() if isinstance(reason, str) else ""
+    if said and said not in _EMPTY_REASONS:
         choice.setdefault("native_finish_reason", reason)
     return True
+
+
+def _known(reason: object) -> str | None:
+    """A reason by the name that the protocol has for it."""
+    said = reason.strip().lower() if isinstance(reason, str) else ""
+    return said if said in _REASONS else _REASON_OF.get(said)
 
 
 def _find_delta(choice: Json) -> Json:

@@ -53,9 +53,10 @@ class Calls:
                 parts.append(said)
         return parts, differ
 
-    def rest(self) -> list[Json]:
-        """What is held back, or missing, of calls that have ended."""
-        return [part for call in self._calls if (part := call.ended()) is not None]
+    def rest(self, *, are_over: bool) -> list[Json]:
+        """What is held back of calls that have ended. are_over: by themselves, so that what has no arguments takes none."""
+        ended = (call.ended(is_whole=are_over) for call in self._calls)
+        return [part for part in ended if part is not None]
 
     def _of(self, part: Json, fresh: set[int]) -> _Call:
         index, id = part.get("index"), part.get("id")
@@ -79,6 +80,7 @@ class _Call:
 
     __slots__ = (
         "_arguments",
+        "_ended",
         "_given_id",
         "_held",
         "_id",
@@ -100,7 +102,7 @@ class _Call:
         self._arguments: list[str] = []
         self._looks = _MOST_LOOKS
         self._held: Json = {}  # members of its own, until it is said
-        self._shown = False
+        self._shown = self._ended = False
 
     def is_over(self, part: Json, id: object, *, has_index: bool, fresh: set[int]) -> bool:
         """Whether a part that names this call, or none, begins another one: servers number all calls alike, or not at all."""
@@ -144,11 +146,14 @@ class _Call:
             return self._first()
         return None
 
-    def ended(self) -> Json | None:
-        """What is still to be said once no more parts come."""
+    def ended(self, *, is_whole: bool) -> Json | None:
+        """What is still to be said once no more parts come. is_whole: it was not cut."""
+        if self._ended:
+            return None
+        self._ended = True
         if not self._shown:
-            return self._first(is_whole=True)
-        if self._kind == "function" and not "".join(self._arguments).strip():
+            return self._first(is_whole=is_whole)
+        if is_whole and self._kind == "function" and not "".join(self._arguments).strip():
             self._arguments.append("{}")
             return {"index": self.position, "function": {"arguments": "{}"}}
         return None

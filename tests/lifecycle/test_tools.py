@@ -92,6 +92,30 @@ def test_a_second_turn_can_name_the_first(stage: Gateway, model: str) -> None:
         assert [result["role"] for result in results] == ["tool", "tool"]
 
 
+@pytest.mark.parametrize("mode", [m for m in MODES if "stream" in m])
+@pytest.mark.parametrize("tool", [WEATHER, PATCH], ids=lambda tool: tool["type"])
+def test_nobody_hears_that_a_call_is_done_which_was_cut(
+    stage: Gateway, tool: Json, mode: str
+) -> None:
+    model = stage.flexible("tools+cut", alias="cut-in-a-call")
+    answer = stage.respond(model, tools=[tool], **MODES[mode])
+    events = events_of(without_comments(answer.content))
+    response = events[-1]["response"]
+    check_response(response, sdk=False)
+    assert response["status"] == "failed"
+    id = response["id"]
+    assert "response.output_item.added" in [event["type"] for event in events]
+    again = stage.get(f"/responses/{id}?stream=true").content
+    rest = stage.get(f"/responses/{id}?stream=true&starting_after=2").content
+    for first, told in [(0, events), (0, events_of(again)), (3, events_of(rest))]:
+        kinds = [event["type"].removeprefix("response.") for event in told]
+        assert [kind for kind in kinds if kind.endswith(".done")] == []
+        assert told[-1]["response"] == response
+        assert [e["sequence_number"] for e in told] == list(range(first, first + len(told)))
+    assert stage.shown(id) == response
+    assert [item["status"] for item in response["output"]] == ["incomplete"]
+
+
 def test_what_is_wrong_is_refused_before_it_runs(stage: Gateway, model: str) -> None:
     for more, param in [
         ({"tools": [SEARCH], "tool_choice": "required"}, "tool_choice"),

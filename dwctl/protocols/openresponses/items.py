@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from dwctl.protocols.assembly import text_of
+from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.usage import count
 
 Item = dict[str, Any]
@@ -121,6 +122,27 @@ def custom_tool_call(
         "input": input,
         "status": status,
     }
+
+
+def is_cut_call(item: Mapping[str, Any]) -> bool:
+    """Whether it is a call that broke off before it was whole. Streams never say that such a one is done: agents run what is, whatever
+    its status.
+
+    What a function takes shows where it ends; the text that a custom tool takes may end anywhere.
+    """
+    if item.get("status") != "incomplete":
+        return False
+    kind = item.get("type")
+    return kind == "custom_tool_call" or (
+        kind == "function_call" and not is_object(item.get("arguments"))
+    )
+
+
+def is_object(arguments: object) -> bool:
+    """Whether a call's arguments are the text of a whole JSON object, as they should be."""
+    if not isinstance(arguments, str):
+        return False
+    return parse_object(arguments.encode("utf-8", "replace")) is not None
 
 
 def minted_call_id(item_id: str) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-import orjson
-
 from dwctl.protocols.openresponses import custom_tools, items, resource
 from dwctl.protocols.openresponses.custom_tools import InputText
 from dwctl.protocols.openresponses.events import (
@@ -48,10 +46,12 @@ class OpenItem:
         self._opened()
 
     def close(self, out: list[bytes]) -> None:
-        self._end(out)
+        """Write the events that end it; a call that was cut has none."""
         self._ended = True
         self._item = self._made(self.ending or "completed")
-        out.append(self._events.item_done(self._index, self._item))
+        if not items.is_cut_call(self._item):
+            self._end(out)
+            out.append(self._events.item_done(self._index, self._item))
 
     def take_events(self) -> list[bytes]:
         """The events since the last time."""
@@ -255,12 +255,8 @@ class Call(OpenItem):
 
     @property
     def may_end(self) -> bool:  # type: ignore[override]
-        """Its arguments are a whole JSON text: servers that write several calls by turns would lose the rest otherwise."""
-        try:
-            orjson.loads("".join(self._arguments))
-        except ValueError:
-            return False
-        return True
+        """Its arguments are a whole object: servers that write several calls by turns would lose the rest otherwise."""
+        return not self._is_plain and items.is_object("".join(self._arguments))
 
     @property
     def has_just_ended(self) -> bool:
@@ -291,6 +287,11 @@ class Call(OpenItem):
         self._call_id = items.minted_call_id(self._id)
         self.take({"function": function}, customs)
 
+    def close(self, out: list[bytes]) -> None:
+        if self._input is not None and (rest := self._input.end()):
+            out.append(self._events.delta(self._prefix, rest))
+        super().close(out)
+
     def _become_custom(self, *, plain: bool) -> None:
         self.kind = "custom_tool_call"
         self._id = item_id(self._response_id, self.kind, self._index)
@@ -318,10 +319,9 @@ class Call(OpenItem):
             self._write("".join(self._arguments))
 
     def _end(self, out: list[bytes]) -> None:
-        item = self._made(self.ending or "completed")
         if self._input is not None:
-            if rest := self._input.end():
-                out.append(self._events.delta(self._prefix, rest))
-            out.append(self._events.input_done(self._place, item["input"]))
-            return
-        out.append(self._events.arguments_done(self._place, self._name, item["arguments"]))
+            out.append(self._events.input_done(self._place, self._item["input"]))
+        else:
+            out.append(
+                self._events.arguments_done(self._place, self._name, self._item["arguments"])
+            )

@@ -1,6 +1,7 @@
 """A finished Response as the stream that it would have been: for queued calls and for upstream servers that do not stream.
 
-Each text comes in one delta. Items of kinds that have no events of their own are added and done.
+Each text comes in one delta. Items of kinds that have no events of their own are added and done; of a call that broke off, nothing is
+said to be done.
 """
 
 from __future__ import annotations
@@ -62,12 +63,16 @@ def _item(events: Events, index: int, item: Item) -> Iterator[bytes]:
         arguments = _text(item.get("arguments"))
         if arguments:
             yield events.delta(delta_prefix(ARGUMENTS_DELTA, place), arguments)
+        if items.is_cut_call(item):
+            return
         yield events.arguments_done(place, _text(item.get("name")), arguments)
     elif kind == "custom_tool_call":
         yield events.item_added(index, {**item, "status": "in_progress", "input": ""})
         input = _text(item.get("input"))
         if input:
             yield events.delta(delta_prefix(INPUT_DELTA, place), input)
+        if items.is_cut_call(item):
+            return
         yield events.input_done(place, input)
     else:
         yield events.item_added(index, item)

@@ -17,9 +17,8 @@ import orjson
 from dwctl.protocols import shapes
 from dwctl.protocols.assembly import text_of
 from dwctl.protocols.errors import InvalidRequest
-from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import custom_tools, tools
-from dwctl.protocols.openresponses.items import reference_of
+from dwctl.protocols.openresponses.items import is_object, reference_of
 from dwctl.protocols.shapes import Check, each, one_of, with_members
 
 Item = dict[str, Any]
@@ -384,9 +383,7 @@ def _arguments(given: object) -> str:
     text = given if isinstance(given, str) else ""
     if not text.strip():
         return "{}"
-    if parse_object(text.encode("utf-8", "replace")) is not None:
-        return text
-    return orjson.dumps({"unreadable": text}).decode()
+    return text if is_object(text) else orjson.dumps({"unreadable": text}).decode()
 
 
 def _add_call(messages: list[dict[str, Any]], item: Item, arguments: str) -> None:

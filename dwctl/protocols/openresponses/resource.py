@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dwctl.protocols import shapes
+from dwctl.protocols.answers import FAILED
 from dwctl.protocols.assembly import text_of
 from dwctl.protocols.openresponses import custom_tools, items, tools
 from dwctl.protocols.openresponses.items import Item, item_id
@@ -164,8 +165,8 @@ def is_terminal(response: Mapping[str, Any]) -> bool:
 
 def item_status(finish_reason: object) -> str:
     """The status of the item that the model was at when it ended."""
-    ended_early = isinstance(finish_reason, str) and finish_reason in _INCOMPLETE
-    return "incomplete" if ended_early else "completed"
+    is_early = isinstance(finish_reason, str) and finish_reason in {*_INCOMPLETE, FAILED}
+    return "incomplete" if is_early else "completed"
 
 
 def reasoning_texts(message: Mapping[str, Any]) -> tuple[str, str]:
@@ -223,11 +224,12 @@ def _output_of(
         output.append(items.reasoning(next_id("reasoning"), content, summary))
     if parts := _parts(message, choice):
         output.append(items.message(next_id("message"), parts))
+    status = item_status(choice.get("finish_reason"))
     for call in _calls(message):
         kind = "custom_tool_call" if is_custom(call, customs) else "function_call"
-        output.append(_call(call, kind, next_id(kind)))
+        output.append(_call(call, kind, next_id(kind), status))
     if output:
-        output[-1]["status"] = item_status(choice.get("finish_reason"))
+        output[-1]["status"] = status
     return output
 
 
@@ -257,7 +259,8 @@ def is_custom(call: Mapping[str, Any], customs: frozenset[str]) -> bool:
     return isinstance(call.get("custom"), dict) or (isinstance(name, str) and name in customs)
 
 
-def _call(call: Mapping[str, Any], kind: str, id: str) -> Item:
+def _call(call: Mapping[str, Any], kind: str, id: str, ending: str) -> Item:
+    """A call. ending: its status where it is not whole."""
     function = call.get("function") or call.get("custom")
     function = function if isinstance(function, dict) else {}
     named = {
@@ -265,10 +268,13 @@ def _call(call: Mapping[str, Any], kind: str, id: str) -> Item:
         "name": str(function.get("name") or ""),
     }
     arguments = items.arguments(function)
+    is_plain = "custom" in call
+    is_whole = ending == "completed" or (not is_plain and items.is_object(arguments))
+    status = "completed" if is_whole else ending
     if kind == "function_call":
-        return items.function_call(id, arguments=arguments, **named)
-    input = custom_tools.input_of(arguments, plain="custom" in call)
-    return items.custom_tool_call(id, input=input, **named)
+        return items.function_call(id, arguments=arguments, status=status, **named)
+    input = custom_tools.input_of(arguments, plain=is_plain)
+    return items.custom_tool_call(id, input=input, status=status, **named)
 
 
 # --- echoes of the request

@@ -4,7 +4,8 @@ It is driven as `chat_stream.ChatStream` is: pass on what `feed` returns, stop w
 `finish` returns. The event that says how the response ended, and `[DONE]`, only ever come from there.
 
 Order: created, in_progress, then the items one after the other (added, its parts added, deltas, done), in the order in which they
-began; then exactly one of completed, incomplete and failed. One item is open at a time: what comes for another waits (see `_Line`).
+began; then exactly one of completed, incomplete and failed. One item is open at a time: what comes for another waits (see `_Line`). Of a
+call that broke off nothing is said to be done (`items.is_cut_call`).
 """
 
 from __future__ import annotations
@@ -173,7 +174,8 @@ class ResponsesStream(UpstreamStream):
     def _read_held(self, out: list[bytes]) -> None:
         """What was kept of tool calls until more is known of them."""
         try:
-            self._read_choices(self._chunks.rest(), out)
+            has_ended = self.ended and self.error is None
+            self._read_choices(self._chunks.rest(has_ended=has_ended), out)
         except TooMuch as error:
             self._break_off(TOO_LARGE, str(error))
 
@@ -335,9 +337,10 @@ class _Choice:
             self.close(resource.item_status(reason))
 
     def close(self, last_status: str) -> None:
-        """End all items; the last of them has the status with which the choice ended."""
+        """End all items; the last of them, and calls that are not whole, have the status with which the choice ended."""
         for item in self._open:
-            item.ending = last_status if item is self._open[-1] else "completed"
+            is_whole = item is not self._open[-1] and item.may_end
+            item.ending = "completed" if is_whole else last_status
         self._open = []
         self._reasoning = self._message = None
         self._calls = {}

@@ -58,6 +58,7 @@ BODIES = {
     "arguments an object": Oddity("BerriAI/litellm#24095 (Ollama)", with_calls(changed(CALL, arguments={"a": 1})), F),
     "arguments null": Oddity("functions without parameters", with_calls(changed(CALL, arguments=None)), one_call("{}")),
     "arguments empty": Oddity("functions without parameters", with_calls(changed(CALL, arguments="")), one_call("{}")),
+    "arguments null, and no more room": Oddity("a model at the end of its tokens", with_calls(changed(CALL, arguments=None), reason="MAX_TOKENS"), Said(calls=(("f", ""),), reason="length")),
     "id empty": Oddity("Gemini", with_calls(CALL | {"id": ""}), F),
     "no id, no type": Oddity("Ollama's own protocol", with_calls(without(CALL, "id", "type")), F),
     "same id twice": Oddity("servers that number calls", with_calls(CALL, {**CALL, "function": {"name": "g", "arguments": '{"b":2}'}}), TWO),

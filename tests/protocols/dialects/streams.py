@@ -164,6 +164,8 @@ CALLS = {
     "no arguments member": Oddity("SGLang: first part of a call", plain(calls(FULL | part(name="f")), calls(part(0, arguments='{"a":1}')), end("tool_calls"), used()), F),
     "no arguments at all": Oddity("functions without parameters", plain(calls(FULL | part(name="f")), end("tool_calls"), used()), one_call("{}")),
     "empty arguments": Oddity("functions without parameters", plain(calls(part(0, "c1", "f", "")), calls(part(1, "c2", "g", "")), end("tool_calls"), used()), Said(calls=(("f", "{}"), ("g", "{}")), reason="tool_calls")),
+    "empty arguments, and no more room": Oddity("a model at the end of its tokens", plain(calls(part(0, "c1", "f", "")), end("length"), used()), Said(calls=(("f", ""),), reason="length")),
+    "empty arguments, and a cut": Oddity("a process that died", plain(calls(part(0, "c1", "f", "")), done=False), Said(calls=(("f", ""),), reason=None, usage=None, error="upstream_error")),
     "type missing": Oddity("Ollama, Gemini", plain(calls(part(0, "c1", "f", '{"a":1}')), end("tool_calls"), used()), F),
     "type empty": Oddity("new-api", plain(calls(part(0, "c1", "f", '{"a"', type="")), calls(part(0, arguments=":1}", type="")), end("tool_calls"), used()), F),
     "calls an object": Oddity("home-made servers", plain(chunk({"tool_calls": FULL | part(name="f", arguments='{"a":1}')}), end("tool_calls"), used()), F),

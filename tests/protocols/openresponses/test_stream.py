@@ -486,6 +486,33 @@ def test_a_call_can_be_cancelled():
     assert stream.final["output"][0]["content"][0]["text"] == "Hello"
 
 
+OUTSIDE = {
+    "failed": lambda stream: stream.fail("server_error", "Timed out."),
+    "cancelled": lambda stream: stream.cancel(),
+}
+
+
+@pytest.mark.parametrize(("status", "end"), OUTSIDE.items(), ids=OUTSIDE)
+def test_nobody_hears_that_a_call_is_done_which_was_interrupted(status, end):
+    first, second = [call_delta(0, "a", "f", "{}")], [call_delta(1, "b", "g", '{"x"')]
+    stream = make()
+    events = events_of(stream.feed(sse([*first, *second], done=False)) + end(stream))
+    assert types(events)[2:] == [
+        "output_item.added",
+        "function_call_arguments.delta",
+        "function_call_arguments.done",
+        "output_item.done",
+        "output_item.added",
+        "function_call_arguments.delta",
+        "failed",
+    ]
+    assert stream.final["status"] == status
+    assert [(item["arguments"], item["status"]) for item in stream.final["output"]] == [
+        ("{}", "completed"),
+        ('{"x"', "incomplete"),
+    ]
+
+
 def test_what_was_said_so_far_can_be_asked_for():
     stream = make()
     stream.feed(sse([chunk({"reasoning": "Hm"}), chunk({"content": "Ye"})], done=False))

@@ -1,5 +1,8 @@
 """Whatever an upstream streams, for whatever tools: each event and object is right by all judges, and they all tell one story."""
 
+import json
+import re
+from collections import Counter
 from copy import deepcopy
 from typing import Any
 
@@ -40,6 +43,7 @@ THINK = [chunk({"reasoning_content": "Let me "}), chunk({"reasoning_content": "s
 SUMMARY = [chunk({"reasoning_details": [{"type": "reasoning.summary", "summary": "In short"}]})]
 F = [call(0, "c1", "f", ""), call(0, None, None, '{"x":'), call(0, None, None, "1}")]
 P = [call(1, "c2", "p", ""), call(1, None, None, '{"inp'), call(1, None, None, 'ut":"a\\'), call(1, None, None, 'nb"}')]  # fmt: skip
+CHAT_CUSTOM = chunk({"tool_calls": [{"index": 0, "id": "c2", "type": "custom", "custom": {"name": "p", "input": "a"}}]})  # fmt: skip
 STREAMS: dict[str, list[Any]] = {
     "text": [*text_chunks("Hello", " you"), END, usage_chunk()],
     "nothing": [chunk({"role": "assistant", "content": ""}), END],
@@ -63,7 +67,7 @@ STREAMS: dict[str, list[Any]] = {
     "call without a name": [call(0, "c1", None, "{}"), CALLED],
     "custom tool called with words": [call(0, "c2", "p", "just "), call(0, None, None, "words"), CALLED],
     "custom tool called by another member": [call(0, "c2", "p", '{"patch":"y"}'), CALLED],
-    "custom call of chat": [chunk({"tool_calls": [{"index": 0, "id": "c2", "type": "custom", "custom": {"name": "p", "input": "a"}}]}), chunk({"tool_calls": [{"index": 0, "custom": {"input": "b"}}]}), CALLED],
+    "custom call of chat": [CHAT_CUSTOM, chunk({"tool_calls": [{"index": 0, "custom": {"input": "b"}}]}), CALLED],
     "call of the older form": [chunk({"function_call": {"name": "f", "arguments": '{"x"'}}), chunk({"function_call": {"arguments": ":1}"}}), chunk({}, "function_call")],
     "custom call of the older form": [chunk({"function_call": {"name": "p", "arguments": '{"input":"y"}'}}), chunk({}, "function_call")],
     "call in both forms": [chunk({"function_call": {"name": "f", "arguments": "{}"}, "tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{}"}}]}), CALLED],
@@ -81,11 +85,47 @@ STREAMS: dict[str, list[Any]] = {
     "filtered": [*text_chunks("Hel"), chunk({}, "content_filter")],
     "error": [*text_chunks("Hel"), {"error": {"message": "m"}}],
     "failed": [*text_chunks("Hel"), chunk({}, "error")],
+    "error in a call": [*F[:2], {"error": {"message": "m"}}],
+    "error in a custom call": [*P[:3], {"error": {"message": "m"}}],
+    "error behind a whole call": [*F, {"error": {"message": "m"}}],
+    "error behind a reason": [*F, CALLED, {"error": {"message": "m"}}],
+    "failed in a call": [*F[:2], chunk({}, "error")],
+    "failed before arguments": [F[0], chunk({}, "error")],
+    "failed in a custom call of chat": [CHAT_CUSTOM, chunk({}, "error")],
+    "filtered in a call": [*F[:2], chunk({}, "content_filter")],
+    "length in a custom call of chat": [CHAT_CUSTOM, chunk({}, "length")],
+    "length behind a whole call": [*F, chunk({}, "length")],
+    "length in the second call": [*F, *P[:2], chunk({}, "length")],
+    "length in the first of two calls": [*F[:2], *P, chunk({}, "length")],
+    "two choices, of which one is cut in a call": [*text_chunks("a"), other_choice(F[0]), END, other_choice(F[1]), other_choice(chunk({}, "length"))],
     "cut": text_chunks("Hel"),
     "cut in a call": F[:2],
     "cut in a custom call": P[:3],
+    "cut in a custom call's name for its input": P[:2],
+    "cut in a custom call of chat": [CHAT_CUSTOM],
+    "cut in a call of the older form": [chunk({"function_call": {"name": "f", "arguments": '{"x"'}})],
+    "cut before arguments": [F[0]],
+    "cut before the arguments of a custom call": [P[0]],
+    "cut before a name": [call(0, "c1", None, '{"x"')],
+    "cut before a call's id": [call(0, None, "f", None)],
+    "cut behind a whole call": F,
+    "cut behind a whole custom call": P,
+    "cut in the second call": [*F, *P[:2]],
+    "cut in two calls by turns": [F[0], P[0], F[1], P[1]],
+    "cut in a call of arguments that are no object": [call(0, "c1", "f", "12")],
+    "cut behind arguments that are no object": [call(0, "c1", "f", "12"), *P[:3]],
+    "cut in the text behind a call that is not whole": [*F[:2], chunk({"content": "b"})],
 }  # fmt: skip
-CUT = {"cut", "cut in a call", "cut in a custom call"}
+CUT = {name for name in STREAMS if name.startswith("cut")}
+NOT_WHOLE = {  # of how many calls nobody may hear that they are done: with functions alone, with a custom tool
+    **dict.fromkeys([name for name in STREAMS if re.match("(cut|length|filtered|error|failed) (in|before)", name)], (1, 1)),
+    "cut in the text behind a call that is not whole": (1, 1),
+    "cut in two calls by turns": (2, 2),
+    "cut behind arguments that are no object": (2, 2),
+    "cut behind a whole custom call": (0, 1),  # its text may go on
+    "length in the first of two calls": (1, 2),
+    "two choices, of which one is cut in a call": (1, 1),
+}  # fmt: skip
 
 FUNCTION = {"type": "function", "name": "f", "description": None, "parameters": None, "strict": None}  # fmt: skip
 CUSTOM = {"type": "custom", "name": "p", "format": {"type": "grammar", "syntax": "lark", "definition": "s: x"}}  # fmt: skip
@@ -104,14 +144,39 @@ def make(request, *, strict):
     return ResponsesStream(skeleton(request), now=lambda: 107, disclosure=disclosure)
 
 
+def is_whole_object(arguments):
+    try:
+        return type(json.loads(arguments)) is dict
+    except ValueError:
+        return False
+
+
+def undone(events):
+    kinds = Counter(event["type"] for event in events)
+    return kinds["response.output_item.added"] - kinds["response.output_item.done"]
+
+
 def told(events):
-    """The items as the deltas tell them, checked on the way: one at a time, each text first in pieces and then whole."""
+    """The items as the deltas tell them, checked on the way: one at a time, each text first in pieces and then whole.
+
+    Each that was added is done, but for calls that are not whole: of those the last event holds what the deltas said.
+    """
     items: list[Any] = []
+    shown = events[-1]["response"]["output"]
     open_item: Any = None
     said: dict[Any, str] = {}
     parts: dict[bool, Any] = {}  # the open one of contents, and of summaries: lists of their own
     for event in events:
         kind = event["type"].removeprefix("response.")
+        if open_item is not None and event.get("output_index") != len(items):
+            item = shown[len(items)]
+            assert item["status"] == "incomplete"
+            assert item["type"] == open_item["type"]
+            text = item["arguments" if item["type"] == "function_call" else "input"]
+            assert item["type"] == "custom_tool_call" or not is_whole_object(text)
+            assert said.pop((len(items), None, None), "") == text
+            items.append(item)
+            open_item = None
         if kind == "output_item.added":
             assert open_item is None
             assert event["output_index"] == len(items)
@@ -151,6 +216,7 @@ def test_a_stream_its_object_and_its_replay_are_right_and_the_same(name, request
     upstream = sse(STREAMS[name], done=name not in CUT)
     stream, out = drive(lambda: make(request_body, strict=strict), upstream)
     events = events_of(out)
+    assert undone(events) == NOT_WHOLE.get(name, (0, 0))["tools" in request_body]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert [event["type"] for event in events][:2] == ["response.created", "response.in_progress"]
     first, last = events[0]["response"], events[-1]["response"]
@@ -163,15 +229,17 @@ def test_a_stream_its_object_and_its_replay_are_right_and_the_same(name, request
     if strict:
         again = events_of(replay(stream.final))
         assert told(again) == last["output"]
+        assert undone(again) == undone(events)
         assert again[-1] == {**events[-1], "sequence_number": again[-1]["sequence_number"]}
 
 
 ORDERED = [
     name
     for name in STREAMS
-    if name not in CUT | {"error", "failed", "reasoning between texts", "reasoning between calls",
+    if not name.startswith(("cut", "error", "failed", "two choices"))
+    and name not in {"reasoning between texts", "reasoning between calls",
                           "text, refusal, text", "refusals of two choices by turns",
-                          "text, call, text", "calls by turns, then text", "two choices"}
+                          "text, call, text", "calls by turns, then text"}
 ]  # fmt: skip
 """What a complete answer says in the same order."""
 
