@@ -9,7 +9,7 @@ Each is made in one place from the one before, and holds nothing optional that i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -53,6 +53,12 @@ class Incoming(msgspec.Struct, frozen=True):
             if key == name:
                 return value
         return None
+
+
+def begun(body: Iterator[bytes]) -> Iterator[bytes]:
+    """A generator of a body, which yields nothing first, begun: it runs to its end, and cleans up, also when nobody reads it."""
+    next(body)
+    return body
 
 
 class Answer(msgspec.Struct, frozen=True):

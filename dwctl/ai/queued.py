@@ -17,7 +17,7 @@ import psycopg
 from dwctl.ai import idempotency, retrieval
 from dwctl.ai.admission import Admitted
 from dwctl.ai.bookkeeping import opening_of
-from dwctl.ai.calls import EVENT_STREAM, JSON, Answer
+from dwctl.ai.calls import EVENT_STREAM, JSON, Answer, begun
 from dwctl.ai.followed import Followed
 from dwctl.ai.held import Waiter
 from dwctl.ai.in_progress import Flight, Stopped
@@ -119,7 +119,7 @@ class _Held:
             goes_on = f"The request {self._asked.response_id} is still waiting; it goes on. Fetch it by its id."
             raise TimedOut(goes_on if self._admitted.request.is_kept else None)
         # The status line leaves with the first space, so whatever happens after that is told in the object.
-        return Answer(200, [JSON], self._begun(self._spaces()))
+        return Answer(200, [JSON], begun(self._body(self._spaces())))
 
     def _shown(self, row: StoredRow) -> Shown:
         if not row.is_over and not self._admitted.request.is_kept:
@@ -156,15 +156,9 @@ class _Held:
             yield stream.begin()
             yield from followed.pieces(begun=True)
 
-        return Answer(200, list(EVENT_STREAM), self._begun(pieces()))
+        return Answer(200, list(EVENT_STREAM), begun(self._body(pieces())))
 
     # --- both
-
-    def _begun(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """A body that has begun: such a generator runs to its end also when nobody reads it."""
-        body = self._body(pieces)
-        next(body)
-        return body
 
     def _body(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         try:

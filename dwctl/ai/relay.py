@@ -19,7 +19,7 @@ from dwctl.ai import outcomes
 from dwctl.ai.admission import Admitted
 from dwctl.ai.attempts import Attempts
 from dwctl.ai.bookkeeping import opening_of, record_of
-from dwctl.ai.calls import Answer, Headers
+from dwctl.ai.calls import Answer, Headers, begun
 from dwctl.ai.in_progress import Flight, Stopped
 from dwctl.ai.live import Live
 from dwctl.ai.outcomes import Done, End, Failed, Outcome, Reason
@@ -197,8 +197,7 @@ class Run:
             finish(live)
             self.leave()
             return Answer(live.status, self.labelled(live.headers), live.body)
-        events = self._events(live, finish)
-        next(events)  # a generator that has begun runs to its end also when nobody reads it
+        events = begun(self._events(live, finish))
         headers = upstream_headers.to_caller(live.response.status, live.response.headers)
         passed_on = [pair for pair in headers if pair[0] != "cache-control"]
         return Answer(live.status, self.labelled([*live.labels, *passed_on]), events)

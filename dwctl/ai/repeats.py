@@ -18,7 +18,7 @@ import gevent
 import msgspec
 
 from dwctl.ai import idempotency, retrieval
-from dwctl.ai.calls import EVENT_STREAM, JSON, Answer, Once, Request
+from dwctl.ai.calls import EVENT_STREAM, JSON, Answer, Once, Request, begun
 from dwctl.ai.idempotency import NEVER_AGAIN, Earlier, KeyReused, Taken
 from dwctl.ai.in_progress import Flight, Stopped
 from dwctl.ai.queued import TimedOut
@@ -180,9 +180,7 @@ class _Repeat:
         meanwhile: bytes,
         end: Callable[[Asked, StoredRow | DwctlError], bytes],
     ) -> Answer:
-        pieces = self._pieces(meanwhile, end)
-        next(pieces)  # a generator that has begun runs to its end also when nobody reads it
-        return Answer(200, headers, pieces)
+        return Answer(200, headers, begun(self._pieces(meanwhile, end)))
 
     def _pieces(
         self, meanwhile: bytes, end: Callable[[Asked, StoredRow | DwctlError], bytes]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from dwctl.ai import retrieval
-from dwctl.ai.calls import EVENT_STREAM, Answer
+from dwctl.ai.calls import EVENT_STREAM, Answer, begun
 from dwctl.ai.followed import Followed
 from dwctl.ai.held import Waiter
 from dwctl.ai.in_progress import Flight, Stopped
@@ -63,8 +63,7 @@ def answer(
         after=after,
         has_events=surface is not None and surface.stored_as_response,
     )
-    pieces = _pieces(gateway, waiter, flight, followed)
-    next(pieces)  # a generator that has begun runs to its end also when nobody reads it
+    pieces = begun(_pieces(gateway, waiter, flight, followed))
     return Answer(200, list(EVENT_STREAM), pieces)
 
 

@@ -243,7 +243,9 @@ class Claims:
         return True
 
     def _put_off(self, job: Job, wait_s: float) -> None:
-        """A limit of its model, or of all the targets of that, is reached, which is no failure: it goes back to the queue, and none of that model is claimed here meanwhile."""
+        """A limit of its model, or of all the targets of that, is reached, which is no failure: it goes back to the queue, and none of that
+        model is claimed here meanwhile.
+        """
         wait_s = max(_LEAST_PAUSE_S, wait_s)
         self._paused[job.model] = time.monotonic() + wait_s * random.uniform(1.0, 1.1)
         self.put_off += 1
