@@ -10,6 +10,7 @@ from flask_smorest import Api
 
 import dwctl.ai.tables
 import dwctl.analytics.tables
+import dwctl.batches.tables
 import dwctl.billing.tables
 import dwctl.catalog.tables
 import dwctl.identity.bootstrap

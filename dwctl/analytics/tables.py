@@ -76,3 +76,22 @@ class UsageRollup(Base):
         Index("usage_rollups_model_bucket_idx", "model", "bucket"),
         {"postgresql_with": {"fillfactor": "50"}},
     )
+
+
+class BatchUsage(Base):
+    """Sums over a batch's successful calls, one delta a group of records: they outlive the log. `timed` counts those with a first byte."""
+
+    __tablename__ = "batch_usage"
+
+    batch_id: Mapped[UUID] = mapped_column(primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger)
+    completion_tokens: Mapped[int] = mapped_column(BigInteger)
+    reasoning_tokens: Mapped[int] = mapped_column(BigInteger)
+    total_tokens: Mapped[int] = mapped_column(BigInteger)
+    duration_ms: Mapped[int] = mapped_column(BigInteger)
+    ttfb_ms: Mapped[int] = mapped_column(BigInteger)
+    timed: Mapped[int] = mapped_column(BigInteger)
+    cost: Mapped[Decimal]
+
+    __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)

@@ -90,12 +90,43 @@ class RequestTemplate(Base):
     metadata_: Mapped[dict[str, Any] | None] = mapped_column("metadata", JSONB)
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
+    single: Mapped[bool] = mapped_column(server_default="false")
 
-    __table_args__ = ({"schema": SCHEMA},)
+    __table_args__ = (
+        # Single requests, which are the many on the hot path, are not in it.
+        Index(
+            "request_templates_file_id_idx",
+            "file_id",
+            "line_number",
+            postgresql_where=text("NOT single"),
+        ),
+        {"schema": SCHEMA},
+    )
+
+
+class FileModel(Base):
+    """How many of a file's lines go to one model, and how many bytes their bodies have."""
+
+    __tablename__ = "file_models"
+
+    file_id: Mapped[UUID] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        CheckConstraint("requests > 0 AND bytes >= 0", name="counts"),
+        {"schema": SCHEMA},
+    )
 
 
 class Batch(Base):
-    """One execution of a file's templates, or of a single request."""
+    """One execution of a file's templates, or (`single`) of a single request, which has the same id.
+
+    The counters of a file's batch are changed by one delta a group of records, and counted anew once at its end (`counts_frozen_at`). `*_lines`
+    number the lines of its output and error files; they only grow. `*_bytes` are what those files hold. populated_lines: how many of the file's
+    lines have their requests.
+    """
 
     __tablename__ = "batches"
 
@@ -121,8 +152,41 @@ class Batch(Base):
     deleted_at: Mapped[datetime | None]
     notification_sent_at: Mapped[datetime | None]
     errors: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    single: Mapped[bool] = mapped_column(server_default="false")
+    expired_at: Mapped[datetime | None]
+    populated_lines: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    completed_requests: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    failed_requests: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    canceled_requests: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    output_lines: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    error_lines: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    output_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    error_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    counts_frozen_at: Mapped[datetime | None]
 
     __table_args__ = (
+        # No index mentions a counter: their updates stay HOT. Single requests are in none of these.
+        Index(
+            "batches_created_by_idx",
+            "created_by",
+            text("created_at DESC"),
+            text("id DESC"),
+            postgresql_where=text("NOT single AND deleted_at IS NULL"),
+        ),
+        Index(
+            "batches_created_at_idx",
+            text("created_at DESC"),
+            text("id DESC"),
+            postgresql_where=text("NOT single AND deleted_at IS NULL"),
+        ),
+        Index(
+            "batches_open_idx",
+            "expires_at",
+            postgresql_where=text(
+                "NOT single AND completed_at IS NULL AND failed_at IS NULL AND cancelled_at IS NULL AND expired_at IS NULL"
+            ),
+        ),
+        Index("batches_file_id_idx", "file_id", postgresql_where=text("NOT single")),
         Index("batches_unkept_idx", "id", postgresql_where=text("metadata ? 'unkept'")),
         Index(
             "batches_output_file_id_unique",
@@ -138,6 +202,34 @@ class Batch(Base):
         ),
         {"schema": SCHEMA},
     )
+
+
+class BatchModel(Base):
+    """What of a file's batch goes to one model, and what has ended of it."""
+
+    __tablename__ = "batch_models"
+
+    batch_id: Mapped[UUID] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(Text, primary_key=True)
+    requests: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    completed: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    failed: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    canceled: Mapped[int] = mapped_column(BigInteger, server_default="0")
+
+    __table_args__ = ({"schema": SCHEMA, "postgresql_with": {"fillfactor": "50"}},)
+
+
+class FinishedLine(Base):
+    """A line of a batch's output file, or (`failed`) of its error file, by its position there from 0 on. Never moved, so offsets stay valid."""
+
+    __tablename__ = "finished_lines"
+
+    batch_id: Mapped[UUID] = mapped_column(primary_key=True)
+    failed: Mapped[bool] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    request_id: Mapped[UUID]
+
+    __table_args__ = ({"schema": SCHEMA},)
 
 
 class Request(Base):
@@ -291,7 +383,10 @@ class InFlight(Base):
 
 
 class Queue(Base):
-    """One account's line at one model: `vtime` counts what it was served, `head_deadline` is its most urgent."""
+    """One account's line at one model: `vtime` counts what it was served, `head_deadline` is its most urgent.
+
+    paused_until: nothing of it is claimed before (its account has no credit, say).
+    """
 
     __tablename__ = "queues"
 
@@ -299,6 +394,8 @@ class Queue(Base):
     created_by: Mapped[str] = mapped_column(Text, primary_key=True)
     vtime: Mapped[int] = mapped_column(BigInteger, server_default="0")
     head_deadline: Mapped[datetime]
+    paused_until: Mapped[datetime | None]
+    pause_reason: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         Index("queues_model_vtime_idx", "model", "vtime"),
@@ -314,12 +411,17 @@ class Queue(Base):
 
 
 class ModelSlot(Base):
-    """The row that a claim locks for a model, so that the count of what is in flight is exact."""
+    """The row that a claim locks for a model, so that the count of what is in flight is exact.
+
+    paused_until: nothing of it is claimed before, by anybody (its upstream asked for a pause).
+    """
 
     __tablename__ = "model_slots"
 
     model: Mapped[str] = mapped_column(Text, primary_key=True)
     served: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    paused_until: Mapped[datetime | None]
+    pause_reason: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         {

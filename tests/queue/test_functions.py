@@ -11,7 +11,11 @@ import psycopg
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = "requests|batches|request_templates|files|ready|delayed|inflight|queues|model_slots|open_calls|unrecorded|response_chunks"
+FILES = ("functions.sql", "claims.sql", "batches.sql")
+TABLES = (
+    "requests|batches|request_templates|files|ready|delayed|inflight|queues|model_slots|open_calls|unrecorded|response_chunks"
+    "|file_models|batch_models|finished_lines"
+)
 WRITES = re.compile(
     rf"\b(INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+fusillade\.({TABLES})\b", re.IGNORECASE
 )
@@ -37,7 +41,8 @@ def test_a_migrated_database_has_the_functions_of_the_file(untouched: psycopg.Co
     migrated = definitions(untouched)
     for name in migrated:
         untouched.execute(f"DROP FUNCTION {name} CASCADE")  # type: ignore[arg-type]
-    untouched.execute(files("dwctl.queue").joinpath("functions.sql").read_text("utf-8"))  # type: ignore[arg-type]
+    for name in FILES:
+        untouched.execute(files("dwctl.queue").joinpath(name).read_text("utf-8"))  # type: ignore[arg-type]
     assert definitions(untouched) == migrated
 
 
@@ -45,7 +50,7 @@ def test_requests_are_written_in_one_file_only() -> None:
     found = {
         (str(path.relative_to(ROOT)), match[2])
         for path in (ROOT / "dwctl").rglob("*")
-        if path.suffix in (".py", ".sql") and path.name != "functions.sql"
+        if path.suffix in (".py", ".sql") and path.name not in FILES
         for match in WRITES.finditer(path.read_text("utf-8"))
     }
     assert found == ALLOWED

@@ -1,0 +1,1 @@
+"""What the queue does, for operators and owners: processes, pending requests, requests of all batches."""

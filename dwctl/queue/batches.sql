@@ -1,0 +1,1 @@
+-- Files and batches of many requests: the functions of the queue that write them (functions.sql has the rules that hold here, too).

@@ -1,0 +1,1 @@
+"""External sources of files (connections): listed, read and run as batches."""
