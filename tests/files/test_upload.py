@@ -369,13 +369,38 @@ def test_what_does_not_come_to_its_end_leaves_nothing(door: Gateway, sql: Any) -
         )
     )
     assert door.one("SELECT count(*) FROM fusillade.files").count == before
-    while sql.execute("SELECT fusillade.purge_uploads(600, 3000)").fetchone()[0]:
+    while purged(sql):
         pass
-    orphans = door.all(
+    assert orphans(door) == []
+
+
+def test_an_upload_that_was_given_up_is_not_continued(door: Gateway, sql: Any) -> None:
+    """What a process that was taken for dead learns when it goes on. What a dead one left is purged in the same way."""
+    content = BEGUN + lines(5000)
+    end = b"\r\n--b--\r\n"
+    slow = raw(door, f"Content-Length: {len(content + end)}", content)
+    eventually(lambda: door.all("SELECT 1 FROM fusillade.uploads"))
+    eventually(lambda: purged(sql) == 0 and not door.all("SELECT 1 FROM fusillade.uploads"))
+    slow.sendall(end)
+    status, answer = status_of(slow)
+    assert status == 503, answer
+    assert b"upload_interrupted" in answer
+    while purged(sql):
+        pass
+    assert orphans(door) == []
+
+
+def purged(sql: Any) -> int:
+    """Lines of uploads that were given up, or are silent."""
+    found: int = sql.execute("SELECT fusillade.purge_uploads(0, 3000)").fetchone()[0]
+    return found
+
+
+def orphans(door: Gateway) -> list[Any]:
+    return door.all(
         "SELECT 1 FROM fusillade.request_templates t WHERE NOT single AND NOT EXISTS"
         " (SELECT FROM fusillade.files f WHERE f.id = t.file_id) LIMIT 1"
     )
-    assert orphans == []
 
 
 def test_uploads_beyond_the_slots_wait_and_those_beyond_the_queue_are_refused(
