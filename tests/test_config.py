@@ -53,6 +53,7 @@ GOOD = {
     "trusted_proxies": ("10.0.0.0/8", "::1/128"),
     "forwarded_headers": ("x-forwarded-for", "x-forwarded-host"),
     "passed_headers": ("x-a", "x-b"),
+    "retried_statuses": ("5", "429"),
 }
 
 
