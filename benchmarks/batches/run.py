@@ -19,7 +19,7 @@ AT_ONCE = 200
 SLOW_COUNT = 10_000
 SLOW_AT_ONCE = 100
 DELAY_S = 0.1
-_SETTING = "DWCTL_BACKGROUND_SERVICES__BATCH_DAEMON__DEFAULT_MODEL_CONCURRENCY"
+CONCURRENCY = "DWCTL_BACKGROUND_SERVICES__BATCH_DAEMON__DEFAULT_MODEL_CONCURRENCY"
 
 
 def measure(report: ModuleType) -> None:
@@ -38,7 +38,7 @@ def measure(report: ModuleType) -> None:
 def _at_once(report: ModuleType, stage: Stage, database: psycopg.Connection[Any]) -> None:
     batch = lines.put(database, "plain", COUNT)
     before = measured.family_cpu_s(stage.postmaster)
-    worker = stage.worker(**{_SETTING: str(AT_ONCE)})
+    worker = stage.worker(**{CONCURRENCY: str(AT_ONCE)})
     used = measured.cpu_s(worker.pid)
     result = lines.wait(database, batch, COUNT, 90)
     used, server = (
@@ -56,7 +56,7 @@ def _at_once(report: ModuleType, stage: Stage, database: psycopg.Connection[Any]
 
 def _later(report: ModuleType, stage: Stage, database: psycopg.Connection[Any]) -> None:
     batch = lines.put(database, "later", SLOW_COUNT)
-    worker = stage.worker(**{_SETTING: str(SLOW_AT_ONCE)})
+    worker = stage.worker(**{CONCURRENCY: str(SLOW_AT_ONCE)})
     result = lines.wait(database, batch, SLOW_COUNT, 60)
     share = SLOW_COUNT / float(result.took_s) / (SLOW_AT_ONCE / DELAY_S) * 100
     report.at_least(
