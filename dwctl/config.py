@@ -545,6 +545,7 @@ class BatchDaemon:
     backoff_factor: float = 2.0
     max_backoff_ms: int = 10_000
     max_in_flight: int = 1000
+    retried_statuses: tuple[int, ...] = (5, 404, 408, 429, 499)
 
 
 @dataclass(frozen=True)
