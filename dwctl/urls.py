@@ -11,6 +11,7 @@ from dwctl.billing import routes as billing
 from dwctl.catalog.routes import all as catalog
 from dwctl.identity.routes import all as identity
 from dwctl.operations import health, metrics, pages
+from dwctl.sources import routes as sources
 from dwctl.web import current
 
 ADMIN = "/admin/api/v1"
@@ -24,6 +25,7 @@ def register(app: Flask, api: Api) -> None:
     for blueprint in (*identity.ADMIN, *catalog.ADMIN):
         api.register_blueprint(blueprint, url_prefix=ADMIN)
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
+    api.register_blueprint(sources.blueprint, url_prefix=ADMIN)
     app.register_blueprint(ai.blueprint, url_prefix=AI)
     app.register_blueprint(playground.blueprint, url_prefix=f"{ADMIN}/ai")
     app.register_blueprint(health.blueprint)

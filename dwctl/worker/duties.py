@@ -17,6 +17,7 @@ from dwctl.identity import duties as identity_duties
 from dwctl.limits import duties as limits_duties
 from dwctl.queue import duties as queue_duties
 from dwctl.queue.duties import Duty
+from dwctl.sources import duties as sources_duties
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ ALL: tuple[Duty, ...] = (
     *catalog_duties.DUTIES,
     *limits_duties.DUTIES,
     *ai_duties.DUTIES,
+    *sources_duties.DUTIES,
 )
 
 
