@@ -316,8 +316,25 @@ class ProcessLimits:
 
 
 @dataclass(frozen=True)
+class FileLimits:
+    """What is taken as a file of requests; 0 switches a limit off. max_file_size in bytes, after unpacking.
+
+    max_concurrent_uploads, max_waiting_uploads: in one process. max_upload_wait_secs: 0 does not wait. body_timeout: for the whole of an
+    upload, in place of limits.requests.body_timeout.
+    """
+
+    max_file_size: int = 100 * 1024 * 1024
+    max_requests_per_file: int = 0
+    max_concurrent_uploads: int = 0
+    max_waiting_uploads: int = 20
+    max_upload_wait_secs: int = 60
+    body_timeout: Duration = 3600.0
+
+
+@dataclass(frozen=True)
 class Limits:
     requests: RequestLimits = field(default_factory=RequestLimits)
+    files: FileLimits = field(default_factory=FileLimits)
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     account: AccountLimits = field(default_factory=AccountLimits)
     process: ProcessLimits = field(default_factory=ProcessLimits)
@@ -459,6 +476,20 @@ class AsyncRequests:
 
 
 @dataclass(frozen=True)
+class BatchFiles:
+    """Files of requests. Expiry in seconds from an upload on, where it names none, and the bounds of what it may name.
+
+    reported_errors: how many bad lines one refusal names. batch_insert_size: lines that are stored at once.
+    """
+
+    default_expiry_seconds: int = 30 * 86400
+    min_expiry_seconds: int = 3600
+    max_expiry_seconds: int = 30 * 86400
+    reported_errors: int = 20
+    batch_insert_size: int = 5000
+
+
+@dataclass(frozen=True)
 class Batches:
     enabled: bool = True
     allowed_completion_windows: tuple[str, ...] = ("24h", "1h")
@@ -469,6 +500,7 @@ class Batches:
         "/v1/responses",
     )
     async_requests: AsyncRequests = field(default_factory=AsyncRequests)
+    files: BatchFiles = field(default_factory=BatchFiles)
 
 
 @dataclass(frozen=True)
@@ -640,6 +672,7 @@ OBSOLETE: Mapping[str, str] = {
     "database.outlet": "one database holds every schema",
     "database.underway_pool": "jobs are duties of the worker process",
     "auth.security.jwt_expiry": "login sessions are rows: see auth.native.session.timeout",
+    "batches.files.upload_buffer_size": "a body is read as fast as its lines are checked",
     "enable_request_logging": "every call is recorded once; see retention.*",
     "enable_analytics": "every call is recorded once; see retention.*",
     "analytics": "see recorder.*",
@@ -727,11 +760,13 @@ def _from_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
+    known = names()
     for name, value in sorted(environ.items()):
         if not name.upper().startswith("DWCTL_") or name.upper() == "DWCTL_CONFIG":
             continue
         path = name[len("DWCTL_") :].lower()
-        if path.endswith("_file"):
+        # One setting's own name ends like that (max_requests_per_file).
+        if path.endswith("_file") and path.replace("__", ".") not in known:
             path, value = path.removesuffix("_file"), Path(value).read_text("utf-8").strip()
         branch = tree
         *parents, leaf = path.split("__")
@@ -899,6 +934,16 @@ def _check(settings: Settings) -> None:
             )
             >= 1024
             for name in ("max_admin_body_size", "max_sign_in_body_size")
+        },
+        "limits.files.body_timeout: must be at least 1s": settings.limits.files.body_timeout >= 1,
+        "batches.files: min_expiry_seconds, default_expiry_seconds and max_expiry_seconds must be ordered, and above 0": 0
+        < settings.batches.files.min_expiry_seconds
+        <= settings.batches.files.default_expiry_seconds
+        <= settings.batches.files.max_expiry_seconds
+        <= _LONGEST_DAYS * 86400,
+        **{
+            f"batches.files.{name}: must be at least 1": getattr(settings.batches.files, name) >= 1
+            for name in ("reported_errors", "batch_insert_size")
         },
         "recorder.queue_size: must be at least 1": settings.recorder.queue_size >= 1,
         "recorder.queue_bytes: must be at least 1 MiB": settings.recorder.queue_bytes >= 1 << 20,

@@ -9,6 +9,7 @@ from dwctl.ai import playground
 from dwctl.ai import routes as ai
 from dwctl.billing import routes as billing
 from dwctl.catalog.routes import all as catalog
+from dwctl.files.routes import upload
 from dwctl.identity.routes import all as identity
 from dwctl.operations import health, metrics, pages
 from dwctl.sources import routes as sources
@@ -27,6 +28,8 @@ def register(app: Flask, api: Api) -> None:
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
     api.register_blueprint(sources.blueprint, url_prefix=ADMIN)
     app.register_blueprint(ai.blueprint, url_prefix=AI)
+    if current.parts(app).settings.batches.enabled:
+        api.register_blueprint(upload.blueprint, url_prefix=AI)
     app.register_blueprint(playground.blueprint, url_prefix=f"{ADMIN}/ai")
     app.register_blueprint(health.blueprint)
     app.register_blueprint(pages.blueprint)

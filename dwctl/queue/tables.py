@@ -120,6 +120,26 @@ class FileModel(Base):
     )
 
 
+class Upload(Base):
+    """A file whose lines are still coming: it has no row in `files` yet. abandoned: what is there of it is to be purged."""
+
+    __tablename__ = "uploads"
+
+    file_id: Mapped[UUID] = mapped_column(primary_key=True)
+    touched_at: Mapped[CreatedAt]
+    abandoned: Mapped[bool] = mapped_column(server_default="false")
+
+    __table_args__ = (
+        {
+            "schema": SCHEMA,
+            "postgresql_with": {
+                "autovacuum_vacuum_threshold": "1000",
+                "autovacuum_vacuum_scale_factor": "0",
+            },
+        },
+    )
+
+
 class Batch(Base):
     """One execution of a file's templates, or (`single`) of a single request, which has the same id.
 

@@ -43,9 +43,7 @@ def listed(session: Session, caller: Caller) -> Sequence[SourceConnection]:
     """Those of the account for which the caller acts, newest first."""
     return session.scalars(
         select(SourceConnection)
-        .where(
-            SourceConnection.owner_id == caller.owner_id, SourceConnection.deleted_at.is_(None)
-        )
+        .where(SourceConnection.owner_id == caller.owner_id, SourceConnection.deleted_at.is_(None))
         .order_by(SourceConnection.created_at.desc(), SourceConnection.id.desc())
     ).all()
 
@@ -61,8 +59,8 @@ def load(session: Session, caller: Caller, id: UUID) -> SourceConnection:
 
 def delete(session: Session, connection: SourceConnection) -> None:
     """Forget its credential and stop what it runs; a duty marks its synchronisations as deleted."""
-    connection.deleted_at = func.now()  # type: ignore[assignment]
-    connection.updated_at = func.now()  # type: ignore[assignment]
+    connection.deleted_at = func.now()
+    connection.updated_at = func.now()
     connection.config_sealed = None
     session.flush()
     session.execute(select(func.pg_notify(CHANNEL, str(connection.id))))

@@ -69,9 +69,7 @@ def _take_in(
         endpoint=job.endpoint,
     )
     files = settings.batches.files
-    limits = Limits(
-        settings.connections.sync.max_object_size, _TOLD_LINES, files.batch_insert_size
-    )
+    limits = Limits(settings.connections.sync.max_object_size, _TOLD_LINES, files.batch_insert_size)
     heading = partial(_heading, connections, job, name, files.default_expiry_seconds)
     pieces = plain_file(chunks_of(source, wanted), name)
     return intake.take_in(connections, pieces, heading, rules, limits, tolerant=True)
@@ -135,9 +133,7 @@ def _noted(errors: tuple[LineError, ...]) -> Any:
     return Jsonb(noted) if noted else None
 
 
-def _give_up(
-    connections: Connections, settings: Settings, job: Ingest, why: DwctlError
-) -> None:
+def _give_up(connections: Connections, settings: Settings, job: Ingest, why: DwctlError) -> None:
     if why.retryable and job.attempts + 1 < MOST_TRIES:
         jobs.put_off(connections, settings, job, why.message)
         return

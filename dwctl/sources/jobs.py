@@ -100,18 +100,14 @@ def reason(text: str) -> str:
     return printable(text, _LONGEST_REASON)
 
 
-def change(
-    connection: psycopg.Connection[Any], statement: str, job: Job, **values: Any
-) -> None:
+def change(connection: psycopg.Connection[Any], statement: str, job: Job, **values: Any) -> None:
     """Change the job's row. Raises ClaimLost."""
     given = {"id": job.id, "claim": job.claim, **values}
     if connection.execute(QUERIES[statement], given).rowcount == 0:
         raise ClaimLost
 
 
-def count(
-    connection: psycopg.Connection[Any], sync_id: UUID, **counts: int
-) -> None:
+def count(connection: psycopg.Connection[Any], sync_id: UUID, **counts: int) -> None:
     """Add to a synchronisation's counters: ingested, failed, activated."""
     values: Mapping[str, Any] = {"ingested": 0, "failed": 0, "activated": 0, **counts}
     connection.execute(QUERIES["count_entry"], {"sync_id": sync_id, **values})

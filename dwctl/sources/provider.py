@@ -1,9 +1,9 @@
 """What a provider of files must offer. A new one is a module like `s3.py` and a line in `providers.py`.
 
-    SourceError            may help to try again (`retryable`) or not; its message is for the connection's owner
-      SourceRefused        the source said no: wrong credential, no such bucket, an address that may not be called
-      ObjectAbsent         there is no such object (any more)
-      ObjectChanged        it is not the object that was listed
+SourceError            may help to try again (`retryable`) or not; its message is for the connection's owner
+  SourceRefused        the source said no: wrong credential, no such bucket, an address that may not be called
+  ObjectAbsent         there is no such object (any more)
+  ObjectChanged        it is not the object that was listed
 """
 
 from __future__ import annotations

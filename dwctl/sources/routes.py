@@ -113,9 +113,7 @@ def try_connection(id: UUID) -> dict[str, Any]:
 def list_files_of_connection(query: dict[str, Any], id: UUID) -> Found:
     """List the source's files (`.jsonl`, `.jsonl.gz`), as a synchronisation of everything would find them."""
     with _opened(_connection(id)) as source:
-        return browsing.find_files(
-            source, query.get("cursor"), query.get("search"), query["limit"]
-        )
+        return browsing.find_files(source, query.get("cursor"), query.get("search"), query["limit"])
 
 
 @blueprint.route("/connections/<id:id>/synced-keys", methods=["GET"])

@@ -98,9 +98,7 @@ class S3Source:
     def read(self, wanted: SourceObject, offset: int) -> Iterator[Iterator[bytes]]:
         """Its bytes, if it still is what was listed."""
         condition: dict[str, Any] = (
-            {"IfMatch": wanted.etag}
-            if wanted.etag
-            else {"IfUnmodifiedSince": wanted.last_modified}
+            {"IfMatch": wanted.etag} if wanted.etag else {"IfUnmodifiedSince": wanted.last_modified}
         )
         if offset:
             condition["Range"] = f"bytes={offset}-"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import gevent
@@ -20,7 +20,7 @@ from psycopg.rows import class_row
 from dwctl.clock import uuid7
 from dwctl.config import Settings
 from dwctl.db import Connections, DatabaseAway
-from dwctl.sources import activating, ingesting, listing
+from dwctl.sources import ingesting, listing
 from dwctl.sources.connections import CHANNEL
 from dwctl.sources.jobs import (
     MOST_TRIES,
@@ -39,6 +39,8 @@ from dwctl.sources.open_sources import OpenSources
 from dwctl.wakeups import Wakeups
 
 log = logging.getLogger(__name__)
+
+J = TypeVar("J", Listing, Ingest, Activation)
 
 _LISTINGS = 2
 _ACTIVATIONS = 2
@@ -103,7 +105,6 @@ class Syncing:
         for kind, most, take in (
             (Listing, _LISTINGS, self._take_listing),
             (Ingest, self._settings.connections.sync.max_ingests, self._take_ingest),
-            (Activation, _ACTIVATIONS, self._take_activation),
         ):
             while self._running_of(kind) < most and (job := take()) is not None:
                 self._begin(job)
@@ -122,7 +123,7 @@ class Syncing:
     def _take_activation(self) -> Activation | None:
         return self._take(Activation, "take_activation", batch_id=uuid7())
 
-    def _take(self, kind: type[Any], statement: str, **values: Any) -> Any:
+    def _take(self, kind: type[J], statement: str, **values: Any) -> J | None:
         given = {"lease_s": self._settings.connections.sync.lease, **values}
         with self._connections.transaction() as connection:
             cursor = connection.cursor(row_factory=class_row(kind))
@@ -165,7 +166,7 @@ class Syncing:
                     ingesting.carry_out, self._connections, self._settings, self._sources, job
                 )
             case Activation():
-                doing = partial(activating.carry_out, self._connections, self._settings, job)
+                raise NotImplementedError
         doing()
 
     def _put_aside(self, job: Job) -> None:
@@ -215,7 +216,7 @@ class Syncing:
                 rows = connection.execute(QUERIES[statement], values).fetchall()
                 kept.update(claim for (claim,) in rows)
         for claim, (job, greenlet) in before.items():
-            if claim not in kept and self._running.get(claim, (None, None))[1] is greenlet:
+            if claim not in kept and claim in self._running:
                 log.info("synchronisation stopped", extra=_names(job))
                 greenlet.kill(block=False)
 

@@ -10,7 +10,6 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dwctl.batches import creation
 from dwctl.config import Settings
 from dwctl.errors import DwctlError, Invalid, NotFound
 from dwctl.identity import api_keys
@@ -64,7 +63,6 @@ def request(
     defaults = settings.connections.sync
     endpoint = wanted.get("endpoint") or defaults.default_endpoint
     window = wanted.get("completion_window") or defaults.default_completion_window
-    creation.check_terms(settings.batches, endpoint, window, any_window=any_window)
     keys = list(dict.fromkeys(wanted.get("file_keys") or ())) or None
     _check_keys(keys or (), connections.config_of(connection, settings).get("prefix") or "")
     _check_open(session, connection.owner_id, defaults.max_open)
@@ -117,9 +115,7 @@ def entries(
     return Entries(rows[:limit], rows[limit - 1].external_key if more else None)
 
 
-def synced_keys(
-    session: Session, connection: SourceConnection, limit: int
-) -> Sequence[Any]:
+def synced_keys(session: Session, connection: SourceConnection, limit: int) -> Sequence[Any]:
     """The objects that are batches, by key, each as it was synchronised last."""
     return session.execute(
         select(SyncEntry.external_key, SyncEntry.external_last_modified)

@@ -3,13 +3,13 @@
 Instant: new tables.
 
 Revision ID: 0023
-Revises: 0015
+Revises: 0016
 """
 
 from alembic import op
 
 revision = "0023"
-down_revision = "0015"
+down_revision = "0016"
 branch_labels = None
 depends_on = None
 
