@@ -458,6 +458,8 @@ class AsyncRequests:
 
 @dataclass(frozen=True)
 class Batches:
+    """`expiry_grace`: how long lines of a batch may still be begun after its deadline."""
+
     enabled: bool = True
     allowed_completion_windows: tuple[str, ...] = ("24h", "1h")
     allowed_url_paths: tuple[str, ...] = (
@@ -467,6 +469,7 @@ class Batches:
         "/v1/responses",
     )
     async_requests: AsyncRequests = field(default_factory=AsyncRequests)
+    expiry_grace: Duration = 0.0
 
 
 @dataclass(frozen=True)

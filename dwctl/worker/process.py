@@ -27,6 +27,7 @@ def start(worker: Any) -> None:
     duties: DutyRunner = parts["dwctl.duties"]
     rarely_collect_garbage()
     claims.start()
+    duties.listen(gateway.wakeups)
     gateway.start()
     duties.start()
     worker.dwctl_drained = Event()
