@@ -37,7 +37,8 @@ WITH c AS MATERIALIZED (
 ), charged AS (
     INSERT INTO credits_transactions (id, user_id, transaction_type, amount, source_id, description, created_at, fusillade_batch_id, api_key_id)
     -- A line that its owner had run again was called, and is charged, each time.
-    SELECT id, user_id, 'usage', cost, id::text || CASE WHEN retried > 0 THEN '#' || retried ELSE '' END,
+    SELECT CASE WHEN retried > 0 THEN gen_random_uuid() ELSE id END, user_id, 'usage', cost,
+           id::text || CASE WHEN retried > 0 THEN '#' || retried ELSE '' END,
            format('API usage: %s (%s input + %s output tokens)', model, prompt_tokens, completion_tokens), ended_at, batch_id, api_key_id
       FROM c JOIN logged USING (id) JOIN settled USING (id) WHERE cost > 0 AND user_id IS NOT NULL
     ON CONFLICT (source_id) DO NOTHING

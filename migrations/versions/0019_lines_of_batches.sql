@@ -398,14 +398,14 @@ BEGIN
         PERFORM fusillade.populate_no_more(one);
         RETURN 0;
     END IF;
-    IF born <> 'pending' THEN
-        PERFORM fusillade.note_expired(one, CASE born WHEN 'failed' THEN made ELSE 0 END);
-        PERFORM fusillade.count_ended(ARRAY(SELECT fusillade.line_id(one, n) FROM generate_series(b.populated_lines, b.populated_lines + made - 1) n));
-    END IF;
     UPDATE fusillade.batches SET populated_lines = populated_lines + made, requests_started_at = coalesce(requests_started_at, now())
      WHERE id = one AND populated_lines = b.populated_lines;
     IF NOT FOUND THEN
         RAISE 'batch % was populated by somebody else', one;
+    END IF;
+    IF born <> 'pending' THEN
+        PERFORM fusillade.note_expired(one, CASE born WHEN 'failed' THEN made ELSE 0 END);
+        PERFORM fusillade.count_ended(ARRAY(SELECT fusillade.line_id(one, n) FROM generate_series(b.populated_lines, b.populated_lines + made - 1) n));
     END IF;
     IF born = 'pending' AND EXISTS (SELECT FROM fusillade.batches n WHERE n.id = one AND n.cancelling_at IS NOT NULL) THEN
         -- Meanwhile: who looks for its pending lines cannot have seen these.
