@@ -21,9 +21,10 @@ from dwctl.queue.duties import Duty
 
 log = logging.getLogger(__name__)
 
-_QUERIES = sql.load("dwctl.batches", "lifecycle.sql")
+_QUERIES = {**sql.load("dwctl.batches"), **sql.load("dwctl.batches", "lifecycle.sql")}
 CHANNEL = "fusillade_batches"
 _REST_S = 1.0
+_RESERVATIONS_AT_ONCE = 1000
 
 
 def populate(connection: psycopg.Connection[Any], settings: Settings) -> float:
@@ -84,6 +85,12 @@ def count(connection: psycopg.Connection[Any], _settings: Settings) -> float:
     return 0.0
 
 
+def forget_reservations(connection: psycopg.Connection[Any], _settings: Settings) -> float:
+    """Delete reservations that hold nothing any more, some at a time."""
+    found = connection.execute(_QUERIES["forget_reservations"], {"most": _RESERVATIONS_AT_ONCE})
+    return 1.0 if found.rowcount == _RESERVATIONS_AT_ONCE else 3600.0
+
+
 def _next(
     connection: psycopg.Connection[Any], statement: str, values: dict[str, Any]
 ) -> UUID | None:
@@ -96,4 +103,5 @@ DUTIES = (
     Duty("sweep_batches", sweep, CHANNEL),
     Duty("retry_batches", sweep_retries, CHANNEL),
     Duty("count_batches", count, CHANNEL),
+    Duty("forget_reservations", forget_reservations),
 )

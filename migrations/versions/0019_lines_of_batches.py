@@ -3,7 +3,7 @@
 Instant: two small tables, and a column with a constant default; functions are replaced, and the triggers for rows that are written by hand.
 
 Revision ID: 0019
-Revises: 0015
+Revises: 0023
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0019"
-down_revision = "0015"
+down_revision = "0023"
 branch_labels = None
 depends_on = None
 

@@ -256,11 +256,6 @@ CREATE OR REPLACE FUNCTION fusillade.line_id(batch uuid, line bigint) RETURNS uu
             || lpad(to_hex(line), 8, '0'))::uuid
 $$;
 
-CREATE OR REPLACE FUNCTION fusillade.line_bytes(line fusillade.requests) RETURNS bigint LANGUAGE sql STABLE AS $$
-    SELECT CASE line.state WHEN 'completed' THEN 161 ELSE 140 END + coalesce(octet_length(line.custom_id), 0)
-           + coalesce(octet_length(CASE line.state WHEN 'completed' THEN line.response_body ELSE line.error END), 0)::bigint
-$$;
-
 CREATE OR REPLACE FUNCTION fusillade.window_of(words text) RETURNS interval LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN greatest(words::interval, interval '0');
@@ -401,7 +396,7 @@ BEGIN
     UPDATE fusillade.batches SET populated_lines = populated_lines + made, requests_started_at = coalesce(requests_started_at, now())
      WHERE id = one AND populated_lines = b.populated_lines;
     IF NOT FOUND THEN
-        RAISE 'batch % was populated by somebody else', one;
+        RAISE 'the batch was populated by somebody else';
     END IF;
     IF born <> 'pending' THEN
         PERFORM fusillade.note_expired(one, CASE born WHEN 'failed' THEN made ELSE 0 END);
@@ -730,3 +725,9 @@ BEGIN
     SELECT one, m.is_error, m.place + CASE WHEN m.is_error THEN b.error_lines ELSE b.output_lines END, m.id
       FROM missing m, fusillade.batches b WHERE b.id = one;
 END $$;
+
+CREATE OR REPLACE FUNCTION fusillade.line_bytes(line fusillade.requests) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT octet_length(CASE line.state WHEN 'completed'
+        THEN fusillade.output_line(line.id, line.custom_id, line.response_status, line.response_body)
+        ELSE fusillade.error_line(line.id, line.custom_id, line.state, line.error) END)::bigint
+$$;

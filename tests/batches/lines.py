@@ -42,7 +42,7 @@ class Lines:
 
     def work(self) -> None:
         """All duties, until none has anything to do. (Those of one kind at a time, as in life.)"""
-        while any([self._works(duty.run) for duty in duties.DUTIES]):
+        while sum(self._works(duty.run) for duty in duties.DUTIES):
             pass
 
     def _works(self, run: Any) -> bool:
