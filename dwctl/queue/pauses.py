@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 import psycopg
 
 
+class PauseReason(StrEnum):
+    """Why nothing is claimed."""
+
+    NO_CREDIT = "no_credit"
+    """The account cannot pay."""
+    RATE_LIMITED = "rate_limited"
+    """The upstream answered 429."""
+    OVERLOADED = "overloaded"
+    """The upstream answered 503."""
+
+
 def pause_queue(
-    connection: psycopg.Connection[Any], model: str, owner: str, wait_s: float, reason: str
+    connection: psycopg.Connection[Any], model: str, owner: str, wait_s: float, reason: PauseReason
 ) -> None:
     """None of an account's requests of a model is claimed for so long, unless the reason passes before. The longer pause holds."""
     connection.execute(
@@ -19,7 +31,7 @@ def pause_queue(
 
 
 def pause_model(
-    connection: psycopg.Connection[Any], model: str, wait_s: float, reason: str
+    connection: psycopg.Connection[Any], model: str, wait_s: float, reason: PauseReason
 ) -> None:
     """None of a model is claimed for so long, by anybody. The longer pause holds."""
     connection.execute(
