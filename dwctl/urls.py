@@ -14,6 +14,7 @@ from dwctl.downloads import routes as downloads
 from dwctl.files.routes import upload
 from dwctl.identity.routes import all as identity
 from dwctl.operations import health, metrics, pages
+from dwctl.sources import routes as sources
 from dwctl.web import current
 
 ADMIN = "/admin/api/v1"
@@ -27,6 +28,7 @@ def register(app: Flask, api: Api) -> None:
     for blueprint in (*identity.ADMIN, *catalog.ADMIN):
         api.register_blueprint(blueprint, url_prefix=ADMIN)
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
+    api.register_blueprint(sources.blueprint, url_prefix=ADMIN)
     app.register_blueprint(ai.blueprint, url_prefix=AI)
     if current.parts(app).settings.batches.enabled:
         for blueprint in (upload.blueprint, batches.blueprint, downloads.blueprint):

@@ -53,8 +53,8 @@ GOOD = {
     "trusted_proxies": ("10.0.0.0/8", "::1/128"),
     "forwarded_headers": ("x-forwarded-for", "x-forwarded-host"),
     "passed_headers": ("x-a", "x-b"),
-    "retried_statuses": ("5", "429"),
     "allowed_completion_windows": ("24h", "1h 30m"),
+    "retried_statuses": ("5", "429"),
 }
 NEVER_EMPTY = {"batches.allowed_url_paths"}
 

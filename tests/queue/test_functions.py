@@ -22,9 +22,9 @@ WRITES = re.compile(
 # The recorder takes what the functions have put there, in the transaction that records it; lines of a file come by the million.
 ALLOWED = {
     ("dwctl/queue/queries.sql", "unrecorded"),
+    ("dwctl/files/queries.sql", "request_templates"),
     ("dwctl/queue/pauses.py", "queues"),
     ("dwctl/queue/pauses.py", "model_slots"),
-    ("dwctl/files/queries.sql", "request_templates"),
 }
 
 
