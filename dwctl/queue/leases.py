@@ -40,9 +40,9 @@ class GivenBack(Enum):
 class Job:
     """One claimed request.
 
-    `owner_id` is None when nobody can be found in whose name it runs. `path` and `body` are None when its template is gone.
-    `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them. `escalation` is the model that
-    serves it in place of its own, because its deadline is near.
+    `created_by` is whose line it stands in, as text. `owner_id` is None when nobody can be found in whose name it runs. `path` and `body` are
+    None when its template is gone. `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them.
+    `escalation` is the model that serves it in place of its own, because its deadline is near.
     """
 
     id: UUID
@@ -62,6 +62,7 @@ class Job:
     batch_created_at: datetime | None
     times_lost: int
     escalation: str | None = None
+    created_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,15 @@ def claim(connection: psycopg.Connection[Any], *, me: UUID, most: int, policy: P
 
 def retry_later(connection: psycopg.Connection[Any], me: UUID, id: UUID, delay_s: float) -> None:
     """Put a request off; it is anybody's again after `delay_s`."""
-    connection.execute(_QUERIES["retry_later"], {"me": me, "id": id, "delay_s": delay_s})
+    retry_each_later(connection, me, {id: delay_s})
+
+
+def retry_each_later(
+    connection: psycopg.Connection[Any], me: UUID, delays_s: Mapping[UUID, float]
+) -> None:
+    """The same for several, each with its own delay."""
+    values = {"me": me, "ids": list(delays_s), "delays_s": list(delays_s.values())}
+    connection.execute(_QUERIES["retry_later"], values)
 
 
 def give_back(
@@ -149,4 +158,5 @@ def _job(row: Any) -> Job:
         batch_created_at=row.batch_created_at,
         times_lost=row.times_lost,
         escalation=row.escalation,
+        created_by=row.created_by,
     )

@@ -83,14 +83,18 @@ SELECT fusillade.end_pauses_of_the_funded();
 SELECT extract(epoch FROM least((SELECT min(paused_until) FROM fusillade.queues WHERE paused_until IS NOT NULL),
                                 (SELECT min(paused_until) FROM fusillade.model_slots WHERE paused_until > now())) - now())::float;
 
--- name: retry_later  failed, but a later try may succeed
-SELECT fusillade.retry_later(%(me)s, %(id)s, %(delay_s)s);
+-- name: retry_later  failed, but later tries may succeed (rows in one order, as everywhere)
+SELECT fusillade.retry_later(%(me)s, g.id, g.delay_s)
+  FROM (SELECT * FROM unnest(%(ids)s::uuid[], %(delays_s)s::float8[]) n(id, delay_s) ORDER BY id) g;
 
 -- name: give_back  leases returned: due at once, put off, or over
 SELECT fusillade.give_back(%(owner)s, %(ids)s, %(waits_s)s);
 
 -- name: wake_delayed  what waited for its time is due
 SELECT fusillade.wake_delayed(500);
+
+-- name: stopped_batches  of these batches, those whose lines nobody wants any more
+SELECT id FROM fusillade.batches WHERE id = ANY (%(ids)s) AND (cancelling_at IS NOT NULL OR deleted_at IS NOT NULL);
 
 -- name: outcomes  what became of requests that somebody waits for
 SELECT id, state FROM fusillade.requests
