@@ -143,7 +143,7 @@ BEGIN
         RETURN;
     END IF;
     share := most / cardinality(owners);
-    larger := most % cardinality(owners);
+    larger := mod(most, cardinality(owners));
     WITH gone AS (
         -- No head is before what its queue says, so what was deleted there, and not yet vacuumed, is not walked again.
         DELETE FROM fusillade.ready d WHERE d.ctid = ANY (ARRAY(

@@ -21,24 +21,22 @@ class PauseReason(StrEnum):
 
     NO_CREDIT = "no_credit"
     """The account cannot pay."""
-    RATE_LIMITED = "rate_limited"
-    """The upstream answered 429."""
-    OVERLOADED = "overloaded"
-    """The upstream answered 503."""
+    UPSTREAM_PRESSURE = "upstream_pressure"
+    """Its upstream asked for a rest."""
 
 
 def pause_queue(
-    connection: psycopg.Connection[Any], model: str, owner: str, wait_s: float, reason: PauseReason
+    connection: psycopg.Connection[Any], model: str, owner: str, wait_s: float, reason: str
 ) -> None:
-    """Let nobody claim what `owner` (as in `batches.created_by`) has waiting for a model, for so long."""
+    """Let nobody claim what `owner` (as in `batches.created_by`) has waiting for a model, for so long. `reason` is a `PauseReason`."""
     values = {"model": model, "owner": owner, "wait_s": wait_s, "reason": PauseReason(reason)}
     connection.execute(_QUERIES["pause_queue"], values)
 
 
 def pause_model(
-    connection: psycopg.Connection[Any], model: str, wait_s: float, reason: PauseReason
+    connection: psycopg.Connection[Any], model: str, wait_s: float, reason: str
 ) -> None:
-    """Let nobody claim anything of a model, for so long."""
+    """Let nobody claim anything of a model, for so long. `reason` is a `PauseReason`."""
     values = {"model": model, "wait_s": wait_s, "reason": PauseReason(reason)}
     connection.execute(_QUERIES["pause_model"], values)
 
