@@ -11,6 +11,7 @@ from dwctl.billing import routes as billing
 from dwctl.catalog.routes import all as catalog
 from dwctl.downloads import routes as downloads
 from dwctl.identity.routes import all as identity
+from dwctl.monitoring import routes as monitoring
 from dwctl.operations import health, metrics, pages
 from dwctl.web import current
 
@@ -25,6 +26,8 @@ def register(app: Flask, api: Api) -> None:
     for blueprint in (*identity.ADMIN, *catalog.ADMIN):
         api.register_blueprint(blueprint, url_prefix=ADMIN)
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
+    api.register_blueprint(monitoring.admin, url_prefix=ADMIN)
+    api.register_blueprint(monitoring.ai, url_prefix=AI)
     api.register_blueprint(downloads.blueprint, url_prefix=AI)
     app.register_blueprint(ai.blueprint, url_prefix=AI)
     app.register_blueprint(playground.blueprint, url_prefix=f"{ADMIN}/ai")
