@@ -53,6 +53,8 @@ def single(
 ) -> UUID:
     """A single request as the recorder writes it, with what it has in the queue's own tables."""
     sql.execute("SET dwctl.queue = own")
+    # Ids are ordered by milliseconds.
+    time.sleep(0.002)
     id = uuid7()
     values = {"id": id, "owner": str(owner), "model": model, "window": window, "tier": tier, "state": state, "age": age_s}  # fmt: skip
     runs = "now()" if state in ("processing", "completed") else "NULL"
@@ -242,9 +244,9 @@ def many(sql: psycopg.Connection, cast: Cast) -> dict[str, UUID]:
         "runs": single(sql, alice, state="processing"),
         "done again": single(sql, alice, state="completed"),
     }
-    # Ids are ordered by milliseconds.
     time.sleep(0.002)
     batch = Written(sql, alice, 2, batch=uuid7()).run()
+    time.sleep(0.002)
     batch.complete(1)
     made |= {"line 0": line_id(batch.batch, 0), "line 1": line_id(batch.batch, 1)}
     sql.execute(

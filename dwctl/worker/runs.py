@@ -1,0 +1,276 @@
+"""One claimed request, from its claim to its end: admitted again, relayed, then written down, or put back for another time.
+
+    ended       what it came to is recorded, and that is its end
+    tried again a failure that may pass (`retry`): it counts as a try, and waits
+    put off     it may not run now: a limit is reached, or its account has no credit. No try is counted; the account's line rests
+    given back  this process ends
+
+An upstream that names a time (429 or 503 with Retry-After) has its model rest for everybody, so that what failed there does not meet it
+again at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from uuid import UUID
+
+from gevent.pool import Group
+
+from dwctl import clock
+from dwctl.ai import admission, history, outcomes, relay
+from dwctl.ai.admission import Admitted
+from dwctl.ai.bookkeeping import record_of_unrunnable
+from dwctl.ai.gateway import Gateway
+from dwctl.ai.in_progress import Flight
+from dwctl.ai.outcomes import Failed, Interrupted, Outcome, Reason
+from dwctl.db import DatabaseAway
+from dwctl.errors import DwctlError
+from dwctl.limits.standing import LimitReached
+from dwctl.queue import retry
+from dwctl.queue.leases import GivenBack, Job
+from dwctl.upstream.retry_after import WAIT_STATUSES
+from dwctl.worker.cancelling import Cancelling
+from dwctl.worker.returns import Pause, Returns
+from dwctl.worker.tally import NO_MODEL, Tally
+
+log = logging.getLogger(__name__)
+
+_FLUSH_S = 2.0
+_CREDIT_PAUSE_S = 30.0
+"""How long an account's line rests that has no credit. A grant ends that; this is for one that was not heard of."""
+_LONGEST_PAUSE_S = 300.0
+"""How long a model rests at most because its upstream said so: whether it still means it is then found out."""
+
+
+class Runs:
+    """The requests that run in this worker."""
+
+    def __init__(
+        self, gateway: Gateway, rest: Callable[[str, float], None], freed: Callable[[], None]
+    ) -> None:
+        """`rest` is told that a model is not to be claimed here for so many seconds, `freed` that there is room for another request."""
+        self._gateway = gateway
+        self._rest = rest
+        self._freed = freed
+        self._policy = _policy(gateway)
+        self._strict = gateway.settings.onwards.strict_mode
+        self._jobs: dict[UUID, Flight] = {}
+        self._models: dict[UUID, str] = {}
+        self._running = Group()
+        self._returns = Returns(gateway)
+        self._cancelling = Cancelling(gateway)
+        self.tally = Tally()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def start(self) -> None:
+        """Before the gateway's wake-ups start."""
+        self._returns.start()
+        self._cancelling.start()
+
+    def begin(self, jobs: Collection[Job]) -> None:
+        """Run these, each in a greenlet of its own."""
+        for job in jobs:
+            self._jobs[job.id] = self._gateway.in_progress.enter(_flight(job))
+            self._models[job.id] = job.model
+            self._running.spawn(self._work, job)
+
+    def drain(self, deadline: float) -> None:
+        """Let calls end until `deadline` (monotonic), give the others back."""
+        self._running.join(timeout=max(0.0, deadline - time.monotonic()))
+        for flight in list(self._jobs.values()):
+            flight.stop(Reason.DRAINED)
+        self._running.join(timeout=2.0)
+
+    def models_in_flight(self) -> list[str]:
+        """The model of each request that runs here."""
+        return list(self._models.values())
+
+    def _work(self, job: Job) -> None:
+        flight = self._jobs[job.id]
+        line = admission.line_of(job)
+        if line is not None:
+            self._cancelling.enter(line.batch_id, flight)
+        try:
+            self._settle(job, flight)
+        except DatabaseAway as error:
+            # Neither the database nor the spool took what it came to: it is run again.
+            log.warning("request not settled", extra={"request_id": str(job.id), "reason": type(error).__name__})  # fmt: skip
+            self._returns.give_back(job, GivenBack.UNSETTLED)
+        except Exception:
+            log.exception("request not settled", extra={"request_id": str(job.id)})
+            self._returns.give_back(job, GivenBack.UNSETTLED)
+        finally:
+            if line is not None:
+                self._cancelling.leave(line.batch_id, flight)
+            self._gateway.in_progress.leave(flight)
+            del self._jobs[job.id], self._models[job.id]
+            self._freed()
+
+    def _settle(self, job: Job, flight: Flight) -> None:
+        admitted = self._admitted(job)
+        if admitted is None:
+            return
+        try:
+            if demands := admission.demands_of(admitted):
+                tokens = admission.tokens_of(admitted, demands)
+                flight.permits = [self._gateway.limiter.take(demands, tokens)]
+        except LimitReached as refusal:
+            self._put_off(job, refusal.wait_s)
+            return
+        run = relay.Run(self._gateway, admitted, flight)
+        if admitted.request.asked.mode.stream:
+            self._stream(job, run, flight)
+        else:
+            self._end(job, run, run.outcome())
+
+    def _admitted(self, job: Job) -> Admitted | None:
+        """The request as it may run now; None where it may not, and that is seen to."""
+        gateway = self._gateway
+        try:
+            admitted = admission.readmit(gateway.snapshot, job, strict=self._strict)
+            return history.resolve(gateway, admitted)
+        except DatabaseAway:
+            raise
+        except DwctlError as error:
+            if error.code == admission.NO_CREDIT and admission.line_of(job) is not None:
+                self._wait_for_credit(job)
+            else:
+                self._end_unrun(job, outcomes.refused(error))
+        except Exception:
+            # It would be met again at each try, so this is its end.
+            log.exception("request not understood", extra={"request_id": str(job.id)})
+            self._end_unrun(job, outcomes.internal())
+        return None
+
+    def _stream(self, job: Job, run: relay.Run, flight: Flight) -> None:
+        """Run it as a stream whose events others show. Once something was shown it is not run again, and not given back."""
+        kept = self._gateway.event_log.begin(job.id)
+        put_off = False
+
+        def finish(outcome: Outcome) -> None:
+            nonlocal put_off
+            flight.over = True
+            kept.flush(_FLUSH_S)
+            put_off = not self._end(job, run, outcome, shown=kept.anything)
+
+        relayed = run.streamed(finish)
+        if isinstance(relayed.body, bytes):
+            return  # an answer in one piece: its object tells everything
+        for piece in relayed.body:
+            if not put_off:
+                kept.add(piece)
+        kept.hurry()
+
+    def _end(
+        self,
+        job: Job,
+        run: relay.Run,
+        outcome: Outcome,
+        *,
+        shown: bool = False,
+    ) -> bool:
+        """Write down how it ended, or see to it that it is run again; whether it has ended."""
+        if outcome.refused_here and isinstance(outcome.end, Failed):
+            self._put_off(job, outcome.end.retry_after_s or 0.0)
+            return False
+        if (
+            not shown
+            and isinstance(outcome.end, Interrupted)
+            and outcome.end.reason is Reason.DRAINED
+        ):
+            self._returns.give_back(job)
+            return False
+        if not shown and (wait_s := self._wait_before_retry(job, outcome)) is not None:
+            self.tally.retried[self._label(job.model)] += 1
+            self._returns.try_again(job, wait_s, self._pressure(job, outcome))
+            return False
+        run.finish(outcome)
+        self._count(job, outcome)
+        return True
+
+    def _put_off(self, job: Job, wait_s: float) -> None:
+        """A limit of its model, or of all the targets of that, is reached, which is no failure: it goes back to the queue, and none of that
+        model is claimed here meanwhile.
+        """
+        self._rest(job.model, wait_s)
+        self.tally.limited += 1
+        self._returns.give_back(job)
+
+    def _wait_for_credit(self, job: Job) -> None:
+        """Its account may get some until the deadline."""
+        self.tally.pauses[admission.NO_CREDIT] += 1
+        pause = Pause(job.model, job.created_by, _CREDIT_PAUSE_S, "no_credit")
+        self._returns.give_back(job, pause=pause)
+
+    def _pressure(self, job: Job, outcome: Outcome) -> Pause | None:
+        """The rest that an upstream has asked for. (Of several targets of a model each rests by itself: `upstream.health`.)"""
+        end = outcome.end
+        if outcome.upstream_status not in WAIT_STATUSES or not isinstance(end, Failed):
+            return None
+        model = self._gateway.snapshot.routing.models.get(job.model)
+        if not end.retry_after_s or model is None or model.is_composite:
+            return None
+        self.tally.pauses["upstream_pressure"] += 1
+        wait_s = min(_LONGEST_PAUSE_S, end.retry_after_s)
+        return Pause(job.model, None, wait_s, "upstream_pressure")
+
+    def _end_unrun(self, job: Job, outcome: Outcome) -> None:
+        gateway = self._gateway
+        gateway.recorder.finish(record_of_unrunnable(job, outcome, gateway.registration.id))
+        gateway.count(outcome)
+        self._count(job, outcome)
+
+    def _wait_before_retry(self, job: Job, outcome: Outcome) -> float | None:
+        if not (isinstance(outcome.end, Failed) and outcome.retry_helps):
+            return None
+        model = self._label(job.model)
+        if outcome.upstream_status is not None:
+            self.tally.statuses[model, str(outcome.upstream_status)] += 1
+        left_s = (job.deadline - clock.now()).total_seconds()
+        wait_s = retry.delay(
+            self._policy,
+            attempt=job.attempt,
+            left_s=left_s,
+            retry_after_s=outcome.end.retry_after_s,
+        )
+        if wait_s is None:
+            self.tally.denied[model, retry.why_not(self._policy, attempt=job.attempt)] += 1
+        return wait_s
+
+    # --- figures
+
+    def _count(self, job: Job, outcome: Outcome) -> None:
+        tally, model = self.tally, self._label(job.model)
+        status = "success" if outcome.succeeded else "failure"
+        failure = outcome.failure or {}
+        tally.ended[model, status, str(failure.get("type", "")), str(outcome.status)] += 1
+        tally.seconds.add((model, status), time.monotonic() - self._jobs[job.id].started)
+        if outcome.succeeded:
+            tally.retries_of_success.add((model,), job.attempt)
+        if job.deadline < clock.now():
+            tally.late += 1
+
+    def _label(self, model: str) -> str:
+        return model if model in self._gateway.snapshot.routing.models else NO_MODEL
+
+
+def _flight(job: Job) -> Flight:
+    flight = Flight(job.id)
+    flight.opened = flight.row_is_there = True
+    return flight
+
+
+def _policy(gateway: Gateway) -> retry.Policy:
+    settings = gateway.settings.background_services.batch_daemon
+    stop_ms = settings.stop_before_deadline_ms
+    return retry.Policy(
+        max_retries=settings.max_retries,
+        backoff_s=settings.backoff_ms / 1000,
+        factor=settings.backoff_factor,
+        max_backoff_s=settings.max_backoff_ms / 1000,
+        stop_before_deadline_s=None if stop_ms is None else stop_ms / 1000,
+    )
