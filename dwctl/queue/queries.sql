@@ -141,11 +141,6 @@ DELETE FROM fusillade.daemons d
 -- name: purge_responses  single requests that are over and older than the retention
 SELECT fusillade.purge_responses(%(days)s, %(most)s);
 
--- name: queue_depth  what waits and what runs, by model
-SELECT model, count(*) FILTER (WHERE waits) AS waiting, count(*) FILTER (WHERE NOT waits) AS running
-  FROM (SELECT model, true AS waits FROM fusillade.ready UNION ALL SELECT model, false FROM fusillade.inflight) q
- GROUP BY model;
-
 -- name: workers_alive  worker processes that beat
 SELECT count(*) FROM fusillade.daemons
  WHERE status = 'running' AND config_snapshot->>'type' = 'worker' AND last_heartbeat > now() - %(dead_after_s)s * interval '1 second';
