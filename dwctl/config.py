@@ -457,6 +457,16 @@ class AsyncRequests:
 
 
 @dataclass(frozen=True)
+class BatchFiles:
+    """Files of requests.
+
+    expired_grace_seconds: how long an expired file is still shown and kept before it is deleted.
+    """
+
+    expired_grace_seconds: int = 7 * 86400
+
+
+@dataclass(frozen=True)
 class Batches:
     enabled: bool = True
     allowed_completion_windows: tuple[str, ...] = ("24h", "1h")
@@ -467,6 +477,7 @@ class Batches:
         "/v1/responses",
     )
     async_requests: AsyncRequests = field(default_factory=AsyncRequests)
+    files: BatchFiles = field(default_factory=BatchFiles)
 
 
 @dataclass(frozen=True)
@@ -482,6 +493,9 @@ class BatchDaemon:
     backoff_factor: float = 2.0
     max_backoff_ms: int = 10_000
     max_in_flight: int = 1000
+    purge_interval_ms: int = 600_000
+    purge_batch_size: int = 1000
+    purge_throttle_ms: int = 100
 
 
 @dataclass(frozen=True)
@@ -860,6 +874,10 @@ def _check(settings: Settings) -> None:
             >= 1024
             for name in ("max_admin_body_size", "max_sign_in_body_size")
         },
+        "background_services.batch_daemon.purge_batch_size: must be at least 1": settings.background_services.batch_daemon.purge_batch_size
+        >= 1,
+        f"batches.files.expired_grace_seconds: must be at most {_LONGEST_DAYS} days": settings.batches.files.expired_grace_seconds
+        <= _LONGEST_DAYS * 86400,
         "recorder.queue_size: must be at least 1": settings.recorder.queue_size >= 1,
         "recorder.queue_bytes: must be at least 1 MiB": settings.recorder.queue_bytes >= 1 << 20,
         "recorder.group_size: must be at least 1": settings.recorder.group_size >= 1,

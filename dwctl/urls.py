@@ -9,6 +9,7 @@ from dwctl.ai import playground
 from dwctl.ai import routes as ai
 from dwctl.billing import routes as billing
 from dwctl.catalog.routes import all as catalog
+from dwctl.files.routes import all as files
 from dwctl.identity.routes import all as identity
 from dwctl.operations import health, metrics, pages
 from dwctl.web import current
@@ -24,6 +25,9 @@ def register(app: Flask, api: Api) -> None:
     for blueprint in (*identity.ADMIN, *catalog.ADMIN):
         api.register_blueprint(blueprint, url_prefix=ADMIN)
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
+    if current.parts(app).settings.batches.enabled:
+        for blueprint in files.AI:
+            api.register_blueprint(blueprint, url_prefix=AI)
     app.register_blueprint(ai.blueprint, url_prefix=AI)
     app.register_blueprint(playground.blueprint, url_prefix=f"{ADMIN}/ai")
     app.register_blueprint(health.blueprint)

@@ -13,6 +13,7 @@ from dwctl.analytics import duties as analytics_duties
 from dwctl.catalog import duties as catalog_duties
 from dwctl.config import Settings
 from dwctl.db import Connections, DatabaseAway
+from dwctl.files import duties as files_duties
 from dwctl.identity import duties as identity_duties
 from dwctl.limits import duties as limits_duties
 from dwctl.queue import duties as queue_duties
@@ -31,6 +32,7 @@ ALL: tuple[Duty, ...] = (
     *catalog_duties.DUTIES,
     *limits_duties.DUTIES,
     *ai_duties.DUTIES,
+    *files_duties.DUTIES,
 )
 
 

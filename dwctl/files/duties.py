@@ -1,0 +1,60 @@
+"""Chores of files: what is past its time expires, what is deleted is purged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from dwctl import sql
+from dwctl.config import Settings
+from dwctl.queue.duties import Duty
+
+_QUERIES = sql.load("dwctl.files")
+_EXPIRE_AT_ONCE = 1000
+_EXPIRE_EVERY_S = 60.0
+_OFF_S = 3600.0
+
+
+def expire_files(connection: psycopg.Connection[Any], settings: Settings) -> float:
+    """Files past their time: expired, and after a grace deleted, some at a time."""
+    values = {
+        "grace_s": settings.batches.files.expired_grace_seconds,
+        "most": _EXPIRE_AT_ONCE,
+    }
+    changed = _count(connection, "expire_files", values)
+    return 0.5 if changed and changed >= _EXPIRE_AT_ONCE else _EXPIRE_EVERY_S
+
+
+def purge_templates(connection: psycopg.Connection[Any], settings: Settings) -> float:
+    """What was in deleted files."""
+    return _purge(connection, settings, "purge_templates")
+
+
+def purge_requests(connection: psycopg.Connection[Any], settings: Settings) -> float:
+    """What came of deleted batches, an interval after their deletion."""
+    return _purge(connection, settings, "purge_requests")
+
+
+def _purge(connection: psycopg.Connection[Any], settings: Settings, statement: str) -> float:
+    """One slice; when to come for the next. Slices follow each other at `purge_throttle_ms` while there is something left."""
+    daemon = settings.background_services.batch_daemon
+    interval_s = daemon.purge_interval_ms / 1000
+    if not interval_s:
+        return _OFF_S
+    values = {"most": daemon.purge_batch_size, "wait_s": interval_s}
+    purged = _count(connection, statement, values)
+    return interval_s if purged is None else daemon.purge_throttle_ms / 1000
+
+
+def _count(connection: psycopg.Connection[Any], statement: str, values: dict[str, Any]) -> int | None:  # fmt: skip
+    row = connection.execute(_QUERIES[statement], values).fetchone()
+    count: int | None = row[0] if row else None
+    return count
+
+
+DUTIES = (
+    Duty("expire_files", expire_files),
+    Duty("purge_templates", purge_templates),
+    Duty("purge_requests", purge_requests),
+)

@@ -1,0 +1,1 @@
+"""The files API under `/ai/v1/files`."""

@@ -1,0 +1,7 @@
+"""The room's blueprints, for `urls`."""
+
+from __future__ import annotations
+
+from dwctl.files.routes import files
+
+AI = (files.blueprint,)
