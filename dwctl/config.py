@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
 import re
 import types
@@ -104,6 +105,14 @@ def seconds_of(text: str) -> float:
         return sum(float(n) * _UNITS[unit] for n, unit in parts)
 
 
+def window_seconds(text: str) -> float:
+    """Seconds of a completion window: a human duration with its units, longer than nothing and not above a hundred years. ValueError otherwise."""
+    seconds = seconds_of(text)
+    if text.strip()[-1:].isdigit() or not 0 < seconds <= _LONGEST_DAYS * 86400:
+        raise ValueError(f"not a completion window: {text!r}")
+    return seconds
+
+
 class _DurationField(fields.Field[float]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
         try:
@@ -162,6 +171,26 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 
 Duration = Annotated[float, _DurationField]
 """Seconds; written as `30s`, `24h` or a number of seconds."""
+
+
+class _FactorsField(fields.Field[Mapping[str, float]]):
+    """A YAML mapping, or in the environment a JSON object or one variable for each name."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Any, **kwargs: Any
+    ) -> Mapping[str, float]:
+        try:
+            given = json.loads(value) if isinstance(value, str) else value
+            found = {str(name): float(factor) for name, factor in given.items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValidationError(f"must be numbers by name: {error}") from error
+        if not all(0 <= factor < math.inf for factor in found.values()):
+            raise ValidationError("must be finite and not negative")
+        return types.MappingProxyType(found)
+
+
+Factors = Annotated[Mapping[str, float], _FactorsField]
+"""Numbers by name."""
 
 
 @dataclass(frozen=True)
@@ -316,8 +345,25 @@ class ProcessLimits:
 
 
 @dataclass(frozen=True)
+class FileLimits:
+    """What is taken as a file of requests; 0 switches a limit off. max_file_size in bytes, after unpacking.
+
+    max_concurrent_uploads, max_waiting_uploads: in one process. max_upload_wait_secs: 0 does not wait. body_timeout: for the whole of an
+    upload, in place of limits.requests.body_timeout.
+    """
+
+    max_file_size: int = 100 * 1024 * 1024
+    max_requests_per_file: int = 0
+    max_concurrent_uploads: int = 0
+    max_waiting_uploads: int = 20
+    max_upload_wait_secs: int = 60
+    body_timeout: Duration = 3600.0
+
+
+@dataclass(frozen=True)
 class Limits:
     requests: RequestLimits = field(default_factory=RequestLimits)
+    files: FileLimits = field(default_factory=FileLimits)
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     account: AccountLimits = field(default_factory=AccountLimits)
     process: ProcessLimits = field(default_factory=ProcessLimits)
@@ -458,11 +504,17 @@ class AsyncRequests:
 
 @dataclass(frozen=True)
 class BatchFiles:
-    """Files of requests.
+    """Files of requests. Expiry in seconds from an upload on, where it names none, and the bounds of what it may name.
 
+    reported_errors: how many bad lines one refusal names. batch_insert_size: lines that are stored at once.
     expired_grace_seconds: how long an expired file is still shown and kept before it is deleted.
     """
 
+    default_expiry_seconds: int = 30 * 86400
+    min_expiry_seconds: int = 3600
+    max_expiry_seconds: int = 30 * 86400
+    reported_errors: int = 20
+    batch_insert_size: int = 5000
     expired_grace_seconds: int = 7 * 86400
 
 
@@ -476,6 +528,8 @@ class Batches:
         "/v1/embeddings",
         "/v1/responses",
     )
+    window_relaxation_factors: Factors = field(default_factory=dict)
+    default_throughput: float = 100.0
     async_requests: AsyncRequests = field(default_factory=AsyncRequests)
     files: BatchFiles = field(default_factory=BatchFiles)
 
@@ -591,6 +645,7 @@ _LOOPBACK = "the worker runs requests in its own process, there is no loopback o
 _NO_LEADER = "there is no leader: duties are claimed row by row, any worker may run any of them"
 
 OBSOLETE: Mapping[str, str] = {
+    "batches.reservation_ttl_secs": "a batch counts from the moment it is admitted, nothing is reserved before",
     "host": "gunicorn binds to $PORT",
     "port": "gunicorn binds to $PORT",
     "background_services.leader_election": _NO_LEADER,
@@ -614,6 +669,7 @@ OBSOLETE: Mapping[str, str] = {
     "database.outlet": "one database holds every schema",
     "database.underway_pool": "jobs are duties of the worker process",
     "auth.security.jwt_expiry": "login sessions are rows: see auth.native.session.timeout",
+    "batches.files.upload_buffer_size": "a body is read as fast as its lines are checked",
     "enable_request_logging": "every call is recorded once; see retention.*",
     "enable_analytics": "every call is recorded once; see retention.*",
     "analytics": "see recorder.*",
@@ -701,11 +757,13 @@ def _from_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
+    known = names()
     for name, value in sorted(environ.items()):
         if not name.upper().startswith("DWCTL_") or name.upper() == "DWCTL_CONFIG":
             continue
         path = name[len("DWCTL_") :].lower()
-        if path.endswith("_file"):
+        # One setting's own name ends like that (max_requests_per_file).
+        if path.endswith("_file") and path.replace("__", ".") not in known:
             path, value = path.removesuffix("_file"), Path(value).read_text("utf-8").strip()
         branch = tree
         *parents, leaf = path.split("__")
@@ -787,6 +845,7 @@ def _field(kind: Any, path: str) -> fields.Field[Any]:
         tuple[str, ...]: _ListField,
         tuple[int, ...]: _IntListField,
         Networks: _NetworkListField,
+        Factors: _FactorsField,
     }
     return simple[kind](allow_none=optional, validate=checks)
 
@@ -834,6 +893,14 @@ _HOST = re.compile(
 )
 
 
+def _is_window(text: str) -> bool:
+    try:
+        window_seconds(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _check(settings: Settings) -> None:
     password = settings.auth.native.password
     rules = {
@@ -874,6 +941,16 @@ def _check(settings: Settings) -> None:
             >= 1024
             for name in ("max_admin_body_size", "max_sign_in_body_size")
         },
+        "limits.files.body_timeout: must be at least 1s": settings.limits.files.body_timeout >= 1,
+        "batches.files: min_expiry_seconds, default_expiry_seconds and max_expiry_seconds must be ordered, and above 0": 0
+        < settings.batches.files.min_expiry_seconds
+        <= settings.batches.files.default_expiry_seconds
+        <= settings.batches.files.max_expiry_seconds
+        <= _LONGEST_DAYS * 86400,
+        **{
+            f"batches.files.{name}: must be at least 1": getattr(settings.batches.files, name) >= 1
+            for name in ("reported_errors", "batch_insert_size")
+        },
         "background_services.batch_daemon.purge_batch_size: must be at least 1": settings.background_services.batch_daemon.purge_batch_size
         >= 1,
         f"batches.files.expired_grace_seconds: must be at most {_LONGEST_DAYS} days": settings.batches.files.expired_grace_seconds
@@ -897,6 +974,21 @@ def _check(settings: Settings) -> None:
         },
         "idempotency.keep: must be at most retention.responses_days": not settings.retention.responses_days
         or settings.idempotency.keep <= settings.retention.responses_days * 86400,
+        **{
+            f"batches.allowed_completion_windows: {window!r} is no window such as 24h, 7d or 1h 30m": _is_window(
+                window
+            )
+            for window in settings.batches.allowed_completion_windows
+        },
+        **{
+            f"batches.window_relaxation_factors: {window} is not among batches.allowed_completion_windows": window
+            in settings.batches.allowed_completion_windows
+            for window in settings.batches.window_relaxation_factors
+        },
+        "batches.allowed_url_paths: must not be empty": bool(settings.batches.allowed_url_paths),
+        "batches.default_throughput: must be finite and above 0": 0
+        < settings.batches.default_throughput
+        < math.inf,
         "daemons.dead_after: must be at least four times daemons.heartbeat": settings.daemons.dead_after
         >= 4 * settings.daemons.heartbeat,
     }

@@ -7,6 +7,7 @@ from flask_smorest import Api
 
 from dwctl.ai import playground
 from dwctl.ai import routes as ai
+from dwctl.batches import routes as batches
 from dwctl.billing import routes as billing
 from dwctl.catalog.routes import all as catalog
 from dwctl.files.routes import all as files
@@ -26,9 +27,11 @@ def register(app: Flask, api: Api) -> None:
         api.register_blueprint(blueprint, url_prefix=ADMIN)
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
     if current.parts(app).settings.batches.enabled:
+        api.register_blueprint(batches.blueprint, url_prefix=AI)
+    app.register_blueprint(ai.blueprint, url_prefix=AI)
+    if current.parts(app).settings.batches.enabled:
         for blueprint in files.AI:
             api.register_blueprint(blueprint, url_prefix=AI)
-    app.register_blueprint(ai.blueprint, url_prefix=AI)
     app.register_blueprint(playground.blueprint, url_prefix=f"{ADMIN}/ai")
     app.register_blueprint(health.blueprint)
     app.register_blueprint(pages.blueprint)

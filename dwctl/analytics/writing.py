@@ -27,6 +27,7 @@ from dwctl.analytics.records import Kept, Opening, Record, line
 from dwctl.analytics.spool import Line
 from dwctl.config import Settings
 from dwctl.db import connect
+from dwctl.patience import Patience
 
 log = logging.getLogger(__name__)
 
@@ -228,14 +229,14 @@ class Writer:
     def _in_time(self, patience_s: float, write: Callable[[], object]) -> None:
         until = time.monotonic() + patience_s
         while True:
-            timeout = gevent.Timeout(max(_AGAIN_S, until - time.monotonic()))
+            patience = Patience(max(_AGAIN_S, until - time.monotonic()))
             try:
-                with timeout:
+                with patience:
                     write()
                 return
             except gevent.Timeout as error:
                 self.close()
-                if error is not timeout:
+                if error is not patience:
                     raise
                 raise Away from error
             except (psycopg.Error, OSError) as error:

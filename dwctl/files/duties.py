@@ -1,4 +1,4 @@
-"""Chores of files: what is past its time expires, what is deleted is purged."""
+"""Chores of files: what is past its time expires, what is deleted, or was never completely uploaded, is purged."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ _QUERIES = sql.load("dwctl.files")
 _EXPIRE_AT_ONCE = 1000
 _EXPIRE_EVERY_S = 60.0
 _OFF_S = 3600.0
+_UPLOADS_AT_ONCE = 5000
+_UNHEARD_OF_S = 600.0
 
 
 def expire_files(connection: psycopg.Connection[Any], settings: Settings) -> float:
@@ -34,6 +36,16 @@ def purge_templates(connection: psycopg.Connection[Any], settings: Settings) -> 
 def purge_requests(connection: psycopg.Connection[Any], settings: Settings) -> float:
     """What came of deleted batches, an interval after their deletion."""
     return _purge(connection, settings, "purge_requests")
+
+
+def purge_uploads(connection: psycopg.Connection[Any], settings: Settings) -> float:
+    """Delete lines of uploads that were refused, or whose process has died, some at a time.
+
+    A slow upload is not heard of while its next megabytes come: it is given the whole time that its body may take, and some more.
+    """
+    silent_s = settings.limits.files.body_timeout + _UNHEARD_OF_S
+    values = {"silent_s": silent_s, "most": _UPLOADS_AT_ONCE}
+    return 0.2 if _count(connection, "purge_uploads", values) else 10.0
 
 
 def _purge(connection: psycopg.Connection[Any], settings: Settings, statement: str) -> float:
@@ -57,4 +69,5 @@ DUTIES = (
     Duty("expire_files", expire_files),
     Duty("purge_templates", purge_templates),
     Duty("purge_requests", purge_requests),
+    Duty("purge_uploads", purge_uploads),
 )

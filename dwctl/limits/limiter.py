@@ -29,6 +29,7 @@ from dwctl.config import Settings
 from dwctl.db import DatabaseAway, connect
 from dwctl.limits.demands import Demand
 from dwctl.limits.standing import Headers, Kind, LimitReached, headers_of
+from dwctl.patience import Patience
 
 log = logging.getLogger(__name__)
 
@@ -233,9 +234,9 @@ class Limiter:
 
     def _rows(self, names: list[str], values: dict[str, Any]) -> list[Any]:
         """What the exchange says of each wanted call; with states made first where there are none."""
-        timeout = gevent.Timeout(self._patience_s)
+        patience = Patience(self._patience_s)
         try:
-            with timeout:
+            with patience:
                 if not names:
                     self._execute("probe", {})
                     return []
@@ -248,7 +249,7 @@ class Limiter:
                     self._ensure(names)
         except gevent.Timeout as error:
             self._hang_up()
-            if error is not timeout:
+            if error is not patience:
                 raise
             raise psycopg.OperationalError("the database did not answer in time") from error
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-import gevent
 import orjson
 import psycopg
 from alembic.script import ScriptDirectory
@@ -23,6 +22,7 @@ from dwctl import __version__, clock, sql
 from dwctl.access import guard
 from dwctl.ai.gateway import Gateway
 from dwctl.db import DatabaseAway
+from dwctl.patience import Patience
 
 blueprint = Blueprint("health", __name__)
 guard.open_to_all(
@@ -90,11 +90,11 @@ def _ask_database(gateway: Gateway) -> tuple[Check, Check]:
     began = time.monotonic()
     values = {"dead_after_s": gateway.settings.daemons.dead_after}
     try:
-        with gevent.Timeout(_PATIENCE_S), gateway.connections.transaction() as connection:
+        with Patience(_PATIENCE_S), gateway.connections.transaction() as connection:
             row = connection.execute(_QUERIES["readiness"], values).fetchone()
     except psycopg.errors.UndefinedTable:
         return Check(False, "there are no tables yet: run `dwctl db upgrade`"), _workers(None)
-    except (DatabaseAway, psycopg.Error, gevent.Timeout):
+    except (DatabaseAway, psycopg.Error, Patience):
         problem = f"the database did not answer within {_PATIENCE_S:g} s"
         return Check(False, problem), _workers(None)
     assert row is not None

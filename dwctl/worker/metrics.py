@@ -19,7 +19,7 @@ def collector(claims: Claims, duties: DutyRunner) -> Callable[[], Iterator[Metri
         flying = GaugeMetricFamily(
             "fusillade_requests_in_flight", "Queued requests that run here.", labels=["model"]
         )
-        for model, count in Counter(claims.models_in_flight()).items():
+        for model, count in Counter(claims.runs.models_in_flight()).items():
             flying.add_metric([printable(model)], count)
         yield flying
         yield from _counters(claims)
@@ -31,11 +31,11 @@ def collector(claims: Claims, duties: DutyRunner) -> Callable[[], Iterator[Metri
 def _counters(claims: Claims) -> Iterator[Metric]:
     for name, text, value in (
         ("fusillade_requests_claimed", "Requests claimed and begun.", claims.claimed),
-        ("fusillade_requests_retried", "Requests put off for another try.", claims.retried),
+        ("fusillade_requests_retried", "Requests put off for another try.", claims.runs.retried),
         (
             "fusillade_requests_limited",
             "Requests given back because a limit of their model was reached.",
-            claims.put_off,
+            claims.runs.put_off,
         ),
         (
             "fusillade_claim_rounds",
@@ -47,7 +47,7 @@ def _counters(claims: Claims) -> Iterator[Metric]:
     ended = CounterMetricFamily(
         "fusillade_requests_completed", "Requests that ended here.", labels=["status"]
     )
-    for status, count in claims.ended.items():
+    for status, count in claims.runs.ended.items():
         ended.add_metric([status], count)
     yield ended
 

@@ -5,9 +5,9 @@ import pytest
 from flask import Flask
 
 from tests.cast import Cast
-from tests.files.stage import Stage
+from tests.files.shelf import Shelf
 
 
 @pytest.fixture
-def stage(app: Flask, cast: Cast, sql: psycopg.Connection[Any]) -> Stage:
-    return Stage(app, cast, sql)
+def shelf(app: Flask, cast: Cast, sql: psycopg.Connection[Any]) -> Shelf:
+    return Shelf(app, cast, sql)

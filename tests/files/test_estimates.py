@@ -10,7 +10,7 @@ import pytest
 from dwctl.billing.tariffs import CurrentTariff
 from dwctl.files.estimates import Asked, estimate
 from tests.catalog.conftest import Admin, admin  # noqa: F401
-from tests.files.stage import Stage, unique
+from tests.files.shelf import Shelf, unique
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -47,7 +47,7 @@ def test_an_estimate(asked: Asked, window: str, input: int, output: int, cost: s
     assert found.estimated_cost == (None if cost is None else Decimal(cost))
 
 
-def test_a_file_is_estimated_by_its_models(stage: Stage, admin: Admin) -> None:  # noqa: F811
+def test_a_file_is_estimated_by_its_models(shelf: Shelf, admin: Admin) -> None:  # noqa: F811
     def tariff(price: str, **more: str) -> dict[str, str]:
         return {
             "name": "p",
@@ -59,16 +59,17 @@ def test_a_file_is_estimated_by_its_models(stage: Stage, admin: Admin) -> None: 
     used, fresh = unique("a-used"), unique("b-fresh")
     admin.model(alias=used, tariffs=[tariff("0.001"), tariff("0.00025", api_key_purpose="batch", completion_window="24h")])  # fmt: skip
     admin.model(alias=fresh)
-    stage.sql.execute(
+    shelf.sql.execute(
         "INSERT INTO usage_rollups (bucket, model, user_id, requests, succeeded, prompt_tokens, completion_tokens, duration_ms, cost, last_at)"
         " SELECT now() - n * interval '10 minutes', %s, gen_random_uuid(), 1, 1, 0, CASE WHEN n <= 100 THEN 3 ELSE 1000000 END, 1, 0, now()"
         " FROM generate_series(1, 150) n",
         (used,),
     )
-    file = stage.file(stage.cast["alice"])
-    for model, requests, size in (("c-gone", 1, 67), (fresh, 1, 64), (used, 2, 136)):
-        stage.asks(file, model, requests, size)
-    answer = stage("alice", "GET", f"/{file}/cost-estimate")
+    file = shelf.file(shelf.cast["alice"])
+    for model, requests, size in (("c-gone", 1, 67), (fresh, 1, 64), (used, 1, 67)):
+        shelf.asks(file, model, requests, size)
+    shelf.asks(file, used, 1, 69, "/v1/responses")
+    answer = shelf("alice", "GET", f"/{file}/cost-estimate")
     assert answer.status_code == 200
     assert answer.json == {
         "file_id": file,
@@ -85,6 +86,6 @@ def test_a_file_is_estimated_by_its_models(stage: Stage, admin: Admin) -> None: 
              "estimated_output_tokens": 17, "estimated_cost": "0", "price_known": False},
         ],
     }  # fmt: skip
-    hourly = stage("alice", "GET", f"/{file}/cost-estimate?completion_window=1h").json
+    hourly = shelf("alice", "GET", f"/{file}/cost-estimate?completion_window=1h").json
     assert hourly["total_estimated_cost"] == "0.04"  # type: ignore[index]
-    assert stage("alice", "GET", f"/{stage.file(stage.cast['alice'])}/cost-estimate").json["models"] == []  # type: ignore[index]  # fmt: skip
+    assert shelf("alice", "GET", f"/{shelf.file(shelf.cast['alice'])}/cost-estimate").json["models"] == []  # type: ignore[index]  # fmt: skip

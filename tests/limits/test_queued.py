@@ -94,10 +94,10 @@ def test_a_cancelled_request_that_waits_for_a_limit_is_cancelled(
     workers: Service, stage: Gateway
 ) -> None:
     model = stage.flexible("ok", alias=unique("slow"), requests_per_second=0.001, burst_size=1)
-    first, *others = submit(stage, model, 4)
-    stage.over(first)
-    ran = sum(stage.state(id) == "completed" for id in (first, *others))
-    assert ran == 1
+    ids = submit(stage, model, 4)
+    # Which of them it is that the limit lets through is anybody's guess.
+    (ran,) = eventually(lambda: [id for id in ids if stage.state(id) == "completed"])
+    others = [id for id in ids if id != ran]
     for id in others:
         stage.cancel(id)
     assert {stage.over(id)["status"] for id in others} == {"cancelled"}

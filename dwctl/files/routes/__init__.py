@@ -1,1 +1,1 @@
-"""The files API under `/ai/v1/files`."""
+"""Routes of files, below /ai/v1: `upload` takes them in, `files` shows and deletes them."""

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from dwctl.files.routes import files
+from dwctl.files.routes import files, upload
 
-AI = (files.blueprint,)
+AI = (files.blueprint, upload.blueprint)

@@ -20,7 +20,7 @@ LINE = json.dumps({"model": "m", "messages": []})
 
 
 @dataclass(frozen=True)
-class Stage:
+class Shelf:
     """The API, called by one of the cast; and an operator at the database."""
 
     app: Flask
@@ -106,10 +106,12 @@ class Stage:
             self.asks(id, "m", lines, lines * len(LINE))
         return str(id)
 
-    def asks(self, file: str, model: str, requests: int, size: int) -> None:
+    def asks(
+        self, file: str, model: str, requests: int, size: int, path: str = "/v1/chat/completions"
+    ) -> None:
         self.sql.execute(
-            "INSERT INTO fusillade.file_models (file_id, model, requests, bytes) VALUES (%s, %s, %s, %s)",
-            (file, model, requests, size),
+            "INSERT INTO fusillade.file_models (file_id, model, path, requests, bytes) VALUES (%s, %s, %s, %s, %s)",
+            (file, model, path, requests, size),
         )
 
     def batch(self, file: str | None, owner: object, **more: Any) -> str:
