@@ -418,6 +418,7 @@ class Outbound:
     endpoints: str = "private"
     webhooks: str = "public"
     images: str = "public"
+    sources: str = "public"
     use_environment_proxies: bool = False
 
 
@@ -448,6 +449,7 @@ class Retention:
     log_days: int = 90
     rollups_days: int = 400
     files_days: int = 60
+    skipped_files_days: int = 30
     events: Duration = 3600.0
 
 
@@ -535,6 +537,42 @@ class Batches:
 
 
 @dataclass(frozen=True)
+class Sync:
+    """How files of connected sources become batches.
+
+    max_objects: of one synchronisation. max_object_size: bytes, unpacked; 0 switches the limit off. max_ingests: files that one worker reads at
+    once. max_open: synchronisations of one account that have not ended. retry_wait: before the first retry, doubled up to retry_wait_max.
+    lease: after so long without a sign of its worker, another one goes on with a file.
+    """
+
+    default_completion_window: str = "24h"
+    default_endpoint: str = "/v1/chat/completions"
+    max_objects: int = 100_000
+    max_object_size: int = 2 * 1024 * 1024 * 1024
+    max_ingests: int = 4
+    max_open: int = 20
+    look_interval: Duration = 5.0
+    retry_wait: Duration = 5.0
+    retry_wait_max: Duration = 300.0
+    lease: Duration = 60.0
+
+
+@dataclass(frozen=True)
+class SourceConnections:
+    """Connections to external sources of files. encryption_key: what their credentials are encrypted with; without it, secret_key.
+
+    connect_timeout, read_timeout: of one call to a source; answer_timeout: of one in which a caller waits.
+    """
+
+    encryption_key: str | None = None
+    encryption_key_previous: tuple[str, ...] = ()
+    connect_timeout: Duration = 10.0
+    read_timeout: Duration = 60.0
+    answer_timeout: Duration = 20.0
+    sync: Sync = field(default_factory=Sync)
+
+
+@dataclass(frozen=True)
 class BatchDaemon:
     """The worker. `_ms` names and defaults are those of the Rust product."""
 
@@ -550,6 +588,7 @@ class BatchDaemon:
     purge_interval_ms: int = 600_000
     purge_batch_size: int = 1000
     purge_throttle_ms: int = 100
+    retried_statuses: tuple[int, ...] = (5, 404, 408, 429, 499)
 
 
 @dataclass(frozen=True)
@@ -609,6 +648,7 @@ class Settings:
     daemons: Daemons = field(default_factory=Daemons)
     snapshot: Snapshot = field(default_factory=Snapshot)
     batches: Batches = field(default_factory=Batches)
+    connections: SourceConnections = field(default_factory=SourceConnections)
     background_services: BackgroundServices = field(default_factory=BackgroundServices)
     credits: Credits = field(default_factory=Credits)
     metadata: Metadata = field(default_factory=Metadata)
@@ -633,6 +673,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "outbound.endpoints": _REACHES,
     "outbound.webhooks": _REACHES,
     "outbound.images": _REACHES,
+    "outbound.sources": _REACHES,
     "auth.proxy_header.link_registered": ("take_over", "refuse"),
     "auth.native.session.cookie_same_site": ("strict", "lax", "none"),
     "onwards.show_served_by": ("never", "operators", "all"),
@@ -989,6 +1030,11 @@ def _check(settings: Settings) -> None:
         "batches.default_throughput: must be finite and above 0": 0
         < settings.batches.default_throughput
         < math.inf,
+        "connections.sync.default_endpoint: must be one of batches.allowed_url_paths": settings.connections.sync.default_endpoint
+        in settings.batches.allowed_url_paths,
+        "connections.sync.lease: must be at least 2s": settings.connections.sync.lease >= 2,
+        "connections.sync.max_ingests: must be at least 1": settings.connections.sync.max_ingests
+        >= 1,
         "daemons.dead_after: must be at least four times daemons.heartbeat": settings.daemons.dead_after
         >= 4 * settings.daemons.heartbeat,
     }

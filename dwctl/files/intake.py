@@ -65,7 +65,8 @@ def take_in(
 ) -> Taken:
     """Check and store a file while its bytes come. Raises InvalidFile, TooLarge, DatabaseAway, and what `pieces` and `heading` raise.
 
-    Nothing is seen of the file before it is all there, and nothing stays of one that is refused. tolerant: bad lines are left out.
+    Nothing is seen of the file before it is all there, and nothing stays of one that is refused. tolerant: bad lines are left out, if any is
+    right; a repeated custom_id refuses the file all the same, since nobody could tell the answers apart.
     Memory: some slices of a few megabytes, and the longest line.
     """
     id = uuid7()
@@ -74,10 +75,13 @@ def take_in(
     try:
         checker = LineChecker(rules, ids, most_errors=limits.most_errors, tolerant=tolerant)
         size = _feed(pieces, checker, store, limits.max_bytes)
-        errors = checker.errors
+        errors, fatal = checker.errors, checker.fatal
         if not ids.is_complete:
-            errors = sorted([*errors, *_repeats(ids, store, limits.most_errors)], key=_place)
-            errors = errors[: limits.most_errors]
+            repeats = _repeats(ids, store, limits.most_errors)
+            errors = sorted([*errors, *repeats], key=_place)[: limits.most_errors]
+            fatal = fatal or next(iter(repeats), None)
+        if tolerant and fatal is not None:
+            raise InvalidFile([fatal])
         # What is said of the whole file (its name, its purpose) is judged after what it holds; with bad lines nothing is asked any more.
         if errors and not (tolerant and store.requests):
             raise InvalidFile(errors)

@@ -21,6 +21,7 @@ from dwctl.protocols.surfaces import SURFACES, Surface
 
 LONGEST_CUSTOM_ID = 64
 """Characters."""
+DUPLICATE = "duplicate_custom_id"
 
 _LONGEST_LINE = 256 * 1024 * 1024
 _BESIDE_BODY = 64 * 1024
@@ -151,7 +152,8 @@ class LineChecker:
     """Lines of one file, as its bytes come: `feed` them, then `finish`.
 
     `errors` are the first bad lines, up to `most_errors`, in the order of the file; `wrong` counts all of them. tolerant: the lines that are
-    right are given all the same (else none is given after the first error), and a file of none is no error of its own.
+    right are given all the same (else none is given after the first error). fatal: the first error that no tolerance covers, of the file or of a
+    repeated custom_id.
     """
 
     def __init__(
@@ -161,6 +163,7 @@ class LineChecker:
         """Lines that are not blank."""
         self.wrong = 0
         self.errors: list[LineError] = []
+        self.fatal: LineError | None = None
         self._rules = rules
         self._ids = ids
         self._most_errors = most_errors
@@ -183,7 +186,7 @@ class LineChecker:
         """The last line; then the file as a whole is judged."""
         yield from self._checked(self._reader.finish())
         most = self._rules.max_requests
-        if self.requests == 0 and not self._tolerant:
+        if self.requests == 0:
             self._add(_file_error("empty_file", "File contains no valid request templates"))
         elif most and self.requests > most:
             text = f"File contains {self.requests} requests, which exceeds the maximum of {most}"
@@ -209,6 +212,8 @@ class LineChecker:
 
     def _add(self, error: LineError) -> None:
         self.wrong += 1
+        if error.line is None or error.code == DUPLICATE:
+            self.fatal = self.fatal or error
         if len(self.errors) < self._most_errors:
             self.errors.append(error)
 
@@ -279,7 +284,7 @@ class LineChecker:
 def duplicate(number: int, earlier: int, custom_id: str) -> _Wrong:
     """The refusal of a custom_id that an earlier line has."""
     text = f"Line {number}: custom_id '{custom_id}' is already used on line {earlier}"
-    return _Wrong("custom_id", "duplicate_custom_id", text)
+    return _Wrong("custom_id", DUPLICATE, text)
 
 
 def duplicate_error(number: int, earlier: int, custom_id: str) -> LineError:

@@ -19,6 +19,7 @@ from dwctl.identity import duties as identity_duties
 from dwctl.limits import duties as limits_duties
 from dwctl.queue import duties as queue_duties
 from dwctl.queue.duties import Duty
+from dwctl.sources import duties as sources_duties
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ ALL: tuple[Duty, ...] = (
     *ai_duties.DUTIES,
     *files_duties.DUTIES,
     *batches_duties.DUTIES,
+    *sources_duties.DUTIES,
 )
 
 
