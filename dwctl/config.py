@@ -573,6 +573,14 @@ class SourceConnections:
 
 
 @dataclass(frozen=True)
+class SampleFiles:
+    """Files of examples that people find when they have registered."""
+
+    enabled: bool = True
+    requests_per_file: int = 100
+
+
+@dataclass(frozen=True)
 class BatchDaemon:
     """The worker. `_ms` names and defaults are those of the Rust product."""
 
@@ -648,6 +656,7 @@ class Settings:
     daemons: Daemons = field(default_factory=Daemons)
     snapshot: Snapshot = field(default_factory=Snapshot)
     batches: Batches = field(default_factory=Batches)
+    sample_files: SampleFiles = field(default_factory=SampleFiles)
     connections: SourceConnections = field(default_factory=SourceConnections)
     background_services: BackgroundServices = field(default_factory=BackgroundServices)
     credits: Credits = field(default_factory=Credits)
@@ -992,6 +1001,9 @@ def _check(settings: Settings) -> None:
             f"batches.files.{name}: must be at least 1": getattr(settings.batches.files, name) >= 1
             for name in ("reported_errors", "batch_insert_size")
         },
+        "sample_files.requests_per_file: must be between 1 and 10000": 1
+        <= settings.sample_files.requests_per_file
+        <= 10_000,
         "background_services.batch_daemon.purge_batch_size: must be at least 1": settings.background_services.batch_daemon.purge_batch_size
         >= 1,
         f"batches.files.expired_grace_seconds: must be at most {_LONGEST_DAYS} days": settings.batches.files.expired_grace_seconds

@@ -1,4 +1,4 @@
-"""Chores of files: what is past its time expires, what is deleted, or was never completely uploaded, is purged."""
+"""Chores of files: what is past its time expires, what is deleted, or was never completely uploaded, is purged; newcomers are given samples."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import psycopg
 
 from dwctl import sql
 from dwctl.config import Settings
+from dwctl.files import samples
 from dwctl.queue.duties import Duty
 
 _QUERIES = sql.load("dwctl.files")
 _EXPIRE_AT_ONCE = 1000
 _EXPIRE_EVERY_S = 60.0
+_NEWCOMERS_AT_ONCE = 5
 _OFF_S = 3600.0
 _UPLOADS_AT_ONCE = 5000
 _UNHEARD_OF_S = 600.0
@@ -48,6 +50,12 @@ def purge_uploads(connection: psycopg.Connection[Any], settings: Settings) -> fl
     return 0.2 if _count(connection, "purge_uploads", values) else 10.0
 
 
+def make_samples(connection: psycopg.Connection[Any], settings: Settings) -> float:
+    """Sample files for people who have just registered, some at a time."""
+    made = samples.make_some(connection, settings, _NEWCOMERS_AT_ONCE)
+    return 0.1 if made == _NEWCOMERS_AT_ONCE else 2.0
+
+
 def _purge(connection: psycopg.Connection[Any], settings: Settings, statement: str) -> float:
     """One slice; when to come for the next. Slices follow each other at `purge_throttle_ms` while there is something left."""
     daemon = settings.background_services.batch_daemon
@@ -70,4 +78,5 @@ DUTIES = (
     Duty("purge_templates", purge_templates),
     Duty("purge_requests", purge_requests),
     Duty("purge_uploads", purge_uploads),
+    Duty("make_samples", make_samples),
 )

@@ -55,3 +55,16 @@ COPY fusillade.request_templates (id, line_number, custom_id, path, model, body,
 SELECT line_number, custom_id FROM fusillade.request_templates
  WHERE file_id = %(file)s AND NOT single AND line_number >= %(first)s
  ORDER BY line_number LIMIT %(most)s;
+
+-- name: take_newcomers  people who wait for sample files, some at a time, and whether they could do anything with them
+WITH taken AS (
+    DELETE FROM newcomers WHERE user_id IN (SELECT user_id FROM newcomers ORDER BY created_at LIMIT %(most)s FOR UPDATE SKIP LOCKED)
+    RETURNING user_id, api_key_id
+)
+SELECT t.user_id, t.api_key_id FROM taken t JOIN users u ON u.id = t.user_id AND NOT u.is_deleted
+ WHERE u.is_admin OR EXISTS (SELECT FROM user_roles r WHERE r.user_id = u.id AND r.role IN ('BATCHAPIUSER', 'PLATFORMMANAGER'));
+
+-- name: sampled_models  the first model of each kind that an account may use
+SELECT min(m.alias) FILTER (WHERE m.type = 'CHAT') AS chat, min(m.alias) FILTER (WHERE m.type = 'EMBEDDINGS') AS embeddings,
+       min(m.alias) FILTER (WHERE m.type = 'CHAT' AND 'vision' = ANY (m.capabilities)) AS vision
+  FROM deployed_models m WHERE m.alias = ANY (%(usable)s) AND NOT m.deleted;

@@ -10,9 +10,10 @@ from dwctl.db import Base, CreatedAt
 
 
 class Newcomer(Base):
-    """A person who has registered and waits for sample files."""
+    """A person who has registered and waits for sample files, which are made with that (hidden) key."""
 
     __tablename__ = "newcomers"
 
     user_id: Mapped[UUID] = mapped_column(primary_key=True)
+    api_key_id: Mapped[UUID]
     created_at: Mapped[CreatedAt]

@@ -36,6 +36,7 @@ CREATE INDEX batches_unpurged_idx ON fusillade.batches (deleted_at) WHERE NOT si
 
 CREATE TABLE newcomers (
     user_id uuid NOT NULL,
+    api_key_id uuid NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT newcomers_pkey PRIMARY KEY (user_id)
 );
