@@ -154,9 +154,10 @@ def _now() -> datetime:
 
 def _hidden_key(caller: Caller) -> UUID:
     """Names the one who makes the batch, within the account that pays for it."""
-    key = api_keys.hidden_key(db.session(), caller.owner_id, caller.user_id, "batch")
+    key = api_keys.hidden_key(db.session(), caller.owner_id, caller.user_id, "batch").id
+    # Nobody holds a connection who is about to wait for another one.
     db.session.commit()
-    return key.id
+    return key
 
 
 def _reach(caller: Caller) -> frozenset[str] | None:
