@@ -345,8 +345,25 @@ class ProcessLimits:
 
 
 @dataclass(frozen=True)
+class FileLimits:
+    """What is taken as a file of requests; 0 switches a limit off. max_file_size in bytes, after unpacking.
+
+    max_concurrent_uploads, max_waiting_uploads: in one process. max_upload_wait_secs: 0 does not wait. body_timeout: for the whole of an
+    upload, in place of limits.requests.body_timeout.
+    """
+
+    max_file_size: int = 100 * 1024 * 1024
+    max_requests_per_file: int = 0
+    max_concurrent_uploads: int = 0
+    max_waiting_uploads: int = 20
+    max_upload_wait_secs: int = 60
+    body_timeout: Duration = 3600.0
+
+
+@dataclass(frozen=True)
 class Limits:
     requests: RequestLimits = field(default_factory=RequestLimits)
+    files: FileLimits = field(default_factory=FileLimits)
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     account: AccountLimits = field(default_factory=AccountLimits)
     process: ProcessLimits = field(default_factory=ProcessLimits)
@@ -401,6 +418,7 @@ class Outbound:
     endpoints: str = "private"
     webhooks: str = "public"
     images: str = "public"
+    sources: str = "public"
     use_environment_proxies: bool = False
 
 
@@ -431,6 +449,7 @@ class Retention:
     log_days: int = 90
     rollups_days: int = 400
     files_days: int = 60
+    skipped_files_days: int = 30
     events: Duration = 3600.0
 
 
@@ -486,6 +505,20 @@ class AsyncRequests:
 
 
 @dataclass(frozen=True)
+class BatchFiles:
+    """Files of requests. Expiry in seconds from an upload on, where it names none, and the bounds of what it may name.
+
+    reported_errors: how many bad lines one refusal names. batch_insert_size: lines that are stored at once.
+    """
+
+    default_expiry_seconds: int = 30 * 86400
+    min_expiry_seconds: int = 3600
+    max_expiry_seconds: int = 30 * 86400
+    reported_errors: int = 20
+    batch_insert_size: int = 5000
+
+
+@dataclass(frozen=True)
 class Batches:
     enabled: bool = True
     allowed_completion_windows: tuple[str, ...] = ("24h", "1h")
@@ -498,6 +531,43 @@ class Batches:
     window_relaxation_factors: Factors = field(default_factory=dict)
     default_throughput: float = 100.0
     async_requests: AsyncRequests = field(default_factory=AsyncRequests)
+    files: BatchFiles = field(default_factory=BatchFiles)
+
+
+@dataclass(frozen=True)
+class Sync:
+    """How files of connected sources become batches.
+
+    max_objects: of one synchronisation. max_object_size: bytes, unpacked; 0 switches the limit off. max_ingests: files that one worker reads at
+    once. max_open: synchronisations of one account that have not ended. retry_wait: before the first retry, doubled up to retry_wait_max.
+    lease: after so long without a sign of its worker, another one goes on with a file.
+    """
+
+    default_completion_window: str = "24h"
+    default_endpoint: str = "/v1/chat/completions"
+    max_objects: int = 100_000
+    max_object_size: int = 2 * 1024 * 1024 * 1024
+    max_ingests: int = 4
+    max_open: int = 20
+    look_interval: Duration = 5.0
+    retry_wait: Duration = 5.0
+    retry_wait_max: Duration = 300.0
+    lease: Duration = 60.0
+
+
+@dataclass(frozen=True)
+class SourceConnections:
+    """Connections to external sources of files. encryption_key: what their credentials are encrypted with; without it, secret_key.
+
+    connect_timeout, read_timeout: of one call to a source; answer_timeout: of one in which a caller waits.
+    """
+
+    encryption_key: str | None = None
+    encryption_key_previous: tuple[str, ...] = ()
+    connect_timeout: Duration = 10.0
+    read_timeout: Duration = 60.0
+    answer_timeout: Duration = 20.0
+    sync: Sync = field(default_factory=Sync)
 
 
 @dataclass(frozen=True)
@@ -513,6 +583,7 @@ class BatchDaemon:
     backoff_factor: float = 2.0
     max_backoff_ms: int = 10_000
     max_in_flight: int = 1000
+    retried_statuses: tuple[int, ...] = (5, 404, 408, 429, 499)
 
 
 @dataclass(frozen=True)
@@ -572,6 +643,7 @@ class Settings:
     daemons: Daemons = field(default_factory=Daemons)
     snapshot: Snapshot = field(default_factory=Snapshot)
     batches: Batches = field(default_factory=Batches)
+    connections: SourceConnections = field(default_factory=SourceConnections)
     background_services: BackgroundServices = field(default_factory=BackgroundServices)
     credits: Credits = field(default_factory=Credits)
     metadata: Metadata = field(default_factory=Metadata)
@@ -596,6 +668,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "outbound.endpoints": _REACHES,
     "outbound.webhooks": _REACHES,
     "outbound.images": _REACHES,
+    "outbound.sources": _REACHES,
     "auth.proxy_header.link_registered": ("take_over", "refuse"),
     "auth.native.session.cookie_same_site": ("strict", "lax", "none"),
     "onwards.show_served_by": ("never", "operators", "all"),
@@ -632,6 +705,7 @@ OBSOLETE: Mapping[str, str] = {
     "database.outlet": "one database holds every schema",
     "database.underway_pool": "jobs are duties of the worker process",
     "auth.security.jwt_expiry": "login sessions are rows: see auth.native.session.timeout",
+    "batches.files.upload_buffer_size": "a body is read as fast as its lines are checked",
     "enable_request_logging": "every call is recorded once; see retention.*",
     "enable_analytics": "every call is recorded once; see retention.*",
     "analytics": "see recorder.*",
@@ -719,11 +793,13 @@ def _from_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
+    known = names()
     for name, value in sorted(environ.items()):
         if not name.upper().startswith("DWCTL_") or name.upper() == "DWCTL_CONFIG":
             continue
         path = name[len("DWCTL_") :].lower()
-        if path.endswith("_file"):
+        # One setting's own name ends like that (max_requests_per_file).
+        if path.endswith("_file") and path.replace("__", ".") not in known:
             path, value = path.removesuffix("_file"), Path(value).read_text("utf-8").strip()
         branch = tree
         *parents, leaf = path.split("__")
@@ -901,6 +977,16 @@ def _check(settings: Settings) -> None:
             >= 1024
             for name in ("max_admin_body_size", "max_sign_in_body_size")
         },
+        "limits.files.body_timeout: must be at least 1s": settings.limits.files.body_timeout >= 1,
+        "batches.files: min_expiry_seconds, default_expiry_seconds and max_expiry_seconds must be ordered, and above 0": 0
+        < settings.batches.files.min_expiry_seconds
+        <= settings.batches.files.default_expiry_seconds
+        <= settings.batches.files.max_expiry_seconds
+        <= _LONGEST_DAYS * 86400,
+        **{
+            f"batches.files.{name}: must be at least 1": getattr(settings.batches.files, name) >= 1
+            for name in ("reported_errors", "batch_insert_size")
+        },
         "recorder.queue_size: must be at least 1": settings.recorder.queue_size >= 1,
         "recorder.queue_bytes: must be at least 1 MiB": settings.recorder.queue_bytes >= 1 << 20,
         "recorder.group_size: must be at least 1": settings.recorder.group_size >= 1,
@@ -935,6 +1021,11 @@ def _check(settings: Settings) -> None:
         "batches.default_throughput: must be finite and above 0": 0
         < settings.batches.default_throughput
         < math.inf,
+        "connections.sync.default_endpoint: must be one of batches.allowed_url_paths": settings.connections.sync.default_endpoint
+        in settings.batches.allowed_url_paths,
+        "connections.sync.lease: must be at least 2s": settings.connections.sync.lease >= 2,
+        "connections.sync.max_ingests: must be at least 1": settings.connections.sync.max_ingests
+        >= 1,
         "daemons.dead_after: must be at least four times daemons.heartbeat": settings.daemons.dead_after
         >= 4 * settings.daemons.heartbeat,
     }

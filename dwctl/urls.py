@@ -10,8 +10,11 @@ from dwctl.ai import routes as ai
 from dwctl.batches import routes as batches
 from dwctl.billing import routes as billing
 from dwctl.catalog.routes import all as catalog
+from dwctl.downloads import routes as downloads
+from dwctl.files.routes import upload
 from dwctl.identity.routes import all as identity
 from dwctl.operations import health, metrics, pages
+from dwctl.sources import routes as sources
 from dwctl.web import current
 
 ADMIN = "/admin/api/v1"
@@ -25,9 +28,11 @@ def register(app: Flask, api: Api) -> None:
     for blueprint in (*identity.ADMIN, *catalog.ADMIN):
         api.register_blueprint(blueprint, url_prefix=ADMIN)
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
-    if current.parts(app).settings.batches.enabled:
-        api.register_blueprint(batches.blueprint, url_prefix=AI)
+    api.register_blueprint(sources.blueprint, url_prefix=ADMIN)
     app.register_blueprint(ai.blueprint, url_prefix=AI)
+    if current.parts(app).settings.batches.enabled:
+        for blueprint in (upload.blueprint, batches.blueprint, downloads.blueprint):
+            api.register_blueprint(blueprint, url_prefix=AI)
     app.register_blueprint(playground.blueprint, url_prefix=f"{ADMIN}/ai")
     app.register_blueprint(health.blueprint)
     app.register_blueprint(pages.blueprint)

@@ -54,6 +54,7 @@ GOOD = {
     "forwarded_headers": ("x-forwarded-for", "x-forwarded-host"),
     "passed_headers": ("x-a", "x-b"),
     "allowed_completion_windows": ("24h", "1h 30m"),
+    "retried_statuses": ("5", "429"),
 }
 NEVER_EMPTY = {"batches.allowed_url_paths"}
 

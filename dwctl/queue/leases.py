@@ -40,7 +40,7 @@ class GivenBack(Enum):
 class Job:
     """One claimed request.
 
-    `owner_id` is None when nobody can be found in whose name it runs. `path` and `body` are None when its template is gone.
+    `created_by` is whose line it stands in, as text. `owner_id` is None when nobody can be found in whose name it runs. `path` and `body` are None when its template is gone.
     `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them.
     """
 
@@ -60,6 +60,7 @@ class Job:
     created_at: datetime
     batch_created_at: datetime | None
     times_lost: int
+    created_by: str = ""
 
 
 def claim(
@@ -96,7 +97,15 @@ def start(connection: psycopg.Connection[Any], me: UUID, ids: Collection[UUID]) 
 
 def retry_later(connection: psycopg.Connection[Any], me: UUID, id: UUID, delay_s: float) -> None:
     """Put a request off; it is anybody's again after `delay_s`."""
-    connection.execute(_QUERIES["retry_later"], {"me": me, "id": id, "delay_s": delay_s})
+    retry_each_later(connection, me, {id: delay_s})
+
+
+def retry_each_later(
+    connection: psycopg.Connection[Any], me: UUID, delays_s: Mapping[UUID, float]
+) -> None:
+    """The same for several, each with its own delay."""
+    values = {"me": me, "ids": list(delays_s), "delays_s": list(delays_s.values())}
+    connection.execute(_QUERIES["retry_later"], values)
 
 
 def give_back(
@@ -138,4 +147,5 @@ def _job(row: Any) -> Job:
         created_at=row.created_at,
         batch_created_at=row.batch_created_at,
         times_lost=row.times_lost,
+        created_by=row.created_by,
     )

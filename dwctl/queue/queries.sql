@@ -72,14 +72,18 @@ SELECT * FROM fusillade.claim(%(me)s, %(models)s, %(caps)s, %(default_cap)s, %(m
 -- name: start  the calls of these requests begin; gives those that are still ours to run
 SELECT * FROM fusillade.start(%(me)s, %(ids)s);
 
--- name: retry_later  failed, but a later try may succeed
-SELECT fusillade.retry_later(%(me)s, %(id)s, %(delay_s)s);
+-- name: retry_later  failed, but later tries may succeed (rows in one order, as everywhere)
+SELECT fusillade.retry_later(%(me)s, g.id, g.delay_s)
+  FROM (SELECT * FROM unnest(%(ids)s::uuid[], %(delays_s)s::float8[]) n(id, delay_s) ORDER BY id) g;
 
 -- name: give_back  leases returned: due at once, put off, or over
 SELECT fusillade.give_back(%(owner)s, %(ids)s, %(waits_s)s);
 
 -- name: wake_delayed  what waited for its time is due
 SELECT fusillade.wake_delayed(500);
+
+-- name: stopped_batches  of these batches, those whose lines nobody wants any more
+SELECT id FROM fusillade.batches WHERE id = ANY (%(ids)s) AND (cancelling_at IS NOT NULL OR deleted_at IS NOT NULL);
 
 -- name: outcomes  what became of requests that somebody waits for
 SELECT id, state FROM fusillade.requests

@@ -105,19 +105,39 @@ class RequestTemplate(Base):
 
 
 class FileModel(Base):
-    """How many of a file's lines go to one model on one path ('': unknown), and how many bytes their bodies have."""
+    """How many of a file's lines go to one model on one path, and how many bytes their bodies have."""
 
     __tablename__ = "file_models"
 
     file_id: Mapped[UUID] = mapped_column(primary_key=True)
     model: Mapped[str] = mapped_column(Text, primary_key=True)
-    path: Mapped[str] = mapped_column(Text, primary_key=True, server_default="")
+    path: Mapped[str] = mapped_column(Text, primary_key=True)
     requests: Mapped[int] = mapped_column(BigInteger)
     bytes: Mapped[int] = mapped_column(BigInteger)
 
     __table_args__ = (
         CheckConstraint("requests > 0 AND bytes >= 0", name="counts"),
         {"schema": SCHEMA},
+    )
+
+
+class Upload(Base):
+    """A file whose lines are still coming: it has no row in `files` yet. abandoned: what is there of it is to be purged."""
+
+    __tablename__ = "uploads"
+
+    file_id: Mapped[UUID] = mapped_column(primary_key=True)
+    touched_at: Mapped[CreatedAt]
+    abandoned: Mapped[bool] = mapped_column(server_default="false")
+
+    __table_args__ = (
+        {
+            "schema": SCHEMA,
+            "postgresql_with": {
+                "autovacuum_vacuum_threshold": "1000",
+                "autovacuum_vacuum_scale_factor": "0",
+            },
+        },
     )
 
 

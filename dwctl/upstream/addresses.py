@@ -27,6 +27,7 @@ class Purpose(StrEnum):
     ENDPOINTS = "endpoints"
     WEBHOOKS = "webhooks"
     IMAGES = "images"
+    SOURCES = "sources"
 
 
 class Kind(Enum):

@@ -32,6 +32,10 @@ class Body:
         self._chunks = Chunks() if length is None else None
         self._held = b""
 
+    def allow(self, seconds: float) -> None:
+        """Give the whole of it so much time, where it may take longer than others. Its lowest rate holds all the same."""
+        self._connection.body_timeout_s = seconds
+
     @property
     def is_over(self) -> bool:
         """Nothing of it is left on the connection."""

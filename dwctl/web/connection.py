@@ -128,6 +128,8 @@ class Connection:
         self.waits = Waits.NOTHING
         self.is_reusable = True
         """Whether another request can be read after the one at hand."""
+        self.body_timeout_s = house.limits.body_timeout
+        """For the whole of the body at hand."""
         self._house = house
         self._greenlet = gevent.getcurrent()
         self.is_tls = isinstance(client, ssl.SSLSocket)
@@ -183,6 +185,7 @@ class Connection:
         self.is_reusable = head.keeps_alive and self._house.alive
         self._expects_continue = head.expects_continue
         self._body_began = 0.0
+        self.body_timeout_s = self._house.limits.body_timeout
         body = Body(self, head.length)
         self._answer(head, body)
         body.skip_what_came()
@@ -308,7 +311,7 @@ class Connection:
         allowed = limits.body_grace
         if limits.body_min_rate:
             allowed += self._body_bytes / limits.body_min_rate
-        self.until = self._body_began + min(allowed, limits.body_timeout)
+        self.until = self._body_began + min(allowed, self.body_timeout_s)
         peers.begin_waiting(self, self.peer, self._make_room)
         try:
             return self._receive(Waits.BODY, most)

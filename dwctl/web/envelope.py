@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -26,9 +28,15 @@ def wrap(error: dict[str, Any]) -> bytes:
     return orjson.dumps({"error": error})
 
 
-def openai_error(message: str, code: str, status: int, param: str | None = None) -> bytes:
-    """The body of one of our own errors; its type follows from code and status."""
-    return wrap(error_object(message, type_of(code, status), code, param))
+def openai_error(
+    message: str,
+    code: str,
+    status: int,
+    param: str | None = None,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> bytes:
+    """The body of one of our own errors; its type follows from code and status. `more` are members beside the four."""
+    return wrap({**error_object(message, type_of(code, status), code, param), **more})
 
 
 def type_of(code: str, status: int) -> str:

@@ -76,7 +76,7 @@ def integrity_error(error: IntegrityError) -> DwctlError:
 def body_of(error: DwctlError, path: str, id: UUID, details: Any = None) -> bytes:
     """The JSON of an error, in the form of the surface that the path belongs to. `id` is the request's."""
     if path.startswith(_OPENAI_SURFACES):
-        return openai_error(error.message, error.code, error.status, error.param)
+        return openai_error(error.message, error.code, error.status, error.param, error.members)
     members: dict[str, Any] = {
         "code": error.code,
         "message": error.message,

@@ -11,6 +11,7 @@ from dwctl.ai.gateway import Gateway
 from dwctl.app import base_app
 from dwctl.config import Settings
 from dwctl.operations import health, metrics
+from dwctl.sources.syncing import Syncing
 from dwctl.web import current
 from dwctl.web.entrance import Entrance
 from dwctl.worker.claims import Claims
@@ -19,7 +20,7 @@ from dwctl.worker.metrics import collector
 
 
 def create_worker_app(settings: Settings | None = None) -> Flask:
-    """The worker's application, with a gateway, claims and duties that `process.start` sets going."""
+    """The worker's application, with a gateway, claims, duties and synchronisations that `process.start` sets going."""
     app, _api = base_app(settings or config.load())
     parts = current.parts(app)
     daemon = dataclasses.asdict(parts.settings.background_services.batch_daemon)
@@ -27,6 +28,7 @@ def create_worker_app(settings: Settings | None = None) -> Flask:
     app.extensions["dwctl.gateway"] = gateway
     claims = app.extensions["dwctl.claims"] = Claims(gateway)
     duties = app.extensions["dwctl.duties"] = DutyRunner(parts.connections, parts.settings)
+    app.extensions["dwctl.syncing"] = Syncing(parts.connections, parts.settings)
     app.register_blueprint(health.blueprint)
     if parts.settings.enable_metrics:
         app.register_blueprint(metrics.blueprint)

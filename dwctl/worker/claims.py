@@ -47,6 +47,7 @@ class Claims:
         self._gateway.wakeups.subscribe(
             leases.READY_CHANNEL, lambda _payload: self._wake.set(), self._wake.set
         )
+        self.runs.start()
         self._greenlet = gevent.spawn(self._run)
 
     def drain(self, deadline: float) -> None:

@@ -14,10 +14,12 @@ from dwctl.batches import duties as batches_duties
 from dwctl.catalog import duties as catalog_duties
 from dwctl.config import Settings
 from dwctl.db import Connections, DatabaseAway
+from dwctl.files import duties as files_duties
 from dwctl.identity import duties as identity_duties
 from dwctl.limits import duties as limits_duties
 from dwctl.queue import duties as queue_duties
 from dwctl.queue.duties import Duty
+from dwctl.sources import duties as sources_duties
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,9 @@ ALL: tuple[Duty, ...] = (
     *catalog_duties.DUTIES,
     *limits_duties.DUTIES,
     *ai_duties.DUTIES,
+    *files_duties.DUTIES,
     *batches_duties.DUTIES,
+    *sources_duties.DUTIES,
 )
 
 

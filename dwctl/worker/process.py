@@ -11,6 +11,7 @@ from gevent.event import Event
 from dwctl import config
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.process import rarely_collect_garbage
+from dwctl.sources.syncing import Syncing
 from dwctl.worker.claims import Claims
 from dwctl.worker.duties import DutyRunner
 
@@ -25,12 +26,14 @@ def start(worker: Any) -> None:
     config.require_serving(gateway.settings)
     claims: Claims = parts["dwctl.claims"]
     duties: DutyRunner = parts["dwctl.duties"]
+    syncing: Syncing = parts["dwctl.syncing"]
     rarely_collect_garbage()
     claims.start()
+    syncing.start(gateway.wakeups)
     gateway.start()
     duties.start()
     worker.dwctl_drained = Event()
-    gevent.spawn(_drain_at_the_end, worker, gateway, claims, duties)
+    gevent.spawn(_drain_at_the_end, worker, gateway, claims, duties, syncing)
 
 
 def stop(worker: Any) -> None:
@@ -43,11 +46,14 @@ def stop(worker: Any) -> None:
     gateway.stop(time.monotonic() + _LAST_WRITES_S)
 
 
-def _drain_at_the_end(worker: Any, gateway: Gateway, claims: Claims, duties: DutyRunner) -> None:
+def _drain_at_the_end(
+    worker: Any, gateway: Gateway, claims: Claims, duties: DutyRunner, syncing: Syncing
+) -> None:
     while worker.alive:
         gevent.sleep(_LOOK_EVERY_S)
     began = time.monotonic()
     gateway.drain()
     duties.stop()
+    syncing.stop()
     claims.drain(began + gateway.settings.shutdown.grace - 2 * _LAST_WRITES_S)
     worker.dwctl_drained.set()

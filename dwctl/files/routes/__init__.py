@@ -1,0 +1,1 @@
+"""Routes of files, below /ai/v1: `upload` takes them in."""
