@@ -215,8 +215,7 @@ class Runs:
         model = self._gateway.snapshot.routing.models.get(job.model)
         if not end.retry_after_s or model is None or model.is_composite:
             return None
-        is_limit = outcome.upstream_status == 429
-        reason = PauseReason.RATE_LIMITED if is_limit else PauseReason.OVERLOADED
+        reason = PauseReason.UPSTREAM_PRESSURE
         self.tally.pauses[reason] += 1
         return Pause(job.model, None, min(_LONGEST_PAUSE_S, end.retry_after_s), reason)
 
