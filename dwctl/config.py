@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
 import re
 import types
@@ -104,6 +105,14 @@ def seconds_of(text: str) -> float:
         return sum(float(n) * _UNITS[unit] for n, unit in parts)
 
 
+def window_seconds(text: str) -> float:
+    """Seconds of a completion window: a human duration with its units, longer than nothing and not above a hundred years. ValueError otherwise."""
+    seconds = seconds_of(text)
+    if text.strip()[-1:].isdigit() or not 0 < seconds <= _LONGEST_DAYS * 86400:
+        raise ValueError(f"not a completion window: {text!r}")
+    return seconds
+
+
 class _DurationField(fields.Field[float]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
         try:
@@ -162,6 +171,26 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 
 Duration = Annotated[float, _DurationField]
 """Seconds; written as `30s`, `24h` or a number of seconds."""
+
+
+class _FactorsField(fields.Field[Mapping[str, float]]):
+    """A YAML mapping, or in the environment a JSON object or one variable for each name."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Any, **kwargs: Any
+    ) -> Mapping[str, float]:
+        try:
+            given = json.loads(value) if isinstance(value, str) else value
+            found = {str(name): float(factor) for name, factor in given.items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValidationError(f"must be numbers by name: {error}") from error
+        if not all(0 <= factor < math.inf for factor in found.values()):
+            raise ValidationError("must be finite and not negative")
+        return types.MappingProxyType(found)
+
+
+Factors = Annotated[Mapping[str, float], _FactorsField]
+"""Numbers by name."""
 
 
 @dataclass(frozen=True)
@@ -499,6 +528,8 @@ class Batches:
         "/v1/embeddings",
         "/v1/responses",
     )
+    window_relaxation_factors: Factors = field(default_factory=dict)
+    default_throughput: float = 100.0
     async_requests: AsyncRequests = field(default_factory=AsyncRequests)
     files: BatchFiles = field(default_factory=BatchFiles)
 
@@ -649,6 +680,7 @@ _LOOPBACK = "the worker runs requests in its own process, there is no loopback o
 _NO_LEADER = "there is no leader: duties are claimed row by row, any worker may run any of them"
 
 OBSOLETE: Mapping[str, str] = {
+    "batches.reservation_ttl_secs": "a batch counts from the moment it is admitted, nothing is reserved before",
     "host": "gunicorn binds to $PORT",
     "port": "gunicorn binds to $PORT",
     "background_services.leader_election": _NO_LEADER,
@@ -848,6 +880,7 @@ def _field(kind: Any, path: str) -> fields.Field[Any]:
         tuple[str, ...]: _ListField,
         tuple[int, ...]: _IntListField,
         Networks: _NetworkListField,
+        Factors: _FactorsField,
     }
     return simple[kind](allow_none=optional, validate=checks)
 
@@ -893,6 +926,14 @@ def _may_be_passed(name: str) -> bool:
 _HOST = re.compile(
     r"(?:(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
 )
+
+
+def _is_window(text: str) -> bool:
+    try:
+        window_seconds(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check(settings: Settings) -> None:
@@ -964,6 +1005,21 @@ def _check(settings: Settings) -> None:
         },
         "idempotency.keep: must be at most retention.responses_days": not settings.retention.responses_days
         or settings.idempotency.keep <= settings.retention.responses_days * 86400,
+        **{
+            f"batches.allowed_completion_windows: {window!r} is no window such as 24h, 7d or 1h 30m": _is_window(
+                window
+            )
+            for window in settings.batches.allowed_completion_windows
+        },
+        **{
+            f"batches.window_relaxation_factors: {window} is not among batches.allowed_completion_windows": window
+            in settings.batches.allowed_completion_windows
+            for window in settings.batches.window_relaxation_factors
+        },
+        "batches.allowed_url_paths: must not be empty": bool(settings.batches.allowed_url_paths),
+        "batches.default_throughput: must be finite and above 0": 0
+        < settings.batches.default_throughput
+        < math.inf,
         "connections.sync.default_endpoint: must be one of batches.allowed_url_paths": settings.connections.sync.default_endpoint
         in settings.batches.allowed_url_paths,
         "connections.sync.lease: must be at least 2s": settings.connections.sync.lease >= 2,

@@ -7,8 +7,10 @@ from flask_smorest import Api
 
 from dwctl.ai import playground
 from dwctl.ai import routes as ai
+from dwctl.batches import routes as batches
 from dwctl.billing import routes as billing
 from dwctl.catalog.routes import all as catalog
+from dwctl.downloads import routes as downloads
 from dwctl.files.routes import upload
 from dwctl.identity.routes import all as identity
 from dwctl.operations import health, metrics, pages
@@ -29,7 +31,8 @@ def register(app: Flask, api: Api) -> None:
     api.register_blueprint(sources.blueprint, url_prefix=ADMIN)
     app.register_blueprint(ai.blueprint, url_prefix=AI)
     if current.parts(app).settings.batches.enabled:
-        api.register_blueprint(upload.blueprint, url_prefix=AI)
+        for blueprint in (upload.blueprint, batches.blueprint, downloads.blueprint):
+            api.register_blueprint(blueprint, url_prefix=AI)
     app.register_blueprint(playground.blueprint, url_prefix=f"{ADMIN}/ai")
     app.register_blueprint(health.blueprint)
     app.register_blueprint(pages.blueprint)

@@ -194,7 +194,7 @@ def test_documented_defaults_are_those_of_the_code():
 
 def same(shown: str, value: object) -> bool:
     """Whether a default as it stands in the table is this value."""
-    if value in (None, "", ()):
+    if value in (None, "", (), {}):
         return shown == "none"
     text = shown.strip("`")
     if isinstance(value, bool):

@@ -53,7 +53,9 @@ GOOD = {
     "trusted_proxies": ("10.0.0.0/8", "::1/128"),
     "forwarded_headers": ("x-forwarded-for", "x-forwarded-host"),
     "passed_headers": ("x-a", "x-b"),
+    "allowed_completion_windows": ("24h", "1h 30m"),
 }
+NEVER_EMPTY = {"batches.allowed_url_paths"}
 
 
 @pytest.mark.parametrize("name", [*LISTS, "auth.proxy_header.trusted_proxies"])
@@ -67,7 +69,9 @@ def test_every_list_is_read_in_each_of_its_spellings(name: str, tmp_path: Path) 
         tree = {part: tree}
     (file := tmp_path / "config.yaml").write_text(json.dumps(tree))
     assert tuple(map(str, _of(config.load({}, file), name))) == values
-    assert _of(config.load({variable: ""}), name) == _of(config.load({variable: "[]"}), name) == ()
+    if name not in NEVER_EMPTY:
+        assert _of(config.load({variable: ""}), name) == ()
+        assert _of(config.load({variable: "[]"}), name) == ()
     for bad in ('["a"', "[1]", '[["a"]]', '[{"a": 1}]', "[null]"):
         with pytest.raises(config.ConfigError, match=name.replace(".", r"\.")):
             config.load({variable: bad})
@@ -99,3 +103,26 @@ def test_hosts_are_names_with_a_port_or_without() -> None:
 def test_no_sign_in_fits_into_nothing(name: str) -> None:
     with pytest.raises(config.ConfigError, match="must be at least 1024"):
         config.load({f"DWCTL_LIMITS__REQUESTS__{name}": "0"})
+
+
+@pytest.mark.parametrize("text", ["24h", "7d", "1h 30m", "90s", "0.5h"])
+def test_windows_are_durations_with_units(text: str) -> None:
+    loaded = config.load({"DWCTL_BATCHES__ALLOWED_COMPLETION_WINDOWS": text})
+    assert loaded.batches.allowed_completion_windows == (text,)
+
+
+@pytest.mark.parametrize("text", ["soon", "24", "0s", "-1h", "1000000d", "1h x"])
+def test_a_window_that_is_none_stops_the_start(text: str) -> None:
+    with pytest.raises(config.ConfigError, match=r"batches\.allowed_completion_windows"):
+        config.load({"DWCTL_BATCHES__ALLOWED_COMPLETION_WINDOWS": text})
+
+
+def test_relaxation_is_a_number_for_each_window() -> None:
+    name = "DWCTL_BATCHES__WINDOW_RELAXATION_FACTORS"
+    one_by_one = config.load({f"{name}__24H": "1.25", f"{name}__1h": "0"})
+    assert one_by_one.batches.window_relaxation_factors == {"24h": 1.25, "1h": 0}
+    together = config.load({name: '{"24h": 1.25}'})
+    assert together.batches.window_relaxation_factors == {"24h": 1.25}
+    for bad in ('{"24h": -1}', '{"24h": Infinity}', '{"24h": "much"}', '{"99h": 1}', "[1]", "1.5"):
+        with pytest.raises(config.ConfigError, match=r"batches\.window_relaxation_factors"):
+            config.load({name: bad})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -112,14 +113,9 @@ class Earlier(NamedTuple):
 
 def asked_once(incoming: Incoming, request: Request, owner_id: UUID) -> Once | None:
     """The key of a call that has one. Raises Invalid for a key that is none, and for a call whose answer could not be given again."""
-    given = [value for name, value in incoming.headers if name == HEADER]
-    if not given:
+    key = key_of([value for name, value in incoming.headers if name == HEADER])
+    if key is None:
         return None
-    if len(given) > 1 or not 0 < len(given[0]) <= _LONGEST or not given[0].isprintable():
-        raise Invalid(
-            f"An Idempotency-Key has 1 to {_LONGEST} printable characters, and there is one of them.",
-            code="invalid_idempotency_key",
-        )
     if not request.tracked:
         raise Invalid(
             "The answer to this call is not kept here (its route is only handed on, or it is tracked elsewhere by its"
@@ -131,7 +127,19 @@ def asked_once(incoming: Incoming, request: Request, owner_id: UUID) -> Once | N
             "store",
             "What is not stored cannot be given again: leave out `store: false` or the Idempotency-Key.",
         )
-    return Once(owner_id, request.path, given[0], _fingerprint(request))
+    return Once(owner_id, request.path, key, _fingerprint(request))
+
+
+def key_of(given: Sequence[str]) -> str | None:
+    """The key among a request's headers; None where there is none. Raises Invalid for one that is none."""
+    if not given:
+        return None
+    if len(given) > 1 or not 0 < len(given[0]) <= _LONGEST or not given[0].isprintable():
+        raise Invalid(
+            f"An Idempotency-Key has 1 to {_LONGEST} printable characters, and there is one of them.",
+            code="invalid_idempotency_key",
+        )
+    return given[0]
 
 
 def find(gateway: Gateway, once: Once) -> Earlier | None:

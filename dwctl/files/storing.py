@@ -78,14 +78,15 @@ class Store:
         self._bytes = 0
         self._begun = False
         self._storing: gevent.Greenlet | None = None
-        self._models: dict[str, _Counted] = {}
+        self._counted: dict[tuple[str, str], _Counted] = {}
 
     def add(self, line: Line) -> None:
         """Store a line, soon. Waits only where the database is slower than the lines come. Raises DatabaseAway, Interrupted."""
         body = line.body
-        counted = self._models.get(line.model)
+        counted = self._counted.get((line.model, line.path))
         if counted is None:
-            counted = self._models[line.model] = _Counted(_escaped(line.model.encode()))
+            counted = _Counted(_escaped(line.model.encode()))
+            self._counted[line.model, line.path] = counted
         counted.requests += 1
         counted.bytes += len(body)
         row = b"%s%08x\t%d\t%s\t%s\t%s\t%s\t%d\t%s" % (
@@ -140,8 +141,8 @@ class Store:
             "expires_after_s": head.expires_after_s,
         }
         models = [
-            {"model": alias, "requests": counted.requests, "bytes": counted.bytes}
-            for alias, counted in sorted(self._models.items())
+            {"model": alias, "path": path, "requests": counted.requests, "bytes": counted.bytes}
+            for (alias, path), counted in sorted(self._counted.items())
         ]
         rows, self._rows = self._rows, []
         with _AT_ONCE, self._connections.transaction() as connection:

@@ -105,12 +105,13 @@ class RequestTemplate(Base):
 
 
 class FileModel(Base):
-    """How many of a file's lines go to one model, and how many bytes their bodies have."""
+    """How many of a file's lines go to one model on one path, and how many bytes their bodies have."""
 
     __tablename__ = "file_models"
 
     file_id: Mapped[UUID] = mapped_column(primary_key=True)
     model: Mapped[str] = mapped_column(Text, primary_key=True)
+    path: Mapped[str] = mapped_column(Text, primary_key=True)
     requests: Mapped[int] = mapped_column(BigInteger)
     bytes: Mapped[int] = mapped_column(BigInteger)
 
@@ -204,6 +205,15 @@ class Batch(Base):
             "expires_at",
             postgresql_where=text(
                 "NOT single AND completed_at IS NULL AND failed_at IS NULL AND cancelled_at IS NULL AND expired_at IS NULL"
+            ),
+        ),
+        Index(
+            "batches_active_idx",
+            text("created_at DESC"),
+            text("id DESC"),
+            postgresql_where=text(
+                "NOT single AND deleted_at IS NULL AND completed_at IS NULL AND failed_at IS NULL AND cancelling_at IS NULL"
+                " AND cancelled_at IS NULL AND expired_at IS NULL"
             ),
         ),
         Index("batches_file_id_idx", "file_id", postgresql_where=text("NOT single")),

@@ -10,6 +10,7 @@ import psycopg
 from dwctl import sql
 from dwctl.ai import duties as ai_duties
 from dwctl.analytics import duties as analytics_duties
+from dwctl.batches import duties as batches_duties
 from dwctl.catalog import duties as catalog_duties
 from dwctl.config import Settings
 from dwctl.db import Connections, DatabaseAway
@@ -34,6 +35,7 @@ ALL: tuple[Duty, ...] = (
     *limits_duties.DUTIES,
     *ai_duties.DUTIES,
     *files_duties.DUTIES,
+    *batches_duties.DUTIES,
     *sources_duties.DUTIES,
 )
 

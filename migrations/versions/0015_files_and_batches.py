@@ -46,9 +46,10 @@ CREATE INDEX batches_file_id_idx ON fusillade.batches (file_id) WHERE NOT single
 CREATE TABLE fusillade.file_models (
     file_id uuid NOT NULL,
     model text NOT NULL,
+    path text NOT NULL,
     requests bigint NOT NULL,
     bytes bigint NOT NULL,
-    CONSTRAINT file_models_pkey PRIMARY KEY (file_id, model),
+    CONSTRAINT file_models_pkey PRIMARY KEY (file_id, model, path),
     CONSTRAINT file_models_counts_check CHECK (requests > 0 AND bytes >= 0)
 );
 CREATE TABLE fusillade.batch_models (

@@ -28,8 +28,9 @@ BEGIN
       FROM json_to_record(given) AS f(id uuid, name text, size_bytes bigint, owner text, api_key_id uuid, source_connection_id uuid,
                                       source_external_key text, expires_after_s bigint)
     RETURNING created_at, expires_at INTO made_at, ends_at;
-    INSERT INTO fusillade.file_models (file_id, model, requests, bytes)
-    SELECT (given ->> 'id')::uuid, model, requests, bytes FROM json_to_recordset(models) AS m(model text, requests bigint, bytes bigint);
+    INSERT INTO fusillade.file_models (file_id, model, path, requests, bytes)
+    SELECT (given ->> 'id')::uuid, model, path, requests, bytes
+      FROM json_to_recordset(models) AS m(model text, path text, requests bigint, bytes bigint);
 END $$;
 
 -- It is not to be: what it has stored is purged.

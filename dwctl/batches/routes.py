@@ -1,0 +1,176 @@
+"""`/batches`: made from a file, shown, listed, stopped, run again, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from flask import request
+from sqlalchemy import func, select
+
+from dwctl.access import guard, ownership
+from dwctl.access.caller import Caller
+from dwctl.access.permissions import Operation, Resource, may_all, may_own
+from dwctl.ai.idempotency import HEADER as REPEAT_KEY
+from dwctl.ai.idempotency import key_of
+from dwctl.batches import creation, listing, metadata, people, usage
+from dwctl.batches.batch_object import batch_object
+from dwctl.batches.creation import Order
+from dwctl.batches.schemas import (
+    BatchCreate,
+    BatchListQuery,
+    BatchListSchema,
+    BatchSchema,
+    UsageSchema,
+)
+from dwctl.db import db
+from dwctl.errors import Invalid, NotFound
+from dwctl.identity import api_keys
+from dwctl.queue import identifiers
+from dwctl.queue.tables import Batch
+from dwctl.web import current, pagination
+from dwctl.web.schemas import Blueprint
+
+blueprint = Blueprint("batches", __name__, description="Batches: a file of requests, run once.")
+guard.protect(blueprint)
+
+
+def _may(operation: Operation) -> Callable[..., None]:
+    """The rule that the caller may do this to batches of their own."""
+
+    def rule(caller: Caller, **_path: Any) -> None:
+        guard.insist(may_own(caller, Resource.BATCHES, operation), Resource.BATCHES, operation)
+
+    return rule
+
+
+@blueprint.route("/batches", methods=["POST"])
+@guard.checks(_may(Operation.CREATE))
+@blueprint.arguments(BatchCreate)
+@blueprint.response(201, BatchSchema)
+def create_batch(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Run the lines of a file. The answer comes at once, its requests are made by a worker"""
+    caller = guard.identify()
+    own = metadata.accepted(wanted["metadata"])
+    order = Order(
+        file_id=wanted["input_file_id"],
+        endpoint=wanted["endpoint"],
+        window=wanted["completion_window"],
+        metadata=metadata.stored(
+            own,
+            source="api" if caller.source == "api_key" else "frontend",
+            created_by=str(caller.user_id),
+            user_agent=request.headers.get("User-Agent"),
+        ),
+        owner_id=caller.owner_id,
+        api_key_id=_hidden_key(caller),
+        reach=_reach(caller),
+        any_window=may_all(caller, Resource.BATCHES, Operation.CREATE),
+        repeat_key=key_of(request.headers.getlist(REPEAT_KEY)),
+    )
+    parts = current.parts()
+    with parts.connections.transaction() as connection:
+        id = creation.create(connection, parts.settings, order)
+    made = db.session.get_one(Batch, id)
+    return batch_object(made, {"created_by_email": caller.email}, _now())
+
+
+@blueprint.route("/batches", methods=["GET"])
+@guard.checks(_may(Operation.READ))
+@blueprint.arguments(BatchListQuery, location="query")
+@blueprint.response(200, BatchListSchema)
+def list_batches(query: dict[str, Any]) -> dict[str, Any]:
+    """List batches, newest first"""
+    caller, session, limit = guard.identify(), db.session(), query["limit"]
+    windows = pagination.includes(query["completion_window"])
+    criteria = listing.Criteria(
+        owner=ownership.listed_owner(caller, Resource.BATCHES),
+        member=_member(caller, query["member_id"]),
+        search=pagination.substring(query["search"]),
+        status=query["status"] or None,
+        created_after=query["created_after"],
+        created_before=query["created_before"],
+        windows=windows or None,
+    )
+    found = listing.page(
+        session,
+        criteria,
+        after=query["after"] or None,
+        limit=limit + 1,
+        active_first=query["active_first"],
+    )
+    shown = _shown(found[:limit])
+    if "analytics" in pagination.includes(query["include"]):
+        used = usage.of(session, (batch.id for batch in found[:limit]))
+        for batch, made in zip(found, shown, strict=False):
+            made["analytics"] = used[batch.id]
+    ends = {"first_id": shown[0]["id"], "last_id": shown[-1]["id"]} if shown else {}
+    return {"object": "list", "data": shown, **ends, "has_more": len(found) > limit}
+
+
+@blueprint.route("/batches/<batch_id>", methods=["GET"])
+@guard.checks(_may(Operation.READ))
+@blueprint.response(200, BatchSchema)
+def get_batch(batch_id: str) -> dict[str, Any]:
+    """Read a batch"""
+    return _shown([reachable(batch_id, Operation.READ)])[0]
+
+
+@blueprint.route("/batches/<batch_id>/analytics", methods=["GET"])
+@guard.checks(_may(Operation.READ))
+@blueprint.response(200, UsageSchema)
+def get_usage(batch_id: str) -> dict[str, Any]:
+    """Read what a batch has used and cost so far"""
+    id = reachable(batch_id, Operation.READ).id
+    return usage.of(db.session(), [id])[id]
+
+
+def reachable(batch_id: str, operation: Operation) -> Batch:
+    """The batch, if the caller may do this to it. Raises Invalid (malformed id), NotFound (also for what is another's)."""
+    id = identifiers.parse("batch", batch_id)
+    found = db.session.get(Batch, id)
+    if found is None or found.single or found.deleted_at is not None:
+        raise _unknown(id)
+    if not ownership.may_reach(guard.identify(), Resource.BATCHES, operation, found.created_by):
+        raise _unknown(id)
+    return found
+
+
+def _unknown(id: UUID) -> NotFound:
+    return NotFound(f"Batch with ID {id} not found")
+
+
+def _shown(batches: list[Batch]) -> list[dict[str, Any]]:
+    behind, now = people.behind(db.session(), batches), _now()
+    return [batch_object(batch, behind.about(batch), now) for batch in batches]
+
+
+def _now() -> datetime:
+    """By the database's clock, which sets the stamps and deadlines."""
+    return db.session.scalars(select(func.now())).one()
+
+
+def _hidden_key(caller: Caller) -> UUID:
+    """Names the one who makes the batch, within the account that pays for it."""
+    key = api_keys.hidden_key(db.session(), caller.owner_id, caller.user_id, "batch")
+    db.session.commit()
+    return key.id
+
+
+def _reach(caller: Caller) -> frozenset[str] | None:
+    everybody = may_all(caller, Resource.FILES, Operation.READ)
+    return None if everybody else ownership.owners_of(caller)
+
+
+def _member(caller: Caller, member_id: UUID | None) -> UUID | None:
+    allowed = caller.active_organization_id is not None or may_all(
+        caller, Resource.BATCHES, Operation.READ
+    )
+    if member_id is not None and not allowed:
+        raise Invalid(
+            "member_id filter is only available in organization context or for platform managers",
+            param="member_id",
+        )
+    return member_id

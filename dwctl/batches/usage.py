@@ -1,0 +1,52 @@
+"""What a batch has used so far: sums that the recorder keeps, one row a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dwctl.analytics.tables import BatchUsage
+
+
+def of(session: Session, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+    """The sums of each of these batches, as they are shown; zeros where nothing has been used."""
+    wanted = set(ids)
+    rows = session.scalars(select(BatchUsage).where(BatchUsage.batch_id.in_(wanted)))
+    return {id: _nothing() for id in wanted} | {row.batch_id: _shown(row) for row in rows}
+
+
+def _shown(row: BatchUsage) -> dict[str, Any]:
+    reasoning = {"total_reasoning_tokens": row.reasoning_tokens} if row.reasoning_tokens else {}
+    return {
+        "total_requests": row.requests,
+        "total_prompt_tokens": row.prompt_tokens,
+        "total_completion_tokens": row.completion_tokens,
+        **reasoning,
+        "total_tokens": row.total_tokens,
+        "avg_duration_ms": row.duration_ms / row.requests if row.requests else None,
+        "avg_ttfb_ms": row.ttfb_ms / row.timed if row.timed else None,
+        "total_cost": plain(row.cost),
+    }
+
+
+def _nothing() -> dict[str, Any]:
+    return {
+        "total_requests": 0,
+        "total_prompt_tokens": 0,
+        "total_completion_tokens": 0,
+        "total_tokens": 0,
+        "avg_duration_ms": None,
+        "avg_ttfb_ms": None,
+        "total_cost": "0",
+    }
+
+
+def plain(amount: Decimal) -> str:
+    """The amount without an exponent and without zeros at its end."""
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,147 @@
+"""Pages of lines: one of them, up to a limit, or all one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import namedtuple_row
+
+from dwctl import sql
+from dwctl.db import Connections
+
+_QUERIES = sql.load("dwctl.downloads")
+
+NIL = UUID(int=0)
+LAST = UUID(int=2**128 - 1)
+PAGE_BYTES = 1024 * 1024
+ANSWER_BYTES = 16 * 1024 * 1024
+"""What an answer with a limit holds at most, but for its first line."""
+_LOOKS = 1000
+_LOOKS_FOR_FEW = 4000
+
+Place = tuple[int, UUID]
+"""A line's number, and the id that decides between lines of one number: lines behind it have not been read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Lines that can be read in pages.
+
+    statement: in queries.sql, with `values`. place: behind which they begin. skip: how many wanted lines after that are left out, because no
+    place could be given for them. line: the offset that was asked for. are_places: offsets are places, so that what is not there counts.
+    total: how many lines behind the beginning of everything were wanted when it was counted; None where nobody counted.
+    is_growing: more may come later.
+    """
+
+    statement: str
+    values: Mapping[str, Any]
+    place: Place
+    skip: int = 0
+    line: int = 0
+    are_places: bool = False
+    total: int | None = None
+    is_growing: bool = False
+    is_filtered: bool = False
+
+    @property
+    def most(self) -> int:
+        """How many lines there are to be read."""
+        return 2**62 if self.total is None else max(self.total - self.line, 0)
+
+    def line_behind(self, taken: int, place: Place) -> int:
+        """The offset at which whoever has read so many, up to this place, goes on."""
+        return max(place[0] + 1, self.line) if self.are_places else self.line + taken
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """left_over: wanted lines that it has seen and not taken. goes_on: it has not seen the end."""
+
+    lines: bytes
+    taken: int
+    skipped: int
+    left_over: int
+    goes_on: bool
+    place: Place
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing is behind it."""
+        return not self.left_over and not self.goes_on
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """Lines up to a limit. has_more: there are others already."""
+
+    lines: bytes
+    taken: int
+    has_more: bool
+    place: Place
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Where a reading is."""
+
+    connections: Connections
+    source: Source
+    looks: int
+    place: Place = field(init=False)
+    skip: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.place, self.skip = self.source.place, self.source.skip
+
+    def next(self, most: int, bytes: int) -> Page:
+        with self.connections.transaction() as connection:
+            page = _read(connection, self, most, bytes)
+        self.place = page.place
+        self.skip -= page.skipped
+        return page
+
+
+def some(connections: Connections, source: Source, limit: int) -> Some:
+    """The first `limit` lines, or fewer where they are large."""
+    reader = _Reader(connections, source, _LOOKS_FOR_FEW if source.is_filtered else limit + 1)
+    lines, taken = bytearray(), 0
+    while True:
+        page = reader.next(limit - taken, max(ANSWER_BYTES - len(lines), 0))
+        lines += page.lines
+        taken += page.taken
+        is_full = taken == limit or len(lines) >= ANSWER_BYTES
+        if page.is_last or (is_full and page.left_over):
+            return Some(bytes(lines), taken, not page.is_last, page.place)
+
+
+def stream(connections: Connections, source: Source) -> Iterator[bytes]:
+    """All lines, a page at a time; no connection is held between two of them. Raises DatabaseAway, psycopg.Error, in the middle too."""
+    reader = _Reader(connections, source, _LOOKS_FOR_FEW if source.is_filtered else _LOOKS)
+    left = source.most
+    while left > 0:
+        page = reader.next(left, PAGE_BYTES)
+        left -= page.taken
+        if page.lines:
+            yield page.lines
+        if page.is_last:
+            return
+
+
+def _read(connection: psycopg.Connection[Any], reader: _Reader, most: int, bytes: int) -> Page:
+    values = {
+        **reader.source.values,
+        "line": reader.place[0],
+        "id": reader.place[1],
+        "looks": reader.looks,
+        "skip": reader.skip,
+        "most": most,
+        "bytes": bytes,
+    }
+    with connection.cursor(binary=True, row_factory=namedtuple_row) as cursor:
+        row: Any = cursor.execute(_QUERIES[reader.source.statement], values).fetchone()
+    place = reader.place if row.line is None else (row.line, row.id or NIL)
+    return Page(row.lines or b"", row.taken, row.skipped, row.left_over, row.goes_on, place)
