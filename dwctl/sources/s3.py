@@ -242,6 +242,7 @@ def _pieces(body: Any) -> Iterator[bytes]:
 def _errors(doing: str) -> Iterator[None]:
     """What boto3 raises, as an error of ours with a reason that fits into a line."""
     from botocore import exceptions
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -254,8 +255,16 @@ def _errors(doing: str) -> Iterator[None]:
     except (exceptions.ReadTimeoutError, exceptions.ConnectTimeoutError) as error:
         raise SourceError(f"{doing}: the source did not answer in time") from error
     except exceptions.SSLError as error:
-        raise SourceRefused(f"{doing}: the certificate of the source is not trusted") from error
-    except (exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
+        raise SourceRefused(
+            f"{doing}: no TLS connection, or a certificate that is not trusted"
+        ) from error
+    except ResponseParserError as error:
+        raise SourceRefused(f"{doing}: the answer is none of S3's") from error
+    except (
+        exceptions.ConnectionError,
+        exceptions.HTTPClientError,
+        exceptions.IncompleteReadError,
+    ) as error:
         raise SourceError(f"{doing}: the source cannot be reached, or broke off") from error
     except (exceptions.BotoCoreError, exceptions.ParamValidationError, ValueError) as error:
         raise SourceRefused(f"{doing}: {_bounded(str(error))}") from error
