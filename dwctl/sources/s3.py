@@ -37,7 +37,7 @@ _CHUNK = 256 * 1024
 _LARGEST_ANSWER = 16 * 1024 * 1024
 """Of what is parsed in one piece: a page of a thousand keys has half a megabyte."""
 _LONGEST_REASON = 300
-_TRIES = 3
+_TRIES = 2
 _ABSENT = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
 _CHANGED = frozenset({"PreconditionFailed", "412", "InvalidRange", "416"})
 _PASSING = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling",
@@ -106,7 +106,7 @@ class S3Source:
             answer = self._client.get_object(Bucket=self._bucket, Key=wanted.key, **condition)
         body = answer["Body"]
         try:
-            if answer["ContentLength"] != wanted.size - offset:
+            if answer.get("ContentLength", wanted.size - offset) != wanted.size - offset:
                 raise ObjectChanged
             yield _pieces(body)
         finally:

@@ -17,6 +17,7 @@ from botocore.config import Config
 
 from tests.processes import eventually, free_port
 
+_PAGE = 500
 SECRET_ID, SECRET = "AKIDTEST", "a-secret-of-the-bucket"
 
 
@@ -61,17 +62,18 @@ class S3:
 
 
 class LyingS3:
-    """Lists one object, `a.jsonl` of a thousand bytes, in every bucket; what else it does is the bucket's name.
+    """Lists one object, `a.jsonl`, in every bucket; what else it does is the bucket's name.
 
     hangs: never answers. cuts: ends every body after 100 bytes. denied: reads are refused. garbage: no XML. endless: a listing without an end.
-    deaf: the listing has no objects, over and over. flaky: every body is cut, but goes on where it is asked to.
+    flaky: every body is cut, but goes on where it is asked to. slow, slower: the first read stops half-way, without an end; slower also the others.
+    many: two pages of files.
     """
 
-    def __init__(self, content: bytes = b"") -> None:
+    def __init__(self, content: bytes) -> None:
         self.reads: list[tuple[str, str | None]] = []
         """Bucket and range of each read."""
         outer = self
-        self.content = content or b"x" * 1000
+        self.content = content
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -94,24 +96,30 @@ class LyingS3:
             time.sleep(30)
             return
         if not key:
-            self._list(to, bucket)
+            self._list(to, bucket, query.get("start-after", [""])[0])
             return
         given = to.headers.get("Range")
         self.reads.append((bucket, given))
         start = int(given.removeprefix("bytes=").rstrip("-")) if given else 0
         if bucket == "denied":
-            self._send(to, 403, b"<Error><Code>AccessDenied</Code><Message>no \x1b[31m</Message></Error>")
+            self._send(
+                to, 403, b"<Error><Code>AccessDenied</Code><Message>no \x1b[31m</Message></Error>"
+            )
             return
         rest = self.content[start:]
         to.send_response(206 if given else 200)
         to.send_header("Content-Length", str(len(rest)))
         to.send_header("ETag", '"e"')
         to.end_headers()
-        step = 100 if bucket == "cuts" else 400
+        step = {"cuts": 100, "flaky": 1000, "slow": 400, "slower": 400}.get(bucket, len(rest))
+        if bucket == "slow" and len([b for b, _ in self.reads if b == bucket]) > 1:
+            step = len(rest)
         to.wfile.write(b"" if bucket == "cuts" and start else rest[:step])
         to.close_connection = True
+        if bucket.startswith("slow") and step < len(rest):
+            time.sleep(20)
 
-    def _list(self, to: BaseHTTPRequestHandler, bucket: str) -> None:
+    def _list(self, to: BaseHTTPRequestHandler, bucket: str, after: str) -> None:
         if bucket == "garbage":
             self._send(to, 200, b"<html>hello")
             return
@@ -120,15 +128,21 @@ class LyingS3:
             to.end_headers()
             while True:
                 to.wfile.write(b"<a>" + b" " * 100_000)
-        item = (
-            b"<Contents><Key>a.jsonl</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>&quot;e&quot;</ETag>"
-            b"<Size>%d</Size></Contents>" % len(self.content)
+        names = [f"{n:04d}.jsonl" for n in range(1100)] if bucket == "many" else ["a.jsonl"]
+        names = [name for name in names if name > after]
+        listed = b"".join(
+            b"<Contents><Key>%s</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>&quot;e&quot;</ETag>"
+            b"<Size>%d</Size></Contents>" % (name.encode(), len(self.content))
+            for name in names[:_PAGE]
         )
+        more = b"true" if names[_PAGE:] else b"false"
         self._send(
             to,
             200,
-            b'<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>false</IsTruncated>'
-            + item
+            b'<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><IsTruncated>'
+            + more
+            + b"</IsTruncated>"
+            + listed
             + b"</ListBucketResult>",
         )
 

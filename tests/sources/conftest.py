@@ -11,7 +11,7 @@ import requests
 
 from tests.gateway import ADMIN, Account, Gateway, Json, unique
 from tests.processes import QUICK, eventually
-from tests.sources.bucket import SECRET, SECRET_ID, S3, LyingS3, running
+from tests.sources.bucket import S3, SECRET, SECRET_ID, LyingS3, running
 
 SYNC = "DWCTL_CONNECTIONS__SYNC__"
 OVER = ("completed", "failed", "deleted")
@@ -25,7 +25,7 @@ def s3() -> Iterator[S3]:
 
 @pytest.fixture(scope="module")
 def liar() -> Iterator[LyingS3]:
-    server = LyingS3()
+    server = LyingS3(lines(20))
     yield server
     server.close()
 
@@ -45,6 +45,7 @@ def environ(environ: dict[str, str]) -> dict[str, str]:
             SYNC + "LOOK_INTERVAL": "0.5s",
             SYNC + "LEASE": "3s",
             SYNC + "MAX_OBJECT_SIZE": "3000000",
+            SYNC + "MAX_OBJECTS": "1000",
         }
     )
 
