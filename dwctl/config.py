@@ -522,6 +522,8 @@ class BatchFiles:
 
 @dataclass(frozen=True)
 class Batches:
+    """`expiry_grace`: how long lines of a batch may still be begun after its deadline."""
+
     enabled: bool = True
     allowed_completion_windows: tuple[str, ...] = ("24h", "1h")
     allowed_url_paths: tuple[str, ...] = (
@@ -533,6 +535,7 @@ class Batches:
     window_relaxation_factors: Factors = field(default_factory=dict)
     default_throughput: float = 100.0
     async_requests: AsyncRequests = field(default_factory=AsyncRequests)
+    expiry_grace: Duration = 0.0
     files: BatchFiles = field(default_factory=BatchFiles)
 
 

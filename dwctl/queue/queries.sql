@@ -168,8 +168,8 @@ SELECT x.id, x.error_code, x.last_words, x.ended_at, coalesce(b.created_at, r.cr
 -- name: plan_duty  a duty's row, made once
 INSERT INTO fusillade.duties (name) VALUES (%(name)s) ON CONFLICT DO NOTHING;
 
--- name: take_duty  the duty, if it is due and nobody else has it
-SELECT name FROM fusillade.duties WHERE name = %(name)s AND due_at <= now() FOR UPDATE SKIP LOCKED;
+-- name: take_duty  the duty, if it is due (or there is word of something to do) and nobody else has it
+SELECT name FROM fusillade.duties WHERE name = %(name)s AND (due_at <= now() OR %(woken)s) FOR UPDATE SKIP LOCKED;
 
 -- name: put_duty_back  until when it may rest
 UPDATE fusillade.duties SET due_at = now() + %(rest_s)s * interval '1 second', last_ran_at = now() WHERE name = %(name)s;

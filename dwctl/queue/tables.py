@@ -283,7 +283,10 @@ class BatchModel(Base):
 
 
 class FinishedLine(Base):
-    """A line of a batch's output file, or (`failed`) of its error file, by its position there from 0 on. Never moved, so offsets stay valid."""
+    """A line of a batch's output file, or (`failed`) of its error file, by its position there from 0 on.
+
+    Never moved, so offsets stay valid; a failed line that is retried leaves a gap.
+    """
 
     __tablename__ = "finished_lines"
 
@@ -295,8 +298,40 @@ class FinishedLine(Base):
     __table_args__ = ({"schema": SCHEMA},)
 
 
+class Sweep(Base):
+    """How far a batch is that has been cancelled or is past its deadline, or (`retries`) whose failed lines are run again.
+
+    position: the line that is next, or the place in the error file (`until`: where that ended when it began). ended: how many lines its
+    deadline has ended. done_at: all have been looked at, and what is still in flight ends by itself.
+    """
+
+    __tablename__ = "sweeps"
+
+    batch_id: Mapped[UUID] = mapped_column(primary_key=True)
+    retries: Mapped[bool] = mapped_column(server_default="false")
+    position: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    until: Mapped[int | None] = mapped_column(BigInteger)
+    ended: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    done_at: Mapped[datetime | None]
+
+    __table_args__ = ({"schema": SCHEMA},)
+
+
+class Recount(Base):
+    """A batch whose counters are to be counted anew: it is over, or its requests were changed by hand."""
+
+    __tablename__ = "recounts"
+
+    batch_id: Mapped[UUID] = mapped_column(primary_key=True)
+
+    __table_args__ = ({"schema": SCHEMA},)
+
+
 class Request(Base):
-    """One request; the public response id is `resp_<id>`. For a single request the template and the batch have the same id."""
+    """One request; the public response id is `resp_<id>`. For a single request the template and the batch have the same id.
+
+    retried: how often a line of a batch was run again by its owner after it had failed.
+    """
 
     __tablename__ = "requests"
 
@@ -323,6 +358,7 @@ class Request(Base):
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
     times_lost: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    retried: Mapped[int] = mapped_column(SmallInteger, server_default="0")
 
     __table_args__ = (
         CheckConstraint(
