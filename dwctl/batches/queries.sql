@@ -19,7 +19,7 @@ SELECT balance FROM user_balance_checkpoints WHERE user_id = %(owner_id)s;
 
 -- name: input_file  locked against being deleted before its batch is there
 SELECT purpose, uploaded_by, status = 'expired' OR coalesce(expires_at <= now(), false) AS is_expired, status = 'error' AS is_broken
-  FROM fusillade.files WHERE id = %(file_id)s AND deleted_at IS NULL FOR SHARE;
+  FROM fusillade.files WHERE id = %(file_id)s AND NOT single AND deleted_at IS NULL FOR SHARE;
 
 -- name: debtor  the name of an account that is in debt
 SELECT coalesce(u.display_name, u.username) FROM users u JOIN user_balance_checkpoints b ON b.user_id = u.id
