@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from dwctl import config
-from dwctl.batches.capacity import Demand, Room, refusal, room_of
+from dwctl.batches.capacity import Demand, Headroom, refusal, headroom_of
 from dwctl.batches.duties import forget_reservations
 from dwctl.clock import uuid7
 from dwctl.config import Batches
@@ -41,7 +41,7 @@ RULES = Batches(window_relaxation_factors={"1h": 1.5, "2h": 0.0})
 def test_room_is_throughput_times_window_times_relaxation(
     throughput: float | None, window: str, limit: float
 ) -> None:
-    room = room_of(Demand(uuid7(), "m", throughput, 1), 0, RULES, window)
+    room = headroom_of(Demand(uuid7(), "m", throughput, 1), 0, RULES, window)
     assert room.limit == pytest.approx(limit)
     assert room.is_enough == (limit >= 1)
 
@@ -49,14 +49,14 @@ def test_room_is_throughput_times_window_times_relaxation(
 @pytest.mark.parametrize(
     ("rooms", "wait_s"),
     [
-        ([Room("a", 2.0, 100, 90, 30)], 10),
-        ([Room("a", 2.0, 100, 90, 30), Room("b", 1.0, 100, 100, 30)], 30),
-        ([Room("a", 100.0, 100, 100, 1)], 1),
-        ([Room("a", 0.0, 0, 0, 1)], HOUR_S),
-        ([Room("a", 1.0, 0, 0, 10**12)], HOUR_S),
+        ([Headroom("a", 2.0, 100, 90, 30)], 10),
+        ([Headroom("a", 2.0, 100, 90, 30), Headroom("b", 1.0, 100, 100, 30)], 30),
+        ([Headroom("a", 100.0, 100, 100, 1)], 1),
+        ([Headroom("a", 0.0, 0, 0, 1)], HOUR_S),
+        ([Headroom("a", 1.0, 0, 0, 10**12)], HOUR_S),
     ],
 )
-def test_a_refusal_says_when_there_may_be_room(rooms: list[Room], wait_s: int) -> None:
+def test_a_refusal_says_when_there_may_be_room(rooms: list[Headroom], wait_s: int) -> None:
     refused = refusal("1h", rooms)
     assert refused.retry_after_s == wait_s
     assert all(room.alias in refused.message for room in rooms)
