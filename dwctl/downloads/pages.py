@@ -14,6 +14,12 @@ from dwctl import sql
 from dwctl.db import Connections
 
 _QUERIES = sql.load("dwctl.downloads")
+_PAGES = {
+    kind: _QUERIES["page"]
+    .replace("{rows}", _QUERIES[f"{kind}_rows"])
+    .replace("{text}", _QUERIES[f"{kind}_text"])
+    for kind in ("input", "output", "error", "result")
+}
 
 NIL = UUID(int=0)
 LAST = UUID(int=2**128 - 1)
@@ -31,13 +37,13 @@ Place = tuple[int, UUID]
 class Source:
     """Lines that can be read in pages.
 
-    statement: in queries.sql, with `values`. place: behind which they begin. skip: how many wanted lines after that are left out, because no
+    kind: of line, as in queries.sql, found by `values`. place: behind which they begin. skip: how many wanted lines after that are left out, because no
     place could be given for them. line: the offset that was asked for. are_places: offsets are places, so that what is not there counts.
     total: how many lines behind the beginning of everything were wanted when it was counted; None where nobody counted.
     is_growing: more may come later.
     """
 
-    statement: str
+    kind: str
     values: Mapping[str, Any]
     place: Place
     skip: int = 0
@@ -142,6 +148,6 @@ def _read(connection: psycopg.Connection[Any], reader: _Reader, most: int, bytes
         "bytes": bytes,
     }
     with connection.cursor(binary=True, row_factory=namedtuple_row) as cursor:
-        row: Any = cursor.execute(_QUERIES[reader.source.statement], values).fetchone()
+        row: Any = cursor.execute(_PAGES[reader.source.kind], values).fetchone()
     place = reader.place if row.line is None else (row.line, row.id or NIL)
     return Page(row.lines or b"", row.taken, row.skipped, row.left_over, row.goes_on, place)
