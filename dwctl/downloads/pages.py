@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import gevent
 import psycopg
 from psycopg.rows import namedtuple_row
 
@@ -125,16 +126,43 @@ def some(connections: Connections, source: Source, limit: int) -> Some:
 
 
 def stream(connections: Connections, source: Source) -> Iterator[bytes]:
-    """All lines, a page at a time; no connection is held between two of them. Raises DatabaseAway, psycopg.Error, in the middle too."""
+    """All lines, a page at a time; no connection is held between two of them. Raises DatabaseAway, psycopg.Error, in the middle too.
+
+    While one page is sent the next is read, unless pages are large: that is a page more in memory, and nearly twice the speed.
+    """
     reader = _Reader(connections, source, _LOOKS_FOR_FEW if source.is_filtered else _LOOKS)
     left = source.most
-    while left > 0:
-        page = reader.next(left, PAGE_BYTES)
-        left -= page.taken
-        if page.lines:
-            yield page.lines
-        if page.is_last:
-            return
+    ahead: gevent.Greenlet | None = None
+    try:
+        while left > 0:
+            page = reader.next(left, PAGE_BYTES) if ahead is None else _outcome(ahead)
+            left -= page.taken
+            goes_on = left > 0 and not page.is_last
+            is_small = len(page.lines) <= 2 * PAGE_BYTES
+            ahead = gevent.spawn(_attempt, reader, left) if goes_on and is_small else None
+            if page.lines:
+                yield page.lines
+            if not goes_on:
+                return
+    finally:
+        if ahead is not None:
+            # Not waited for: a generator may be closed where nothing can wait.
+            ahead.kill(block=False)
+
+
+def _attempt(reader: _Reader, most: int) -> Page | Exception:
+    """A page, or why there is none: a greenlet that fails would say so on its own."""
+    try:
+        return reader.next(most, PAGE_BYTES)
+    except Exception as error:
+        return error
+
+
+def _outcome(ahead: gevent.Greenlet) -> Page:
+    found: Page | Exception = ahead.get()
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _read(connection: psycopg.Connection[Any], reader: _Reader, most: int, bytes: int) -> Page:
