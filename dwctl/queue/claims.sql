@@ -110,7 +110,8 @@ END $$;
 -- each of its heads.
 
 -- Up to `most` of one model's requests that are due before `horizon`, counted in flight as `counted_as`; that model's row must be locked.
--- by_deadline: from the queues whose heads are due first; else from those that were served least. swept: how many entries were found that
+-- by_deadline: in the order of their deadlines, from the queues whose heads are due first; else from those that were served least, an equal
+-- share of each. swept: how many entries were found that
 -- cannot be run (their batch is cancelled or deleted, or they were changed by hand); they are out of the way now.
 CREATE OR REPLACE FUNCTION fusillade.take(me uuid, of_model text, counted_as text, most int, horizon timestamptz, by_deadline boolean,
                                           OUT taken uuid[], OUT deadlines timestamptz[], OUT swept int)
@@ -122,6 +123,7 @@ DECLARE
     heads timestamptz[];
     share int;
     larger int;
+    chosen tid[];
     counts jsonb;
     gone uuid[];
     dead record;
@@ -132,7 +134,7 @@ BEGIN
         SELECT array_agg(c.created_by), array_agg(c.head_deadline) INTO owners, heads
           FROM (SELECT q.created_by, q.head_deadline FROM fusillade.queues q
                  WHERE q.model = of_model AND q.paused_until IS NULL AND q.head_deadline < horizon
-                 ORDER BY q.head_deadline LIMIT most FOR UPDATE SKIP LOCKED) c;
+                 ORDER BY q.head_deadline LIMIT least(most, 8) FOR UPDATE SKIP LOCKED) c;
     ELSE
         SELECT array_agg(c.created_by), array_agg(c.head_deadline) INTO owners, heads
           FROM (SELECT q.created_by, q.head_deadline FROM fusillade.queues q
@@ -144,14 +146,24 @@ BEGIN
     END IF;
     share := most / cardinality(owners);
     larger := mod(most, cardinality(owners));
-    WITH gone AS (
-        -- No head is before what its queue says, so what was deleted there, and not yet vacuumed, is not walked again.
-        DELETE FROM fusillade.ready d WHERE d.ctid = ANY (ARRAY(
+    -- No head is before what its queue says, so what was deleted there, and not yet vacuumed, is not walked again.
+    IF by_deadline THEN
+        chosen := ARRAY(
+            SELECT d.ctid FROM fusillade.ready d WHERE d.ctid = ANY (ARRAY(
+                SELECT h.ctid FROM unnest(owners, heads) c(owner, head), LATERAL (
+                    SELECT r.ctid, r.deadline, r.id FROM fusillade.ready r
+                     WHERE r.model = of_model AND r.created_by = c.owner AND r.deadline >= c.head AND r.deadline < horizon
+                     ORDER BY r.deadline, r.id LIMIT most) h
+                 ORDER BY h.deadline, h.id LIMIT most)) FOR UPDATE SKIP LOCKED);
+    ELSE
+        chosen := ARRAY(
             SELECT h.ctid FROM unnest(owners, heads) WITH ORDINALITY c(owner, head, place), LATERAL (
                 SELECT r.ctid FROM fusillade.ready r
                  WHERE r.model = of_model AND r.created_by = c.owner AND r.deadline >= c.head AND r.deadline < horizon
-                 ORDER BY r.deadline, r.id LIMIT share + (c.place <= larger)::int FOR UPDATE SKIP LOCKED) h))
-        RETURNING d.id, d.created_by, d.deadline
+                 ORDER BY r.deadline, r.id LIMIT share + (c.place <= larger)::int FOR UPDATE SKIP LOCKED) h);
+    END IF;
+    WITH gone AS (
+        DELETE FROM fusillade.ready d WHERE d.ctid = ANY (chosen) RETURNING d.id, d.created_by, d.deadline
     ), marked AS (
         -- The state is checked again: a row changed by hand may have left its entry in ready behind.
         UPDATE fusillade.requests r SET state = 'processing', daemon_id = me, claimed_at = now(), started_at = now(), updated_at = now()
