@@ -417,7 +417,8 @@ BEGIN
     RETURN ended;
 END $$;
 
--- Failed, but a later try may succeed. It waits no longer than until its deadline, when `expire` ends it.
+-- Failed, but a later try may succeed. It waits no longer than until its deadline, when `expire` ends it. A line of a batch that is over by
+-- then, or cancelled, ends.
 CREATE OR REPLACE FUNCTION fusillade.retry_later(me uuid, one uuid, delay_s double precision) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     WITH mine AS (
@@ -430,6 +431,32 @@ BEGIN
     SELECT least(m.not_before, greatest(b.expires_at, now())), m.id FROM mine m LEFT JOIN fusillade.batches b ON b.id = m.batch_id
     ON CONFLICT DO NOTHING;
     DELETE FROM fusillade.inflight WHERE id = one AND daemon_id = me;
+    PERFORM fusillade.end_returned(ARRAY[one]);
+END $$;
+
+-- Of requests that somebody has just returned: lines that ended with that are counted, and those end that nobody wants any more. Their batches
+-- are locked against `cancel_batch`, so that either sees the other.
+CREATE OR REPLACE FUNCTION fusillade.end_returned(them uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    lines uuid[] := ARRAY(SELECT r.id FROM fusillade.requests r WHERE r.id = ANY (them) AND r.batch_id <> r.id);
+    one record;
+BEGIN
+    IF lines = '{}' THEN
+        RETURN;
+    END IF;
+    PERFORM FROM fusillade.batches b
+      WHERE b.id IN (SELECT r.batch_id FROM fusillade.requests r WHERE r.id = ANY (lines)) ORDER BY b.id FOR NO KEY UPDATE;
+    PERFORM fusillade.count_ended(ARRAY(
+        SELECT r.id FROM fusillade.requests r WHERE r.id = ANY (lines) AND r.state = 'failed' AND r.failed_at = now()));
+    FOR one IN
+        SELECT b.id, b.cancelling_at IS NULL AS expired, array_agg(r.id) AS them
+          FROM fusillade.requests r JOIN fusillade.batches b ON b.id = r.batch_id
+         WHERE r.id = ANY (lines) AND r.state = 'pending'
+           AND (b.cancelling_at IS NOT NULL OR EXISTS (SELECT FROM fusillade.sweeps w WHERE w.batch_id = b.id AND NOT w.retries))
+         GROUP BY b.id ORDER BY b.id
+    LOOP
+        PERFORM fusillade.end_lines(one.id, one.them, one.expired);
+    END LOOP;
 END $$;
 
 -- Leases returned. waits_s: how long a request waits after its first, second ... loss; one more loss than it has entries ends it. NULL: nothing
@@ -483,6 +510,7 @@ BEGIN
         ON CONFLICT DO NOTHING
     )
     SELECT (SELECT array_agg(id) FROM freed WHERE not_before IS NULL), (SELECT n FROM told) INTO due, ended;
+    PERFORM fusillade.end_returned(them);
     IF due IS NOT NULL THEN
         PERFORM fusillade.make_ready(due);
     END IF;

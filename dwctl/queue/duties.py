@@ -30,10 +30,11 @@ Run = Callable[[psycopg.Connection[Any], Settings], float]
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """A chore by its name, which is its row in `fusillade.duties`."""
+    """A chore by its name, which is its row in `fusillade.duties`. A notification on `channel` makes it due at once."""
 
     name: str
     run: Run
+    channel: str | None = None
 
 
 def bury_the_dead(connection: psycopg.Connection[Any], settings: Settings) -> float:

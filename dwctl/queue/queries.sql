@@ -141,11 +141,6 @@ DELETE FROM fusillade.daemons d
 -- name: purge_responses  single requests that are over and older than the retention
 SELECT fusillade.purge_responses(%(days)s, %(most)s);
 
--- name: queue_depth  what waits and what runs, by model
-SELECT model, count(*) FILTER (WHERE waits) AS waiting, count(*) FILTER (WHERE NOT waits) AS running
-  FROM (SELECT model, true AS waits FROM fusillade.ready UNION ALL SELECT model, false FROM fusillade.inflight) q
- GROUP BY model;
-
 -- name: workers_alive  worker processes that beat
 SELECT count(*) FROM fusillade.daemons
  WHERE status = 'running' AND config_snapshot->>'type' = 'worker' AND last_heartbeat > now() - %(dead_after_s)s * interval '1 second';
@@ -179,8 +174,8 @@ SELECT x.id, x.error_code, x.last_words, x.ended_at, coalesce(b.created_at, r.cr
 -- name: plan_duty  a duty's row, made once
 INSERT INTO fusillade.duties (name) VALUES (%(name)s) ON CONFLICT DO NOTHING;
 
--- name: take_duty  the duty, if it is due and nobody else has it
-SELECT name FROM fusillade.duties WHERE name = %(name)s AND due_at <= now() FOR UPDATE SKIP LOCKED;
+-- name: take_duty  the duty, if it is due (or there is word of something to do) and nobody else has it
+SELECT name FROM fusillade.duties WHERE name = %(name)s AND (due_at <= now() OR %(woken)s) FOR UPDATE SKIP LOCKED;
 
 -- name: put_duty_back  until when it may rest
 UPDATE fusillade.duties SET due_at = now() + %(rest_s)s * interval '1 second', last_ran_at = now() WHERE name = %(name)s;

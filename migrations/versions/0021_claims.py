@@ -4,7 +4,7 @@ Instant: three indexes of a small table are made anew, and functions are replace
 on until they are replaced; what they run, they end.
 
 Revision ID: 0021
-Revises: 0023
+Revises: 0019
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0021"
-down_revision = "0023"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
