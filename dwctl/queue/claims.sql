@@ -109,7 +109,7 @@ END $$;
 -- settings keep them on keys, and what is taken from `ready` is deleted by row address, since any other join would walk the whole queue for
 -- each of its heads.
 
--- Up to `most` of one model's requests that are due before `horizon`, counted in flight as `counted_as`; that model's row must be locked.
+-- Up to `most` of one model's requests that are due by `horizon`, counted in flight as `counted_as`; that model's row must be locked.
 -- by_deadline: in the order of their deadlines, from the queues whose heads are due first; else from those that were served least, an equal
 -- share of each. swept: how many entries were found that
 -- cannot be run (their batch is cancelled or deleted, or they were changed by hand); they are out of the way now.
@@ -133,12 +133,12 @@ BEGIN
     IF by_deadline THEN
         SELECT array_agg(c.created_by), array_agg(c.head_deadline) INTO owners, heads
           FROM (SELECT q.created_by, q.head_deadline FROM fusillade.queues q
-                 WHERE q.model = of_model AND q.paused_until IS NULL AND q.head_deadline < horizon
+                 WHERE q.model = of_model AND q.paused_until IS NULL AND q.head_deadline <= horizon
                  ORDER BY q.head_deadline LIMIT least(most, 8) FOR UPDATE SKIP LOCKED) c;
     ELSE
         SELECT array_agg(c.created_by), array_agg(c.head_deadline) INTO owners, heads
           FROM (SELECT q.created_by, q.head_deadline FROM fusillade.queues q
-                 WHERE q.model = of_model AND q.paused_until IS NULL AND q.head_deadline < horizon
+                 WHERE q.model = of_model AND q.paused_until IS NULL AND q.head_deadline <= horizon
                  ORDER BY q.vtime LIMIT most FOR UPDATE SKIP LOCKED) c;
     END IF;
     IF owners IS NULL THEN
@@ -152,14 +152,14 @@ BEGIN
             SELECT d.ctid FROM fusillade.ready d WHERE d.ctid = ANY (ARRAY(
                 SELECT h.ctid FROM unnest(owners, heads) c(owner, head), LATERAL (
                     SELECT r.ctid, r.deadline, r.id FROM fusillade.ready r
-                     WHERE r.model = of_model AND r.created_by = c.owner AND r.deadline >= c.head AND r.deadline < horizon
+                     WHERE r.model = of_model AND r.created_by = c.owner AND r.deadline >= c.head AND r.deadline <= horizon
                      ORDER BY r.deadline, r.id LIMIT most) h
                  ORDER BY h.deadline, h.id LIMIT most)) FOR UPDATE SKIP LOCKED);
     ELSE
         chosen := ARRAY(
             SELECT h.ctid FROM unnest(owners, heads) WITH ORDINALITY c(owner, head, place), LATERAL (
                 SELECT r.ctid FROM fusillade.ready r
-                 WHERE r.model = of_model AND r.created_by = c.owner AND r.deadline >= c.head AND r.deadline < horizon
+                 WHERE r.model = of_model AND r.created_by = c.owner AND r.deadline >= c.head AND r.deadline <= horizon
                  ORDER BY r.deadline, r.id LIMIT share + (c.place <= larger)::int FOR UPDATE SKIP LOCKED) h);
     END IF;
     WITH gone AS (
@@ -182,7 +182,7 @@ BEGIN
       INTO taken, deadlines, counts, gone;
     IF cardinality(gone) > coalesce(cardinality(taken), 0) THEN
         swept := cardinality(gone) - coalesce(cardinality(taken), 0);
-        -- Of a batch that is not to be run there may be any number behind: its requests stand together.
+        -- Of a batch that is not to be run there may be any number behind: its requests stand together. Some are taken out of the way.
         FOR dead IN
             SELECT r.batch_id, b.created_by, b.expires_at, max(r.id::text)::uuid AS last
               FROM fusillade.requests r JOIN fusillade.batches b ON b.id = r.batch_id
@@ -190,11 +190,12 @@ BEGIN
                AND (b.cancelling_at IS NOT NULL OR b.deleted_at IS NOT NULL)
              GROUP BY r.batch_id, b.created_by, b.expires_at
         LOOP
+            EXIT WHEN swept >= 500;
             DELETE FROM fusillade.ready d WHERE d.ctid = ANY (ARRAY(
                 SELECT r.ctid FROM fusillade.ready r
                  WHERE r.model = of_model AND r.created_by = dead.created_by AND r.deadline = dead.expires_at AND r.id > dead.last
                    AND r.id <= overlay(dead.last::text PLACING 'ffffffff' FROM 29)::uuid AND r.batch_id = dead.batch_id
-                 ORDER BY r.id LIMIT 1000 FOR UPDATE SKIP LOCKED));
+                 ORDER BY r.id LIMIT 500 FOR UPDATE SKIP LOCKED));
             GET DIAGNOSTICS more = ROW_COUNT;
             swept := swept + more;
         END LOOP;
@@ -353,7 +354,8 @@ BEGIN
         PERFORM pg_notify('fusillade_ready', '');
     END IF;
     RETURN QUERY
-    SELECT r.id, r.model, c.escalation, coalesce(b.created_by, ''), c.deadline, r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
+    -- (A deadline that somebody wrote as "never" is one that every client library can read.)
+    SELECT r.id, r.model, c.escalation, coalesce(b.created_by, ''), greatest('1970-01-01', least('9999-01-01', c.deadline)), r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
            b.api_key_id, b.completion_window, b.created_at, t.path, t.body, u.id, u.is_deleted, r.times_lost
       FROM unnest(all_ids, all_deadlines, all_escalations) c(id, deadline, escalation)
       JOIN fusillade.requests r ON r.id = c.id

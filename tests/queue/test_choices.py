@@ -204,7 +204,7 @@ def test_lines_of_a_batch_go_in_their_order(rows: Rows) -> None:
 
 @pytest.mark.parametrize("column", ["cancelling_at", "deleted_at"])
 def test_a_stopped_batch_at_the_head_stands_in_nobodys_way(rows: Rows, column: str) -> None:
-    stopped = batch_of_lines(rows, 2500)
+    stopped = batch_of_lines(rows, 1500)
     alive = batch_of_lines(rows, 3, due_s=9000)
     rows.by_hand.execute(
         f"UPDATE fusillade.batches SET {column} = now() WHERE id = %s",  # type: ignore[arg-type]
@@ -213,12 +213,12 @@ def test_a_stopped_batch_at_the_head_stands_in_nobodys_way(rows: Rows, column: s
     jobs = rows.claim(ME, caps={"m": 5})
     assert [job.batch_id for job in jobs] == [alive] * 3
     assert rows.count("ready") == 0
-    assert rows.one("SELECT count(*) FROM fusillade.requests WHERE state = 'pending'") == 2500
+    assert rows.one("SELECT count(*) FROM fusillade.requests WHERE state = 'pending'") == 1500
 
 
 def test_what_was_swept_wakes_whoever_waits(rows: Rows) -> None:
     """There may be more behind than one claim sweeps."""
-    stopped = batch_of_lines(rows, 6000)
+    stopped = batch_of_lines(rows, 4000)
     rows.by_hand.execute("UPDATE fusillade.batches SET deleted_at = now() WHERE id = %s", (stopped,))  # fmt: skip
     with psycopg.connect(rows.url, autocommit=True) as listener:
         listener.execute("LISTEN fusillade_ready")
@@ -228,6 +228,25 @@ def test_what_was_swept_wakes_whoever_waits(rows: Rows) -> None:
             rounds += 1
             assert len(list(listener.notifies(timeout=1, stop_after=1))) == 1
         assert rounds > 1
+
+
+@pytest.mark.parametrize("due", ["infinity", "-infinity", "20000-01-01"])
+def test_a_deadline_beyond_every_calendar_stops_nobody(rows: Rows, due: str) -> None:
+    """Written by hand."""
+    of = rows.batch()
+    rows.by_hand.execute("UPDATE fusillade.batches SET expires_at = %s", (due,))
+    id = rows.request(of=of)
+    other = rows.request(BOB)
+    assert set(ids(rows.claim(ME))) == {id, other}
+
+
+def test_what_somebody_paused_for_ever_stops_nobody_else(rows: Rows) -> None:
+    rows.request(ALICE)
+    bobs = rows.request(BOB)
+    rows.by_hand.execute("UPDATE fusillade.queues SET paused_until = 'infinity' WHERE created_by = %s", (str(ALICE),))  # fmt: skip
+    rows.by_hand.execute("INSERT INTO fusillade.model_slots (model, paused_until) VALUES ('x', 'infinity')")  # fmt: skip
+    assert ids(rows.claim(ME)) == [bobs]
+    assert pauses.next_end_s(rows.ours) is None
 
 
 # --- several claims at once
