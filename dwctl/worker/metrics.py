@@ -14,6 +14,7 @@ from prometheus_client.core import (
 )
 
 from dwctl.printable import printable
+from dwctl.queue.duties import reclaimed
 from dwctl.worker.claims import Claims
 from dwctl.worker.duties import DutyRunner
 from dwctl.worker.tally import Spreads, Tally
@@ -54,6 +55,11 @@ def _counters(claims: Claims) -> Iterator[Metric]:
             "fusillade_requests_routed_to_escalation",
             "Requests claimed for the model to which theirs escalates near a deadline.",
             claims.escalated,
+        ),
+        (
+            "fusillade_stale_requests_reclaimed",
+            "Requests that this process took back from workers that had died.",
+            reclaimed.requests,
         ),
         (
             "fusillade_claim_faults",

@@ -2,8 +2,7 @@
 
 CREATE OR REPLACE FUNCTION fusillade.take(me uuid, of_model text, counted_as text, most int, horizon timestamptz, by_deadline boolean,
                                           OUT taken uuid[], OUT deadlines timestamptz[], OUT swept int)
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     owners text[];
@@ -107,7 +106,7 @@ CREATE OR REPLACE FUNCTION fusillade.claim_model(me uuid, of_model text, cap int
                                                  OUT taken uuid[], OUT deadlines timestamptz[], OUT counted_as text[], OUT swept int)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-    step int := CASE WHEN escalation IS NULL THEN 2 ELSE 1 END;
+    step int := CASE WHEN escalation IS NOT NULL THEN 1 WHEN urgent IS NOT NULL THEN 2 WHEN urgency_weight > 0 THEN 3 ELSE 4 END;
     tries int := 0;
     useful boolean;
     room int;
@@ -199,8 +198,9 @@ BEGIN
                 ON CONFLICT DO NOTHING;
             END IF;
             -- Not yet the counts that decide, but models that are full must not stand in the way of others.
-            CONTINUE WHEN (SELECT count(*) FROM fusillade.inflight f WHERE f.model = candidate.model) >= cap
-                      AND (SELECT count(*) FROM fusillade.inflight f WHERE f.model = escalation) >= escalation_cap;
+            IF (SELECT count(*) FROM fusillade.inflight f WHERE f.model = candidate.model) >= cap THEN
+                CONTINUE WHEN escalation IS NULL OR (SELECT count(*) FROM fusillade.inflight f WHERE f.model = escalation) >= escalation_cap;
+            END IF;
             IF attempt = 1 THEN
                 mine := ARRAY(SELECT m.model FROM fusillade.model_slots m WHERE m.model IN (candidate.model, escalation)
                                  FOR UPDATE SKIP LOCKED);
@@ -219,8 +219,9 @@ BEGIN
                 CONTINUE;
             END IF;
             locked := locked + 1;
-            IF EXISTS (SELECT FROM fusillade.model_slots m WHERE m.model = escalation AND m.paused_until > now()) THEN
-                escalation_cap := 0;
+            IF escalation IS NOT NULL THEN
+                escalation_cap := CASE WHEN EXISTS (SELECT FROM fusillade.model_slots m WHERE m.model = escalation AND m.paused_until > now())
+                                       THEN 0 ELSE escalation_cap END;
             END IF;
             got := fusillade.claim_model(me, candidate.model, cap, escalation, escalation_cap, now() + thresholds_s[place] * interval '1 second',
                                          most - cardinality(all_ids), CASE WHEN candidate.head < urgent THEN urgent END, urgency_weight);
