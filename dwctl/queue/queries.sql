@@ -79,9 +79,10 @@ SELECT fusillade.pause_model(%(model)s, %(wait_s)s, %(reason)s);
 -- name: end_pauses_of_the_funded  accounts that have credit again are not paused for want of it
 SELECT fusillade.end_pauses_of_the_funded();
 
--- name: next_pause_end  in how many seconds a pause ends (one that has ended is noticed by the next claim)
-SELECT extract(epoch FROM least((SELECT min(paused_until) FROM fusillade.queues WHERE paused_until IS NOT NULL),
-                                (SELECT min(paused_until) FROM fusillade.model_slots WHERE paused_until > now())) - now())::float;
+-- name: next_pause_end  in how many seconds the next pause ends, if that is soon (one that has ended is noticed by the next claim)
+SELECT extract(epoch FROM least((SELECT min(paused_until) FROM fusillade.queues WHERE paused_until < now() + interval '1 hour'),
+                                (SELECT min(paused_until) FROM fusillade.model_slots
+                                  WHERE paused_until > now() AND paused_until < now() + interval '1 hour')) - now())::float;
 
 -- name: retry_later  failed, but later tries may succeed (rows in one order, as everywhere)
 SELECT fusillade.retry_later(%(me)s, g.id, g.delay_s)
