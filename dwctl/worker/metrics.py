@@ -30,6 +30,7 @@ def collector(claims: Claims, duties: DutyRunner) -> Callable[[], Iterator[Metri
             flying.add_metric([printable(model)], count)
         yield flying
         yield from _counters(claims)
+        yield from _claims(claims)
         yield from _tally(claims.runs.tally)
         yield from _duties(duties)
 
@@ -50,12 +51,30 @@ def _counters(claims: Claims) -> Iterator[Metric]:
             claims.runs.tally.late,
         ),
         (
+            "fusillade_requests_routed_to_escalation",
+            "Requests claimed for the model to which theirs escalates near a deadline.",
+            claims.escalated,
+        ),
+        (
+            "fusillade_claim_faults",
+            "Claims that failed: the database was away, or took too long.",
+            claims.faults,
+        ),
+        (
             "fusillade_claim_rounds",
             "Claims made, whether they found something or not.",
             claims.rounds,
         ),
     ):
         yield CounterMetricFamily(name, text, value=value)
+
+
+def _claims(claims: Claims) -> Iterator[Metric]:
+    capacity = "Requests that this worker could run beside those that it runs."
+    yield GaugeMetricFamily("fusillade_claim_capacity", capacity, value=claims.room)
+    seconds = "Seconds that a claim took, its commit included."
+    yield _spread("fusillade_claim_duration_seconds", seconds, (), claims.seconds)
+    yield _spread("fusillade_claim_size", "Requests in one claim.", (), claims.sizes)
 
 
 def _tally(tally: Tally) -> Iterator[Metric]:

@@ -76,7 +76,7 @@ class Runs:
         """Run these, each in a greenlet of its own."""
         for job in jobs:
             self._jobs[job.id] = self._gateway.in_progress.enter(_flight(job))
-            self._models[job.id] = job.model
+            self._models[job.id] = job.escalation or job.model
             self._running.spawn(self._work, job)
 
     def drain(self, deadline: float) -> None:
@@ -197,7 +197,7 @@ class Runs:
         """A limit of its model, or of all the targets of that, is reached, which is no failure: it goes back to the queue, and none of that
         model is claimed here meanwhile.
         """
-        self._rest(job.model, wait_s)
+        self._rest(job.escalation or job.model, wait_s)
         self.tally.limited += 1
         self._returns.give_back(job)
 
@@ -212,13 +212,14 @@ class Runs:
         end = outcome.end
         if outcome.upstream_status not in WAIT_STATUSES or not isinstance(end, Failed):
             return None
-        model = self._gateway.snapshot.routing.models.get(job.model)
+        alias = job.escalation or job.model
+        model = self._gateway.snapshot.routing.models.get(alias)
         if not end.retry_after_s or model is None or model.is_composite:
             return None
         is_limit = outcome.upstream_status == 429
         reason = PauseReason.RATE_LIMITED if is_limit else PauseReason.OVERLOADED
         self.tally.pauses[reason] += 1
-        return Pause(job.model, None, min(_LONGEST_PAUSE_S, end.retry_after_s), reason)
+        return Pause(alias, None, min(_LONGEST_PAUSE_S, end.retry_after_s), reason)
 
     def _end_unrun(self, job: Job, outcome: Outcome) -> None:
         gateway = self._gateway
