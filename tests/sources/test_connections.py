@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import json
+import os
 import re
+import subprocess
+import sys
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -14,8 +18,8 @@ from dwctl.config import Settings, SourceConnections
 from dwctl.encryption import Undecryptable
 from dwctl.errors import Invalid
 from dwctl.sources import sealing
-from tests.gateway import UNKNOWN, Gateway, unique
-from tests.processes import eventually
+from tests.gateway import ADMIN, UNKNOWN, Gateway, unique
+from tests.processes import ROOT, eventually
 from tests.sources.bucket import S3, SECRET, SECRET_ID, LyingS3
 from tests.sources.conftest import Owner, counted, line, lines, user
 
@@ -26,6 +30,8 @@ CONFIG = {
     "access_key_id": "a",
     "secret_access_key": "s",
 }
+JQ = f"""{sys.executable} -c 'import json, sys; print(json.load(sys.stdin)["id"])'"""
+"""What is asked of jq in the documentation, for machines without it."""
 NEW = {"provider": "s3", "name": "bucket", "config": CONFIG}
 ROUTES = [
     ("GET", ""),
@@ -544,6 +550,40 @@ def test_keys_can_be_rotated(now: dict[str, Any], opens: bool) -> None:
 def test_nothing_is_stored_without_a_key() -> None:
     with pytest.raises(Invalid, match="neither connections.encryption_key nor secret_key"):
         sealing.seal({}, Settings())
+
+
+def test_the_examples_of_the_documentation_work_as_printed(
+    owner: Owner, stage: Gateway, s3: S3
+) -> None:
+    bucket = s3.bucket("documented")
+    s3.put(bucket, "requests/january.jsonl", lines(1))
+    made = stage.session.post(
+        f"{stage.url}{ADMIN}/users/current/api-keys",
+        json={"name": "docs", "purpose": "platform"},
+        headers=owner.account.session,
+    )
+    environ = {
+        "PATH": os.environ["PATH"],
+        "URL": stage.url,
+        "KEY": made.json()["key"],
+        "BUCKET": bucket,
+        "ACCESS_KEY_ID": SECRET_ID,
+        "SECRET_ACCESS_KEY": SECRET,
+        "ENDPOINT_URL": s3.url,
+    }
+    page = (ROOT / "docs/connections.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 7
+    script = "set -eu\n" + "echo\n".join(blocks).replace("| jq -r .id", f"| {JQ}")
+    done = subprocess.run(
+        ["bash", "-c", script], env=environ, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    printed = [json.loads(text) for text in done.stdout.splitlines() if text]
+    assert printed[0]["ok"] is True
+    assert [file["key"] for file in printed[1]["data"]] == ["requests/january.jsonl"]
+    assert printed[2]["completion_window"] == "24h"
+    assert printed[3]["data"] == []
 
 
 def test_no_secret_is_shown_or_logged(owner: Owner, stage: Gateway, s3: S3) -> None:
