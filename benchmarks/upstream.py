@@ -2,7 +2,8 @@
 
     python -m benchmarks.upstream       prints its port, serves until standard input ends
 
-The model's name says what it answers: `stream-400-5` is 400 chunks, one each 5 ms; anything else one chat completion at once.
+The model's name says what it answers: `stream-400-5` is 400 chunks, one each 5 ms; `after-100` one chat completion after
+100 ms; anything else one at once.
 `GET /calls` tells when calls came in (CLOCK_MONOTONIC, the same in all processes), `POST /forget` forgets them.
 """
 
@@ -30,6 +31,7 @@ _USAGE = {
 }
 _TEXT = "The quick brown fox jumps over the lazy dog, and then it does so once more. " * 4
 _STREAMED = re.compile(rb'"model": ?"stream-(\d+)-(\d+)"')
+_DELAYED = re.compile(rb'"model": ?"after-(\d+)"')
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 _CREATED = 1_700_000_000
 
@@ -124,7 +126,13 @@ class _Connection(asyncio.Protocol):
         if streamed := _STREAMED.search(request):
             self._transport.write(_STREAM_HEAD + _FIRST)
             self._stream(int(streamed[1]), int(streamed[2]) / 1000)
+        elif delayed := _DELAYED.search(request):
+            self._loop.call_later(int(delayed[1]) / 1000, self._say)
         else:
+            self._transport.write(_ANSWER)
+
+    def _say(self) -> None:
+        if not self._transport.is_closing():
             self._transport.write(_ANSWER)
 
     def _stream(self, left: int, gap_s: float) -> None:

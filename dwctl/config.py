@@ -509,6 +509,7 @@ class BatchFiles:
     """Files of requests. Expiry in seconds from an upload on, where it names none, and the bounds of what it may name.
 
     reported_errors: how many bad lines one refusal names. batch_insert_size: lines that are stored at once.
+    expired_grace_seconds: how long an expired file is still shown and kept before it is deleted.
     """
 
     default_expiry_seconds: int = 30 * 86400
@@ -516,10 +517,13 @@ class BatchFiles:
     max_expiry_seconds: int = 30 * 86400
     reported_errors: int = 20
     batch_insert_size: int = 5000
+    expired_grace_seconds: int = 7 * 86400
 
 
 @dataclass(frozen=True)
 class Batches:
+    """`expiry_grace`: how long lines of a batch may still be begun after its deadline."""
+
     enabled: bool = True
     allowed_completion_windows: tuple[str, ...] = ("24h", "1h")
     allowed_url_paths: tuple[str, ...] = (
@@ -531,6 +535,7 @@ class Batches:
     window_relaxation_factors: Factors = field(default_factory=dict)
     default_throughput: float = 100.0
     async_requests: AsyncRequests = field(default_factory=AsyncRequests)
+    expiry_grace: Duration = 0.0
     files: BatchFiles = field(default_factory=BatchFiles)
 
 
@@ -571,6 +576,14 @@ class SourceConnections:
 
 
 @dataclass(frozen=True)
+class SampleFiles:
+    """Files of examples that people find when they have registered."""
+
+    enabled: bool = True
+    requests_per_file: int = 100
+
+
+@dataclass(frozen=True)
 class BatchDaemon:
     """The worker. `_ms` names and defaults are those of the Rust product."""
 
@@ -583,6 +596,10 @@ class BatchDaemon:
     backoff_factor: float = 2.0
     max_backoff_ms: int = 10_000
     max_in_flight: int = 1000
+    purge_interval_ms: int = 600_000
+    purge_batch_size: int = 1000
+    purge_throttle_ms: int = 100
+    retried_statuses: tuple[int, ...] = (5, 404, 408, 429, 499)
 
 
 @dataclass(frozen=True)
@@ -642,6 +659,7 @@ class Settings:
     daemons: Daemons = field(default_factory=Daemons)
     snapshot: Snapshot = field(default_factory=Snapshot)
     batches: Batches = field(default_factory=Batches)
+    sample_files: SampleFiles = field(default_factory=SampleFiles)
     connections: SourceConnections = field(default_factory=SourceConnections)
     background_services: BackgroundServices = field(default_factory=BackgroundServices)
     credits: Credits = field(default_factory=Credits)
@@ -986,6 +1004,13 @@ def _check(settings: Settings) -> None:
             f"batches.files.{name}: must be at least 1": getattr(settings.batches.files, name) >= 1
             for name in ("reported_errors", "batch_insert_size")
         },
+        "sample_files.requests_per_file: must be between 1 and 10000": 1
+        <= settings.sample_files.requests_per_file
+        <= 10_000,
+        "background_services.batch_daemon.purge_batch_size: must be at least 1": settings.background_services.batch_daemon.purge_batch_size
+        >= 1,
+        f"batches.files.expired_grace_seconds: must be at most {_LONGEST_DAYS} days": settings.batches.files.expired_grace_seconds
+        <= _LONGEST_DAYS * 86400,
         "recorder.queue_size: must be at least 1": settings.recorder.queue_size >= 1,
         "recorder.queue_bytes: must be at least 1 MiB": settings.recorder.queue_bytes >= 1 << 20,
         "recorder.group_size: must be at least 1": settings.recorder.group_size >= 1,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -21,17 +22,20 @@ from dwctl.billing import tariffs
 from dwctl.billing.tariffs import TariffPrice
 from dwctl.catalog.routing import Key, Limits, Model, Routing
 from dwctl.catalog.snapshot import Snapshot
+from dwctl.clock import time_s
 from dwctl.errors import DwctlError, Unavailable
 from dwctl.limits.demands import Demand, Whose, demand
 from dwctl.protocols import asked as reading
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.modes import Mode, Tier
-from dwctl.protocols.surfaces import SURFACES
+from dwctl.protocols.surfaces import SURFACES, Surface
 from dwctl.protocols.usage import likely_tokens
 from dwctl.queue.leases import Job
 
 MISSING_KEY = "Please supply an API key: Authorization: Bearer <key>"
 INVALID_KEY = "The API key is unknown or was revoked."
+
+NO_CREDIT = "insufficient_credits"
 
 _FRESH_ENOUGH_S = 2.0
 
@@ -123,7 +127,7 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
     if not routing.has_funds(key.owner_id) and not (price is None or price.is_zero):
         raise Refused(
             "Account balance too low. Please add credits to continue.",
-            code="insufficient_credits",
+            code=NO_CREDIT,
             status=402,
         )
     if served_by.target is None and not components_of(served_by):
@@ -180,15 +184,25 @@ def _demand(whose: Whose, id: object, limits: Limits) -> Demand | None:
 def readmit(snapshot: Snapshot, job: Job, *, strict: bool) -> Admitted:
     """Judge a queued request as of now. A refusal is only believed from a snapshot that is newer than the claim.
 
+    That of a line is as new as its batch: access that was lost before it was made is lost.
     Raises what `admit` raises, and Refused for a request that cannot be run by anybody (its body, its path or its owner is gone).
     """
     request = _request_of(job)
     key = key_of(job)
+    if request.line is not None:
+        _follow(snapshot, request.asked.created_at)
     try:
         return admit(snapshot.routing, key, request, strict=strict)
     except DwctlError:
         snapshot.wait_fresher_than(time.monotonic(), _FRESH_ENOUGH_S)
         return admit(snapshot.routing, key, request, strict=strict)
+
+
+def _follow(snapshot: Snapshot, at: float) -> None:
+    """Wait for a snapshot that is no older than `at` (Unix time)."""
+    moment = time.monotonic() - max(0.0, time_s() - at)
+    if snapshot.loaded_at is None or snapshot.loaded_at < moment:
+        snapshot.wait_fresher_than(moment, _FRESH_ENOUGH_S)
 
 
 def key_of(job: Job) -> Key:
@@ -199,7 +213,8 @@ def key_of(job: Job) -> Key:
 
 
 def _request_of(job: Job) -> Request:
-    surface = SURFACES.get((job.path or "").removeprefix("/v1/"))
+    # Rows that are written by hand may leave out the version.
+    surface = SURFACES.get((job.path or "").removeprefix("/v1").strip("/"))
     if surface is None or job.body is None:
         raise Refused(
             "What was to be sent is gone, or its path is unknown.",
@@ -223,15 +238,20 @@ def _request_of(job: Job) -> Request:
         alias=reading.read_alias(content, job.model),
         id=job.id,
         created_at=(job.batch_created_at or job.created_at).timestamp(),
-        # A line of a batch is answered in one piece, whatever it asks for.
-        mode=Mode(
-            tier,
-            stream=line is None and surface.streams and content.get("stream") is True,
-            background=content.get("background") is True,
-        ),
+        mode=_mode_of(surface, content, tier, of_batch=line is not None),
     )
     stamp = Stamp(job.id, asked.created_at, time.monotonic())
     return Request(stamp, asked, queued=True, line=line)
+
+
+def _mode_of(surface: Surface, content: Mapping[str, Any], tier: Tier, *, of_batch: bool) -> Mode:
+    """A line of a batch is answered in one piece and at its batch's price, whatever it asks for. (An upstream that it asks to stream is
+    read to the end, and what it said put together.)
+    """
+    if of_batch:
+        return Mode(tier, of_batch=True)
+    stream = surface.streams and content.get("stream") is True
+    return Mode(tier, stream, content.get("background") is True)
 
 
 def line_of(job: Job) -> Line | None:

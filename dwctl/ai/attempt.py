@@ -15,6 +15,7 @@ import msgspec
 from dwctl.ai import outcomes
 from dwctl.ai.admission import Admitted
 from dwctl.ai.calls import EVENT_STREAM, JSON, TEXT, Headers
+from dwctl.ai.fallback import covers
 from dwctl.ai.in_progress import Flight
 from dwctl.ai.live import Live
 from dwctl.ai.outcomes import Done, Failed, Outcome
@@ -32,8 +33,6 @@ from dwctl.web.envelope import openai_error
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
-
-_RETRIABLE = frozenset({404, 408, 429})
 
 
 class Attempt:
@@ -155,8 +154,9 @@ class Attempt:
         self, complete: Complete, response: UpstreamResponse, headers: Headers
     ) -> Outcome:
         failure = complete.failure
+        said = None if failure is None else status_said(self.received)
         return Outcome(
-            end=Done() if failure is None else _answered_with(failure),
+            end=Done() if failure is None else self._answered_with(failure, said),
             status=response.status if failure is None else 502,
             body=complete.body if failure is None else _error_body(complete.body, failure),
             headers=_typed(headers, complete.body) if failure is None else [JSON],
@@ -164,7 +164,7 @@ class Attempt:
             response_type=self._request.surface.response_type,
             upstream_status=response.status,
             usage=complete.usage,
-            said_status=None if failure is None else status_said(self.received),
+            said_status=said,
         )
 
     def _streams(self, response: UpstreamResponse) -> bool:
@@ -195,15 +195,16 @@ class Attempt:
         error = stream.error or {}
         message = str(error.get("message"))
         body = openai_error(message, str(error.get("code") or "upstream_error"), 502)
+        said = status_said(stream.upstream_error) if stream.upstream_error else None
         return Outcome(
-            _answered_with(message),
+            self._answered_with(message, said),
             502,
             body,
             [JSON],
             body,
             upstream_status=200,
             usage=stream.settle(),
-            said_status=status_said(stream.upstream_error) if stream.upstream_error else None,
+            said_status=said,
         )
 
     def _refused(self, response: UpstreamResponse, raw: bytes) -> Outcome:
@@ -212,8 +213,7 @@ class Attempt:
         body = raw if shown.as_it_came else shown.body
         given = upstream_headers.to_caller(response.status, response.headers)
         headers = _typed(shown.headers(given), body)
-        retriable = response.status >= 500 or response.status in _RETRIABLE
-        kind = FailureKind.RETRIABLE_STATUS if retriable else FailureKind.FINAL_STATUS
+        kind = self._kind_of(response.status)
         end = Failed(
             kind,
             f"http_{response.status}",
@@ -223,10 +223,17 @@ class Attempt:
         )
         return Outcome(end, shown.status, body, headers, body, upstream_status=response.status)
 
+    def _answered_with(self, failure: str, said: int | None) -> Failed:
+        """An error that came with a 2xx. Where it names a status of its own, that says whether the same request may succeed later."""
+        kind = self._kind_of(said or 500)
+        status = 502 if kind is FailureKind.RETRIABLE_STATUS else said
+        return Failed(kind, "upstream_error", {"status": status, "body": failure})
 
-def _answered_with(failure: str) -> Failed:
-    details = {"status": 502, "body": failure}
-    return Failed(FailureKind.RETRIABLE_STATUS, "upstream_error", details)
+    def _kind_of(self, status: int) -> FailureKind:
+        retried = self._gateway.settings.background_services.batch_daemon.retried_statuses
+        if covers(retried, status):
+            return FailureKind.RETRIABLE_STATUS
+        return FailureKind.FINAL_STATUS
 
 
 def _typed(headers: Headers, body: bytes) -> Headers:

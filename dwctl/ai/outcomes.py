@@ -17,7 +17,7 @@ import msgspec
 from dwctl.ai.calls import JSON, Headers
 from dwctl.errors import DwctlError, Unavailable
 from dwctl.protocols.disclosure import neutral
-from dwctl.protocols.failures import FailureKind
+from dwctl.protocols.failures import FailureKind, tagged
 from dwctl.protocols.usage import TokenUsage
 from dwctl.upstream.errors import Timeout, UpstreamError
 from dwctl.web.envelope import openai_error, wrap
@@ -115,13 +115,10 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def failure(self) -> dict[str, Any] | None:
-        """The tagged error that is stored."""
+        """The tagged error that is stored (`protocols.failures`)."""
         if isinstance(self.end, Failed):
-            details = dict(self.end.details)
-            return (
-                {"type": self.end.kind, "details": details} if details else {"type": self.end.kind}
-            )
-        return {"type": self.end.reason.kind} if isinstance(self.end, Interrupted) else None
+            return tagged(self.end.kind, self.end.details)
+        return tagged(self.end.reason.kind, {}) if isinstance(self.end, Interrupted) else None
 
     def with_usage(self, usage: TokenUsage | None) -> Outcome:
         """The same, having used that much."""

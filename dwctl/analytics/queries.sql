@@ -15,7 +15,7 @@ WITH c AS MATERIALIZED (
         usage_source text, response_type text, access_source text, input_price numeric, output_price numeric, cost numeric,
         outer_request_id uuid, custom_id text, origin text, request_source text, served_by text, error_code text, attempts jsonb)
 ), settled AS MATERIALIZED (
-    SELECT id, retaken FROM fusillade.end_calls($1::json, false)
+    SELECT id, retaken, line_of, retried FROM fusillade.end_calls($1::json, false)
 ), taken_back AS MATERIALIZED (
     -- An owner that turns out to be alive takes back its own "interrupted", in the log too.
     SELECT c.id, old.prompt_tokens, old.completion_tokens, old.duration_ms
@@ -36,9 +36,11 @@ WITH c AS MATERIALIZED (
     RETURNING request_id AS id
 ), charged AS (
     INSERT INTO credits_transactions (id, user_id, transaction_type, amount, source_id, description, created_at, fusillade_batch_id, api_key_id)
-    SELECT id, user_id, 'usage', cost, id::text,
+    -- A line that its owner had run again was called, and is charged, each time.
+    SELECT CASE WHEN retried > 0 THEN gen_random_uuid() ELSE id END, user_id, 'usage', cost,
+           id::text || CASE WHEN retried > 0 THEN '#' || retried ELSE '' END,
            format('API usage: %s (%s input + %s output tokens)', model, prompt_tokens, completion_tokens), ended_at, batch_id, api_key_id
-      FROM c JOIN logged USING (id) WHERE cost > 0 AND user_id IS NOT NULL
+      FROM c JOIN logged USING (id) JOIN settled USING (id) WHERE cost > 0 AND user_id IS NOT NULL
     ON CONFLICT (source_id) DO NOTHING
     RETURNING user_id, amount, seq
 ), balances AS (
@@ -47,6 +49,25 @@ WITH c AS MATERIALIZED (
     ON CONFLICT (user_id) DO UPDATE SET balance = b.balance + EXCLUDED.balance,
         checkpoint_seq = greatest(b.checkpoint_seq, EXCLUDED.checkpoint_seq), updated_at = now()
     RETURNING user_id, balance
+), counted AS (
+    -- Lines of batches that ended with this; last, because nothing else of a batch can be ended while its row is locked.
+    SELECT fusillade.count_ended(array_agg(s.id)) AS lines
+      FROM settled s CROSS JOIN (SELECT count(*) FROM balances) before WHERE s.line_of IS NOT NULL HAVING count(*) > 0
+), used AS (
+    -- Tokens and times of calls that succeeded, and all that was charged.
+    INSERT INTO batch_usage AS u (batch_id, requests, prompt_tokens, completion_tokens, reasoning_tokens, total_tokens, duration_ms, ttfb_ms,
+                                  timed, cost)
+    SELECT batch_id, count(*) FILTER (WHERE fine), coalesce(sum(prompt_tokens) FILTER (WHERE fine), 0),
+           coalesce(sum(completion_tokens) FILTER (WHERE fine), 0), coalesce(sum(reasoning_tokens) FILTER (WHERE fine), 0),
+           coalesce(sum(total_tokens) FILTER (WHERE fine), 0), coalesce(sum(duration_ms) FILTER (WHERE fine), 0),
+           coalesce(sum(ttfb_ms) FILTER (WHERE fine), 0), count(ttfb_ms) FILTER (WHERE fine), coalesce(sum(cost), 0)
+      FROM (SELECT *, status_code BETWEEN 200 AND 299 AS fine FROM c JOIN logged USING (id)) l
+     WHERE batch_id IS NOT NULL GROUP BY batch_id ORDER BY batch_id
+    ON CONFLICT (batch_id) DO UPDATE SET
+        requests = u.requests + EXCLUDED.requests, prompt_tokens = u.prompt_tokens + EXCLUDED.prompt_tokens,
+        completion_tokens = u.completion_tokens + EXCLUDED.completion_tokens, reasoning_tokens = u.reasoning_tokens + EXCLUDED.reasoning_tokens,
+        total_tokens = u.total_tokens + EXCLUDED.total_tokens, duration_ms = u.duration_ms + EXCLUDED.duration_ms,
+        ttfb_ms = u.ttfb_ms + EXCLUDED.ttfb_ms, timed = u.timed + EXCLUDED.timed, cost = u.cost + EXCLUDED.cost
 ), rolled AS (
     INSERT INTO usage_rollups AS u (bucket, model, user_id, requests, succeeded, prompt_tokens, completion_tokens, duration_ms, cost, last_at)
     -- Names that no model has are anybody's invention: one row for all of them.
@@ -60,7 +81,8 @@ WITH c AS MATERIALIZED (
         prompt_tokens = u.prompt_tokens + EXCLUDED.prompt_tokens, completion_tokens = u.completion_tokens + EXCLUDED.completion_tokens,
         duration_ms = u.duration_ms + EXCLUDED.duration_ms, cost = u.cost + EXCLUDED.cost, last_at = greatest(u.last_at, EXCLUDED.last_at)
 )
-SELECT user_id FROM balances WHERE balance <= 0;
+-- (counted has nothing to give here, but must be read to be run.)
+SELECT user_id FROM balances WHERE balance <= 0 UNION ALL SELECT NULL FROM counted WHERE lines < 0;
 
 -- name: record_born_final  the same for calls none of which was opened before, or is waited for: nearly every group
 --   The JSON is read once; what follows the log row follows from what was really inserted there. The charge's time is the call's end.

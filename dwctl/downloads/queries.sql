@@ -15,7 +15,7 @@ SELECT f.id, f.purpose, f.uploaded_by, f.name,
          UNION ALL
         SELECT * FROM fusillade.batches e WHERE f.purpose = 'batch_error' AND e.error_file_id = f.id
          LIMIT 1) b ON true
- WHERE f.id = %(id)s AND f.deleted_at IS NULL;
+ WHERE f.id = %(id)s AND NOT f.single AND f.deleted_at IS NULL;
 
 -- name: lines_of_file  how many lines a file has by its upload, and the last of them
 SELECT (SELECT sum(m.requests) FROM fusillade.file_models m WHERE m.file_id = %(file)s)::bigint AS lines,

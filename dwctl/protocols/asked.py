@@ -63,20 +63,29 @@ class Asked(msgspec.Struct, frozen=True):
 
     @property
     def shown_tier(self) -> str | None:
-        """The tier that the answer names although the upstream does not know it: flex, where it was asked for by name."""
-        return Tier.FLEX.value if self.content.get("service_tier") == Tier.FLEX else None
+        """The tier that the answer names although the upstream does not know it: flex, where it was asked for by name.
+
+        A line of a batch asks in vain: its batch's window decides.
+        """
+        by_name = self.content.get("service_tier") == Tier.FLEX and not self.mode.of_batch
+        return Tier.FLEX.value if by_name else None
 
     def skeleton(self) -> Response:
         """The Response object before anything is known of its outcome."""
         asked = self.content.get("service_tier")
-        queued = self.mode.tier is Tier.FLEX
+        of_batch = self.mode.of_batch
+        queued = self.mode.tier is Tier.FLEX and not of_batch
         return resource.skeleton(
             self.content,
             response_id=self.response_id,
             created_at=int(self.created_at),
             model=self.alias,
             status="queued" if queued else "in_progress",
-            service_tier="flex" if queued else "priority" if asked == "priority" else "default",
+            service_tier="flex"
+            if queued
+            else "priority"
+            if asked == "priority" and not of_batch
+            else "default",
             background=self.mode.background,
         )
 

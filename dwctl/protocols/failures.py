@@ -1,19 +1,24 @@
 """Why a stored request failed, as people and programs can read it.
 
-Stored failures are tagged JSON objects, `{"type": T, "details": {...}}`, or plain sentences; what is neither is shown as it is.
-A tag that is not in the table becomes a code (`StreamBroken`: `stream_broken`), with the message that its details have.
+Stored failures are tagged JSON objects, `{"type": T, "details": {...}, "code": C, "message": M}`, as `tagged` makes them. T is one of
+`FailureKind`; details are `{"status", "body"}` where somebody answered with an error status (the body no longer than 4 KiB, and no more of
+it than its caller may see), `{"error"}` where nobody did, and absent where the tag says it all. C and M are what a reader is shown: a stable
+word (`http_429`, `timeout`, `network_error`), and a sentence. Rows of others have no code and no message, or are plain sentences:
+`read_failure` reads all of them, and what it does not know is shown as it is. A tag that is not in the table becomes a code (`FooBar`:
+`foo_bar`), with the message that its details have.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import orjson
 
+from dwctl.printable import printable
 from dwctl.protocols.usage import count
 
 
@@ -59,6 +64,7 @@ _READABLE: Mapping[FailureKind, tuple[str, str]] = {
     FailureKind.NOT_RECORDED: ("not_recorded", "The answer could not be recorded."),
     FailureKind.BATCH_TERMINATED: ("batch_terminated", "The batch ended before the request was run."),
 }  # fmt: skip
+_MOST_OF_MESSAGE = 1000
 _SAYS_MORE = frozenset({FailureKind.STREAM_BROKEN})
 """Kinds whose details have a message of ours, made to be shown."""
 _KINDS = frozenset(FailureKind)
@@ -92,11 +98,21 @@ def read_failure(text: str | None) -> Failure:
     record = _parsed(text)
     if isinstance(record, dict) and isinstance(record.get("type"), str):
         details = record.get("details")
-        return _tagged(record["type"], details if isinstance(details, dict) else {})
+        found = _tagged(record["type"], details if isinstance(details, dict) else {})
+        return found if record["type"] in _HTTP else _as_stored(found, record)
     sentence = _SENTENCE.match(text)
     if sentence:
         return http_failure(int(sentence[1]), sentence[2])
     return Failure("server_error", _message_in(record) or text)
+
+
+def tagged(kind: FailureKind, details: Mapping[str, Any]) -> dict[str, Any]:
+    """A failure as it is stored, with its code and its message."""
+    failure = _tagged(kind, details)
+    found: dict[str, Any] = {"type": kind}
+    if details:
+        found["details"] = dict(details)
+    return found | {"code": failure.code, "message": printable(failure.message, _MOST_OF_MESSAGE)}
 
 
 def http_failure(status: int, body: object) -> Failure:
@@ -118,6 +134,14 @@ def _tagged(tag: str, details: Mapping[str, Any]) -> Failure:
         return Failure(code, said or message)
     code = _BEFORE_A_CAPITAL.sub("_", tag).lower()
     return Failure(code, _message_in(details) or "The request failed.")
+
+
+def _as_stored(failure: Failure, record: Mapping[str, Any]) -> Failure:
+    """With the code and message that were stored with it: whoever ended the request knew more than its tag says."""
+    code, message = record.get("code"), record.get("message")
+    if isinstance(code, str) and isinstance(message, str) and code and message:
+        return replace(failure, code=code, message=message)
+    return failure
 
 
 def _parsed(text: object) -> Any:

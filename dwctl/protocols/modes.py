@@ -21,11 +21,12 @@ class Tier(StrEnum):
 
 
 class Mode(msgspec.Struct, frozen=True):
-    """What a request says about how it is run."""
+    """What a request says about how it is run. `of_batch`: it is a line of a batch, which says so for all of them."""
 
     tier: Tier = Tier.REALTIME
     stream: bool = False
     background: bool = False
+    of_batch: bool = False
 
 
 def read_tier(content: Mapping[str, Any]) -> Tier:

@@ -3,16 +3,17 @@
 -- copies; a test compares these files with a migrated database. A change here needs a migration that carries it.
 --
 -- PL/pgSQL, so that each connection plans once. Whoever touches several rows of a kind locks them in the order of their keys; kinds are
--- locked in the order files, requests, inflight and open_calls, ready, queues, and then what the recorder adds: balances, roll-ups. (A claim
--- comes from the other side, through queues and ready to requests: whoever has a request does not wait for these, but skips what is locked.)
+-- locked in the order files, requests, inflight and open_calls, what the recorder adds (balances), batches (of files), sweeps, ready, queues,
+-- roll-ups. (A claim comes from the other side, through queues and ready to requests: whoever has a request does not wait for these,
+-- but skips what is locked. Who begins at a batch, to take its lines back, does not wait for requests either.)
 
 -- ----- what the recorder calls inside its own statements: arrays of Opening and Record (analytics/records.py)
 
 -- The containers that the single requests of an owner share for a day. Every recorder wants the same ones at midnight: in one order.
 CREATE OR REPLACE FUNCTION fusillade.ensure_files(given json) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO fusillade.files (id, name, purpose, uploaded_by)
-    SELECT id, 'single_request', 'batch', owner FROM json_to_recordset(given) AS f(id uuid, owner text) ORDER BY id
+    INSERT INTO fusillade.files (id, name, purpose, uploaded_by, single)
+    SELECT id, 'single_request', 'batch', owner, true FROM json_to_recordset(given) AS f(id uuid, owner text) ORDER BY id
     ON CONFLICT (id) DO NOTHING;
 END $$;
 
@@ -58,8 +59,9 @@ END $$;
 
 -- Calls that are over: their rows in these tables. Gives those that are to be logged and charged; a row that is another's, or over, is not.
 -- born_final: none of them was opened before, or is waited for. Only processes of the release before say so; see add_ended.
--- retaken: it had ended "interrupted", and its owner turned out to be alive.
-CREATE OR REPLACE FUNCTION fusillade.end_calls(given json, born_final boolean) RETURNS TABLE (id uuid, retaken boolean)
+-- retaken: it had ended "interrupted", and its owner turned out to be alive. line_of: the batch of a line that has ended with this, which
+-- `count_ended` is still to be told; retried: how often it had ended before, and its owner had it run again.
+CREATE OR REPLACE FUNCTION fusillade.end_calls(given json, born_final boolean) RETURNS TABLE (id uuid, retaken boolean, line_of uuid, retried int)
 LANGUAGE plpgsql ROWS 16 AS $$
 #variable_conflict use_column
 BEGIN
@@ -93,8 +95,9 @@ BEGIN
             response_size = EXCLUDED.response_size, routed_model = EXCLUDED.routed_model, error = EXCLUDED.error,
             completed_at = EXCLUDED.completed_at, failed_at = EXCLUDED.failed_at, updated_at = EXCLUDED.updated_at
          WHERE r.daemon_id = EXCLUDED.daemon_id
-           AND (r.state IN ('claimed', 'processing') OR (r.state = 'failed' AND starts_with(r.error, '{"type":"Interrupted"')))
-        RETURNING r.id
+           AND (r.state IN ('claimed', 'processing')
+                OR (r.state = 'failed' AND r.batch_id = r.id AND starts_with(r.error, '{"type":"Interrupted"')))
+        RETURNING r.id, nullif(r.batch_id, r.id) AS line_of, r.retried
     ), batches AS (
         INSERT INTO fusillade.batches AS b (id, file_id, endpoint, completion_window, created_by, api_key_id, created_at, expires_at,
                                        total_requests, requests_started_at, completed_at, failed_at, metadata, single)
@@ -103,13 +106,14 @@ BEGIN
           FROM c JOIN tracked USING (id) WHERE batch_id IS NULL
         ON CONFLICT (id) DO UPDATE SET completed_at = EXCLUDED.completed_at, failed_at = EXCLUDED.failed_at
     )
-    SELECT t.id, t.id IN (SELECT i.id FROM interrupted i) FROM tracked t UNION ALL SELECT c.id, false FROM c WHERE NOT track;
+    SELECT t.id, t.line_of IS NULL AND t.id IN (SELECT i.id FROM interrupted i), t.line_of, t.retried::int FROM tracked t
+    UNION ALL SELECT c.id, false, NULL, 0 FROM c WHERE NOT track;
     IF born_final THEN
         RETURN;
     END IF;
     RETURN QUERY WITH c AS MATERIALIZED (
         SELECT * FROM json_to_recordset(given) AS c(
-            id uuid, opened boolean, queued boolean, notify boolean, request_body text, daemon_id uuid, state text)
+            id uuid, opened boolean, queued boolean, notify boolean, batch_id uuid, request_body text, daemon_id uuid, state text)
     ), landed AS (
         DELETE FROM fusillade.inflight i
          WHERE i.id = ANY (ARRAY(SELECT id FROM c WHERE queued)) AND i.daemon_id = (SELECT daemon_id FROM c WHERE c.id = i.id LIMIT 1)
@@ -118,7 +122,8 @@ BEGIN
          WHERE o.id = ANY (ARRAY(SELECT id FROM c WHERE opened)) AND o.daemon_id = (SELECT daemon_id FROM c WHERE c.id = o.id LIMIT 1)
     ), now_there AS MATERIALIZED (
         SELECT c.id, c.opened AND ((r.state = 'canceled' AND r.daemon_id = c.daemon_id) OR (r.id IS NULL AND c.request_body IS NULL)) AS dropped,
-               c.notify AND r.daemon_id = c.daemon_id AND r.state = c.state AS ended
+               c.notify AND c.batch_id IS NULL AND r.daemon_id = c.daemon_id AND r.state = c.state AS ended,
+               coalesce(r.retried, 0)::int AS retried
           FROM c LEFT JOIN fusillade.requests r ON r.id = c.id
     ), woken AS MATERIALIZED (
         SELECT count(pg_notify('fusillade_done', ids)) AS pages
@@ -127,7 +132,7 @@ BEGIN
                  GROUP BY page) pages
     )
     -- Cancelled or deleted while it ran: its result is dropped, what it used is billed. (woken gives nothing here, but must be read to be run.)
-    SELECT n.id, false FROM now_there n, woken WHERE dropped AND pages >= 0;
+    SELECT n.id, false, NULL::uuid, n.retried FROM now_there n, woken WHERE dropped AND pages >= 0;
 END $$;
 
 -- Calls that are over and were never anything else (none was opened before, none is waited for): nearly every group. What `end_calls` does for
@@ -178,16 +183,20 @@ END $$;
 
 -- A request whose record the database does not take: nothing may stay in progress, and nobody wait, because of that.
 CREATE OR REPLACE FUNCTION fusillade.give_up(one uuid, me uuid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    ended boolean;
 BEGIN
     UPDATE fusillade.requests SET state = 'failed', failed_at = now(), updated_at = now(),
            error = '{"type":"NotRecorded","details":{"error":"The result could not be written down."}}'
      WHERE id = one AND daemon_id = me AND state IN ('claimed', 'processing');
-    IF FOUND THEN
-        UPDATE fusillade.batches SET failed_at = now() WHERE id = one;
-        PERFORM pg_notify('fusillade_done', one::text);
-    END IF;
+    ended := FOUND;
     DELETE FROM fusillade.inflight WHERE id = one AND daemon_id = me;
     DELETE FROM fusillade.open_calls WHERE id = one AND daemon_id = me;
+    IF ended THEN
+        UPDATE fusillade.batches SET failed_at = now() WHERE id = one;
+        PERFORM pg_notify('fusillade_done', one::text);
+        PERFORM fusillade.count_ended(ARRAY[one]);
+    END IF;
 END $$;
 
 -- Requests whose commit was not heard of, and whose callers were told that nothing was accepted.
@@ -267,7 +276,7 @@ CREATE OR REPLACE FUNCTION fusillade.cancel(one uuid, owners text[]) RETURNS SET
 DECLARE
     target record;
 BEGIN
-    SELECT r.id, r.state, r.model, b.created_by, b.expires_at INTO target
+    SELECT r.id, r.state, r.model, b.id AS batch_id, b.created_by, b.expires_at INTO target
       FROM fusillade.requests r JOIN fusillade.batches b ON b.id = r.batch_id
      WHERE r.id = one AND b.created_by = ANY (owners) AND b.deleted_at IS NULL
        FOR UPDATE OF r;
@@ -289,6 +298,9 @@ BEGIN
     END IF;
     UPDATE fusillade.batches SET cancelling_at = now(), cancelled_at = now() WHERE id = one;
     PERFORM pg_notify('fusillade_cancel', one::text), pg_notify('fusillade_done', one::text);
+    IF target.batch_id <> one THEN
+        PERFORM fusillade.count_ended(ARRAY[one]);
+    END IF;
 END $$;
 
 -- A single request with all its rows; what it cost stays in the log and the ledger. Gives its id, if there was one.
@@ -395,7 +407,7 @@ DECLARE
 BEGIN
     DELETE FROM fusillade.files d WHERE d.ctid = ANY (ARRAY(
         SELECT f.ctid FROM fusillade.files f
-         WHERE f.name = 'single_request' AND f.created_at < now() - days * interval '1 day'
+         WHERE f.single AND f.created_at < now() - days * interval '1 day'
            AND NOT EXISTS (SELECT FROM fusillade.batches b WHERE b.file_id = f.id)
          LIMIT most FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS purged = ROW_COUNT;
@@ -412,6 +424,11 @@ DECLARE
     due timestamptz;
 BEGIN
     SELECT b.created_by, b.expires_at INTO owner, due FROM fusillade.batches b WHERE b.id = NEW.batch_id;
+    IF NEW.batch_id <> NEW.id THEN
+        -- Its counters are behind until a duty, which hears of it, has counted.
+        INSERT INTO fusillade.recounts (batch_id) VALUES (NEW.batch_id) ON CONFLICT DO NOTHING;
+        PERFORM pg_notify('fusillade_batches', 'by hand');
+    END IF;
     IF TG_OP = 'UPDATE' THEN
         DELETE FROM fusillade.inflight WHERE id = NEW.id;
         -- What waits no more stands in nobody's way. One that a claim has now is its business: it looks at the state.

@@ -66,20 +66,35 @@ SELECT id, state, model, service_tier, response_status, error, created_at, compl
        CASE WHEN bytes <= %(most_bytes)s AND with_input THEN body END AS request_body
   FROM found;
 
--- name: claim  take due requests, fair between accounts, within each model's cap over all workers (migration 0003 says how)
-SELECT * FROM fusillade.claim(%(me)s, %(models)s, %(caps)s, %(default_cap)s, %(most)s) ORDER BY deadline, id;
+-- name: claim  take due requests, which run from now on: urgent first, fair between accounts, within each model's cap over all workers
+SELECT * FROM fusillade.claim(%(me)s, %(most)s, %(capped)s, %(caps)s, %(default_cap)s, %(urgent_s)s, %(urgency_weight)s,
+                              %(escalating)s, %(escalations)s, %(thresholds_s)s) ORDER BY deadline, id;
 
--- name: start  the calls of these requests begin; gives those that are still ours to run
-SELECT * FROM fusillade.start(%(me)s, %(ids)s);
+-- name: pause_queue  nothing of one account's queue is claimed for a while
+SELECT fusillade.pause_queue(%(model)s, %(owner)s, %(wait_s)s, %(reason)s);
 
--- name: retry_later  failed, but a later try may succeed
-SELECT fusillade.retry_later(%(me)s, %(id)s, %(delay_s)s);
+-- name: pause_model  nothing of a model is claimed for a while, by anybody
+SELECT fusillade.pause_model(%(model)s, %(wait_s)s, %(reason)s);
+
+-- name: end_pauses_of_the_funded  accounts that have credit again are not paused for want of it
+SELECT fusillade.end_pauses_of_the_funded();
+
+-- name: next_pause_end  in how many seconds a pause ends (one that has ended is noticed by the next claim)
+SELECT extract(epoch FROM least((SELECT min(paused_until) FROM fusillade.queues WHERE paused_until IS NOT NULL),
+                                (SELECT min(paused_until) FROM fusillade.model_slots WHERE paused_until > now())) - now())::float;
+
+-- name: retry_later  failed, but later tries may succeed (rows in one order, as everywhere)
+SELECT fusillade.retry_later(%(me)s, g.id, g.delay_s)
+  FROM (SELECT * FROM unnest(%(ids)s::uuid[], %(delays_s)s::float8[]) n(id, delay_s) ORDER BY id) g;
 
 -- name: give_back  leases returned: due at once, put off, or over
 SELECT fusillade.give_back(%(owner)s, %(ids)s, %(waits_s)s);
 
 -- name: wake_delayed  what waited for its time is due
 SELECT fusillade.wake_delayed(500);
+
+-- name: stopped_batches  of these batches, those whose lines nobody wants any more
+SELECT id FROM fusillade.batches WHERE id = ANY (%(ids)s) AND (cancelling_at IS NOT NULL OR deleted_at IS NOT NULL);
 
 -- name: outcomes  what became of requests that somebody waits for
 SELECT id, state FROM fusillade.requests
@@ -126,11 +141,6 @@ DELETE FROM fusillade.daemons d
 -- name: purge_responses  single requests that are over and older than the retention
 SELECT fusillade.purge_responses(%(days)s, %(most)s);
 
--- name: queue_depth  what waits and what runs, by model
-SELECT model, count(*) FILTER (WHERE waits) AS waiting, count(*) FILTER (WHERE NOT waits) AS running
-  FROM (SELECT model, true AS waits FROM fusillade.ready UNION ALL SELECT model, false FROM fusillade.inflight) q
- GROUP BY model;
-
 -- name: workers_alive  worker processes that beat
 SELECT count(*) FROM fusillade.daemons
  WHERE status = 'running' AND config_snapshot->>'type' = 'worker' AND last_heartbeat > now() - %(dead_after_s)s * interval '1 second';
@@ -164,8 +174,8 @@ SELECT x.id, x.error_code, x.last_words, x.ended_at, coalesce(b.created_at, r.cr
 -- name: plan_duty  a duty's row, made once
 INSERT INTO fusillade.duties (name) VALUES (%(name)s) ON CONFLICT DO NOTHING;
 
--- name: take_duty  the duty, if it is due and nobody else has it
-SELECT name FROM fusillade.duties WHERE name = %(name)s AND due_at <= now() FOR UPDATE SKIP LOCKED;
+-- name: take_duty  the duty, if it is due (or there is word of something to do) and nobody else has it
+SELECT name FROM fusillade.duties WHERE name = %(name)s AND (due_at <= now() OR %(woken)s) FOR UPDATE SKIP LOCKED;
 
 -- name: put_duty_back  until when it may rest
 UPDATE fusillade.duties SET due_at = now() + %(rest_s)s * interval '1 second', last_ran_at = now() WHERE name = %(name)s;

@@ -37,6 +37,12 @@ def delay(
     return wait_s
 
 
+def why_not(policy: Policy, *, attempt: int) -> str:
+    """Why `delay` gave none, as a label."""
+    exhausted = policy.max_retries is not None and attempt >= policy.max_retries
+    return "max_retries" if exhausted else "deadline"
+
+
 def _backoff_s(policy: Policy, attempt: int) -> float:
     try:
         return min(policy.max_backoff_s, policy.backoff_s * policy.factor ** min(attempt, 64))

@@ -1,4 +1,8 @@
-"""Runs the duties of every room: each in a greenlet of its own, each in one worker at a time (its row is its lock)."""
+"""Runs the duties of every room: each in a greenlet of its own, each in one worker at a time (its row is its lock).
+
+A duty with a channel is woken by a notification: every worker looks then, whoever comes first does it, and looks once more afterwards if
+another came meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import logging
 
 import gevent
 import psycopg
+from gevent.event import Event
 
 from dwctl import sql
 from dwctl.ai import duties as ai_duties
@@ -20,6 +25,7 @@ from dwctl.limits import duties as limits_duties
 from dwctl.queue import duties as queue_duties
 from dwctl.queue.duties import Duty
 from dwctl.sources import duties as sources_duties
+from dwctl.wakeups import Wakeups
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +53,18 @@ class DutyRunner:
         self._connections = connections
         self._settings = settings
         self._greenlets: list[gevent.Greenlet] = []
+        self._wakes: dict[str, Event] = {duty.name: Event() for duty in ALL}
         self.runs: dict[str, int] = {duty.name: 0 for duty in ALL}
         self.faults: dict[str, int] = {duty.name: 0 for duty in ALL}
+
+    def listen(self, wakeups: Wakeups) -> None:
+        """Have notifications wake the duties that wait for them. Before the wake-ups start."""
+        for duty in ALL:
+            if duty.channel is not None:
+                self._wake_by(wakeups, duty.channel, self._wakes[duty.name])
+
+    def _wake_by(self, wakeups: Wakeups, channel: str, wake: Event) -> None:
+        wakeups.subscribe(channel, lambda _payload: wake.set(), wake.set)
 
     def start(self) -> None:
         """Begin."""
@@ -60,12 +76,15 @@ class DutyRunner:
 
     def _run(self, duty: Duty) -> None:
         planned = False
+        wake = self._wakes[duty.name]
         while True:
+            woken = wake.is_set()
+            wake.clear()
             try:
                 if not planned:
                     self._plan(duty)
                     planned = True
-                rest_s = self._once(duty)
+                rest_s = self._once(duty, woken=woken)
             except (DatabaseAway, psycopg.OperationalError):
                 rest_s = _AFTER_FAULT_S
             except Exception:
@@ -73,16 +92,17 @@ class DutyRunner:
                 log.exception("duty failed", extra={"duty": duty.name})
                 rest_s = _AFTER_FAULT_S
             # Whoever finds the row due next does it, so no worker sleeps through another's death.
-            gevent.sleep(min(rest_s, _LOOK_AT_LEAST_EVERY_S))
+            wake.wait(min(rest_s, _LOOK_AT_LEAST_EVERY_S)) if rest_s > 0 else gevent.sleep(0)
 
     def _plan(self, duty: Duty) -> None:
         with self._connections.transaction() as connection:
             connection.execute(_QUERIES["plan_duty"], {"name": duty.name})
 
-    def _once(self, duty: Duty) -> float:
-        """Do the duty if it is due; seconds until looking again."""
+    def _once(self, duty: Duty, *, woken: bool) -> float:
+        """Do the duty if it is due, or there is something new to do; seconds until looking again."""
         with self._connections.transaction() as connection:
-            if not connection.execute(_QUERIES["take_duty"], {"name": duty.name}).fetchone():
+            values = {"name": duty.name, "woken": woken}
+            if not connection.execute(_QUERIES["take_duty"], values).fetchone():
                 return 1.0
             rest_s = duty.run(connection, self._settings)
             connection.execute(_QUERIES["put_duty_back"], {"name": duty.name, "rest_s": rest_s})

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 
 from dwctl.printable import printable
 from dwctl.worker.claims import Claims
 from dwctl.worker.duties import DutyRunner
+from dwctl.worker.tally import Spreads, Tally
 
 
 def collector(claims: Claims, duties: DutyRunner) -> Callable[[], Iterator[Metric]]:
@@ -23,6 +30,7 @@ def collector(claims: Claims, duties: DutyRunner) -> Callable[[], Iterator[Metri
             flying.add_metric([printable(model)], count)
         yield flying
         yield from _counters(claims)
+        yield from _tally(claims.runs.tally)
         yield from _duties(duties)
 
     return collect
@@ -31,11 +39,15 @@ def collector(claims: Claims, duties: DutyRunner) -> Callable[[], Iterator[Metri
 def _counters(claims: Claims) -> Iterator[Metric]:
     for name, text, value in (
         ("fusillade_requests_claimed", "Requests claimed and begun.", claims.claimed),
-        ("fusillade_requests_retried", "Requests put off for another try.", claims.runs.retried),
         (
             "fusillade_requests_limited",
             "Requests given back because a limit of their model was reached.",
-            claims.runs.put_off,
+            claims.runs.tally.limited,
+        ),
+        (
+            "fusillade_requests_completed_after_sla",
+            "Requests that ended here after their deadline.",
+            claims.runs.tally.late,
         ),
         (
             "fusillade_claim_rounds",
@@ -44,12 +56,70 @@ def _counters(claims: Claims) -> Iterator[Metric]:
         ),
     ):
         yield CounterMetricFamily(name, text, value=value)
-    ended = CounterMetricFamily(
-        "fusillade_requests_completed", "Requests that ended here.", labels=["status"]
+
+
+def _tally(tally: Tally) -> Iterator[Metric]:
+    yield _counted(
+        "fusillade_requests_completed",
+        "Requests that ended here.",
+        ("model", "status", "reason", "status_code"),
+        tally.ended,
     )
-    for status, count in claims.runs.ended.items():
-        ended.add_metric([status], count)
-    yield ended
+    yield _counted(
+        "fusillade_requests_retried",
+        "Requests put off for another try.",
+        ("model",),
+        {(model,): count for model, count in tally.retried.items()},
+    )
+    yield _counted(
+        "fusillade_retry_denied",
+        "Failures that might have passed, and were the last.",
+        ("model", "reason"),
+        tally.denied,
+    )
+    yield _counted(
+        "fusillade_http_status_retriable",
+        "Statuses of upstreams after which a request may be tried again.",
+        ("model", "code"),
+        tally.statuses,
+    )
+    yield _counted(
+        "fusillade_requests_paused",
+        "Requests given back because their account has no credit, or put off with a pause that their upstream asked for.",
+        ("reason",),
+        {(reason,): count for reason, count in tally.pauses.items()},
+    )
+    yield _spread(
+        "fusillade_request_duration_seconds",
+        "Seconds from a request's start here to its end.",
+        ("model", "status"),
+        tally.seconds,
+    )
+    yield _spread(
+        "fusillade_retry_attempts_on_success",
+        "How often a request had failed that succeeded.",
+        ("model",),
+        tally.retries_of_success,
+    )
+
+
+def _counted(
+    name: str, text: str, labels: Sequence[str], counts: Mapping[tuple[str, ...], int]
+) -> Metric:
+    family = CounterMetricFamily(name, text, labels=labels)
+    for values, count in list(counts.items()):
+        family.add_metric([printable(value) for value in values], count)
+    return family
+
+
+def _spread(name: str, text: str, labels: Sequence[str], spreads: Spreads) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=labels)
+    bounds = [*map(str, spreads.bounds), "+Inf"]
+    for values, spread in list(spreads.by_labels.items()):
+        counts = accumulate(spread.buckets)
+        shown = [printable(value) for value in values]
+        family.add_metric(shown, list(zip(bounds, counts, strict=True)), spread.total)
+    return family
 
 
 def _duties(duties: DutyRunner) -> Iterator[Metric]:

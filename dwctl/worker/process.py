@@ -29,6 +29,7 @@ def start(worker: Any) -> None:
     syncing: Syncing = parts["dwctl.syncing"]
     rarely_collect_garbage()
     claims.start()
+    duties.listen(gateway.wakeups)
     syncing.start(gateway.wakeups)
     gateway.start()
     duties.start()

@@ -1,19 +1,26 @@
-"""One claimed request, from its claim to its end: admitted again, relayed, then written down, put off or given back."""
+"""One claimed request, from its claim to its end: admitted again, relayed, then written down, or put back for another time.
+
+    ended       what it came to is recorded, and that is its end
+    tried again a failure that may pass (`retry`): it counts as a try, and waits
+    put off     it may not run now: a limit is reached, or its account has no credit. No try is counted; the account's line rests
+    given back  this process ends
+
+An upstream that names a time (429 or 503 with Retry-After) has its model rest for everybody, so that what failed there does not meet it
+again at once.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Collection
 from uuid import UUID
 
-import gevent
-import psycopg
 from gevent.pool import Group
 
 from dwctl import clock
 from dwctl.ai import admission, history, outcomes, relay
+from dwctl.ai.admission import Admitted
 from dwctl.ai.bookkeeping import record_of_unrunnable
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.in_progress import Flight
@@ -21,13 +28,21 @@ from dwctl.ai.outcomes import Failed, Interrupted, Outcome, Reason
 from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError
 from dwctl.limits.standing import LimitReached
-from dwctl.queue import leases, retry
+from dwctl.queue import retry
 from dwctl.queue.leases import GivenBack, Job
+from dwctl.queue.pauses import PauseReason
+from dwctl.upstream.retry_after import WAIT_STATUSES
+from dwctl.worker.cancelling import Cancelling
+from dwctl.worker.returns import Pause, Returns
+from dwctl.worker.tally import NO_MODEL, Tally
 
 log = logging.getLogger(__name__)
 
-_AFTER_FAULT_S = 1.0
 _FLUSH_S = 2.0
+_CREDIT_PAUSE_S = 30.0
+"""How long an account's line rests that has no credit. A grant ends that; this is for one that was not heard of."""
+_LONGEST_PAUSE_S = 300.0
+"""How long a model rests at most because its upstream said so: whether it still means it is then found out."""
 
 
 class Runs:
@@ -41,14 +56,21 @@ class Runs:
         self._rest = rest
         self._freed = freed
         self._policy = _policy(gateway)
+        self._strict = gateway.settings.onwards.strict_mode
         self._jobs: dict[UUID, Flight] = {}
         self._models: dict[UUID, str] = {}
         self._running = Group()
-        self.retried = self.put_off = 0
-        self.ended: Counter[str] = Counter()
+        self._returns = Returns(gateway)
+        self._cancelling = Cancelling(gateway)
+        self.tally = Tally()
 
     def __len__(self) -> int:
         return len(self._jobs)
+
+    def start(self) -> None:
+        """Before the gateway's wake-ups start."""
+        self._returns.start()
+        self._cancelling.start()
 
     def begin(self, jobs: Collection[Job]) -> None:
         """Run these, each in a greenlet of its own."""
@@ -70,51 +92,60 @@ class Runs:
 
     def _work(self, job: Job) -> None:
         flight = self._jobs[job.id]
+        line = admission.line_of(job)
+        if line is not None:
+            self._cancelling.enter(line.batch_id, flight)
         try:
             self._settle(job, flight)
-        except Exception as error:
-            away = isinstance(error, DatabaseAway | psycopg.Error)
-            log.log(
-                logging.WARNING if away else logging.ERROR,
-                "request not settled",
-                extra={"request_id": str(job.id), "reason": type(error).__name__},
-                exc_info=None if away else error,
-            )
-            # The lease stays with this process: it is renewed as long as the process lives, so it must be returned by hand.
-            gevent.spawn(self._return_when_possible, job)
+        except DatabaseAway as error:
+            # Neither the database nor the spool took what it came to: it is run again.
+            log.warning("request not settled", extra={"request_id": str(job.id), "reason": type(error).__name__})  # fmt: skip
+            self._returns.give_back(job, GivenBack.UNSETTLED)
+        except Exception:
+            log.exception("request not settled", extra={"request_id": str(job.id)})
+            self._returns.give_back(job, GivenBack.UNSETTLED)
         finally:
+            if line is not None:
+                self._cancelling.leave(line.batch_id, flight)
             self._gateway.in_progress.leave(flight)
             del self._jobs[job.id], self._models[job.id]
             self._freed()
 
     def _settle(self, job: Job, flight: Flight) -> None:
-        gateway = self._gateway
-        strict = gateway.settings.onwards.strict_mode
-        try:
-            admitted = admission.readmit(gateway.snapshot, job, strict=strict)
-            admitted = history.resolve(gateway, admitted)
-        except DatabaseAway:
-            raise
-        except DwctlError as error:
-            self._end_unrun(job, outcomes.refused(error))
-            return
-        except Exception:
-            # It would be met again at each try, so this is its end.
-            log.exception("request not understood", extra={"request_id": str(job.id)})
-            self._end_unrun(job, outcomes.internal())
+        admitted = self._admitted(job)
+        if admitted is None:
             return
         try:
             if demands := admission.demands_of(admitted):
                 tokens = admission.tokens_of(admitted, demands)
-                flight.permits = [gateway.limiter.take(demands, tokens)]
+                flight.permits = [self._gateway.limiter.take(demands, tokens)]
         except LimitReached as refusal:
             self._put_off(job, refusal.wait_s)
             return
-        run = relay.Run(gateway, admitted, flight)
+        run = relay.Run(self._gateway, admitted, flight)
         if admitted.request.asked.mode.stream:
             self._stream(job, run, flight)
         else:
             self._end(job, run, run.outcome())
+
+    def _admitted(self, job: Job) -> Admitted | None:
+        """The request as it may run now; None where it may not, and that is seen to."""
+        gateway = self._gateway
+        try:
+            admitted = admission.readmit(gateway.snapshot, job, strict=self._strict)
+            return history.resolve(gateway, admitted)
+        except DatabaseAway:
+            raise
+        except DwctlError as error:
+            if error.code == admission.NO_CREDIT and admission.line_of(job) is not None:
+                self._wait_for_credit(job)
+            else:
+                self._end_unrun(job, outcomes.refused(error))
+        except Exception:
+            # It would be met again at each try, so this is its end.
+            log.exception("request not understood", extra={"request_id": str(job.id)})
+            self._end_unrun(job, outcomes.internal())
+        return None
 
     def _stream(self, job: Job, run: relay.Run, flight: Flight) -> None:
         """Run it as a stream whose events others show. Once something was shown it is not run again, and not given back."""
@@ -135,7 +166,14 @@ class Runs:
                 kept.add(piece)
         kept.hurry()
 
-    def _end(self, job: Job, run: relay.Run, outcome: Outcome, *, shown: bool = False) -> bool:
+    def _end(
+        self,
+        job: Job,
+        run: relay.Run,
+        outcome: Outcome,
+        *,
+        shown: bool = False,
+    ) -> bool:
         """Write down how it ended, or see to it that it is run again; whether it has ended."""
         if outcome.refused_here and isinstance(outcome.end, Failed):
             self._put_off(job, outcome.end.retry_after_s or 0.0)
@@ -145,13 +183,14 @@ class Runs:
             and isinstance(outcome.end, Interrupted)
             and outcome.end.reason is Reason.DRAINED
         ):
-            self._give_back(job, GivenBack.DRAINED)
+            self._returns.give_back(job)
             return False
         if not shown and (wait_s := self._wait_before_retry(job, outcome)) is not None:
-            self._retry(job, wait_s)
+            self.tally.retried[self._label(job.model)] += 1
+            self._returns.try_again(job, wait_s, self._pressure(job, outcome))
             return False
         run.finish(outcome)
-        self._count(outcome)
+        self._count(job, outcome)
         return True
 
     def _put_off(self, job: Job, wait_s: float) -> None:
@@ -159,45 +198,65 @@ class Runs:
         model is claimed here meanwhile.
         """
         self._rest(job.model, wait_s)
-        self.put_off += 1
-        self._give_back(job, GivenBack.DRAINED)
+        self.tally.limited += 1
+        self._returns.give_back(job)
+
+    def _wait_for_credit(self, job: Job) -> None:
+        """Its account may get some until the deadline."""
+        self.tally.pauses[PauseReason.NO_CREDIT] += 1
+        pause = Pause(job.model, job.created_by, _CREDIT_PAUSE_S, PauseReason.NO_CREDIT)
+        self._returns.give_back(job, pause=pause)
+
+    def _pressure(self, job: Job, outcome: Outcome) -> Pause | None:
+        """The rest that an upstream has asked for. (Of several targets of a model each rests by itself: `upstream.health`.)"""
+        end = outcome.end
+        if outcome.upstream_status not in WAIT_STATUSES or not isinstance(end, Failed):
+            return None
+        model = self._gateway.snapshot.routing.models.get(job.model)
+        if not end.retry_after_s or model is None or model.is_composite:
+            return None
+        reason = PauseReason.UPSTREAM_PRESSURE
+        self.tally.pauses[reason] += 1
+        return Pause(job.model, None, min(_LONGEST_PAUSE_S, end.retry_after_s), reason)
 
     def _end_unrun(self, job: Job, outcome: Outcome) -> None:
         gateway = self._gateway
         gateway.recorder.finish(record_of_unrunnable(job, outcome, gateway.registration.id))
         gateway.count(outcome)
-        self._count(outcome)
-
-    def _count(self, outcome: Outcome) -> None:
-        self.ended["success" if outcome.succeeded else "failure"] += 1
+        self._count(job, outcome)
 
     def _wait_before_retry(self, job: Job, outcome: Outcome) -> float | None:
         if not (isinstance(outcome.end, Failed) and outcome.retry_helps):
             return None
+        model = self._label(job.model)
+        if outcome.upstream_status is not None:
+            self.tally.statuses[model, str(outcome.upstream_status)] += 1
         left_s = (job.deadline - clock.now()).total_seconds()
-        return retry.delay(
+        wait_s = retry.delay(
             self._policy,
             attempt=job.attempt,
             left_s=left_s,
             retry_after_s=outcome.end.retry_after_s,
         )
+        if wait_s is None:
+            self.tally.denied[model, retry.why_not(self._policy, attempt=job.attempt)] += 1
+        return wait_s
 
-    def _retry(self, job: Job, wait_s: float) -> None:
-        self.retried += 1
-        with self._gateway.connections.transaction() as connection:
-            leases.retry_later(connection, self._gateway.registration.id, job.id, wait_s)
+    # --- figures
 
-    def _give_back(self, job: Job, why: GivenBack) -> None:
-        with self._gateway.connections.transaction() as connection:
-            leases.give_back(connection, self._gateway.registration.id, [job.id], why=why)
+    def _count(self, job: Job, outcome: Outcome) -> None:
+        tally, model = self.tally, self._label(job.model)
+        status = "success" if outcome.succeeded else "failure"
+        failure = outcome.failure or {}
+        tally.ended[model, status, str(failure.get("type", "")), str(outcome.status)] += 1
+        tally.seconds.add((model, status), time.monotonic() - self._jobs[job.id].started)
+        if outcome.succeeded:
+            tally.retries_of_success.add((model,), job.attempt)
+        if job.deadline < clock.now():
+            tally.late += 1
 
-    def _return_when_possible(self, job: Job) -> None:
-        while True:
-            try:
-                self._give_back(job, GivenBack.UNSETTLED)
-                return
-            except (DatabaseAway, psycopg.Error):
-                gevent.sleep(_AFTER_FAULT_S)
+    def _label(self, model: str) -> str:
+        return model if model in self._gateway.snapshot.routing.models else NO_MODEL
 
 
 def _flight(job: Job) -> Flight:

@@ -43,7 +43,7 @@ class Written:
             {"file": self.file, "lines": self.lines},
         )
         self.sql.execute(
-            "INSERT INTO fusillade.file_models (file_id, model, requests, bytes) VALUES (%s, 'm', %s, 20)",
+            "INSERT INTO fusillade.file_models (file_id, model, path, requests, bytes) VALUES (%s, 'm', '/v1/chat/completions', %s, 20)",
             (self.file, self.lines),
         )
 

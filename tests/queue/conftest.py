@@ -9,7 +9,7 @@ import pytest
 
 from tests.queue.rows import Rows
 
-TABLES = "requests, batches, request_templates, files, ready, delayed, inflight, queues, model_slots, open_calls, unrecorded, daemons, duties"
+TABLES = "requests, batches, request_templates, files, ready, delayed, inflight, queues, model_slots, open_calls, unrecorded, daemons, duties, batch_models, finished_lines, sweeps, recounts"
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = ("functions.sql", "claims.sql", "batches.sql")
 TABLES = (
     "requests|batches|request_templates|files|ready|delayed|inflight|queues|model_slots|open_calls|unrecorded|response_chunks"
-    "|file_models|batch_models|finished_lines|uploads"
+    "|file_models|batch_models|finished_lines|sweeps|recounts|uploads"
 )
 WRITES = re.compile(
     rf"\b(INSERT\s+INTO|UPDATE|DELETE\s+FROM|COPY)\s+fusillade\.({TABLES})\b", re.IGNORECASE

@@ -1,0 +1,55 @@
+"""What this worker has done, counted: how requests ended, how long they took, what was tried again or put off, and why.
+
+Labels are bounded: models are those that there are, all others one name; reasons and codes are those of `protocols.failures` and statuses.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+RETRIES = tuple(map(float, range(11)))
+NO_MODEL = "(unknown)"
+"""Stands for every name that no model has."""
+
+
+class Spread:
+    """How often a figure was how large; the last bucket is everything larger."""
+
+    __slots__ = ("buckets", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.buckets = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+
+class Spreads:
+    """One for each set of labels."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.by_labels: dict[tuple[str, ...], Spread] = {}
+
+    def add(self, labels: tuple[str, ...], figure: float) -> None:
+        """One more."""
+        spread = self.by_labels.get(labels)
+        if spread is None:
+            spread = self.by_labels[labels] = Spread(self.bounds)
+        spread.buckets[bisect_left(self.bounds, figure)] += 1
+        spread.total += figure
+
+
+class Tally:
+    """That of this worker. Keys are the labels of the metric, in its order (`metrics`)."""
+
+    def __init__(self) -> None:
+        self.ended: Counter[tuple[str, ...]] = Counter()
+        self.retried: Counter[str] = Counter()
+        self.denied: Counter[tuple[str, ...]] = Counter()
+        self.statuses: Counter[tuple[str, ...]] = Counter()
+        self.pauses: Counter[str] = Counter()
+        self.limited = self.late = 0
+        self.seconds = Spreads(SECONDS)
+        self.retries_of_success = Spreads(RETRIES)
