@@ -18,7 +18,7 @@ from dwctl.config import Settings, SourceConnections
 from dwctl.encryption import Undecryptable
 from dwctl.errors import Invalid
 from dwctl.sources import sealing
-from tests.gateway import ADMIN, UNKNOWN, Gateway, unique
+from tests.gateway import ADMIN, UNKNOWN, Gateway, Json, unique
 from tests.processes import ROOT, eventually
 from tests.sources.bucket import S3, SECRET, SECRET_ID, LyingS3
 from tests.sources.conftest import Owner, counted, line, lines, user
@@ -239,6 +239,12 @@ def test_every_file_under_the_prefix_becomes_a_batch_once(
         again["id"],
         sync["id"],
     ]
+
+
+def ended(stage: Gateway, owner: Owner, batch_id: str) -> Json | None:
+    """The batch, once it is over."""
+    batch: Json = stage.get(f"/batches/{batch_id}", by=owner.account).json()
+    return batch if batch["status"] in ("completed", "failed", "expired", "cancelled") else None
 
 
 def test_chosen_files_are_taken_and_one_that_is_absent_fails_alone(owner: Owner, s3: S3) -> None:
