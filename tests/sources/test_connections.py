@@ -194,18 +194,21 @@ def test_every_file_under_the_prefix_becomes_a_batch_once(
     bucket = s3.bucket("snapshot")
     s3.put(bucket, "in/a.jsonl", lines(3))
     s3.put(bucket, "in/deep/b.jsonl.gz", gzip.compress(lines(5)))
+    odd = "in//ä +%2F&?#../../ü'\".jsonl"
+    s3.put(bucket, odd, lines(1))
     s3.put(bucket, "in/readme.txt", b"no")
     s3.put(bucket, "elsewhere.jsonl", lines(1))
     connection = owner.connect(s3.url, bucket, prefix="in/")
     sync = owner.synced(connection)
     assert sync["status"] == "completed"
-    assert counted(sync) == (2, 0, 2, 0, 2)
+    assert counted(sync) == (3, 0, 3, 0, 3)
     assert (sync["endpoint"], sync["completion_window"]) == ("/v1/chat/completions", "24h")
     assert sync["started_at"] <= sync["completed_at"]
     entries = owner.entries(connection, sync["id"])
     assert {k: (e["status"], e["template_count"]) for k, e in entries.items()} == {
         "in/a.jsonl": ("activated", 3),
         "in/deep/b.jsonl.gz": ("activated", 5),
+        odd: ("activated", 1),
     }
     entry = entries["in/deep/b.jsonl.gz"]
     row = stage.one("SELECT * FROM fusillade.batches WHERE id = %s", entry["batch_id"])
@@ -228,10 +231,10 @@ def test_every_file_under_the_prefix_becomes_a_batch_once(
     )
 
     again = owner.synced(connection)
-    assert counted(again) == (2, 2, 0, 0, 0)
+    assert counted(again) == (3, 3, 0, 0, 0)
     assert again["status"] == "completed"
     forced = owner.synced(connection, force=True)
-    assert counted(forced) == (2, 0, 2, 0, 2)
+    assert counted(forced) == (3, 0, 3, 0, 3)
     ids = [e["batch_id"] for e in owner.entries(connection, forced["id"]).values()]
     assert set(ids).isdisjoint(e["batch_id"] for e in entries.values())
     assert [s["id"] for s in owner.call("GET", f"/{connection}/syncs").json()["data"]] == [
@@ -249,17 +252,17 @@ def ended(stage: Gateway, owner: Owner, batch_id: str) -> Json | None:
 
 def test_chosen_files_are_taken_and_one_that_is_absent_fails_alone(owner: Owner, s3: S3) -> None:
     bucket = s3.bucket("select")
-    for name in ("a", "b"):
-        s3.put(bucket, f"{name}.jsonl", lines(1))
+    for key in ("a.jsonl", "b.jsonl", "/lead.txt"):
+        s3.put(bucket, key, lines(1))
     connection = owner.connect(s3.url, bucket)
     sync = owner.synced(
         connection,
         strategy="select",
-        file_keys=["b.jsonl", "none.jsonl", "b.jsonl"],
+        file_keys=["b.jsonl", "none.jsonl", "b.jsonl", "/lead.txt"],
         completion_window="1h",
     )
     assert (sync["status"], sync["completion_window"]) == ("completed", "1h")
-    assert counted(sync) == (2, 0, 1, 1, 1)
+    assert counted(sync) == (3, 0, 2, 1, 2)
     entries = owner.entries(connection, sync["id"])
     assert entries["none.jsonl"]["error"] == "There is no such object."
     assert entries["none.jsonl"]["status"] == "failed"
@@ -397,6 +400,9 @@ def test_deleting_a_connection_stops_what_it_runs_and_keeps_what_is_made(
         connection,
     )
     assert owner.call("DELETE", f"/{connection}").status_code == 204
+    leaver = Owner(stage, user(stage, "ConnectionsUser"))
+    left = leaver.connect(s3.url, bucket)
+    stage.all("UPDATE users SET is_deleted = true WHERE id = %s RETURNING id", leaver.account.id)
 
     def marked() -> bool:
         syncs = stage.all("SELECT status FROM sync_operations WHERE connection_id = %s", connection)
@@ -404,6 +410,8 @@ def test_deleting_a_connection_stops_what_it_runs_and_keeps_what_is_made(
         return {row.status for row in (*syncs, *entries)} == {"deleted"}
 
     eventually(marked, 20, 0.2)
+    row = "SELECT config_sealed FROM connections WHERE id = %s"
+    eventually(lambda: stage.one(row, left).config_sealed is None, 20, 0.2)
     kept = stage.one("SELECT deleted_at FROM fusillade.files WHERE id = %s", entry["file_id"])
     assert kept.deleted_at is None
     assert metadata_of(stage, entry["batch_id"])["dw_sync_id"] == done["id"]
