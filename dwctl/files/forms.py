@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -24,6 +25,7 @@ _MOST_PARTS = 100
 _LONGEST_FIELD = 64 * 1024
 _LONGEST_HEADERS = 64 * 1024
 _LONGEST_BOUNDARY = 70
+_LONGEST_PADDING = 64
 _BETWEEN_PARTS = (State.PREAMBLE, State.PART)
 _PLAIN_CODINGS = ("", "binary", "8bit", "7bit")
 
@@ -40,7 +42,11 @@ class Form:
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
         self.has_file = False
-        self._decoder = MultipartDecoder(_boundary(content_type), max_parts=_MOST_PARTS)
+        boundary = _boundary(content_type)
+        self._decoder = MultipartDecoder(boundary, max_parts=_MOST_PARTS)
+        # werkzeug 3.1 takes the carriage return before a boundary for data where what follows the boundary has not all come yet.
+        self._unfinished = re.compile(rb"--%s(?:-?|[ \t]+)\r?\Z" % re.escape(boundary))
+        self._tail = len(boundary) + _LONGEST_PADDING
         self._pieces = iter(pieces)
         self._judge = judge
 
@@ -69,6 +75,8 @@ class Form:
         decoder = self._decoder
         for piece in self._pieces:
             decoder.receive_data(piece)
+            if self._unfinished.search(decoder.buffer, max(0, len(decoder.buffer) - self._tail)):
+                continue
             while (event := self._next()) is not NEED_DATA:
                 yield event
             if len(decoder.buffer) > _LONGEST_HEADERS and decoder.state in _BETWEEN_PARTS:
@@ -114,6 +122,6 @@ def malformed(why: str) -> Invalid:
 def _boundary(content_type: str) -> bytes:
     kind, parameters = parse_options_header(content_type)
     boundary = parameters.get("boundary", "")
-    if kind != "multipart/form-data" or not 0 < len(boundary) <= _LONGEST_BOUNDARY:
+    if kind.lower() != "multipart/form-data" or not 0 < len(boundary) <= _LONGEST_BOUNDARY:
         raise malformed("Invalid `boundary` for `multipart/form-data` request")
     return boundary.encode("latin-1", "replace")
