@@ -703,7 +703,7 @@ OBSOLETE: Mapping[str, str] = {
     "port": "gunicorn binds to $PORT",
     "background_services.leader_election": _NO_LEADER,
     "background_services.task_workers": "jobs are duties of the worker process",
-    "background_services.sync_workers": "jobs are duties of the worker process",
+    "background_services.sync_workers": "see connections.sync.max_ingests",
     "background_services.onwards_sync": "see snapshot.*",
     "background_services.pool_metrics": "pools are measured when the metrics page is read",
     "background_services.batch_daemon.enabled": "start as many worker processes as are wanted",
@@ -1045,8 +1045,6 @@ def _check(settings: Settings) -> None:
         "batches.default_throughput: must be finite and above 0": 0
         < settings.batches.default_throughput
         < math.inf,
-        "connections.sync.default_endpoint: must be one of batches.allowed_url_paths": settings.connections.sync.default_endpoint
-        in settings.batches.allowed_url_paths,
         "connections.sync.lease: must be at least 2s": settings.connections.sync.lease >= 2,
         "connections.sync.max_ingests: must be at least 1": settings.connections.sync.max_ingests
         >= 1,

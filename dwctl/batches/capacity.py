@@ -93,9 +93,10 @@ def refusal(window: str, full: Sequence[Room]) -> AtCapacity:
     """Names the models that are full, and when there may be room."""
     names = ", ".join(room.alias for room in full)
     longest = min(window_seconds(window), _LONGEST_WAIT_S)
-    wait_s = min(max(room.wait_s for room in full), longest)
+    wait_s = max(1, math.ceil(min(max(room.wait_s for room in full), longest)))
     return AtCapacity(
         f"Insufficient capacity for {window} completion window. The following models are currently at capacity: {names}."
         " Try again later or use a longer completion window.",
-        retry_after_s=max(1, math.ceil(wait_s)),
+        retry_after_s=wait_s,
+        members={"retry_after_seconds": wait_s},
     )

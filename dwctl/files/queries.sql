@@ -52,7 +52,7 @@ SELECT u.alias, u.type, u.refuse_unrunnable_tools,
   FROM usable u;
 
 -- name: copy_lines  some lines of a file that is being uploaded (text format; see `storing`)
-COPY fusillade.request_templates (id, line_number, custom_id, path, model, body, body_byte_size, method, file_id, endpoint) FROM STDIN;
+COPY fusillade.request_templates (id, line_number, custom_id, path, model, body_byte_size, method, file_id, endpoint, body) FROM STDIN;
 
 -- name: stored_ids  the custom ids of some lines of a file, in their order
 SELECT line_number, custom_id FROM fusillade.request_templates

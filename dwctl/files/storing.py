@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _QUERIES = sql.load("dwctl.files")
 _SLICE_BYTES = 4 * 1024 * 1024
+_LARGE_BYTES = 256 * 1024
+"""Bodies of that size are not copied once more to stand in one piece with their row."""
 _IDS_AT_ONCE = 20_000
 _AT_ONCE = BoundedSemaphore(2)
 """Slices that one process stores at the same time: each takes a connection of the pool."""
@@ -73,8 +76,9 @@ class Store:
         self._lines_at_once = lines_at_once
         # A line's id is the file's with the line's number in its last digits: all but those stand in each row.
         self._id_prefix = identifiers.line_id(id, 0).hex[:24].encode()
-        self._file_column = b"\t" + id.hex.encode() + b"\t\n"
+        self._file_column = id.hex.encode()
         self._rows: list[bytes] = []
+        self._lines = 0
         self._bytes = 0
         self._begun = False
         self._storing: gevent.Greenlet | None = None
@@ -82,34 +86,39 @@ class Store:
 
     def add(self, line: Line) -> None:
         """Store a line, soon. Waits only where the database is slower than the lines come. Raises DatabaseAway, Interrupted."""
-        body = line.body
+        size = len(line.body)
         counted = self._counted.get((line.model, line.path))
         if counted is None:
             counted = _Counted(_escaped(line.model.encode()))
             self._counted[line.model, line.path] = counted
         counted.requests += 1
-        counted.bytes += len(body)
-        row = b"%s%08x\t%d\t%s\t%s\t%s\t%s\t%d\t%s" % (
+        counted.bytes += size
+        row = b"%s%08x\t%d\t%s\t%s\t%s\t%d\t%s\t%s\t\t" % (
             self._id_prefix,
             self.requests,
             self.requests,
             _escaped(line.custom_id.encode()),
             line.path.encode(),
             counted.escaped,
-            _escaped(body),
-            len(body),
+            size,
             line.method.encode(),
+            self._file_column,
         )
-        self._rows.append(row)
-        self._bytes += len(row)
+        if size < _LARGE_BYTES:
+            self._rows.append(b"%s%s\n" % (row, _escaped(line.body)))
+        else:
+            self._rows += (row, _escaped(line.body), b"\n")
+        self._bytes += len(row) + size
+        self._lines += 1
         self.requests += 1
-        if self._bytes >= _SLICE_BYTES or len(self._rows) >= self._lines_at_once:
+        if self._bytes >= _SLICE_BYTES or self._lines >= self._lines_at_once:
             self.flush()
 
     def flush(self) -> None:
         """Begin to store what has been added."""
         self._wait()
-        rows, self._rows, self._bytes = self._rows, [], 0
+        rows, self._rows = self._rows, []
+        self._lines = self._bytes = 0
         if rows:
             self._storing = gevent.spawn(_outcome, self._store, rows)
 
@@ -189,7 +198,9 @@ class Store:
         if not rows:
             return
         with connection.cursor() as cursor, cursor.copy(_QUERIES["copy_lines"]) as copy:
-            copy.write(self._file_column.join([*rows, b""]))
+            for large, pieces in groupby(rows, lambda piece: len(piece) >= _LARGE_BYTES):
+                for piece in pieces if large else (b"".join(pieces),):
+                    copy.write(piece)
 
     def _wait(self) -> None:
         """Until the slice before is stored."""

@@ -15,7 +15,7 @@ import psycopg
 
 from dwctl import sql
 from dwctl.config import Settings
-from dwctl.queue import leases
+from dwctl.queue import leases, pauses
 from dwctl.queue.leases import GivenBack
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,12 @@ def wake_delayed(connection: psycopg.Connection[Any], _settings: Settings) -> fl
     return 0.25
 
 
+def end_pauses_of_the_funded(connection: psycopg.Connection[Any], _settings: Settings) -> float:
+    """Accounts that have credit again need not wait for the end of their pauses."""
+    pauses.end_those_of_the_funded(connection)
+    return 1.0
+
+
 def expire(connection: psycopg.Connection[Any], _settings: Settings) -> float:
     """Single requests that no worker could run before their deadline end."""
     row = connection.execute(_QUERIES["expire"], {"most": _AT_ONCE}).fetchone()
@@ -110,6 +116,7 @@ DUTIES = (
     Duty("bury_the_dead", bury_the_dead),
     Duty("wake_delayed", wake_delayed),
     Duty("expire_requests", expire),
+    Duty("end_pauses_of_the_funded", end_pauses_of_the_funded),
     Duty("forget_unkept", forget_unkept),
     Duty("purge_responses", purge_responses),
     Duty("purge_events", purge_events),

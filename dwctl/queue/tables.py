@@ -484,7 +484,7 @@ class InFlight(Base):
 class Queue(Base):
     """One account's line at one model: `vtime` counts what it was served, `head_deadline` is its most urgent.
 
-    paused_until: nothing of it is claimed before (its account has no credit, say).
+    paused_until: nothing of it is claimed before (its account has no credit, say); NULL again once that has passed.
     """
 
     __tablename__ = "queues"
@@ -497,8 +497,24 @@ class Queue(Base):
     pause_reason: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
-        Index("queues_model_vtime_idx", "model", "vtime"),
-        Index("queues_model_head_deadline_idx", "model", "head_deadline"),
+        # What is paused is in none that a claim reads.
+        Index(
+            "queues_model_vtime_idx",
+            "model",
+            "vtime",
+            postgresql_where=text("paused_until IS NULL"),
+        ),
+        Index(
+            "queues_model_head_deadline_idx",
+            "model",
+            "head_deadline",
+            postgresql_where=text("paused_until IS NULL"),
+        ),
+        Index(
+            "queues_paused_until_idx",
+            "paused_until",
+            postgresql_where=text("paused_until IS NOT NULL"),
+        ),
         {
             "schema": SCHEMA,
             "postgresql_with": {
@@ -512,7 +528,7 @@ class Queue(Base):
 class ModelSlot(Base):
     """The row that a claim locks for a model, so that the count of what is in flight is exact.
 
-    paused_until: nothing of it is claimed before, by anybody (its upstream asked for a pause).
+    served: when it was served last, in microseconds since 1970. paused_until: nothing of it is claimed before, by anybody (its upstream asked for a pause).
     """
 
     __tablename__ = "model_slots"

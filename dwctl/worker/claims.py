@@ -94,12 +94,12 @@ class Claims:
         if most <= 0 or self._gateway.snapshot.loaded_at is None:
             return False
         self.rounds += 1
-        jobs, begun = self._claim(most)
-        self.claimed += len(begun)
-        self.runs.begin([job for job in jobs if job.id in begun])
+        jobs = self._claim(most)
+        self.claimed += len(jobs)
+        self.runs.begin(jobs)
         return len(jobs) == most
 
-    def _claim(self, most: int) -> tuple[list[Job], set[UUID]]:
+    def _claim(self, most: int) -> list[Job]:
         me = self._gateway.registration.id
         if self._doubtful:
             # The commit of the last claim was not heard of: they may be ours, and nobody runs them.
@@ -107,18 +107,15 @@ class Claims:
                 leases.give_back(connection, me, self._doubtful, why=GivenBack.DRAINED)
             self._doubtful = []
         with self._gateway.connections.transaction() as connection:
-            jobs = leases.claim(
-                connection,
-                me=me,
-                caps=self._caps(),
-                default_cap=self._settings.default_model_concurrency,
-                most=most,
-            )
+            jobs = leases.claim(connection, me=me, most=most, policy=self._policy())
             self._doubtful = [job.id for job in jobs]
-            # What is claimed is run at once, so both are one commit.
-            begun = leases.start(connection, me, self._doubtful) if jobs else set()
         self._doubtful = []
-        return jobs, begun
+        return jobs
+
+    def _policy(self) -> leases.Policy:
+        return leases.Policy(
+            caps=self._caps(), default_cap=self._settings.default_model_concurrency
+        )
 
     def _caps(self) -> Mapping[str, int]:
         """How many of a model may be in flight over all workers, where that is not the default. Never more than it runs at once at all."""

@@ -19,6 +19,7 @@ from dwctl.ai.gateway import Gateway
 from dwctl.db import DatabaseAway
 from dwctl.queue import leases, pauses
 from dwctl.queue.leases import GivenBack, Job
+from dwctl.queue.pauses import PauseReason
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Pause(NamedTuple):
     model: str
     owner: str | None
     wait_s: float
-    reason: str
+    reason: PauseReason
 
 
 class _Item:

@@ -30,6 +30,7 @@ from dwctl.errors import DwctlError
 from dwctl.limits.standing import LimitReached
 from dwctl.queue import retry
 from dwctl.queue.leases import GivenBack, Job
+from dwctl.queue.pauses import PauseReason
 from dwctl.upstream.retry_after import WAIT_STATUSES
 from dwctl.worker.cancelling import Cancelling
 from dwctl.worker.returns import Pause, Returns
@@ -202,8 +203,8 @@ class Runs:
 
     def _wait_for_credit(self, job: Job) -> None:
         """Its account may get some until the deadline."""
-        self.tally.pauses[admission.NO_CREDIT] += 1
-        pause = Pause(job.model, job.created_by, _CREDIT_PAUSE_S, "no_credit")
+        self.tally.pauses[PauseReason.NO_CREDIT] += 1
+        pause = Pause(job.model, job.created_by, _CREDIT_PAUSE_S, PauseReason.NO_CREDIT)
         self._returns.give_back(job, pause=pause)
 
     def _pressure(self, job: Job, outcome: Outcome) -> Pause | None:
@@ -214,9 +215,9 @@ class Runs:
         model = self._gateway.snapshot.routing.models.get(job.model)
         if not end.retry_after_s or model is None or model.is_composite:
             return None
-        self.tally.pauses["upstream_pressure"] += 1
-        wait_s = min(_LONGEST_PAUSE_S, end.retry_after_s)
-        return Pause(job.model, None, wait_s, "upstream_pressure")
+        reason = PauseReason.UPSTREAM_PRESSURE
+        self.tally.pauses[reason] += 1
+        return Pause(job.model, None, min(_LONGEST_PAUSE_S, end.retry_after_s), reason)
 
     def _end_unrun(self, job: Job, outcome: Outcome) -> None:
         gateway = self._gateway

@@ -3,7 +3,7 @@
 Instant: functions only.
 
 Revision ID: 0020
-Revises: 0017
+Revises: 0018
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0020"
-down_revision = "0017"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 

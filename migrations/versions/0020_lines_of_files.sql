@@ -43,6 +43,8 @@ DECLARE
     details json;
     kind text;
     said text[];
+    stored_code text;
+    stored_message text;
 BEGIN
     code := 'server_error';
     message := 'The request failed.';
@@ -54,6 +56,8 @@ BEGIN
         IF json_typeof(given) = 'object' AND json_typeof(given->'type') = 'string' THEN
             kind := given->>'type';
             details := CASE WHEN json_typeof(given->'details') = 'object' THEN given->'details' ELSE '{}' END;
+            stored_code := CASE WHEN json_typeof(given->'code') = 'string' THEN given->>'code' END;
+            stored_message := CASE WHEN json_typeof(given->'message') = 'string' THEN given->>'message' END;
         END IF;
     EXCEPTION WHEN data_exception OR statement_too_complex THEN
         given := NULL;
@@ -87,6 +91,11 @@ BEGIN
             code := lower(regexp_replace(kind, '([a-z0-9])([A-Z])', '\1_\2', 'g'));
             message := coalesce(fusillade.message_in(details), 'The request failed.');
         END IF;
+        -- Whoever ended the request knew more than its tag says.
+        IF stored_code <> '' AND stored_message <> '' THEN
+            code := stored_code;
+            message := stored_message;
+        END IF;
         RETURN;
     ELSIF said IS NOT NULL THEN
         status := said[1]::int;
@@ -115,10 +124,10 @@ BEGIN
         error := '{"type":"Cancelled"}';
     END IF;
     failure := fusillade.read_failure(error);
-    IF failure.code IN ('cancelled', 'batch_cancelled') THEN
+    IF failure.code = 'cancelled' THEN
         failure.code := 'batch_cancelled';
         failure.message := 'The batch was cancelled before the request was completed.';
-    ELSIF failure.code IN ('deadline_passed', 'batch_expired') THEN
+    ELSIF failure.code = 'deadline_passed' THEN
         failure.code := 'batch_expired';
         failure.message := 'The batch''s completion window ended before the request was run.';
     END IF;
