@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from dwctl import config
-from dwctl.batches.capacity import Demand, Headroom, refusal, headroom_of
+from dwctl.batches.capacity import Demand, Headroom, headroom_of, refusal
 from dwctl.batches.duties import forget_reservations
 from dwctl.clock import uuid7
 from dwctl.config import Batches
