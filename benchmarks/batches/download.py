@@ -86,6 +86,7 @@ def measure(report: ModuleType) -> None:
                 report.at_least(name, rate, "MB/s", 100)
             else:
                 report.figure(name, rate, "MB/s")
+        report.figure("output file, read again", last.rate, "MB/s")
         report.figure("output file, by the web process's CPU time", last.megabytes / used, "MB/s")
         report.figure("the same, by PostgreSQL's CPU time", last.megabytes / server, "MB/s")
         report.below("longest wait of others meanwhile", watch.longest_s * 1000, "ms", 50)
