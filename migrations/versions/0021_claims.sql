@@ -314,7 +314,8 @@ BEGIN
     ON CONFLICT DO NOTHING;
     INSERT INTO fusillade.queues AS q (model, created_by, vtime, head_deadline)
     SELECT r.model, coalesce(b.created_by, ''),
-           coalesce((SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = r.model AND o.paused_until IS NULL), 0),
+           coalesce((SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = r.model AND o.paused_until IS NULL),
+                    (SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = r.model), 0),
            min(coalesce(b.expires_at, now() + interval '24 hours'))
       FROM fusillade.requests r LEFT JOIN fusillade.batches b ON b.id = r.batch_id
      WHERE r.id = ANY (ids) AND r.state = 'pending'
