@@ -198,7 +198,7 @@ BEGIN
                 ON CONFLICT DO NOTHING;
             END IF;
             -- Not yet the counts that decide, but models that are full must not stand in the way of others.
-            IF (SELECT count(*) FROM fusillade.inflight f WHERE f.model = candidate.model) >= cap THEN
+            IF cap <= 0 OR (SELECT count(*) FROM fusillade.inflight f WHERE f.model = candidate.model) >= cap THEN
                 CONTINUE WHEN escalation IS NULL OR (SELECT count(*) FROM fusillade.inflight f WHERE f.model = escalation) >= escalation_cap;
             END IF;
             IF attempt = 1 THEN
