@@ -638,7 +638,7 @@ END $$;
 -- A line of an output file.
 CREATE OR REPLACE FUNCTION fusillade.output_line(id uuid, custom_id text, status int, body text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":{"status_code":'
-        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || '},"error":null}' || E'\n'
+        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || E'},"error":null}\n'
 $$;
 
 -- The message in the shapes that inference servers use for errors.
@@ -689,7 +689,6 @@ BEGIN
     EXCEPTION WHEN data_exception OR statement_too_complex THEN
         given := NULL;
     END;
-    said := regexp_match(error, '^Upstream returned (\d{3})(?:: (.*))?$');
     IF kind IN ('RetriableHttpStatus', 'NonRetriableHttpStatus') THEN
         status := CASE WHEN details->>'status' ~ '^\d{3}$' THEN (details->>'status')::int ELSE 500 END;
         BEGIN
@@ -724,7 +723,8 @@ BEGIN
             message := stored_message;
         END IF;
         RETURN;
-    ELSIF said IS NOT NULL THEN
+    ELSIF starts_with(error, 'Upstream returned ') AND error ~ '^Upstream returned \d{3}(: .*)?$' THEN
+        said := regexp_match(error, '^Upstream returned (\d{3})(?:: (.*))?$');
         status := said[1]::int;
         body := said[2];
     ELSE

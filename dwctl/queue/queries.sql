@@ -70,6 +70,12 @@ SELECT id, state, model, service_tier, response_status, error, created_at, compl
 SELECT * FROM fusillade.claim(%(me)s, %(most)s, %(capped)s, %(caps)s, %(default_cap)s, %(urgent_s)s, %(urgency_weight)s,
                               %(escalating)s, %(escalations)s, %(thresholds_s)s) ORDER BY deadline, id;
 
+-- name: claim_ahead  take requests for the places that calls of these models are about to leave
+SELECT * FROM fusillade.claim_ahead(%(me)s, %(models)s, %(wanted)s, %(caps)s, %(urgent_s)s, %(urgency_weight)s) ORDER BY deadline, id;
+
+-- name: take_places  requests that were held ahead begin
+SELECT fusillade.take_places(%(me)s, %(ids)s);
+
 -- name: pause_queue  nothing of one account's queue is claimed for a while
 SELECT fusillade.pause_queue(%(model)s, %(owner)s, %(wait_s)s, %(reason)s);
 

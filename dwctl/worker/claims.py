@@ -40,20 +40,21 @@ class Claims:
         self._gateway = gateway
         self._settings = gateway.settings.background_services.batch_daemon
         self._wake = Event()
+        self._only_low = False
         self._greenlet: gevent.Greenlet | None = None
         self._doubtful: list[UUID] = []
         self._paused: dict[str, float] = {}
         self._policies = Policies(self._settings)
         self._pause_ends_at: float | None = None
         self._asked_at = 0.0
-        self.runs = Runs(gateway, self._pause, self._wake.set)
+        self.runs = Runs(gateway, self._pause, self._look, self._refill)
         self.claimed = self.rounds = self.escalated = self.faults = 0
         self.seconds, self.sizes = Spreads(CLAIM_SECONDS), Spreads(CLAIM_SIZES)
 
     def start(self) -> None:
         """Begin to claim. Before the gateway's wake-ups start."""
         self._gateway.wakeups.subscribe(
-            leases.READY_CHANNEL, lambda _payload: self._wake.set(), self._wake.set
+            leases.READY_CHANNEL, lambda _payload: self._look(), self._look
         )
         self.runs.start()
         self._greenlet = gevent.spawn(self._run)
@@ -71,12 +72,27 @@ class Claims:
 
     # --- the loop
 
+    def _look(self) -> None:
+        """There may be something to claim."""
+        self._only_low = False
+        self._wake.set()
+
+    def _refill(self) -> None:
+        """What is held ahead grows low."""
+        self._only_low = self._only_low or not self._wake.is_set()
+        self._wake.set()
+
     def _run(self) -> None:
         wait_s = 0.0
         while True:
-            self._wake.wait(self._rest_s())
+            woken = self._wake.wait(self._rest_s())
             self._wake.clear()
+            only_low, self._only_low = self._only_low and woken, False
             try:
+                if only_low:
+                    # No place is free, so a claim would find nothing.
+                    self._hold_ahead()
+                    continue
                 while self._round():
                     wait_s = 0.0
             except Exception as error:
@@ -128,7 +144,27 @@ class Claims:
         self.claimed += len(jobs)
         self.escalated += sum(job.escalation is not None for job in jobs)
         self.runs.begin(jobs)
-        return len(jobs) == most
+        return len(jobs) == most or self._hold_ahead()
+
+    def _hold_ahead(self) -> bool:
+        """Claim for places that are about to be free; whether there may be more at once."""
+        policy = self._policy()
+        most = min(self._settings.claim_batch_size, self.room)
+        # What is near its deadline may go to another model: that is a claim's to decide.
+        resting = {*self._paused, *policy.escalations}
+        wanted = self.runs.wanted_ahead(most, resting)
+        if not wanted:
+            return False
+        me = self._gateway.registration.id
+        with self._gateway.connections.transaction() as connection:
+            jobs = leases.claim_ahead(
+                connection, me=me, wanted=wanted, ended=self.runs.handed_over(), policy=policy
+            )
+            self._doubtful = [job.id for job in jobs]
+        self._doubtful = []
+        self.claimed += len(jobs)
+        self.runs.hold(wanted, jobs)
+        return False
 
     def _claim(self, most: int) -> list[Job]:
         me = self._gateway.registration.id

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import json
+import os
 import re
+import subprocess
+import sys
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -14,8 +18,8 @@ from dwctl.config import Settings, SourceConnections
 from dwctl.encryption import Undecryptable
 from dwctl.errors import Invalid
 from dwctl.sources import sealing
-from tests.gateway import UNKNOWN, Gateway, unique
-from tests.processes import eventually
+from tests.gateway import ADMIN, UNKNOWN, Gateway, Json, unique
+from tests.processes import ROOT, eventually
 from tests.sources.bucket import S3, SECRET, SECRET_ID, LyingS3
 from tests.sources.conftest import Owner, counted, line, lines, user
 
@@ -26,6 +30,8 @@ CONFIG = {
     "access_key_id": "a",
     "secret_access_key": "s",
 }
+JQ = f"""{sys.executable} -c 'import json, sys; print(json.load(sys.stdin)["id"])'"""
+"""What is asked of jq in the documentation, for machines without it."""
 NEW = {"provider": "s3", "name": "bucket", "config": CONFIG}
 ROUTES = [
     ("GET", ""),
@@ -188,18 +194,21 @@ def test_every_file_under_the_prefix_becomes_a_batch_once(
     bucket = s3.bucket("snapshot")
     s3.put(bucket, "in/a.jsonl", lines(3))
     s3.put(bucket, "in/deep/b.jsonl.gz", gzip.compress(lines(5)))
+    odd = "in//ä +%2F&?#../../ü'\".jsonl"
+    s3.put(bucket, odd, lines(1))
     s3.put(bucket, "in/readme.txt", b"no")
     s3.put(bucket, "elsewhere.jsonl", lines(1))
     connection = owner.connect(s3.url, bucket, prefix="in/")
     sync = owner.synced(connection)
     assert sync["status"] == "completed"
-    assert counted(sync) == (2, 0, 2, 0, 2)
+    assert counted(sync) == (3, 0, 3, 0, 3)
     assert (sync["endpoint"], sync["completion_window"]) == ("/v1/chat/completions", "24h")
     assert sync["started_at"] <= sync["completed_at"]
     entries = owner.entries(connection, sync["id"])
     assert {k: (e["status"], e["template_count"]) for k, e in entries.items()} == {
         "in/a.jsonl": ("activated", 3),
         "in/deep/b.jsonl.gz": ("activated", 5),
+        odd: ("activated", 1),
     }
     entry = entries["in/deep/b.jsonl.gz"]
     row = stage.one("SELECT * FROM fusillade.batches WHERE id = %s", entry["batch_id"])
@@ -222,10 +231,10 @@ def test_every_file_under_the_prefix_becomes_a_batch_once(
     )
 
     again = owner.synced(connection)
-    assert counted(again) == (2, 2, 0, 0, 0)
+    assert counted(again) == (3, 3, 0, 0, 0)
     assert again["status"] == "completed"
     forced = owner.synced(connection, force=True)
-    assert counted(forced) == (2, 0, 2, 0, 2)
+    assert counted(forced) == (3, 0, 3, 0, 3)
     ids = [e["batch_id"] for e in owner.entries(connection, forced["id"]).values()]
     assert set(ids).isdisjoint(e["batch_id"] for e in entries.values())
     assert [s["id"] for s in owner.call("GET", f"/{connection}/syncs").json()["data"]] == [
@@ -235,19 +244,25 @@ def test_every_file_under_the_prefix_becomes_a_batch_once(
     ]
 
 
+def ended(stage: Gateway, owner: Owner, batch_id: str) -> Json | None:
+    """The batch, once it is over."""
+    batch: Json = stage.get(f"/batches/{batch_id}", by=owner.account).json()
+    return batch if batch["status"] in ("completed", "failed", "expired", "cancelled") else None
+
+
 def test_chosen_files_are_taken_and_one_that_is_absent_fails_alone(owner: Owner, s3: S3) -> None:
     bucket = s3.bucket("select")
-    for name in ("a", "b"):
-        s3.put(bucket, f"{name}.jsonl", lines(1))
+    for key in ("a.jsonl", "b.jsonl", "/lead.txt"):
+        s3.put(bucket, key, lines(1))
     connection = owner.connect(s3.url, bucket)
     sync = owner.synced(
         connection,
         strategy="select",
-        file_keys=["b.jsonl", "none.jsonl", "b.jsonl"],
+        file_keys=["b.jsonl", "none.jsonl", "b.jsonl", "/lead.txt"],
         completion_window="1h",
     )
     assert (sync["status"], sync["completion_window"]) == ("completed", "1h")
-    assert counted(sync) == (2, 0, 1, 1, 1)
+    assert counted(sync) == (3, 0, 2, 1, 2)
     entries = owner.entries(connection, sync["id"])
     assert entries["none.jsonl"]["error"] == "There is no such object."
     assert entries["none.jsonl"]["status"] == "failed"
@@ -385,6 +400,9 @@ def test_deleting_a_connection_stops_what_it_runs_and_keeps_what_is_made(
         connection,
     )
     assert owner.call("DELETE", f"/{connection}").status_code == 204
+    leaver = Owner(stage, user(stage, "ConnectionsUser"))
+    left = leaver.connect(s3.url, bucket)
+    stage.all("UPDATE users SET is_deleted = true WHERE id = %s RETURNING id", leaver.account.id)
 
     def marked() -> bool:
         syncs = stage.all("SELECT status FROM sync_operations WHERE connection_id = %s", connection)
@@ -392,6 +410,8 @@ def test_deleting_a_connection_stops_what_it_runs_and_keeps_what_is_made(
         return {row.status for row in (*syncs, *entries)} == {"deleted"}
 
     eventually(marked, 20, 0.2)
+    row = "SELECT config_sealed FROM connections WHERE id = %s"
+    eventually(lambda: stage.one(row, left).config_sealed is None, 20, 0.2)
     kept = stage.one("SELECT deleted_at FROM fusillade.files WHERE id = %s", entry["file_id"])
     assert kept.deleted_at is None
     assert metadata_of(stage, entry["batch_id"])["dw_sync_id"] == done["id"]
@@ -544,6 +564,40 @@ def test_keys_can_be_rotated(now: dict[str, Any], opens: bool) -> None:
 def test_nothing_is_stored_without_a_key() -> None:
     with pytest.raises(Invalid, match="neither connections.encryption_key nor secret_key"):
         sealing.seal({}, Settings())
+
+
+def test_the_examples_of_the_documentation_work_as_printed(
+    owner: Owner, stage: Gateway, s3: S3
+) -> None:
+    bucket = s3.bucket("documented")
+    s3.put(bucket, "requests/january.jsonl", lines(1))
+    made = stage.session.post(
+        f"{stage.url}{ADMIN}/users/current/api-keys",
+        json={"name": "docs", "purpose": "platform"},
+        headers=owner.account.session,
+    )
+    environ = {
+        "PATH": os.environ["PATH"],
+        "URL": stage.url,
+        "KEY": made.json()["key"],
+        "BUCKET": bucket,
+        "ACCESS_KEY_ID": SECRET_ID,
+        "SECRET_ACCESS_KEY": SECRET,
+        "ENDPOINT_URL": s3.url,
+    }
+    page = (ROOT / "docs/connections.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 7
+    script = "set -eu\n" + "echo\n".join(blocks).replace("| jq -r .id", f"| {JQ}")
+    done = subprocess.run(
+        ["bash", "-c", script], env=environ, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode == 0, done.stderr
+    printed = [json.loads(text) for text in done.stdout.splitlines() if text]
+    assert printed[0]["ok"] is True
+    assert [file["key"] for file in printed[1]["data"]] == ["requests/january.jsonl"]
+    assert printed[2]["completion_window"] == "24h"
+    assert printed[3]["data"] == []
 
 
 def test_no_secret_is_shown_or_logged(owner: Owner, stage: Gateway, s3: S3) -> None:
