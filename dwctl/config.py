@@ -194,6 +194,46 @@ Factors = Annotated[Mapping[str, float], _FactorsField]
 
 
 @dataclass(frozen=True)
+class Escalation:
+    """What is due within the threshold is served by that model in place of its own."""
+
+    escalation_model: str
+    escalation_threshold_seconds: float = 900.0
+
+
+class _EscalationsField(fields.Field[Mapping[str, Escalation]]):
+    """A YAML mapping, or in the environment a JSON object or one variable for each member."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Any, **kwargs: Any
+    ) -> Mapping[str, Escalation]:
+        try:
+            given = json.loads(value) if isinstance(value, str) else value
+            found = {str(model): self._read(model, one) for model, one in given.items()}
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise ValidationError(
+                f"must be escalation_model and escalation_threshold_seconds by model: {error}"
+            ) from error
+        return found
+
+    def _read(self, model: str, given: Mapping[str, Any]) -> Escalation:
+        unknown = set(given) - {"escalation_model", "escalation_threshold_seconds"}
+        if unknown:
+            raise ValueError(f"{model}: unknown member {sorted(unknown)[0]}")
+        threshold_s = float(given.get("escalation_threshold_seconds", 900))
+        if not 0 <= threshold_s < math.inf:
+            raise ValueError(f"{model}: the threshold must be finite and not negative")
+        to = given["escalation_model"]
+        if not isinstance(to, str) or not to or to == model:
+            raise ValueError(f"{model}: escalation_model must name another model")
+        return Escalation(to, threshold_s)
+
+
+Escalations = Annotated[Mapping[str, Escalation], _EscalationsField]
+"""Escalations by model."""
+
+
+@dataclass(frozen=True)
 class Database:
     """Where PostgreSQL is, and how many connections one process may hold."""
 
@@ -596,6 +636,9 @@ class BatchDaemon:
     backoff_factor: float = 2.0
     max_backoff_ms: int = 10_000
     max_in_flight: int = 1000
+    urgent_ms: int = 300_000
+    urgency_weight: float = 0.0
+    model_escalations: Escalations = field(default_factory=dict)
     purge_interval_ms: int = 600_000
     purge_batch_size: int = 1000
     purge_throttle_ms: int = 100
@@ -899,6 +942,7 @@ def _field(kind: Any, path: str) -> fields.Field[Any]:
         tuple[int, ...]: _IntListField,
         Networks: _NetworkListField,
         Factors: _FactorsField,
+        Escalations: _EscalationsField,
     }
     return simple[kind](allow_none=optional, validate=checks)
 
@@ -1047,6 +1091,11 @@ def _check(settings: Settings) -> None:
         < math.inf,
         "connections.sync.lease: must be at least 2s": settings.connections.sync.lease >= 2,
         "connections.sync.max_ingests: must be at least 1": settings.connections.sync.max_ingests
+        >= 1,
+        "background_services.batch_daemon.urgency_weight: must be between 0 and 1": 0
+        <= settings.background_services.batch_daemon.urgency_weight
+        <= 1,
+        "background_services.batch_daemon.claim_batch_size: must be at least 1": settings.background_services.batch_daemon.claim_batch_size
         >= 1,
         "daemons.dead_after: must be at least four times daemons.heartbeat": settings.daemons.dead_after
         >= 4 * settings.daemons.heartbeat,

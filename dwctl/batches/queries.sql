@@ -1,5 +1,8 @@
 -- Batches: what is asked before one is made, and what an answer shows of others than itself.
 
+-- name: be_patient  with others that make batches, but not for ever: who waits holds a connection
+SET LOCAL lock_timeout = '10s';
+
 -- name: claim_key  what the caller's Idempotency-Key stands for from now on; no row where it stands for an earlier batch already
 INSERT INTO idempotency_keys AS k (owner_id, path, key, fingerprint, request_id)
 VALUES (%(owner_id)s, '/batches', %(key)s, %(fingerprint)s, %(batch_id)s)

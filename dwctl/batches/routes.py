@@ -155,7 +155,11 @@ def retry_batch(batch_id: str) -> dict[str, Any]:
     """Run the failed lines of a batch again"""
     found = reachable(batch_id, Operation.UPDATE)
     with _on_its_own(found) as connection:
-        retried = changes.retry(connection, found.id)
+        # Of a batch that is stopped and has none it is said as of any other that has none.
+        is_stopped = found.cancelling_at is not None
+        retried = (
+            0 if is_stopped and not found.failed_requests else changes.retry(connection, found.id)
+        )
         if not retried:
             raise Invalid("No failed requests to retry in this batch", code="nothing_to_retry")
     return {**_changed(batch_id), "retry": {"retried": retried, "refused": []}}

@@ -121,11 +121,18 @@ class LineReader:
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes | int]]:
         """The lines that end in `data`."""
-        first, *others = data.split(b"\n")
+        first, *whole = data.split(b"\n")
         self._keep(first)
-        for following in others:
-            yield self._end(ended=True)
-            self._keep(following)
+        if not whole:
+            return
+        last = whole.pop()
+        yield self._end(ended=True)
+        for text in whole:
+            self.number += 1
+            size, offset = len(text), self.offset
+            self.offset += size + 1
+            yield self.number, offset, text if size <= self._longest else size
+        self._keep(last)
 
     def finish(self) -> Iterator[tuple[int, int, bytes | int]]:
         """The last line, where no line end closes it."""

@@ -32,7 +32,7 @@ class Filters:
 
 def living() -> Select[File]:
     """Files that exist for anybody: not deleted, and no containers of single requests."""
-    return select(File).where(File.single.is_(False), File.deleted_at.is_(None))
+    return select(File).where(~File.single, File.deleted_at.is_(None))
 
 
 def find(session: Session, caller: Caller, file_id: UUID) -> File:
@@ -113,7 +113,7 @@ def _cursor(
     """The place of the file that the page before ended with; it may have been deleted since."""
     if after is None:
         return None
-    query = select(File.created_at, File.id).where(File.id == after, File.single.is_(False))
+    query = select(File.created_at, File.id).where(File.id == after, ~File.single)
     if owner is not None:
         query = query.where(File.uploaded_by == owner)
     row = session.execute(query).one_or_none()

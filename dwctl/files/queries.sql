@@ -13,8 +13,8 @@ SELECT fusillade.purge_requests(%(wait_s)s, %(most)s);
 SELECT fusillade.purge_uploads(%(silent_s)s, %(most)s);
 
 -- name: estimate  what a file asks of each model, with the model's tariffs and what its answers were like lately
---   Lately: the hundred newest sums of the log (an account's ten minutes each), so a hundred calls at least, where there were as many; the log
---   itself has no index by model.
+--   Lately: the hundred newest sums of the log (an account's ten minutes each) that have an answer among the thousand newest; the log itself has
+--   no index by model. Both ends of the walk are given with the model, because for an equal sign the planner may walk all models by time.
 SELECT f.model, f.requests, f.bytes, m.id IS NOT NULL AS known, m.type, h.completion_tokens, h.calls,
        (SELECT json_agg(json_build_object('input', t.input_price_per_token::text, 'output', t.output_price_per_token::text,
                                           'purpose', t.api_key_purpose, 'window', t.completion_window,
@@ -26,8 +26,11 @@ SELECT f.model, f.requests, f.bytes, m.id IS NOT NULL AS known, m.type, h.comple
   LEFT JOIN deployed_models m ON m.alias = f.model AND NOT m.deleted
   LEFT JOIN LATERAL (
        SELECT sum(s.completion_tokens) AS completion_tokens, sum(s.succeeded) AS calls
-         FROM (SELECT u.completion_tokens, u.succeeded FROM usage_rollups u
-                WHERE u.model = f.model AND u.succeeded > 0 ORDER BY u.bucket DESC LIMIT 100) s) h ON true
+         FROM (SELECT w.* FROM (
+                    SELECT u.bucket, u.completion_tokens, u.succeeded FROM usage_rollups u
+                     WHERE (u.model, u.bucket) >= (f.model, '-infinity') AND (u.model, u.bucket) <= (f.model, 'infinity')
+                     ORDER BY u.model DESC, u.bucket DESC LIMIT 1000) w
+                WHERE w.succeeded > 0 ORDER BY w.bucket DESC LIMIT 100) s) h ON true
  ORDER BY f.model;
 
 -- name: usable_models  the models that an account may use by its groups, with what checks of requests must know of them

@@ -73,6 +73,21 @@ SELECT r.id
  WHERE {filters}
  ORDER BY r.id DESC OFFSET %(skip)s LIMIT %(limit)s;
 
+-- name: search  the same by way of an account's batches: where the way along the key is long because little on it matches
+--   Requests of a batch that was populated stand together in the key; the others are found by their batch.
+WITH mine AS MATERIALIZED (
+    SELECT b.id, b.populated_lines > 0 AS is_populated FROM fusillade.batches b WHERE {of_batches}
+)
+SELECT r.id
+  FROM mine m CROSS JOIN LATERAL (
+        (SELECT r.id FROM fusillade.requests r
+          WHERE m.is_populated AND r.id >= fusillade.line_id(m.id, 0) AND r.id <= fusillade.line_id(m.id, 4294967295) AND {of_requests}
+          ORDER BY r.id DESC LIMIT %(skip)s + %(limit)s)
+         UNION ALL
+        (SELECT r.id FROM fusillade.requests r WHERE NOT m.is_populated AND r.batch_id = m.id AND {of_requests}
+          ORDER BY r.id DESC LIMIT %(skip)s + %(limit)s)) r
+ ORDER BY r.id DESC OFFSET %(skip)s LIMIT %(limit)s;
+
 -- name: count_matching
 SELECT count(*) FROM fusillade.requests r JOIN fusillade.batches b ON b.id = r.batch_id WHERE {filters};
 

@@ -23,6 +23,7 @@ OVER = (State.COMPLETED, State.FAILED, State.CANCELED)
 
 _FEW = 20_000
 _COUNT_MS = 100
+_WALK_MS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +77,7 @@ def total(connection: psycopg.Connection[Any], filters: Filters) -> int:
     """How many there are: exactly where that can be counted at once, else as many as the planner believes."""
     statement, values = _statement("count_matching", filters)
     try:
-        with connection.transaction():
-            connection.execute(f"SET LOCAL statement_timeout = {_COUNT_MS}")
-            row = connection.execute(statement, values).fetchone()
-            connection.execute("SET LOCAL statement_timeout TO DEFAULT")
-        return int(row[0]) if row else 0
+        return int(_within(connection, _COUNT_MS, statement, values)[0][0])
     except psycopg.errors.QueryCanceled:
         believed = connection.execute(
             "EXPLAIN (FORMAT JSON) " + statement.replace("SELECT count(*)", "SELECT 1", 1), values
@@ -111,7 +108,13 @@ class _Group:
     def page(self, connection: psycopg.Connection[Any], skip: int, limit: int) -> list[UUID]:
         statement, values = _statement(self.statement, self.filters)
         values |= {"waiting": self.waiting, "skip": skip, "limit": limit}
-        return [row[0] for row in connection.execute(statement, values).fetchall()]
+        if self.statement == "among" or self.filters.owner is None:
+            return [row[0] for row in connection.execute(statement, values).fetchall()]
+        try:
+            rows = _within(connection, _WALK_MS, statement, values)
+        except psycopg.errors.QueryCanceled:
+            rows = connection.execute(_statement("search", self.filters)[0], values).fetchall()
+        return [row[0] for row in rows]
 
     def count(self, connection: psycopg.Connection[Any]) -> int:
         if self.statement == "among":
@@ -150,6 +153,17 @@ def _with_states(filters: Filters, states: tuple[str, ...]) -> Filters:
     )
 
 
+def _within(
+    connection: psycopg.Connection[Any], most_ms: int, statement: Any, values: Mapping[str, Any]
+) -> list[Any]:
+    """The rows, if they come in time. Raises QueryCanceled; the transaction goes on."""
+    with connection.transaction():
+        connection.execute(f"SET LOCAL statement_timeout = {most_ms}")
+        rows = connection.execute(statement, values).fetchall()
+        connection.execute("SET LOCAL statement_timeout TO DEFAULT")
+    return rows
+
+
 def _statement(name: str, filters: Filters) -> tuple[Any, dict[str, Any]]:
     given: Mapping[str, Any] = {
         name: list(value) if isinstance(value, tuple) else value
@@ -157,4 +171,11 @@ def _statement(name: str, filters: Filters) -> tuple[Any, dict[str, Any]]:
         if (value := getattr(filters, name)) is not None
     }
     clauses = ["b.deleted_at IS NULL", *(_CLAUSES[name] for name in given)]
-    return _QUERIES[name].replace("{filters}", " AND ".join(clauses)), dict(given)
+    of_requests = [clause for clause in clauses if clause.startswith("r.")] or ["true"]
+    statement = (
+        _QUERIES[name]
+        .replace("{filters}", " AND ".join(clauses))
+        .replace("{of_batches}", " AND ".join(c for c in clauses if c.startswith("b.")))
+        .replace("{of_requests}", " AND ".join(of_requests))
+    )
+    return statement, dict(given)

@@ -637,7 +637,7 @@ END $$;
 -- A line of an output file.
 CREATE OR REPLACE FUNCTION fusillade.output_line(id uuid, custom_id text, status int, body text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":{"status_code":'
-        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || '},"error":null}' || E'\n'
+        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || E'},"error":null}\n'
 $$;
 
 -- The message in the shapes that inference servers use for errors.
@@ -688,7 +688,6 @@ BEGIN
     EXCEPTION WHEN data_exception OR statement_too_complex THEN
         given := NULL;
     END;
-    said := regexp_match(error, '^Upstream returned (\d{3})(?:: (.*))?$');
     IF kind IN ('RetriableHttpStatus', 'NonRetriableHttpStatus') THEN
         status := CASE WHEN details->>'status' ~ '^\d{3}$' THEN (details->>'status')::int ELSE 500 END;
         BEGIN
@@ -723,7 +722,8 @@ BEGIN
             message := stored_message;
         END IF;
         RETURN;
-    ELSIF said IS NOT NULL THEN
+    ELSIF starts_with(error, 'Upstream returned ') AND error ~ '^Upstream returned \d{3}(: .*)?$' THEN
+        said := regexp_match(error, '^Upstream returned (\d{3})(?:: (.*))?$');
         status := said[1]::int;
         body := said[2];
     ELSE
@@ -783,14 +783,8 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    FOR running IN
-        SELECT b.id FROM fusillade.batches b
-         WHERE b.file_id = one AND NOT b.single AND b.deleted_at IS NULL AND b.cancelling_at IS NULL
-           AND b.completed_at IS NULL AND b.failed_at IS NULL AND b.cancelled_at IS NULL AND b.expired_at IS NULL
-         ORDER BY b.id FOR UPDATE
-    LOOP
-        UPDATE fusillade.batches SET cancelling_at = now() WHERE id = running;
-        PERFORM pg_notify('fusillade_cancel', running::text);
+    FOR running IN SELECT b.id FROM fusillade.batches b WHERE b.file_id = one AND NOT b.single AND b.deleted_at IS NULL ORDER BY b.id LOOP
+        PERFORM fusillade.cancel_batch(running);
     END LOOP;
     UPDATE fusillade.batches SET output_file_id = NULL WHERE output_file_id = one;
     UPDATE fusillade.batches SET error_file_id = NULL WHERE error_file_id = one;

@@ -25,6 +25,16 @@ _AT_ONCE = 1000
 _STREAMS_AT_ONCE = 100
 _DAY_S = 86400.0
 
+
+@dataclass
+class Reclaimed:
+    """What this process has taken back from dead ones."""
+
+    requests: int = 0
+
+
+reclaimed = Reclaimed()
+
 Run = Callable[[psycopg.Connection[Any], Settings], float]
 
 
@@ -51,6 +61,7 @@ def bury_the_dead(connection: psycopg.Connection[Any], settings: Settings) -> fl
         for (id,) in connection.execute(_QUERIES["declare_dead"], values).fetchall():
             log.warning("process declared dead", extra={"daemon_id": str(id)})
     for owner, ids in connection.execute(_QUERIES["left_by_the_dead"]).fetchall():
+        reclaimed.requests += len(ids)
         log.warning("leases returned", extra={"daemon_id": str(owner), "requests": len(ids)})
         ended = leases.give_back(connection, owner, ids, why=GivenBack.LOST)
         if ended:

@@ -105,6 +105,38 @@ def claim(connection: psycopg.Connection[Any], *, me: UUID, most: int, policy: P
     return [_job(row) for row in rows]
 
 
+def claim_ahead(
+    connection: psycopg.Connection[Any],
+    *,
+    me: UUID,
+    wanted: Mapping[str, int],
+    ended: Mapping[str, int],
+    policy: Policy,
+) -> list[Job]:
+    """Take requests for the places that this worker's calls are about to leave, so many of each model; they count for no cap.
+
+    None of a model of which much more is in flight than its cap. `ended`: how many of those have ended here, and still count. A call of theirs may begin when another one of that model has ended here, and
+    before that one's end is written down; then `take_places`.
+    """
+    cursor = connection.cursor(row_factory=namedtuple_row)
+    values = {
+        "me": me,
+        "models": list(wanted),
+        "wanted": list(wanted.values()),
+        "caps": [
+            policy.caps.get(model, policy.default_cap) + ended.get(model, 0) for model in wanted
+        ],
+        "urgent_s": policy.urgent_s,
+        "urgency_weight": policy.urgency_weight,
+    }
+    return [_job(row) for row in cursor.execute(_QUERIES["claim_ahead"], values).fetchall()]
+
+
+def take_places(connection: psycopg.Connection[Any], me: UUID, ids: Collection[UUID]) -> None:
+    """Requests that were held ahead count from now on; to be committed before the ends of those whose places they have."""
+    connection.execute(_QUERIES["take_places"], {"me": me, "ids": list(ids)})
+
+
 def retry_later(connection: psycopg.Connection[Any], me: UUID, id: UUID, delay_s: float) -> None:
     """Put a request off; it is anybody's again after `delay_s`."""
     retry_each_later(connection, me, {id: delay_s})

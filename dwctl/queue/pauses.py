@@ -48,6 +48,6 @@ def end_those_of_the_funded(connection: psycopg.Connection[Any]) -> int:
 
 
 def next_end_s(connection: psycopg.Connection[Any]) -> float | None:
-    """In how many seconds the next pause ends; None where there is none."""
+    """In how many seconds the next pause ends; None where none does within the hour."""
     row = connection.execute(_QUERIES["next_pause_end"]).fetchone()
     return None if row is None or row[0] is None else max(0.0, float(row[0]))

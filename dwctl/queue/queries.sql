@@ -70,6 +70,12 @@ SELECT id, state, model, service_tier, response_status, error, created_at, compl
 SELECT * FROM fusillade.claim(%(me)s, %(most)s, %(capped)s, %(caps)s, %(default_cap)s, %(urgent_s)s, %(urgency_weight)s,
                               %(escalating)s, %(escalations)s, %(thresholds_s)s) ORDER BY deadline, id;
 
+-- name: claim_ahead  take requests for the places that calls of these models are about to leave
+SELECT * FROM fusillade.claim_ahead(%(me)s, %(models)s, %(wanted)s, %(caps)s, %(urgent_s)s, %(urgency_weight)s) ORDER BY deadline, id;
+
+-- name: take_places  requests that were held ahead begin
+SELECT fusillade.take_places(%(me)s, %(ids)s);
+
 -- name: pause_queue  nothing of one account's queue is claimed for a while
 SELECT fusillade.pause_queue(%(model)s, %(owner)s, %(wait_s)s, %(reason)s);
 
@@ -79,9 +85,10 @@ SELECT fusillade.pause_model(%(model)s, %(wait_s)s, %(reason)s);
 -- name: end_pauses_of_the_funded  accounts that have credit again are not paused for want of it
 SELECT fusillade.end_pauses_of_the_funded();
 
--- name: next_pause_end  in how many seconds a pause ends (one that has ended is noticed by the next claim)
-SELECT extract(epoch FROM least((SELECT min(paused_until) FROM fusillade.queues WHERE paused_until IS NOT NULL),
-                                (SELECT min(paused_until) FROM fusillade.model_slots WHERE paused_until > now())) - now())::float;
+-- name: next_pause_end  in how many seconds the next pause ends, if that is soon (one that has ended is noticed by the next claim)
+SELECT extract(epoch FROM least((SELECT min(paused_until) FROM fusillade.queues WHERE paused_until < now() + interval '1 hour'),
+                                (SELECT min(paused_until) FROM fusillade.model_slots
+                                  WHERE paused_until > now() AND paused_until < now() + interval '1 hour')) - now())::float;
 
 -- name: retry_later  failed, but later tries may succeed (rows in one order, as everywhere)
 SELECT fusillade.retry_later(%(me)s, g.id, g.delay_s)

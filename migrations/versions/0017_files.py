@@ -4,7 +4,7 @@ The files that there are belong to single requests, one a day and owner, so the 
 indexes are small.
 
 Revision ID: 0017
-Revises: 0021
+Revises: 0022
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0017"
-down_revision = "0021"
+down_revision = "0022"
 branch_labels = None
 depends_on = None
 

@@ -32,14 +32,8 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    FOR running IN
-        SELECT b.id FROM fusillade.batches b
-         WHERE b.file_id = one AND NOT b.single AND b.deleted_at IS NULL AND b.cancelling_at IS NULL
-           AND b.completed_at IS NULL AND b.failed_at IS NULL AND b.cancelled_at IS NULL AND b.expired_at IS NULL
-         ORDER BY b.id FOR UPDATE
-    LOOP
-        UPDATE fusillade.batches SET cancelling_at = now() WHERE id = running;
-        PERFORM pg_notify('fusillade_cancel', running::text);
+    FOR running IN SELECT b.id FROM fusillade.batches b WHERE b.file_id = one AND NOT b.single AND b.deleted_at IS NULL ORDER BY b.id LOOP
+        PERFORM fusillade.cancel_batch(running);
     END LOOP;
     UPDATE fusillade.batches SET output_file_id = NULL WHERE output_file_id = one;
     UPDATE fusillade.batches SET error_file_id = NULL WHERE error_file_id = one;

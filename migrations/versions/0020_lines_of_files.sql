@@ -13,7 +13,7 @@ END $$;
 
 CREATE OR REPLACE FUNCTION fusillade.output_line(id uuid, custom_id text, status int, body text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":{"status_code":'
-        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || '},"error":null}' || E'\n'
+        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || E'},"error":null}\n'
 $$;
 
 CREATE OR REPLACE FUNCTION fusillade.message_in(given json) RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
@@ -62,7 +62,6 @@ BEGIN
     EXCEPTION WHEN data_exception OR statement_too_complex THEN
         given := NULL;
     END;
-    said := regexp_match(error, '^Upstream returned (\d{3})(?:: (.*))?$');
     IF kind IN ('RetriableHttpStatus', 'NonRetriableHttpStatus') THEN
         status := CASE WHEN details->>'status' ~ '^\d{3}$' THEN (details->>'status')::int ELSE 500 END;
         BEGIN
@@ -97,7 +96,8 @@ BEGIN
             message := stored_message;
         END IF;
         RETURN;
-    ELSIF said IS NOT NULL THEN
+    ELSIF starts_with(error, 'Upstream returned ') AND error ~ '^Upstream returned \d{3}(: .*)?$' THEN
+        said := regexp_match(error, '^Upstream returned (\d{3})(?:: (.*))?$');
         status := said[1]::int;
         body := said[2];
     ELSE
@@ -136,3 +136,10 @@ BEGIN
             '{"status_code":' || failure.status || ',"request_id":"' || id || '","body":' || fusillade.one_line(failure.body) || '}' END
         || ',"error":{"code":' || to_json(failure.code) || ',"message":' || to_json(failure.message) || '}}' || E'\n';
 END $$;
+
+CREATE OR REPLACE FUNCTION fusillade.line_bytes(line fusillade.requests) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT octet_length(CASE line.state WHEN 'completed'
+        THEN fusillade.output_line(line.id, line.custom_id, line.response_status, line.response_body)
+        ELSE fusillade.error_line(line.id, line.custom_id, line.state, line.error) END)::bigint
+$$;
+

@@ -2,14 +2,14 @@
 
 CREATE OR REPLACE FUNCTION fusillade.take(me uuid, of_model text, counted_as text, most int, horizon timestamptz, by_deadline boolean,
                                           OUT taken uuid[], OUT deadlines timestamptz[], OUT swept int)
-LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
     owners text[];
     heads timestamptz[];
     share int;
     larger int;
+    chosen tid[];
     counts jsonb;
     gone uuid[];
     dead record;
@@ -19,12 +19,12 @@ BEGIN
     IF by_deadline THEN
         SELECT array_agg(c.created_by), array_agg(c.head_deadline) INTO owners, heads
           FROM (SELECT q.created_by, q.head_deadline FROM fusillade.queues q
-                 WHERE q.model = of_model AND q.paused_until IS NULL AND q.head_deadline < horizon
-                 ORDER BY q.head_deadline LIMIT most FOR UPDATE SKIP LOCKED) c;
+                 WHERE q.model = of_model AND q.paused_until IS NULL AND q.head_deadline <= horizon
+                 ORDER BY q.head_deadline LIMIT least(most, 8) FOR UPDATE SKIP LOCKED) c;
     ELSE
         SELECT array_agg(c.created_by), array_agg(c.head_deadline) INTO owners, heads
           FROM (SELECT q.created_by, q.head_deadline FROM fusillade.queues q
-                 WHERE q.model = of_model AND q.paused_until IS NULL AND q.head_deadline < horizon
+                 WHERE q.model = of_model AND q.paused_until IS NULL AND q.head_deadline <= horizon
                  ORDER BY q.vtime LIMIT most FOR UPDATE SKIP LOCKED) c;
     END IF;
     IF owners IS NULL THEN
@@ -32,14 +32,24 @@ BEGIN
     END IF;
     share := most / cardinality(owners);
     larger := mod(most, cardinality(owners));
-    WITH gone AS (
-        -- No head is before what its queue says, so what was deleted there, and not yet vacuumed, is not walked again.
-        DELETE FROM fusillade.ready d WHERE d.ctid = ANY (ARRAY(
+    -- No head is before what its queue says, so what was deleted there, and not yet vacuumed, is not walked again.
+    IF by_deadline THEN
+        chosen := ARRAY(
+            SELECT d.ctid FROM fusillade.ready d WHERE d.ctid = ANY (ARRAY(
+                SELECT h.ctid FROM unnest(owners, heads) c(owner, head), LATERAL (
+                    SELECT r.ctid, r.deadline, r.id FROM fusillade.ready r
+                     WHERE r.model = of_model AND r.created_by = c.owner AND r.deadline >= c.head AND r.deadline <= horizon
+                     ORDER BY r.deadline, r.id LIMIT most) h
+                 ORDER BY h.deadline, h.id LIMIT most)) FOR UPDATE SKIP LOCKED);
+    ELSE
+        chosen := ARRAY(
             SELECT h.ctid FROM unnest(owners, heads) WITH ORDINALITY c(owner, head, place), LATERAL (
                 SELECT r.ctid FROM fusillade.ready r
-                 WHERE r.model = of_model AND r.created_by = c.owner AND r.deadline >= c.head AND r.deadline < horizon
-                 ORDER BY r.deadline, r.id LIMIT share + (c.place <= larger)::int FOR UPDATE SKIP LOCKED) h))
-        RETURNING d.id, d.created_by, d.deadline
+                 WHERE r.model = of_model AND r.created_by = c.owner AND r.deadline >= c.head AND r.deadline <= horizon
+                 ORDER BY r.deadline, r.id LIMIT share + (c.place <= larger)::int FOR UPDATE SKIP LOCKED) h);
+    END IF;
+    WITH gone AS (
+        DELETE FROM fusillade.ready d WHERE d.ctid = ANY (chosen) RETURNING d.id, d.created_by, d.deadline
     ), marked AS (
         -- The state is checked again: a row changed by hand may have left its entry in ready behind.
         UPDATE fusillade.requests r SET state = 'processing', daemon_id = me, claimed_at = now(), started_at = now(), updated_at = now()
@@ -58,7 +68,7 @@ BEGIN
       INTO taken, deadlines, counts, gone;
     IF cardinality(gone) > coalesce(cardinality(taken), 0) THEN
         swept := cardinality(gone) - coalesce(cardinality(taken), 0);
-        -- Of a batch that is not to be run there may be any number behind: its requests stand together.
+        -- Of a batch that is not to be run there may be any number behind: its requests stand together. Some are taken out of the way.
         FOR dead IN
             SELECT r.batch_id, b.created_by, b.expires_at, max(r.id::text)::uuid AS last
               FROM fusillade.requests r JOIN fusillade.batches b ON b.id = r.batch_id
@@ -66,11 +76,12 @@ BEGIN
                AND (b.cancelling_at IS NOT NULL OR b.deleted_at IS NOT NULL)
              GROUP BY r.batch_id, b.created_by, b.expires_at
         LOOP
+            EXIT WHEN swept >= 500;
             DELETE FROM fusillade.ready d WHERE d.ctid = ANY (ARRAY(
                 SELECT r.ctid FROM fusillade.ready r
                  WHERE r.model = of_model AND r.created_by = dead.created_by AND r.deadline = dead.expires_at AND r.id > dead.last
                    AND r.id <= overlay(dead.last::text PLACING 'ffffffff' FROM 29)::uuid AND r.batch_id = dead.batch_id
-                 ORDER BY r.id LIMIT 1000 FOR UPDATE SKIP LOCKED));
+                 ORDER BY r.id LIMIT 500 FOR UPDATE SKIP LOCKED));
             GET DIAGNOSTICS more = ROW_COUNT;
             swept := swept + more;
         END LOOP;
@@ -95,7 +106,7 @@ CREATE OR REPLACE FUNCTION fusillade.claim_model(me uuid, of_model text, cap int
                                                  OUT taken uuid[], OUT deadlines timestamptz[], OUT counted_as text[], OUT swept int)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-    step int := CASE WHEN escalation IS NULL THEN 2 ELSE 1 END;
+    step int := CASE WHEN escalation IS NOT NULL THEN 1 WHEN urgent IS NOT NULL THEN 2 WHEN urgency_weight > 0 THEN 3 ELSE 4 END;
     tries int := 0;
     useful boolean;
     room int;
@@ -187,8 +198,9 @@ BEGIN
                 ON CONFLICT DO NOTHING;
             END IF;
             -- Not yet the counts that decide, but models that are full must not stand in the way of others.
-            CONTINUE WHEN (SELECT count(*) FROM fusillade.inflight f WHERE f.model = candidate.model) >= cap
-                      AND (SELECT count(*) FROM fusillade.inflight f WHERE f.model = escalation) >= escalation_cap;
+            IF (SELECT count(*) FROM fusillade.inflight f WHERE f.model = candidate.model) >= cap THEN
+                CONTINUE WHEN escalation IS NULL OR (SELECT count(*) FROM fusillade.inflight f WHERE f.model = escalation) >= escalation_cap;
+            END IF;
             IF attempt = 1 THEN
                 mine := ARRAY(SELECT m.model FROM fusillade.model_slots m WHERE m.model IN (candidate.model, escalation)
                                  FOR UPDATE SKIP LOCKED);
@@ -207,8 +219,9 @@ BEGIN
                 CONTINUE;
             END IF;
             locked := locked + 1;
-            IF EXISTS (SELECT FROM fusillade.model_slots m WHERE m.model = escalation AND m.paused_until > now()) THEN
-                escalation_cap := 0;
+            IF escalation IS NOT NULL THEN
+                escalation_cap := CASE WHEN EXISTS (SELECT FROM fusillade.model_slots m WHERE m.model = escalation AND m.paused_until > now())
+                                       THEN 0 ELSE escalation_cap END;
             END IF;
             got := fusillade.claim_model(me, candidate.model, cap, escalation, escalation_cap, now() + thresholds_s[place] * interval '1 second',
                                          most - cardinality(all_ids), CASE WHEN candidate.head < urgent THEN urgent END, urgency_weight);
@@ -225,7 +238,8 @@ BEGIN
         PERFORM pg_notify('fusillade_ready', '');
     END IF;
     RETURN QUERY
-    SELECT r.id, r.model, c.escalation, coalesce(b.created_by, ''), c.deadline, r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
+    -- (A deadline that somebody wrote as "never" is one that every client library can read.)
+    SELECT r.id, r.model, c.escalation, coalesce(b.created_by, ''), greatest('1970-01-01', least('9999-01-01', c.deadline)), r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
            b.api_key_id, b.completion_window, b.created_at, t.path, t.body, u.id, u.is_deleted, r.times_lost
       FROM unnest(all_ids, all_deadlines, all_escalations) c(id, deadline, escalation)
       JOIN fusillade.requests r ON r.id = c.id

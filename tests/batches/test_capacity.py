@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 import requests
 
 from dwctl import config
-from dwctl.batches.capacity import Demand, Room, refusal, room_of
+from dwctl.batches.capacity import Demand, Headroom, headroom_of, refusal
 from dwctl.batches.duties import forget_reservations
 from dwctl.clock import uuid7
 from dwctl.config import Batches
-from tests.batches.desk import CHAT, Desk
+from tests.batches.desk import CHAT, Desk, Json
 from tests.cast import Cast
+from tests.identity.doors import unique
 from tests.processes import Service
 
 HOUR_S = 3600
@@ -39,7 +41,7 @@ RULES = Batches(window_relaxation_factors={"1h": 1.5, "2h": 0.0})
 def test_room_is_throughput_times_window_times_relaxation(
     throughput: float | None, window: str, limit: float
 ) -> None:
-    room = room_of(Demand(uuid7(), "m", throughput, 1), 0, RULES, window)
+    room = headroom_of(Demand(uuid7(), "m", throughput, 1), 0, RULES, window)
     assert room.limit == pytest.approx(limit)
     assert room.is_enough == (limit >= 1)
 
@@ -47,14 +49,14 @@ def test_room_is_throughput_times_window_times_relaxation(
 @pytest.mark.parametrize(
     ("rooms", "wait_s"),
     [
-        ([Room("a", 2.0, 100, 90, 30)], 10),
-        ([Room("a", 2.0, 100, 90, 30), Room("b", 1.0, 100, 100, 30)], 30),
-        ([Room("a", 100.0, 100, 100, 1)], 1),
-        ([Room("a", 0.0, 0, 0, 1)], HOUR_S),
-        ([Room("a", 1.0, 0, 0, 10**12)], HOUR_S),
+        ([Headroom("a", 2.0, 100, 90, 30)], 10),
+        ([Headroom("a", 2.0, 100, 90, 30), Headroom("b", 1.0, 100, 100, 30)], 30),
+        ([Headroom("a", 100.0, 100, 100, 1)], 1),
+        ([Headroom("a", 0.0, 0, 0, 1)], HOUR_S),
+        ([Headroom("a", 1.0, 0, 0, 10**12)], HOUR_S),
     ],
 )
-def test_a_refusal_says_when_there_may_be_room(rooms: list[Room], wait_s: int) -> None:
+def test_a_refusal_says_when_there_may_be_room(rooms: list[Headroom], wait_s: int) -> None:
     refused = refusal("1h", rooms)
     assert refused.retry_after_s == wait_s
     assert all(room.alias in refused.message for room in rooms)
@@ -128,33 +130,48 @@ def test_all_models_fit_or_none_is_taken(desk: Desk) -> None:
         assert desk.one(left, file) == 0
 
 
-def test_a_burst_over_two_processes_admits_exactly_what_fits(
-    environ: dict[str, str], desk: Desk
-) -> None:
+@pytest.fixture(scope="module")
+def urls(environ: dict[str, str], cast: Cast) -> Iterator[list[str]]:
+    """Two web processes on one database."""
+    with Service(environ) as service:
+        yield [service.start_web().url for _ in range(2)]
+
+
+def burst(urls: list[str], body: Json, count: int, **headers: str) -> list[requests.Response]:
+    """So many creates at once, the processes in turn."""
+
+    def create(number: int) -> requests.Response:
+        url = f"{urls[number % 2]}/ai/v1/batches"
+        return requests.post(url, json=body, headers=Cast.headers("bob") | headers, timeout=60)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(create, range(count)))
+
+
+def test_a_burst_over_two_processes_admits_exactly_what_fits(desk: Desk, urls: list[str]) -> None:
     """Fifty creates at once for models that have room for 17 of them, and for each only one more line than the others would fill."""
     first, second = desk.model(throughput=17_000 / (24 * HOUR_S)), desk.model()
     bob = desk.cast["bob"]
     file = desk.counted(bob, first, 1000)
     desk.sql.execute("INSERT INTO fusillade.file_models (file_id, model, path, requests, bytes) VALUES (%s, %s, %s, 5, 5)", (file, second, CHAT))  # fmt: skip
     body = {"input_file_id": str(file), "endpoint": CHAT, "completion_window": "24h"}
-    answers: list[requests.Response] = []
-    with Service(environ) as service:
-        urls = [service.start_web().url for _ in range(2)]
-
-        def create(number: int) -> None:
-            url = f"{urls[number % 2]}/ai/v1/batches"
-            answers.append(requests.post(url, json=body, headers=Cast.headers("bob"), timeout=60))
-
-        threads = [threading.Thread(target=create, args=(number,)) for number in range(50)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    answers = burst(urls, body, 50)
     assert Counter(answer.status_code for answer in answers) == {201: 17, 429: 33}
     assert desk.one("SELECT count(*) FROM fusillade.batches WHERE file_id = %s", file) == 17
     lines = "SELECT sum(requests) FROM fusillade.batch_models WHERE model = %s"
     assert desk.one(lines, first) == 17_000
     assert {int(answer.headers["Retry-After"]) for answer in answers if answer.status_code == 429} == {5083}  # fmt: skip
+
+
+def test_an_order_that_is_sent_many_times_at_once_makes_one_batch(
+    desk: Desk, urls: list[str]
+) -> None:
+    file = desk.file(desk.cast["bob"], desk.model())
+    body = {"input_file_id": str(file), "endpoint": CHAT, "completion_window": "24h"}
+    answers = burst(urls, body, 20, **{"Idempotency-Key": unique("key")})
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert desk.one("SELECT count(*) FROM fusillade.batches WHERE file_id = %s", file) == 1
 
 
 def test_reservations_are_forgotten_an_hour_after_their_end(desk: Desk, database_url: str) -> None:

@@ -6,9 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from sqlalchemy import event
 
+from dwctl import config
+from dwctl.app import create_app
 from dwctl.db import db
 from tests.files.shelf import Shelf, unique
 
@@ -287,3 +290,36 @@ def test_the_number_of_statements_does_not_grow_with_the_page(shelf: Shelf) -> N
     finally:
         event.remove(engine, "before_cursor_execute", note)
     assert len(seen) <= 12
+
+
+def test_a_database_that_does_not_answer_is_no_missing_file(
+    shelf: Shelf, environ: dict[str, str], database_url: str
+) -> None:
+    impatient = create_app(config.load(environ | {"DWCTL_DATABASE__STATEMENT_TIMEOUT": "200ms"}))
+    file = shelf.file(shelf.cast["alice"])
+    waiting = Shelf(impatient, shelf.cast, shelf.sql)
+    with psycopg.connect(database_url) as other:
+        other.execute("LOCK TABLE fusillade.files IN ACCESS EXCLUSIVE MODE")
+        asked = (("GET", ""), ("GET", f"/{file}"), ("GET", f"/{file}/cost-estimate"), ("DELETE", f"/{file}"))  # fmt: skip
+        for method, path in asked:
+            answer = waiting("alice", method, path)
+            assert answer.status_code == 503, (method, path)
+            assert answer.headers["Retry-After"]
+            assert set(answer.json["error"]) == {"message", "type", "param", "code"}  # type: ignore[index]
+    assert waiting("alice", "GET", f"/{file}").status_code == 200
+    with impatient.app_context():
+        db.engine.dispose()
+
+
+def test_a_file_from_a_connection_says_so(shelf: Shelf) -> None:
+    alice = shelf.cast["alice"]
+    connection = shelf.one(
+        "INSERT INTO connections (owner_id, created_by, name, provider, config_sealed) VALUES (%s, %s, 'Our bucket', 's3', '') RETURNING id",
+        alice, alice,
+    )  # fmt: skip
+    id = shelf.file(alice, source_connection_id=connection)
+    for shown in (
+        shelf("alice", "GET", f"/{id}").json,
+        shelf("alice", "GET", query_string={"limit": 1}).json["data"][0],  # type: ignore[index]
+    ):
+        assert (shown["source"], shown["source_name"]) == ("sync", "Our bucket")

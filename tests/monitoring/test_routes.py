@@ -15,8 +15,9 @@ from flask.testing import FlaskClient
 
 from dwctl.clock import uuid7
 from dwctl.db import Connections
-from dwctl.monitoring import queue_depth
+from dwctl.monitoring import queue_depth, requests
 from dwctl.monitoring.queue_depth import DepthMetrics
+from dwctl.monitoring.requests import Filters
 from dwctl.queue.identifiers import line_id
 from dwctl.web import current
 from tests.cast import Cast
@@ -304,6 +305,36 @@ def test_owners_see_their_own_and_managers_all(
         404,
         f"BatchRequest with ID {bobs} not found",
     )
+
+
+WALKS = {name: case for name, case in LISTS.items() if case[0].get("active_first") == "false"}
+
+
+@pytest.mark.parametrize(("query", "expected"), WALKS.values(), ids=WALKS)
+@pytest.mark.parametrize("made", ["populated", "by hand"])
+def test_a_search_by_batches_finds_what_the_walk_finds(
+    app: Flask,
+    many: dict[str, UUID],
+    cast: Cast,
+    sql: psycopg.Connection,
+    query: Any,
+    expected: list[str],
+    made: str,
+) -> None:
+    if made == "by hand":
+        sql.execute("UPDATE fusillade.batches SET populated_lines = 0")
+    filters = Filters(
+        owner=str(cast["alice"]), tiers=("flex",) if "service_tiers" in query else None
+    )
+    connections: Connections = current.parts(app).connections
+    names = {id: name for name, id in many.items()}
+    found: list[UUID] = []
+    for statement in ("walk", "search"):
+        with connections.transaction() as connection:
+            text, values = requests._statement(statement, filters)
+            values |= {"skip": 0, "limit": query.get("limit", 10)}
+            found = [row[0] for row in connection.execute(text, values).fetchall()]
+        assert [names[id] for id in found] == expected
 
 
 # --- progress

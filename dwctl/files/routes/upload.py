@@ -168,10 +168,11 @@ def _slots(settings: Settings) -> Slots:
 
 
 def _shown(stored: StoredFile) -> dict[str, Any]:
+    head = stored.head
     return file_object.bare(
         File(
-            id=stored.head.id,
-            name=stored.head.name,
+            id=head.id,
+            name=head.name,
             size_bytes=stored.size_bytes,
             purpose=PURPOSE,
             status="processed",
