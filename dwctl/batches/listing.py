@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Text, and_, cast, exists, func, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Text,
+    and_,
+    case,
+    cast,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.orm import Session
 
 from dwctl.batches import metadata
@@ -129,7 +141,9 @@ def _keys_of(member: UUID) -> Select[UUID]:
 
 def _mentions(pattern: str) -> ColumnElement[bool]:
     """In its id, its input file's name, or what of its metadata is shown."""
-    pair = func.jsonb_each_text(_B.metadata_).table_valued("key", "value")
+    # Rows that were written by hand may hold any JSON.
+    pairs = case((func.jsonb_typeof(_B.metadata_) == "object", _B.metadata_))
+    pair = func.jsonb_each_text(pairs).table_valued("key", "value")
     said = exists(
         select(1)
         .select_from(pair)

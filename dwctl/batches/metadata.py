@@ -62,20 +62,26 @@ def stored(
     return {**own, "request_source": source, MAKER: created_by, **agent}
 
 
-def shown(kept: Mapping[str, Any] | None) -> dict[str, str]:
+def shown(kept: Any) -> dict[str, str]:
     """What the caller sees of it."""
     return {
         key: value
-        for key, value in (kept or {}).items()
+        for key, value in _pairs(kept).items()
         if isinstance(value, str) and is_shown(key)
     }
 
 
-def provenance(kept: Mapping[str, Any] | None) -> dict[str, str]:
+def provenance(kept: Any) -> dict[str, str]:
     """The batch object's `dwext`: where the batch came from; empty where nobody knows."""
-    found = {"source": (kept or {}).get("request_source")}
-    found |= {name: (kept or {}).get(key) for key, name in _SOURCE_NAMES.items()}
+    pairs = _pairs(kept)
+    found = {"source": pairs.get("request_source")}
+    found |= {name: pairs.get(key) for key, name in _SOURCE_NAMES.items()}
     return {name: value for name, value in found.items() if isinstance(value, str)}
+
+
+def _pairs(kept: Any) -> Mapping[str, Any]:
+    """Rows that were written by hand may hold any JSON."""
+    return kept if isinstance(kept, Mapping) else {}
 
 
 def _too_much(what: str) -> Invalid:

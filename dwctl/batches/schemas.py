@@ -54,7 +54,7 @@ class BatchListQuery(ApiSchema):
 class RetryRequests(ApiSchema):
     """Failed lines to run again; ids with or without their prefix."""
 
-    request_ids = ListOf(fields.String(), most=100_000, required=True)
+    request_ids = ListOf(Text(longest=255), most=100_000, required=True)
 
 
 class BatchErrorSchema(ApiSchema):

@@ -217,6 +217,22 @@ def statements(desk: Desk, path: str) -> int:
     return len(asked)
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["metadata = '[1]'", "metadata = 'null'", "metadata = '\"x\"'", "metadata = NULL", "errors = '[1]'",
+     "created_by = 'nobody'", "api_key_id = gen_random_uuid()", "total_requests = -5"],
+)  # fmt: skip
+def test_odd_rows_do_not_stand_in_the_way_of_others(desk: Desk, change: str) -> None:
+    odd = desk.batch("bob", desk.model())["id"]
+    desk.sql.execute(f"UPDATE fusillade.batches SET {change} WHERE id = %s", (odd,))
+    try:
+        assert desk.call("admin", "GET", f"/batches/{odd}").json["id"] == odd
+        for query in ("limit=1", f"search={odd[:13]}", "active_first=true&limit=1"):
+            assert desk.call("admin", "GET", f"/batches?{query}").json["first_id"] == odd
+    finally:
+        desk.sql.execute("DELETE FROM fusillade.batches WHERE id = %s", (odd,))
+
+
 def test_usage_is_summed(desk: Desk) -> None:
     used, unused = (desk.batch("bob", desk.model())["id"] for _ in range(2))
     desk.sql.execute("INSERT INTO batch_usage VALUES (%s, 4, 40, 20, 3, 60, 10, 5, 2, 0.000120)", (used,))  # fmt: skip
