@@ -23,7 +23,9 @@ LONGEST_S = 0.5
 
 def measure(report: ModuleType) -> None:
     """Print the rate, the longest transaction, and claims of another account's requests beside it."""
-    report.begin("populate: requests for the lines of a file", f"{LINES:,} lines for {MODELS} models")
+    report.begin(
+        "populate: requests for the lines of a file", f"{LINES:,} lines for {MODELS} models"
+    )
     with stacks.database() as url, stacks.ours(url) as connection:
         file = stacks.file(connection, "the owner", LINES, MODELS)
         stacks.file_and_batch(connection, "somebody else", OTHERS, MODELS)
@@ -77,7 +79,8 @@ def _claim_until(url: str, stop: threading.Event, found: list[float]) -> None:
 
 def _prove(report: ModuleType, connection: psycopg.Connection[Any], batch: UUID) -> None:
     row = connection.execute(
-        "SELECT count(*), count(DISTINCT template_id) FROM fusillade.requests WHERE batch_id = %s", (batch,)
+        "SELECT count(*), count(DISTINCT template_id) FROM fusillade.requests WHERE batch_id = %s",
+        (batch,),
     ).fetchone()
     report.proven("one request a line", holds=row == (LINES, LINES), what=str(row))
 

@@ -34,7 +34,9 @@ def database() -> Iterator[str]:
     """The URL of a migrated database that is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="dwctl-batches-"))
     folder.chmod(0o755)
-    server = EmbeddedPostgres(folder / "pg", settings={"max_wal_size": "4GB", "shared_buffers": "512MB"})
+    server = EmbeddedPostgres(
+        folder / "pg", settings={"max_wal_size": "4GB", "shared_buffers": "512MB"}
+    )
     try:
         url = server.start()
         app = create_app(config.load({"DATABASE_URL": url}))
@@ -50,14 +52,19 @@ def database() -> Iterator[str]:
 @contextmanager
 def ours(url: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection as the product's own are."""
-    with psycopg.connect(url, autocommit=True, options="-c dwctl.queue=own -c jit=off") as connection:
+    with psycopg.connect(
+        url, autocommit=True, options="-c dwctl.queue=own -c jit=off"
+    ) as connection:
         yield connection
 
 
 def file(connection: psycopg.Connection[Any], owner: str, lines: int, models: int) -> UUID:
     """An uploaded file with lines of a kilobyte."""
     id = uuid.uuid4()
-    connection.execute("INSERT INTO fusillade.files (id, name, purpose, uploaded_by) VALUES (%s, 'f.jsonl', 'batch', %s)", (id, owner))
+    connection.execute(
+        "INSERT INTO fusillade.files (id, name, purpose, uploaded_by) VALUES (%s, 'f.jsonl', 'batch', %s)",
+        (id, owner),
+    )
     connection.execute(_FILE, {"id": id, "lines": lines, "models": models})
     connection.execute("VACUUM ANALYZE fusillade.request_templates")
     return id
@@ -81,7 +88,9 @@ def batch(connection: psycopg.Connection[Any], owner: str, file_id: UUID) -> UUI
     return id
 
 
-def file_and_batch(connection: psycopg.Connection[Any], owner: str, lines: int, models: int) -> UUID:
+def file_and_batch(
+    connection: psycopg.Connection[Any], owner: str, lines: int, models: int
+) -> UUID:
     return batch(connection, owner, file(connection, owner, lines, models))
 
 
