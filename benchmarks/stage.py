@@ -72,6 +72,7 @@ class Stage:
         *,
         batch_capacity: int | None = None,
         most_s: int = MOST_S,
+        postgres: dict[str, str] | None = None,
     ) -> None:
         self._upstream_url = upstream_url
         self._models = models
@@ -79,7 +80,7 @@ class Stage:
         self._most_s = most_s
         self._folder = Path(tempfile.mkdtemp(prefix="dwctl-benchmark-"))
         self._folder.chmod(0o755)  # started by root, PostgreSQL runs under another account
-        self._server = EmbeddedPostgres(self._folder / "pg")
+        self._server = EmbeddedPostgres(self._folder / "pg", settings=postgres)
         self._processes: list[Gunicorn] = []
         self.url = ""
 

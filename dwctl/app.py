@@ -13,6 +13,7 @@ import dwctl.analytics.tables
 import dwctl.batches.tables
 import dwctl.billing.tables
 import dwctl.catalog.tables
+import dwctl.files.tables
 import dwctl.identity.bootstrap
 import dwctl.identity.tables
 import dwctl.limits.tables

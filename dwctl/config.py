@@ -194,6 +194,46 @@ Factors = Annotated[Mapping[str, float], _FactorsField]
 
 
 @dataclass(frozen=True)
+class Escalation:
+    """What is due within the threshold is served by that model in place of its own."""
+
+    escalation_model: str
+    escalation_threshold_seconds: float = 900.0
+
+
+class _EscalationsField(fields.Field[Mapping[str, Escalation]]):
+    """A YAML mapping, or in the environment a JSON object or one variable for each member."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Any, **kwargs: Any
+    ) -> Mapping[str, Escalation]:
+        try:
+            given = json.loads(value) if isinstance(value, str) else value
+            found = {str(model): self._read(model, one) for model, one in given.items()}
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise ValidationError(
+                f"must be escalation_model and escalation_threshold_seconds by model: {error}"
+            ) from error
+        return found
+
+    def _read(self, model: str, given: Mapping[str, Any]) -> Escalation:
+        unknown = set(given) - {"escalation_model", "escalation_threshold_seconds"}
+        if unknown:
+            raise ValueError(f"{model}: unknown member {sorted(unknown)[0]}")
+        threshold_s = float(given.get("escalation_threshold_seconds", 900))
+        if not 0 <= threshold_s < math.inf:
+            raise ValueError(f"{model}: the threshold must be finite and not negative")
+        to = given["escalation_model"]
+        if not isinstance(to, str) or not to or to == model:
+            raise ValueError(f"{model}: escalation_model must name another model")
+        return Escalation(to, threshold_s)
+
+
+Escalations = Annotated[Mapping[str, Escalation], _EscalationsField]
+"""Escalations by model."""
+
+
+@dataclass(frozen=True)
 class Database:
     """Where PostgreSQL is, and how many connections one process may hold."""
 
@@ -509,6 +549,7 @@ class BatchFiles:
     """Files of requests. Expiry in seconds from an upload on, where it names none, and the bounds of what it may name.
 
     reported_errors: how many bad lines one refusal names. batch_insert_size: lines that are stored at once.
+    expired_grace_seconds: how long an expired file is still shown and kept before it is deleted.
     """
 
     default_expiry_seconds: int = 30 * 86400
@@ -516,6 +557,7 @@ class BatchFiles:
     max_expiry_seconds: int = 30 * 86400
     reported_errors: int = 20
     batch_insert_size: int = 5000
+    expired_grace_seconds: int = 7 * 86400
 
 
 @dataclass(frozen=True)
@@ -574,6 +616,14 @@ class SourceConnections:
 
 
 @dataclass(frozen=True)
+class SampleFiles:
+    """Files of examples that people find when they have registered."""
+
+    enabled: bool = True
+    requests_per_file: int = 100
+
+
+@dataclass(frozen=True)
 class BatchDaemon:
     """The worker. `_ms` names and defaults are those of the Rust product."""
 
@@ -586,6 +636,12 @@ class BatchDaemon:
     backoff_factor: float = 2.0
     max_backoff_ms: int = 10_000
     max_in_flight: int = 1000
+    urgent_ms: int = 300_000
+    urgency_weight: float = 0.0
+    model_escalations: Escalations = field(default_factory=dict)
+    purge_interval_ms: int = 600_000
+    purge_batch_size: int = 1000
+    purge_throttle_ms: int = 100
     retried_statuses: tuple[int, ...] = (5, 404, 408, 429, 499)
 
 
@@ -646,6 +702,7 @@ class Settings:
     daemons: Daemons = field(default_factory=Daemons)
     snapshot: Snapshot = field(default_factory=Snapshot)
     batches: Batches = field(default_factory=Batches)
+    sample_files: SampleFiles = field(default_factory=SampleFiles)
     connections: SourceConnections = field(default_factory=SourceConnections)
     background_services: BackgroundServices = field(default_factory=BackgroundServices)
     credits: Credits = field(default_factory=Credits)
@@ -689,7 +746,7 @@ OBSOLETE: Mapping[str, str] = {
     "port": "gunicorn binds to $PORT",
     "background_services.leader_election": _NO_LEADER,
     "background_services.task_workers": "jobs are duties of the worker process",
-    "background_services.sync_workers": "jobs are duties of the worker process",
+    "background_services.sync_workers": "see connections.sync.max_ingests",
     "background_services.onwards_sync": "see snapshot.*",
     "background_services.pool_metrics": "pools are measured when the metrics page is read",
     "background_services.batch_daemon.enabled": "start as many worker processes as are wanted",
@@ -885,6 +942,7 @@ def _field(kind: Any, path: str) -> fields.Field[Any]:
         tuple[int, ...]: _IntListField,
         Networks: _NetworkListField,
         Factors: _FactorsField,
+        Escalations: _EscalationsField,
     }
     return simple[kind](allow_none=optional, validate=checks)
 
@@ -990,6 +1048,13 @@ def _check(settings: Settings) -> None:
             f"batches.files.{name}: must be at least 1": getattr(settings.batches.files, name) >= 1
             for name in ("reported_errors", "batch_insert_size")
         },
+        "sample_files.requests_per_file: must be between 1 and 10000": 1
+        <= settings.sample_files.requests_per_file
+        <= 10_000,
+        "background_services.batch_daemon.purge_batch_size: must be at least 1": settings.background_services.batch_daemon.purge_batch_size
+        >= 1,
+        f"batches.files.expired_grace_seconds: must be at most {_LONGEST_DAYS} days": settings.batches.files.expired_grace_seconds
+        <= _LONGEST_DAYS * 86400,
         "recorder.queue_size: must be at least 1": settings.recorder.queue_size >= 1,
         "recorder.queue_bytes: must be at least 1 MiB": settings.recorder.queue_bytes >= 1 << 20,
         "recorder.group_size: must be at least 1": settings.recorder.group_size >= 1,
@@ -1024,10 +1089,13 @@ def _check(settings: Settings) -> None:
         "batches.default_throughput: must be finite and above 0": 0
         < settings.batches.default_throughput
         < math.inf,
-        "connections.sync.default_endpoint: must be one of batches.allowed_url_paths": settings.connections.sync.default_endpoint
-        in settings.batches.allowed_url_paths,
         "connections.sync.lease: must be at least 2s": settings.connections.sync.lease >= 2,
         "connections.sync.max_ingests: must be at least 1": settings.connections.sync.max_ingests
+        >= 1,
+        "background_services.batch_daemon.urgency_weight: must be between 0 and 1": 0
+        <= settings.background_services.batch_daemon.urgency_weight
+        <= 1,
+        "background_services.batch_daemon.claim_batch_size: must be at least 1": settings.background_services.batch_daemon.claim_batch_size
         >= 1,
         "daemons.dead_after: must be at least four times daemons.heartbeat": settings.daemons.dead_after
         >= 4 * settings.daemons.heartbeat,

@@ -11,8 +11,9 @@ from dwctl.batches import routes as batches
 from dwctl.billing import routes as billing
 from dwctl.catalog.routes import all as catalog
 from dwctl.downloads import routes as downloads
-from dwctl.files.routes import upload
+from dwctl.files.routes import all as files
 from dwctl.identity.routes import all as identity
+from dwctl.monitoring import routes as monitoring
 from dwctl.operations import health, metrics, pages
 from dwctl.sources import routes as sources
 from dwctl.web import current
@@ -28,10 +29,11 @@ def register(app: Flask, api: Api) -> None:
     for blueprint in (*identity.ADMIN, *catalog.ADMIN):
         api.register_blueprint(blueprint, url_prefix=ADMIN)
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
+    api.register_blueprint(monitoring.admin, url_prefix=ADMIN)
     api.register_blueprint(sources.blueprint, url_prefix=ADMIN)
     app.register_blueprint(ai.blueprint, url_prefix=AI)
     if current.parts(app).settings.batches.enabled:
-        for blueprint in (upload.blueprint, batches.blueprint, downloads.blueprint):
+        for blueprint in (*files.AI, batches.blueprint, downloads.blueprint, monitoring.ai):
             api.register_blueprint(blueprint, url_prefix=AI)
     app.register_blueprint(playground.blueprint, url_prefix=f"{ADMIN}/ai")
     app.register_blueprint(health.blueprint)

@@ -127,3 +127,16 @@ def test_relaxation_is_a_number_for_each_window() -> None:
     for bad in ('{"24h": -1}', '{"24h": Infinity}', '{"24h": "much"}', '{"99h": 1}', "[1]", "1.5"):
         with pytest.raises(config.ConfigError, match=r"batches\.window_relaxation_factors"):
             config.load({name: bad})
+
+
+def test_a_setting_whose_own_name_ends_in_file_is_read_as_itself(tmp_path: Path):
+    settings = config.load({"DWCTL_LIMITS__FILES__MAX_REQUESTS_PER_FILE": "7"})
+    assert settings.limits.files.max_requests_per_file == 7
+    (tmp_path / "most").write_text("8\n")
+    named = {"DWCTL_LIMITS__FILES__MAX_REQUESTS_PER_FILE_FILE": str(tmp_path / "most")}
+    assert config.load(named).limits.files.max_requests_per_file == 8
+
+
+def test_expiries_of_files_must_be_ordered():
+    with pytest.raises(config.ConfigError, match="must be ordered"):
+        config.load({"DWCTL_BATCHES__FILES__MAX_EXPIRY_SECONDS": "60"})

@@ -27,7 +27,7 @@ SELECT gen_random_uuid(), %(file_id)s, 'line-' || n, '', 'POST', '/v1/chat/compl
 """
 _REQUESTS = """
 INSERT INTO fusillade.requests (id, batch_id, template_id, model, custom_id, state)
-SELECT (left(%(id)s::text, 28) || lpad(to_hex(line_number), 8, '0'))::uuid, %(id)s, id, model, custom_id, 'pending'
+SELECT fusillade.line_id(%(id)s, line_number), %(id)s, id, model, custom_id, 'pending'
   FROM fusillade.request_templates WHERE file_id = %(file_id)s ORDER BY line_number
 """
 _MODELS = "INSERT INTO fusillade.batch_models (batch_id, model, requests) VALUES (%(id)s, %(model)s, %(count)s)"

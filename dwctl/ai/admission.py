@@ -92,8 +92,13 @@ def authenticate(snapshot: Snapshot, authorization: str | None) -> Key:
     return key
 
 
-def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admitted:
-    """Let a call in, or raise InvalidRequest (400), Refused (404, 403, 402) or Unavailable (its endpoint cannot be called)."""
+def admit(
+    routing: Routing, key: Key, request: Request, *, strict: bool, escalation: str | None = None
+) -> Admitted:
+    """Let a call in, or raise InvalidRequest (400), Refused (404, 403, 402) or Unavailable (its endpoint cannot be called).
+
+    escalation: the model that serves it in place of the one asked for, which is the one that its caller needs access to and pays.
+    """
     asked = request.asked
     model = routing.models.get(asked.alias)
     checked = {True} if model is None else _adapted(model)
@@ -115,6 +120,8 @@ def admit(routing: Routing, key: Key, request: Request, *, strict: bool) -> Admi
     flex = request.tier is Tier.FLEX
     purpose = "batch" if flex else key.purpose
     served_by = _served_by(routing, model, purpose)
+    if escalation is not None:
+        served_by = routing.models.get(escalation) or served_by
     if served_by is not model:
         ways = _adapted(served_by) - checked
         _check(request, ways, strict=strict, refuses_tools=refuses_tools)
@@ -192,10 +199,10 @@ def readmit(snapshot: Snapshot, job: Job, *, strict: bool) -> Admitted:
     if request.line is not None:
         _follow(snapshot, request.asked.created_at)
     try:
-        return admit(snapshot.routing, key, request, strict=strict)
+        return admit(snapshot.routing, key, request, strict=strict, escalation=job.escalation)
     except DwctlError:
         snapshot.wait_fresher_than(time.monotonic(), _FRESH_ENOUGH_S)
-        return admit(snapshot.routing, key, request, strict=strict)
+        return admit(snapshot.routing, key, request, strict=strict, escalation=job.escalation)
 
 
 def _follow(snapshot: Snapshot, at: float) -> None:

@@ -31,11 +31,9 @@ OVER = frozenset({Status.COMPLETED, Status.FAILED, Status.EXPIRED, Status.CANCEL
 def has_ended(batch: Batch) -> bool:
     """Whether all of its lines are there and have come to their end."""
     ended = batch.completed_requests + batch.failed_requests + batch.canceled_requests
-    return (
-        batch.requests_started_at is not None
-        and batch.populated_lines >= batch.total_requests
-        and ended >= batch.total_requests
-    )
+    # A batch whose requests were written by hand has begun without a line that was populated.
+    is_populated = not 0 < batch.populated_lines < batch.total_requests
+    return batch.requests_started_at is not None and is_populated and ended >= batch.total_requests
 
 
 def status_of(batch: Batch) -> Status:

@@ -1,6 +1,6 @@
 """Admission by capacity: a batch is let in where its models can end it, beside all that is to end before, within its window.
 
-A model's room in a window is its throughput x the window x the window's relaxation factor. What is counted against it are the lines not yet
+A model's headroom in a window is its throughput x the window x the window's relaxation factor. What is counted against it are the lines not yet
 ended of the batches that are due before the window is over, single requests that wait for a worker, and what is reserved. The count, the
 decision and the batch itself are one transaction, with the models locked: what was admitted is counted by whoever comes next.
 (docs/decisions/0025-admission-by-capacity.md)
@@ -43,7 +43,7 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Headroom:
     """What a model can end within a window, and what it has to. `throughput` in requests a second."""
 
     alias: str
@@ -74,28 +74,29 @@ def admit(
     # After the lock, in a statement of its own: it sees what the one before let in.
     values = {"ids": ids, "aliases": aliases, "window": window, "window_s": window_seconds(window)}
     taken: dict[str, int] = dict(connection.execute(_QUERIES["taken"], values).fetchall())
-    rooms = [room_of(demand, taken.get(demand.alias, 0), rules, window) for demand in demands]
+    rooms = [headroom_of(demand, taken.get(demand.alias, 0), rules, window) for demand in demands]
     full = [room for room in rooms if not room.is_enough]
     if full:
         raise refusal(window, full)
 
 
-def room_of(demand: Demand, taken: int, rules: Batches, window: str) -> Room:
-    """The room at the demanded model. Pure."""
+def headroom_of(demand: Demand, taken: int, rules: Batches, window: str) -> Headroom:
+    """The headroom of the demanded model. Pure."""
     throughput = rules.default_throughput if demand.throughput is None else demand.throughput
     throughput = max(throughput, 0.0)
     factor = rules.window_relaxation_factors.get(window, 1.0)
     limit = throughput * window_seconds(window) * factor
-    return Room(demand.alias, throughput, limit, taken, demand.requests)
+    return Headroom(demand.alias, throughput, limit, taken, demand.requests)
 
 
-def refusal(window: str, full: Sequence[Room]) -> AtCapacity:
+def refusal(window: str, full: Sequence[Headroom]) -> AtCapacity:
     """Names the models that are full, and when there may be room."""
     names = ", ".join(room.alias for room in full)
     longest = min(window_seconds(window), _LONGEST_WAIT_S)
-    wait_s = min(max(room.wait_s for room in full), longest)
+    wait_s = max(1, math.ceil(min(max(room.wait_s for room in full), longest)))
     return AtCapacity(
         f"Insufficient capacity for {window} completion window. The following models are currently at capacity: {names}."
         " Try again later or use a longer completion window.",
-        retry_after_s=max(1, math.ceil(wait_s)),
+        retry_after_s=wait_s,
+        members={"retry_after_seconds": wait_s},
     )

@@ -16,7 +16,7 @@ from psycopg.rows import class_row
 
 from dwctl import sql
 from dwctl.ai.idempotency import KeyReused
-from dwctl.batches import capacity
+from dwctl.batches import capacity, metadata
 from dwctl.batches.capacity import Demand
 from dwctl.clock import uuid7
 from dwctl.config import Batches, Settings, window_seconds
@@ -73,9 +73,11 @@ class BalanceTooLow(DwctlError):
 def create(connection: psycopg.Connection[Any], settings: Settings, order: Order) -> UUID:
     """Make the batch; the caller commits. Its requests are there when a worker has put them there, which begins at the commit.
 
-    Raises what refuses it: Invalid, BalanceTooLow, NotFound, Forbidden, KeyReused, capacity.AtCapacity.
+    Raises what refuses it: Invalid, BalanceTooLow, NotFound, Forbidden, KeyReused, capacity.AtCapacity; psycopg.OperationalError where others
+    that make batches for the same models do not come to an end.
     """
     id = order.batch_id or uuid7()
+    connection.execute(_QUERIES["be_patient"])
     earlier = _made_before(connection, order, id, settings)
     if earlier is not None:
         return earlier
@@ -153,7 +155,7 @@ def _made_before(
 
 
 def _fingerprint(order: Order) -> bytes:
-    told = [order.file_id, order.endpoint, order.window, dict(order.metadata)]
+    told = [order.file_id, order.endpoint, order.window, metadata.shown(order.metadata)]
     return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).digest()
 
 

@@ -95,7 +95,7 @@ def _cursor(session: Session, criteria: Criteria, after: str) -> Batch:
 
 
 def _wanted(criteria: Criteria) -> Select[Batch]:
-    query = select(_B).where(_B.single.is_(False), _B.deleted_at.is_(None))
+    query = select(_B).where(~_B.single, _B.deleted_at.is_(None))
     if criteria.owner is not None:
         query = query.where(_B.created_by == criteria.owner)
     if criteria.member is not None:

@@ -1,5 +1,8 @@
 -- Batches: what is asked before one is made, and what an answer shows of others than itself.
 
+-- name: be_patient  with others that make batches, but not for ever: who waits holds a connection
+SET LOCAL lock_timeout = '10s';
+
 -- name: claim_key  what the caller's Idempotency-Key stands for from now on; no row where it stands for an earlier batch already
 INSERT INTO idempotency_keys AS k (owner_id, path, key, fingerprint, request_id)
 VALUES (%(owner_id)s, '/batches', %(key)s, %(fingerprint)s, %(batch_id)s)
@@ -19,7 +22,7 @@ SELECT balance FROM user_balance_checkpoints WHERE user_id = %(owner_id)s;
 
 -- name: input_file  locked against being deleted before its batch is there
 SELECT purpose, uploaded_by, status = 'expired' OR coalesce(expires_at <= now(), false) AS is_expired, status = 'error' AS is_broken
-  FROM fusillade.files WHERE id = %(file_id)s AND deleted_at IS NULL FOR SHARE;
+  FROM fusillade.files WHERE id = %(file_id)s AND NOT single AND deleted_at IS NULL FOR SHARE;
 
 -- name: debtor  the name of an account that is in debt
 SELECT coalesce(u.display_name, u.username) FROM users u JOIN user_balance_checkpoints b ON b.user_id = u.id
@@ -38,15 +41,16 @@ SELECT id, alias, throughput, allowed_batch_completion_windows FROM deployed_mod
 SELECT pg_advisory_xact_lock(hashtextextended('batch capacity ' || id, 0)) FROM (SELECT id FROM unnest(%(ids)s::uuid[]) AS x(id) ORDER BY id) ids;
 
 -- name: taken  what is to end at each model before the window is over: lines of batches, single requests that wait, reservations
+--   (By the clock, not by the begin of the transaction: what was made while the lock was waited for is due a moment later.)
 SELECT alias, sum(requests)::bigint FROM (
     SELECT m.model AS alias, m.requests - m.completed - m.failed - m.canceled AS requests
       FROM fusillade.batches b JOIN fusillade.batch_models m ON m.batch_id = b.id
      WHERE NOT b.single AND b.completed_at IS NULL AND b.failed_at IS NULL AND b.cancelled_at IS NULL AND b.expired_at IS NULL
        AND b.cancelling_at IS NULL AND b.deleted_at IS NULL
-       AND b.expires_at <= now() + %(window_s)s * interval '1 second' AND m.model = ANY (%(aliases)s)
+       AND b.expires_at <= (SELECT clock_timestamp() + %(window_s)s * interval '1 second') AND m.model = ANY (%(aliases)s)
     UNION ALL
     SELECT model, 1 FROM fusillade.ready
-     WHERE batch_id = id AND model = ANY (%(aliases)s) AND deadline <= now() + %(window_s)s * interval '1 second'
+     WHERE batch_id = id AND model = ANY (%(aliases)s) AND deadline <= (SELECT clock_timestamp() + %(window_s)s * interval '1 second')
     UNION ALL
     SELECT w.alias, r.reserved_requests
       FROM unnest(%(ids)s::uuid[], %(aliases)s::text[]) AS w(id, alias) JOIN batch_capacity_reservations r ON r.model_id = w.id

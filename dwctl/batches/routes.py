@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from flask import request
 from sqlalchemy import func, select
 
@@ -15,18 +17,20 @@ from dwctl.access.caller import Caller
 from dwctl.access.permissions import Operation, Resource, may_all, may_own
 from dwctl.ai.idempotency import HEADER as REPEAT_KEY
 from dwctl.ai.idempotency import key_of
-from dwctl.batches import creation, listing, metadata, people, usage
-from dwctl.batches.batch_object import batch_object
+from dwctl.batches import changes, creation, listing, metadata, people, usage
+from dwctl.batches.batch_object import OVER, batch_object, status_of
 from dwctl.batches.creation import Order
 from dwctl.batches.schemas import (
     BatchCreate,
     BatchListQuery,
     BatchListSchema,
     BatchSchema,
+    RetriedBatchSchema,
+    RetryRequests,
     UsageSchema,
 )
 from dwctl.db import db
-from dwctl.errors import Invalid, NotFound
+from dwctl.errors import DwctlError, Invalid, NotFound
 from dwctl.identity import api_keys
 from dwctl.queue import identifiers
 from dwctl.queue.tables import Batch
@@ -115,7 +119,67 @@ def list_batches(query: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(200, BatchSchema)
 def get_batch(batch_id: str) -> dict[str, Any]:
     """Read a batch"""
-    return _shown([reachable(batch_id, Operation.READ)])[0]
+    found = reachable(batch_id, Operation.READ)
+    if status_of(found) not in OVER:
+        with _on_its_own(found) as connection:
+            changes.finalise(connection, found.id)
+        found = reachable(batch_id, Operation.READ)
+    return _shown([found])[0]
+
+
+@blueprint.route("/batches/<batch_id>", methods=["DELETE"])
+@guard.checks(_may(Operation.DELETE))
+@blueprint.response(204)
+def delete_batch(batch_id: str) -> None:
+    """Delete a batch; one that runs is stopped. Its files stay"""
+    found = reachable(batch_id, Operation.DELETE)
+    with _on_its_own(found) as connection:
+        changes.delete(connection, found.id)
+
+
+@blueprint.route("/batches/<batch_id>/cancel", methods=["POST"])
+@guard.checks(_may(Operation.UPDATE))
+@blueprint.response(200, BatchSchema)
+def cancel_batch(batch_id: str) -> dict[str, Any]:
+    """Stop a batch; one that is over is left as it is"""
+    found = reachable(batch_id, Operation.UPDATE)
+    with _on_its_own(found) as connection:
+        changes.cancel(connection, found.id)
+    return _changed(batch_id)
+
+
+@blueprint.route("/batches/<batch_id>/retry", methods=["POST"])
+@guard.checks(_may(Operation.UPDATE))
+@blueprint.response(200, RetriedBatchSchema)
+def retry_batch(batch_id: str) -> dict[str, Any]:
+    """Run the failed lines of a batch again"""
+    found = reachable(batch_id, Operation.UPDATE)
+    with _on_its_own(found) as connection:
+        # Of a batch that is stopped and has none it is said as of any other that has none.
+        is_stopped = found.cancelling_at is not None
+        retried = (
+            0 if is_stopped and not found.failed_requests else changes.retry(connection, found.id)
+        )
+        if not retried:
+            raise Invalid("No failed requests to retry in this batch", code="nothing_to_retry")
+    return {**_changed(batch_id), "retry": {"retried": retried, "refused": []}}
+
+
+@blueprint.route("/batches/<batch_id>/retry-requests", methods=["POST"])
+@guard.checks(_may(Operation.UPDATE))
+@blueprint.arguments(RetryRequests)
+@blueprint.response(200, RetriedBatchSchema)
+def retry_requests(wanted: dict[str, Any], batch_id: str) -> dict[str, Any]:
+    """Run some failed lines of a batch again; those that are not its own, or have not failed, are refused and named"""
+    found = reachable(batch_id, Operation.UPDATE)
+    given = dict.fromkeys(wanted["request_ids"])
+    known = {text: id for text in given if (id := _line_id(text))}
+    if not known:
+        raise Invalid("No valid request IDs provided", param="request_ids")
+    with _on_its_own(found) as connection:
+        retried, _ = changes.retry_requests(connection, found.id, set(known.values()))
+    refused = [text for text in given if known.get(text) not in retried]
+    return {**_changed(batch_id), "retry": {"retried": len(retried), "refused": refused}}
 
 
 @blueprint.route("/batches/<batch_id>/analytics", methods=["GET"])
@@ -138,6 +202,29 @@ def reachable(batch_id: str, operation: Operation) -> Batch:
     return found
 
 
+@contextmanager
+def _on_its_own(batch: Batch) -> Iterator[psycopg.Connection[Any]]:
+    """A transaction to change a batch in; what was read of it before is let go."""
+    db.session.expunge(batch)
+    db.session.rollback()
+    with current.parts().connections.transaction() as connection:
+        yield connection
+
+
+def _changed(batch_id: str) -> dict[str, Any]:
+    """A batch after a change, which names its owner only."""
+    found = reachable(batch_id, Operation.UPDATE)
+    owner = people.behind(db.session(), [found]).email_of_owner(found)
+    return batch_object(found, owner, _now())
+
+
+def _line_id(text: str) -> UUID | None:
+    try:
+        return identifiers.parse("request", text)
+    except DwctlError:
+        return None
+
+
 def _unknown(id: UUID) -> NotFound:
     return NotFound(f"Batch with ID {id} not found")
 
@@ -154,9 +241,10 @@ def _now() -> datetime:
 
 def _hidden_key(caller: Caller) -> UUID:
     """Names the one who makes the batch, within the account that pays for it."""
-    key = api_keys.hidden_key(db.session(), caller.owner_id, caller.user_id, "batch")
+    key = api_keys.hidden_key(db.session(), caller.owner_id, caller.user_id, "batch").id
+    # Nobody holds a connection who is about to wait for another one.
     db.session.commit()
-    return key.id
+    return key
 
 
 def _reach(caller: Caller) -> frozenset[str] | None:

@@ -131,6 +131,19 @@ class BatchSchema(ApiSchema):
     dwext = fields.Nested(ProvenanceSchema)
 
 
+class RetrySchema(ApiSchema):
+    """How many lines are run again, and which of those that were named are not."""
+
+    retried = fields.Integer()
+    refused = fields.List(fields.String())
+
+
+class RetriedBatchSchema(BatchSchema):
+    """A batch of which lines are run again."""
+
+    retry = fields.Nested(RetrySchema)
+
+
 class BatchListSchema(ApiSchema):
     """A page of batches; the ids are of its ends, where it has any."""
 

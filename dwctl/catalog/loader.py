@@ -227,7 +227,7 @@ class Loader:
             adapter=row.adapter,
             forward_service_tier=row.forward_service_tier,
             groups=frozenset(row.groups or ()),
-            tariffs=tuple(_tariff(part) for part in row.tariffs or ()),
+            tariffs=tuple(tariff_of(part) for part in row.tariffs or ()),
             rules={
                 purpose: Rule(part["target"] if part["action"] == "redirect" else None)
                 for purpose, part in (row.rules or {}).items()
@@ -311,7 +311,8 @@ def _components(row: Any, standard: Mapping[UUID, Model]) -> tuple[Component, ..
     )
 
 
-def _tariff(part: Mapping[str, Any]) -> CurrentTariff:
+def tariff_of(part: Mapping[str, Any]) -> CurrentTariff:
+    """A tariff as the statements put it into JSON (`snapshot_models`)."""
     until = part["valid_until"]
     return CurrentTariff(
         input=Decimal(part["input"]),

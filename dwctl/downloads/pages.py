@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import gevent
 import psycopg
 from psycopg.rows import namedtuple_row
 
@@ -14,6 +15,12 @@ from dwctl import sql
 from dwctl.db import Connections
 
 _QUERIES = sql.load("dwctl.downloads")
+_PAGES = {
+    kind: _QUERIES["page"]
+    .replace("{rows}", _QUERIES[f"{kind}_rows"])
+    .replace("{text}", _QUERIES[f"{kind}_text"])
+    for kind in ("input", "output", "error", "result")
+}
 
 NIL = UUID(int=0)
 LAST = UUID(int=2**128 - 1)
@@ -31,13 +38,13 @@ Place = tuple[int, UUID]
 class Source:
     """Lines that can be read in pages.
 
-    statement: in queries.sql, with `values`. place: behind which they begin. skip: how many wanted lines after that are left out, because no
+    kind: of line, as in queries.sql, found by `values`. place: behind which they begin. skip: how many wanted lines after that are left out, because no
     place could be given for them. line: the offset that was asked for. are_places: offsets are places, so that what is not there counts.
     total: how many lines behind the beginning of everything were wanted when it was counted; None where nobody counted.
     is_growing: more may come later.
     """
 
-    statement: str
+    kind: str
     values: Mapping[str, Any]
     place: Place
     skip: int = 0
@@ -119,16 +126,43 @@ def some(connections: Connections, source: Source, limit: int) -> Some:
 
 
 def stream(connections: Connections, source: Source) -> Iterator[bytes]:
-    """All lines, a page at a time; no connection is held between two of them. Raises DatabaseAway, psycopg.Error, in the middle too."""
+    """All lines, a page at a time; no connection is held between two of them. Raises DatabaseAway, psycopg.Error, in the middle too.
+
+    While one page is sent the next is read, unless pages are large: that is a page more in memory, and nearly twice the speed.
+    """
     reader = _Reader(connections, source, _LOOKS_FOR_FEW if source.is_filtered else _LOOKS)
     left = source.most
-    while left > 0:
-        page = reader.next(left, PAGE_BYTES)
-        left -= page.taken
-        if page.lines:
-            yield page.lines
-        if page.is_last:
-            return
+    ahead: gevent.Greenlet | None = None
+    try:
+        while left > 0:
+            page = reader.next(left, PAGE_BYTES) if ahead is None else _outcome(ahead)
+            left -= page.taken
+            goes_on = left > 0 and not page.is_last
+            is_small = len(page.lines) <= 2 * PAGE_BYTES
+            ahead = gevent.spawn(_attempt, reader, left) if goes_on and is_small else None
+            if page.lines:
+                yield page.lines
+            if not goes_on:
+                return
+    finally:
+        if ahead is not None:
+            # Not waited for: a generator may be closed where nothing can wait.
+            ahead.kill(block=False)
+
+
+def _attempt(reader: _Reader, most: int) -> Page | Exception:
+    """A page, or why there is none: a greenlet that fails would say so on its own."""
+    try:
+        return reader.next(most, PAGE_BYTES)
+    except Exception as error:
+        return error
+
+
+def _outcome(ahead: gevent.Greenlet) -> Page:
+    found: Page | Exception = ahead.get()
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _read(connection: psycopg.Connection[Any], reader: _Reader, most: int, bytes: int) -> Page:
@@ -142,6 +176,6 @@ def _read(connection: psycopg.Connection[Any], reader: _Reader, most: int, bytes
         "bytes": bytes,
     }
     with connection.cursor(binary=True, row_factory=namedtuple_row) as cursor:
-        row: Any = cursor.execute(_QUERIES[reader.source.statement], values).fetchone()
+        row: Any = cursor.execute(_PAGES[reader.source.kind], values).fetchone()
     place = reader.place if row.line is None else (row.line, row.id or NIL)
     return Page(row.lines or b"", row.taken, row.skipped, row.left_over, row.goes_on, place)

@@ -71,7 +71,7 @@ def of_batch(
     is_sought = has_places and states is None and not search and skip < _LINES
     begin = first.int + (skip if is_sought else 0) - 1
     return Source(
-        "results_page",
+        "result",
         {
             "batch": batch_id,
             "is_populated": is_populated,
@@ -90,10 +90,9 @@ def of_batch(
 
 def _finished(found: Any, skip: int, search: str | None) -> Source:
     return Source(
-        "finished_page",
+        "error" if found.purpose == "batch_error" else "output",
         {
             "batch": found.batch_id,
-            "failed": found.purpose == "batch_error",
             "until": found.lines,
             "search": substring(search),
         },
@@ -115,7 +114,7 @@ def _input(
     has_places = known.lines is not None and known.lines == (known.last_line or 0) + 1
     is_sought = has_places and not search
     return Source(
-        "input_page",
+        "input",
         {"file": file_id, "search": substring(search)},
         (min(skip, _LINES) - 1, LAST) if is_sought and skip else (-1, NIL),
         skip=0 if is_sought else skip,

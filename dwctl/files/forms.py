@@ -24,6 +24,7 @@ _MOST_PARTS = 100
 _LONGEST_FIELD = 64 * 1024
 _LONGEST_HEADERS = 64 * 1024
 _LONGEST_BOUNDARY = 70
+_BETWEEN_PARTS = (State.PREAMBLE, State.PART)
 _PLAIN_CODINGS = ("", "binary", "8bit", "7bit")
 
 Judge = Callable[[str, str], None]
@@ -66,24 +67,25 @@ class Form:
 
     def _events(self) -> Iterator[Event]:
         decoder = self._decoder
-        try:
-            for piece in self._pieces:
-                decoder.receive_data(piece)
-                while (event := decoder.next_event()) is not NEED_DATA:
-                    yield event
-                if len(decoder.buffer) > _LONGEST_HEADERS and decoder.state in (
-                    State.PREAMBLE,
-                    State.PART,
-                ):
-                    raise malformed("what should be the headers of a part has no end")
-            decoder.receive_data(None)
-            while not isinstance(event := decoder.next_event(), Epilogue):
+        for piece in self._pieces:
+            decoder.receive_data(piece)
+            while (event := self._next()) is not NEED_DATA:
                 yield event
+            if len(decoder.buffer) > _LONGEST_HEADERS and decoder.state in _BETWEEN_PARTS:
+                raise malformed("what should be the headers of a part has no end")
+        decoder.receive_data(None)
+        while not isinstance(event := self._next(), Epilogue):
+            yield event
+
+    def _next(self) -> Event:
+        try:
+            return self._decoder.next_event()
         except RequestEntityTooLarge:
             raise malformed(f"it has more than {_MOST_PARTS} parts") from None
         except (ValueError, AttributeError):
             # The decoder's own words are about its states.
-            raise malformed("it ends before its last boundary, or a part has no name") from None
+            why = "it ends before its last boundary, or a part has headers that cannot be read"
+            raise malformed(why) from None
 
     def _begin_file(self, event: Field | File) -> None:
         if self.has_file:

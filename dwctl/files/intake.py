@@ -16,6 +16,8 @@ from dwctl.files.lines import LineChecker, LineError, Rules, duplicate_error
 from dwctl.files.storing import FileHead, Store, StoredFile
 from dwctl.pace import Pace
 
+_STEP_BYTES = 16 * 1024
+
 
 class InvalidFile(DwctlError):
     """The file cannot be taken."""
@@ -73,8 +75,11 @@ def take_in(
     ids = CustomIds()
     store = Store(connections, id, limits.lines_at_once)
     try:
-        checker = LineChecker(rules, ids, most_errors=limits.most_errors, tolerant=tolerant)
-        size = _feed(pieces, checker, store, limits.max_bytes)
+        pace = Pace()
+        checker = LineChecker(
+            rules, ids, most_errors=limits.most_errors, tolerant=tolerant, rest=pace.rest
+        )
+        size = _feed(pieces, checker, store, limits.max_bytes, pace)
         errors, fatal = checker.errors, checker.fatal
         if not ids.is_complete:
             repeats = _repeats(ids, store, limits.most_errors)
@@ -94,18 +99,22 @@ def take_in(
     return Taken(stored, tuple(errors), checker.wrong)
 
 
-def _feed(pieces: Iterable[bytes], checker: LineChecker, store: Store, most: int) -> int:
+def _feed(
+    pieces: Iterable[bytes], checker: LineChecker, store: Store, most: int, pace: Pace
+) -> int:
     """All lines of all pieces, until no further error would be told. Gives the bytes."""
-    pace = Pace()
     size = 0
     for piece in pieces:
         size += len(piece)
         if most and size > most:
             raise too_large(most)
-        for line in checker.feed(piece):
-            store.add(line)
+        # Thousands of blank lines are one step.
+        for at in range(0, len(piece), _STEP_BYTES):
+            for line in checker.feed(piece[at : at + _STEP_BYTES]):
+                store.add(line)
+                del line
+                pace()
             pace()
-        pace()
         if checker.is_full:
             return size
     for line in checker.finish():

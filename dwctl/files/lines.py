@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ DUPLICATE = "duplicate_custom_id"
 _LONGEST_LINE = 256 * 1024 * 1024
 _BESIDE_BODY = 64 * 1024
 _BOM = codecs.BOM_UTF8
+_LARGE_BYTES = 1024 * 1024
 _NEEDED_TYPES = {
     "/v1/chat/completions": "CHAT",
     "/v1/completions": "CHAT",
@@ -120,11 +121,18 @@ class LineReader:
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes | int]]:
         """The lines that end in `data`."""
-        first, *others = data.split(b"\n")
+        first, *whole = data.split(b"\n")
         self._keep(first)
-        for following in others:
-            yield self._end(ended=True)
-            self._keep(following)
+        if not whole:
+            return
+        last = whole.pop()
+        yield self._end(ended=True)
+        for text in whole:
+            self.number += 1
+            size, offset = len(text), self.offset
+            self.offset += size + 1
+            yield self.number, offset, text if size <= self._longest else size
+        self._keep(last)
 
     def finish(self) -> Iterator[tuple[int, int, bytes | int]]:
         """The last line, where no line end closes it."""
@@ -153,11 +161,17 @@ class LineChecker:
 
     `errors` are the first bad lines, up to `most_errors`, in the order of the file; `wrong` counts all of them. tolerant: the lines that are
     right are given all the same (else none is given after the first error). fatal: the first error that no tolerance covers, of the file or of a
-    repeated custom_id.
+    repeated custom_id. rest: called between the steps of a large line, so that others can run.
     """
 
     def __init__(
-        self, rules: Rules, ids: CustomIds, *, most_errors: int = 20, tolerant: bool = False
+        self,
+        rules: Rules,
+        ids: CustomIds,
+        *,
+        most_errors: int = 20,
+        tolerant: bool = False,
+        rest: Callable[[], None] = lambda: None,
     ) -> None:
         self.requests = 0
         """Lines that are not blank."""
@@ -168,6 +182,7 @@ class LineChecker:
         self._ids = ids
         self._most_errors = most_errors
         self._tolerant = tolerant
+        self._rest = rest
         self._reader = LineReader(rules.longest_line)
         form: type[_Given | _GivenAnywhere] = _GivenAnywhere if rules.endpoint else _Given
         self._decode = msgspec.json.Decoder(form).decode
@@ -207,8 +222,11 @@ class LineChecker:
             except _Wrong as wrong:
                 self._add(LineError(number, wrong.field, wrong.code, wrong.message, wrong.status))
                 continue
+            # A line may be large: nobody holds it while the next one comes.
+            text = b""
             if not self.errors or self._tolerant:
                 yield line
+            del line
 
     def _add(self, error: LineError) -> None:
         self.wrong += 1
@@ -220,6 +238,9 @@ class LineChecker:
     def _check(self, number: int, offset: int, text: bytes | int) -> Line:
         if isinstance(text, int):
             raise _too_large(number, text, self._rules.max_body_size or _LONGEST_LINE)
+        large = len(text) > _LARGE_BYTES
+        if large:
+            self._rest()
         if not text.isascii():
             _check_utf8(number, offset, text)
         if b"\0" in text:
@@ -241,10 +262,16 @@ class LineChecker:
         if path not in self._paths:
             text_ = f"Line {number}: Unsupported URL path '{path[:_QUOTED]}'. Allowed paths are: {', '.join(self._paths)}"
             raise _Wrong("url", "unsupported_url", text_)
+        if large:
+            self._rest()
         body = bytes(given.body)
         if self._rules.max_body_size and len(body) > self._rules.max_body_size:
             raise _too_large(number, len(body), self._rules.max_body_size)
+        if large:
+            self._rest()
         model, body = self._check_body(number, path, body)
+        if large:
+            self._rest()
         earlier = self._ids.add(custom_id, number)
         if earlier is not None:
             raise duplicate(number, earlier, custom_id)

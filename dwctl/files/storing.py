@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 _QUERIES = sql.load("dwctl.files")
 _SLICE_BYTES = 4 * 1024 * 1024
+_LARGE_BYTES = 256 * 1024
+"""Bodies of that size are not copied once more to stand in one piece with other rows."""
 _IDS_AT_ONCE = 20_000
 _AT_ONCE = BoundedSemaphore(2)
 """Slices that one process stores at the same time: each takes a connection of the pool."""
@@ -72,9 +75,10 @@ class Store:
         self._id = id
         self._lines_at_once = lines_at_once
         # A line's id is the file's with the line's number in its last digits: all but those stand in each row.
-        self._id_prefix = identifiers.line_id(id, 0).hex[:24].encode()
-        self._file_column = b"\t" + id.hex.encode() + b"\t\n"
+        self._id_prefix = identifiers.line_id(id, 0).hex[:24]
+        self._file_column = id.hex
         self._rows: list[bytes] = []
+        self._lines = 0
         self._bytes = 0
         self._begun = False
         self._storing: gevent.Greenlet | None = None
@@ -82,34 +86,30 @@ class Store:
 
     def add(self, line: Line) -> None:
         """Store a line, soon. Waits only where the database is slower than the lines come. Raises DatabaseAway, Interrupted."""
-        body = line.body
+        size = len(line.body)
         counted = self._counted.get((line.model, line.path))
         if counted is None:
-            counted = _Counted(_escaped(line.model.encode()))
+            counted = _Counted(_escaped(line.model))
             self._counted[line.model, line.path] = counted
         counted.requests += 1
-        counted.bytes += len(body)
-        row = b"%s%08x\t%d\t%s\t%s\t%s\t%s\t%d\t%s" % (
-            self._id_prefix,
-            self.requests,
-            self.requests,
-            _escaped(line.custom_id.encode()),
-            line.path.encode(),
-            counted.escaped,
-            _escaped(body),
-            len(body),
-            line.method.encode(),
+        counted.bytes += size
+        head = (
+            f"{self._id_prefix}{self.requests:08x}\t{self.requests}\t{_escaped(line.custom_id)}\t{line.path}"
+            f"\t{counted.escaped}\t{size}\t{line.method}\t{self._file_column}\t\t"
         )
-        self._rows.append(row)
-        self._bytes += len(row)
+        # Put together when the slice is sent: formatting bytes would cost more than all the rest.
+        self._rows += (head.encode(), _escaped_bytes(line.body), b"\n")
+        self._bytes += len(head) + size
+        self._lines += 1
         self.requests += 1
-        if self._bytes >= _SLICE_BYTES or len(self._rows) >= self._lines_at_once:
+        if self._bytes >= _SLICE_BYTES or self._lines >= self._lines_at_once:
             self.flush()
 
     def flush(self) -> None:
         """Begin to store what has been added."""
         self._wait()
-        rows, self._rows, self._bytes = self._rows, [], 0
+        rows, self._rows = self._rows, []
+        self._lines = self._bytes = 0
         if rows:
             self._storing = gevent.spawn(_outcome, self._store, rows)
 
@@ -189,7 +189,9 @@ class Store:
         if not rows:
             return
         with connection.cursor() as cursor, cursor.copy(_QUERIES["copy_lines"]) as copy:
-            copy.write(self._file_column.join([*rows, b""]))
+            for large, pieces in groupby(rows, lambda piece: len(piece) >= _LARGE_BYTES):
+                for piece in pieces if large else (b"".join(pieces),):
+                    copy.write(piece)
 
     def _wait(self) -> None:
         """Until the slice before is stored."""
@@ -203,20 +205,24 @@ class _Counted:
 
     __slots__ = ("bytes", "escaped", "requests")
 
-    def __init__(self, escaped: bytes) -> None:
+    def __init__(self, escaped: str) -> None:
         self.escaped = escaped
         self.requests = 0
         self.bytes = 0
 
 
-def _escaped(text: bytes) -> bytes:
+def _escaped(text: str) -> str:
     r"""As COPY's text format has it. (A line has no line feed; `\N` cannot come out of this.)"""
-    if b"\\" in text:
-        text = text.replace(b"\\", b"\\\\")
-    if b"\t" in text:
-        text = text.replace(b"\t", b"\\t")
-    if b"\r" in text:
-        text = text.replace(b"\r", b"\\r")
+    if "\\" in text or "\t" in text or "\r" in text:
+        return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\r", "\\r")
+    return text
+
+
+def _escaped_bytes(text: bytes) -> bytes:
+    """The same of a body."""
+    text = text.replace(b"\\", b"\\\\")
+    if b"\t" in text or b"\r" in text:
+        return text.replace(b"\t", b"\\t").replace(b"\r", b"\\r")
     return text
 
 

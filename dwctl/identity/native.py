@@ -53,7 +53,7 @@ def register(
         display_name=display_name or names.random_display_name(),
         password_hash=password_hash,
     )
-    users.grant_initial_credits(session, user, settings)
+    users.welcome(session, user, settings)
     return user
 
 

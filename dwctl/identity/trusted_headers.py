@@ -120,7 +120,7 @@ def _create(session: Session, claim: Claim, settings: Settings) -> User:
         display_name=names.random_display_name(),
         external_user_id=claim.external_id,
     )
-    users.grant_initial_credits(session, user, settings)
+    users.welcome(session, user, settings)
     if settings.auth.proxy_header.auto_create_organizations:
         organizations.join_by_domain(session, user, settings)
     return user

@@ -28,13 +28,21 @@ from dwctl.web import pagination
 BASE_ROLE = "StandardUser"
 
 DeletionHook = Callable[[Session, UUID], None]
+WelcomeHook = Callable[[Session, User, Settings], None]
 
 _DELETION_HOOKS: list[DeletionHook] = []
+_WELCOME_HOOKS: list[WelcomeHook] = []
 
 
 def before_deletion(hook: DeletionHook) -> DeletionHook:
     """Have `hook(session, account_id)` run in the transaction that deletes an account: how higher rooms put away what is theirs."""
     _DELETION_HOOKS.append(hook)
+    return hook
+
+
+def on_welcome(hook: WelcomeHook) -> WelcomeHook:
+    """Have `hook(session, user, settings)` run in the transaction in which somebody registers or first comes by trusted header. It must not fail."""
+    _WELCOME_HOOKS.append(hook)
     return hook
 
 
@@ -106,8 +114,15 @@ def create(
     return user
 
 
-def grant_initial_credits(session: Session, user: User, settings: Settings) -> None:
+def welcome(session: Session, user: User, settings: Settings) -> None:
     """What a person who comes by registration or by trusted header starts with."""
+    grant_initial_credits(session, user, settings)
+    for hook in _WELCOME_HOOKS:
+        hook(session, user, settings)
+
+
+def grant_initial_credits(session: Session, user: User, settings: Settings) -> None:
+    """Credit that nobody has paid for, by a setting."""
     amount = settings.credits.initial_credits_for_standard_users
     if amount > 0:
         ledger.grant(

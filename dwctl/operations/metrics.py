@@ -30,12 +30,14 @@ from dwctl.ai.gateway import Gateway
 from dwctl.analytics.recorder import Recorder
 from dwctl.catalog.routing import Model
 from dwctl.db import db
+from dwctl.monitoring.queue_depth import DepthMetrics
 from dwctl.operations import measured, scrapers
 from dwctl.operations.measured import BUCKETS_S, Tally
 from dwctl.operations.siblings import Siblings
 from dwctl.printable import printable
 from dwctl.protocols.surfaces import SURFACES
 from dwctl.upstream.health import Health
+from dwctl.web import current
 
 blueprint = Blueprint("metrics", __name__)
 guard.open_to_all(blueprint, reason="scrapers are no callers: see `operations.scrapers`")
@@ -60,6 +62,7 @@ class Page:
         self._app = app
         self._tally = tally
         self._more = tuple(more)
+        self._depths = DepthMetrics(current.parts(app).connections)
         self.siblings: Siblings | None = None
         self.turned_away: Mapping[str, int] = {}
 
@@ -87,7 +90,9 @@ class Page:
     def collect(self) -> Iterator[Metric]:
         """The whole page."""
         yield from self.own() if self.siblings is None else self.siblings.summed()
-        yield from _models(self.gateway.snapshot.routing.models.values())
+        models = self.gateway.snapshot.routing.models
+        yield from _models(models.values())
+        yield from self._depths.collect(models)
         yield _gauge(
             "dwctl_build_info", "The version that runs.", ("version",), [((__version__,), 1)]
         )

@@ -95,7 +95,8 @@ def read(body: bytes) -> dict[str, Any]:
 
     Of a member that is there twice the last one counts, here and in what is sent.
     """
-    if _containers_in(body) > _MOST_CONTAINERS and _containers_in(_STRING.sub(b"", body)) > _MOST_CONTAINERS:  # fmt: skip
+    containers = _containers_in(body)
+    if containers > _MOST_CONTAINERS and _containers_in(_STRING.sub(b"", body)) > _MOST_CONTAINERS:  # fmt: skip
         raise InvalidRequest(
             f"The request has more than {_MOST_CONTAINERS} objects and arrays.",
             code="invalid_value",
@@ -111,7 +112,7 @@ def read(body: bytes) -> dict[str, Any]:
         raise InvalidRequest(
             f"The request has more than {_MOST_MEMBERS} members.", code="invalid_value"
         )
-    if is_too_deep(body, content):
+    if containers > MAX_DEPTH and is_too_deep(body, content):
         raise InvalidRequest(
             f"The request is nested deeper than {MAX_DEPTH} levels.",
             param=_deepest(content),

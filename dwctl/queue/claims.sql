@@ -20,7 +20,7 @@ BEGIN
     ON CONFLICT DO NOTHING;
     INSERT INTO fusillade.queues AS q (model, created_by, vtime, head_deadline)
     SELECT r.model, coalesce(b.created_by, ''),
-           coalesce((SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = r.model), 0),
+           coalesce((SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = r.model AND o.paused_until IS NULL), 0),
            min(coalesce(b.expires_at, now() + interval '24 hours'))
       FROM fusillade.requests r LEFT JOIN fusillade.batches b ON b.id = r.batch_id
      WHERE r.id = ANY (ids) AND r.state = 'pending'
@@ -98,16 +98,175 @@ END $$;
 
 -- ----- claims, which are leases
 
--- Volatile PL/pgSQL under READ COMMITTED: each statement inside has a snapshot of its own, so what is in flight is counted after the
--- model's row is locked. That is what makes the cap exact. Steps:
---   1 lock the longest-unserved models that seem to have room, skipping those that another claim has
---   2 room of each: its cap less what is in flight
---   3 its lines: those whose deadline is near first, then the least served; no line gets more than its share of the room
---   4 take the heads of each line, move them from ready to inflight, mark them in requests, and return all that running them takes
--- Plans are kept by each connection, and may have been made when the tables were empty: the settings keep them on keys, and what is
--- taken from `ready` is deleted by row address, since any other join would walk the whole line for each of its heads.
-CREATE OR REPLACE FUNCTION fusillade.claim(me uuid, only_models text[], caps int[], default_cap int, most int)
-RETURNS TABLE (id uuid, model text, created_by text, deadline timestamptz,
+-- How a claim goes (docs/decisions/0027). All of it is volatile PL/pgSQL under READ COMMITTED: each statement inside has a snapshot of its own,
+-- so what is in flight is counted after the model's row is locked. That is what makes the cap exact.
+--   claim        visits models, those with an urgent request first, then whoever was served the longest time ago; each is locked by one claim
+--                at a time. No claim waits for another's, unless it would come back empty-handed because of it.
+--   claim_model  the room that a locked model has, and what goes there: first what is urgent, then by deadline as far as `urgency_weight` says,
+--                then the least served accounts
+--   take         so many from the heads of some accounts' queues, an equal share of each: out of `ready`, into `inflight`, marked in `requests`
+-- What is paused is in no index that a claim reads. Plans are kept by each connection, and may have been made when the tables were empty: the
+-- settings (of `claim`, which calls the others) keep them on keys, and what is taken from `ready` is deleted by row address, since any other join would walk the whole queue for
+-- each of its heads.
+
+-- Up to `most` of one model's requests that are due by `horizon`, counted in flight as `counted_as`; that model's row must be locked.
+-- by_deadline: in the order of their deadlines, from the queues whose heads are due first; else from those that were served least, an equal
+-- share of each. swept: how many entries were found that
+-- cannot be run (their batch is cancelled or deleted, or they were changed by hand); they are out of the way now.
+CREATE OR REPLACE FUNCTION fusillade.take(me uuid, of_model text, counted_as text, most int, horizon timestamptz, by_deadline boolean,
+                                          OUT taken uuid[], OUT deadlines timestamptz[], OUT swept int)
+LANGUAGE plpgsql VOLATILE AS $$
+#variable_conflict use_column
+DECLARE
+    owners text[];
+    heads timestamptz[];
+    share int;
+    larger int;
+    chosen tid[];
+    counts jsonb;
+    gone uuid[];
+    dead record;
+    more int;
+BEGIN
+    swept := 0;
+    IF by_deadline THEN
+        SELECT array_agg(c.created_by), array_agg(c.head_deadline) INTO owners, heads
+          FROM (SELECT q.created_by, q.head_deadline FROM fusillade.queues q
+                 WHERE q.model = of_model AND q.paused_until IS NULL AND q.head_deadline <= horizon
+                 ORDER BY q.head_deadline LIMIT least(most, 8) FOR UPDATE SKIP LOCKED) c;
+    ELSE
+        SELECT array_agg(c.created_by), array_agg(c.head_deadline) INTO owners, heads
+          FROM (SELECT q.created_by, q.head_deadline FROM fusillade.queues q
+                 WHERE q.model = of_model AND q.paused_until IS NULL AND q.head_deadline <= horizon
+                 ORDER BY q.vtime LIMIT most FOR UPDATE SKIP LOCKED) c;
+    END IF;
+    IF owners IS NULL THEN
+        RETURN;
+    END IF;
+    share := most / cardinality(owners);
+    larger := mod(most, cardinality(owners));
+    -- No head is before what its queue says, so what was deleted there, and not yet vacuumed, is not walked again.
+    IF by_deadline THEN
+        chosen := ARRAY(
+            SELECT d.ctid FROM fusillade.ready d WHERE d.ctid = ANY (ARRAY(
+                SELECT h.ctid FROM unnest(owners, heads) c(owner, head), LATERAL (
+                    SELECT r.ctid, r.deadline, r.id FROM fusillade.ready r
+                     WHERE r.model = of_model AND r.created_by = c.owner AND r.deadline >= c.head AND r.deadline <= horizon
+                     ORDER BY r.deadline, r.id LIMIT most) h
+                 ORDER BY h.deadline, h.id LIMIT most)) FOR UPDATE SKIP LOCKED);
+    ELSE
+        chosen := ARRAY(
+            SELECT h.ctid FROM unnest(owners, heads) WITH ORDINALITY c(owner, head, place), LATERAL (
+                SELECT r.ctid FROM fusillade.ready r
+                 WHERE r.model = of_model AND r.created_by = c.owner AND r.deadline >= c.head AND r.deadline <= horizon
+                 ORDER BY r.deadline, r.id LIMIT share + (c.place <= larger)::int FOR UPDATE SKIP LOCKED) h);
+    END IF;
+    WITH gone AS (
+        DELETE FROM fusillade.ready d WHERE d.ctid = ANY (chosen) RETURNING d.id, d.created_by, d.deadline
+    ), marked AS (
+        -- The state is checked again: a row changed by hand may have left its entry in ready behind.
+        UPDATE fusillade.requests r SET state = 'processing', daemon_id = me, claimed_at = now(), started_at = now(), updated_at = now()
+          FROM gone g
+         WHERE r.id = g.id AND r.state = 'pending'
+           AND NOT EXISTS (SELECT FROM fusillade.batches b WHERE b.id = r.batch_id
+                              AND (b.cancelling_at IS NOT NULL OR b.deleted_at IS NOT NULL))
+        RETURNING r.id, g.created_by, g.deadline
+    ), flying AS (
+        INSERT INTO fusillade.inflight (id, model, created_by, daemon_id)
+        SELECT m.id, counted_as, m.created_by, me FROM marked m
+    )
+    SELECT (SELECT array_agg(m.id) FROM marked m), (SELECT array_agg(m.deadline) FROM marked m),
+           (SELECT jsonb_object_agg(n.created_by, n.n) FROM (SELECT m.created_by, count(*) AS n FROM marked m GROUP BY m.created_by) n),
+           (SELECT array_agg(g.id) FROM gone g)
+      INTO taken, deadlines, counts, gone;
+    IF cardinality(gone) > coalesce(cardinality(taken), 0) THEN
+        swept := cardinality(gone) - coalesce(cardinality(taken), 0);
+        -- Of a batch that is not to be run there may be any number behind: its requests stand together. Some are taken out of the way.
+        FOR dead IN
+            SELECT r.batch_id, b.created_by, b.expires_at, max(r.id::text)::uuid AS last
+              FROM fusillade.requests r JOIN fusillade.batches b ON b.id = r.batch_id
+             WHERE r.id = ANY (gone) AND r.id <> ALL (coalesce(taken, '{}')) AND r.id <> r.batch_id
+               AND (b.cancelling_at IS NOT NULL OR b.deleted_at IS NOT NULL)
+             GROUP BY r.batch_id, b.created_by, b.expires_at
+        LOOP
+            EXIT WHEN swept >= 500;
+            DELETE FROM fusillade.ready d WHERE d.ctid = ANY (ARRAY(
+                SELECT r.ctid FROM fusillade.ready r
+                 WHERE r.model = of_model AND r.created_by = dead.created_by AND r.deadline = dead.expires_at AND r.id > dead.last
+                   AND r.id <= overlay(dead.last::text PLACING 'ffffffff' FROM 29)::uuid AND r.batch_id = dead.batch_id
+                 ORDER BY r.id LIMIT 500 FOR UPDATE SKIP LOCKED));
+            GET DIAGNOSTICS more = ROW_COUNT;
+            swept := swept + more;
+        END LOOP;
+    END IF;
+    WITH rest AS MATERIALIZED (
+        SELECT c.owner, coalesce((counts->>c.owner)::int, 0) AS n, coalesce(
+                   (SELECT r.deadline FROM fusillade.ready r WHERE r.model = of_model AND r.created_by = c.owner AND r.deadline >= c.head
+                     ORDER BY r.deadline, r.id LIMIT 1),
+                   (SELECT r.deadline FROM fusillade.ready r WHERE r.model = of_model AND r.created_by = c.owner
+                     ORDER BY r.deadline, r.id LIMIT 1)) AS head
+          FROM unnest(owners, heads) c(owner, head)
+    ), emptied AS (
+        -- At once: an empty queue that stands first would cost the next claim its turn.
+        DELETE FROM fusillade.queues q USING rest WHERE q.model = of_model AND q.created_by = rest.owner AND rest.head IS NULL
+    )
+    UPDATE fusillade.queues q SET vtime = q.vtime + rest.n, head_deadline = rest.head
+      FROM rest WHERE q.model = of_model AND q.created_by = rest.owner AND rest.head IS NOT NULL;
+END $$;
+
+-- Up to `most` of one model, within `cap` for what is in flight of it, or, near their deadline, of the model to which they escalate. Both rows
+-- must be locked. urgent: NULL where nothing is. swept: as in `take`, so there may be more behind.
+CREATE OR REPLACE FUNCTION fusillade.claim_model(me uuid, of_model text, cap int, escalation text, escalation_cap int, escalates timestamptz,
+                                                 most int, urgent timestamptz, urgency_weight double precision,
+                                                 OUT taken uuid[], OUT deadlines timestamptz[], OUT counted_as text[], OUT swept int)
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    step int := CASE WHEN escalation IS NOT NULL THEN 1 WHEN urgent IS NOT NULL THEN 2 WHEN urgency_weight > 0 THEN 3 ELSE 4 END;
+    tries int := 0;
+    useful boolean;
+    room int;
+    got record;
+BEGIN
+    swept := 0;
+    taken := '{}';
+    deadlines := '{}';
+    counted_as := '{}';
+    -- 1 what escalates, 2 what is urgent, 3 by deadline, 4 by fairness; each again while it yields, for what some queues lack others may have.
+    WHILE step <= 4 AND cardinality(taken) < most LOOP
+        IF tries = 0 THEN
+            room := least(most - cardinality(taken),
+                          CASE step WHEN 1 THEN escalation_cap - (SELECT count(*) FROM fusillade.inflight f WHERE f.model = escalation)
+                                    ELSE cap - (SELECT count(*) FROM fusillade.inflight f WHERE f.model = of_model) END);
+            IF step = 3 THEN
+                room := floor(room * urgency_weight);
+            END IF;
+        END IF;
+        IF room > 0 AND (step <> 2 OR urgent IS NOT NULL) THEN
+            got := fusillade.take(me, of_model, CASE step WHEN 1 THEN escalation ELSE of_model END, room,
+                                  CASE step WHEN 1 THEN escalates WHEN 2 THEN urgent ELSE 'infinity' END, step = 3);
+            IF got.taken IS NOT NULL THEN
+                taken := taken || got.taken;
+                deadlines := deadlines || got.deadlines;
+                counted_as := counted_as || array_fill(CASE step WHEN 1 THEN escalation END, ARRAY[cardinality(got.taken)]);
+                room := room - cardinality(got.taken);
+            END IF;
+            swept := swept + got.swept;
+            useful := got.taken IS NOT NULL OR got.swept > 0;
+            tries := tries + 1;
+        END IF;
+        IF room <= 0 OR tries = 0 OR tries >= 4 OR NOT useful THEN
+            step := step + 1;
+            tries := 0;
+        END IF;
+    END LOOP;
+END $$;
+
+-- Up to `most` due requests for a worker, which runs them from now on. caps: how many may be in flight of models, over all workers, where that is
+-- not default_cap. Requests of escalating[n] that are due within thresholds_s[n] go to escalations[n] as long as that has room.
+CREATE OR REPLACE FUNCTION fusillade.claim(me uuid, most int, capped text[], caps int[], default_cap int,
+                                           urgent_s double precision, urgency_weight double precision,
+                                           escalating text[], escalations text[], thresholds_s double precision[])
+RETURNS TABLE (id uuid, model text, escalation text, created_by text, deadline timestamptz,
                batch_id uuid, retry_attempt int, service_tier text, custom_id text, created_at timestamptz,
                api_key_id uuid, completion_window text, batch_created_at timestamptz, path text, body text,
                owner_id uuid, owner_deleted boolean, times_lost smallint)
@@ -115,95 +274,208 @@ LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
-    slot record;
-    line record;
-    head timestamptz;
-    room int;
-    taken int;
-    share int;
-    lines int;
-    left_over int := most;
+    urgent timestamptz := now() + urgent_s * interval '1 second';
+    candidate record;
+    place int;
+    cap int;
+    escalation text;
+    escalation_cap int;
+    mine text[];
+    busy text;
+    got record;
+    locked int := 0;
+    swept int := 0;
+    lock_timeout text := current_setting('lock_timeout');
+    all_ids uuid[] := '{}';
+    all_deadlines timestamptz[] := '{}';
+    all_escalations text[] := '{}';
 BEGIN
-    FOR slot IN
-        SELECT m.model FROM fusillade.model_slots m
-         WHERE EXISTS (SELECT FROM fusillade.queues q WHERE q.model = m.model)
-           -- Not yet the count that decides, but models that are full must not stand in the way of others.
-           AND (SELECT count(*) FROM fusillade.inflight f WHERE f.model = m.model)
-               < coalesce(caps[array_position(only_models, m.model)], default_cap)
-         ORDER BY m.served
-         LIMIT 32
-           FOR UPDATE OF m SKIP LOCKED
-    LOOP
-        EXIT WHEN left_over <= 0;
-        room := least(left_over, coalesce(caps[array_position(only_models, slot.model)], default_cap)
-                                 - (SELECT count(*) FROM fusillade.inflight f WHERE f.model = slot.model));
-        CONTINUE WHEN room <= 0;
-        lines := least(room, (SELECT count(*) FROM fusillade.queues q WHERE q.model = slot.model)::int);
-        FOR line IN
-            SELECT q.created_by, q.vtime FROM fusillade.queues q
-             WHERE q.model = slot.model
-             ORDER BY (q.head_deadline < now() + interval '5 minutes') DESC, q.vtime
-             LIMIT greatest(lines, 1)
-               FOR UPDATE SKIP LOCKED
+    PERFORM fusillade.end_pauses();
+    FOR attempt IN 1..2 LOOP
+        -- The second only where there was work, all of it another claim's for this moment: then that one is waited for, shortly and with no
+        -- lock of a model of ours.
+        EXIT WHEN attempt = 2 AND (locked > 0 OR busy IS NULL);
+        FOR candidate IN
+            SELECT m.model, h.head, coalesce(m.paused_until > now(), false) AS paused FROM fusillade.model_slots m
+             CROSS JOIN LATERAL (SELECT q.head_deadline AS head FROM fusillade.queues q
+                                  WHERE q.model = m.model AND q.paused_until IS NULL ORDER BY q.head_deadline LIMIT 1) h
+             WHERE attempt = 1 OR m.model = busy
+             ORDER BY (h.head < urgent) DESC, m.served
         LOOP
-            EXIT WHEN room <= 0;
-            share := greatest(1, ceil(room::numeric / greatest(lines, 1))::int);
-            lines := lines - 1;
-            RETURN QUERY WITH gone AS (
-                DELETE FROM fusillade.ready d
-                 WHERE d.ctid = ANY (ARRAY(
-                    SELECT r.ctid FROM fusillade.ready r
-                     WHERE r.model = slot.model AND r.created_by = line.created_by
-                     ORDER BY r.deadline, r.id LIMIT share FOR UPDATE SKIP LOCKED))
-                RETURNING d.id, d.deadline
-            ), marked AS (
-                -- The state is checked again: a row changed by hand may have left its entry in ready behind.
-                UPDATE fusillade.requests q SET state = 'claimed', daemon_id = me, claimed_at = now(), updated_at = now()
-                  FROM gone g
-                 WHERE q.id = g.id AND q.state = 'pending'
-                   AND NOT EXISTS (SELECT FROM fusillade.batches b WHERE b.id = q.batch_id
-                                      AND (b.cancelling_at IS NOT NULL OR b.deleted_at IS NOT NULL))
-                RETURNING q.id, g.deadline, q.batch_id, q.retry_attempt, q.service_tier, q.custom_id, q.created_at, q.template_id, q.times_lost
-            ), flying AS (
-                INSERT INTO fusillade.inflight (id, model, created_by, daemon_id)
-                SELECT m.id, slot.model, line.created_by, me FROM marked m
-            )
-            SELECT m.id, slot.model, line.created_by, m.deadline, m.batch_id, m.retry_attempt, m.service_tier, m.custom_id, m.created_at,
-                   b.api_key_id, b.completion_window, b.created_at, t.path, t.body, u.id, u.is_deleted, m.times_lost
-              FROM marked m
-              LEFT JOIN fusillade.batches b ON b.id = m.batch_id
-              LEFT JOIN fusillade.request_templates t ON t.id = m.template_id
-              -- The account that it runs as: the owner of the key that the batch names, else who made the batch.
-              LEFT JOIN users u ON u.id = coalesce(
-                    (SELECT k.user_id FROM api_keys k WHERE k.id = b.api_key_id),
-                    CASE WHEN b.created_by ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN b.created_by::uuid END);
-            GET DIAGNOSTICS taken = ROW_COUNT;
-            head := (SELECT r.deadline FROM fusillade.ready r WHERE r.model = slot.model AND r.created_by = line.created_by
-                      ORDER BY r.deadline, r.id LIMIT 1);
-            IF head IS NULL THEN
-                -- At once: an empty line that stands first would cost the next claim its turn.
-                DELETE FROM fusillade.queues q WHERE q.model = slot.model AND q.created_by = line.created_by;
-            ELSE
-                UPDATE fusillade.queues q SET vtime = q.vtime + taken, head_deadline = head
-                 WHERE q.model = slot.model AND q.created_by = line.created_by;
+            EXIT WHEN cardinality(all_ids) >= most OR locked >= 32;
+            cap := CASE WHEN candidate.paused THEN 0 ELSE coalesce(caps[array_position(capped, candidate.model)], default_cap) END;
+            escalation := NULL;
+            escalation_cap := 0;
+            place := array_position(escalating, candidate.model);
+            IF place IS NOT NULL AND candidate.head < now() + thresholds_s[place] * interval '1 second' THEN
+                escalation := escalations[place];
+                escalation_cap := coalesce(caps[array_position(capped, escalation)], default_cap);
+                INSERT INTO fusillade.model_slots (model) SELECT escalation
+                 WHERE NOT EXISTS (SELECT FROM fusillade.model_slots m WHERE m.model = escalation)
+                ON CONFLICT DO NOTHING;
             END IF;
-            room := room - taken;
-            left_over := left_over - taken;
-            UPDATE fusillade.model_slots m SET served = m.served + taken WHERE m.model = slot.model AND taken > 0;
+            -- Not yet the counts that decide, but models that are full must not stand in the way of others.
+            IF (SELECT count(*) FROM fusillade.inflight f WHERE f.model = candidate.model) >= cap THEN
+                CONTINUE WHEN escalation IS NULL OR (SELECT count(*) FROM fusillade.inflight f WHERE f.model = escalation) >= escalation_cap;
+            END IF;
+            IF attempt = 1 THEN
+                mine := ARRAY(SELECT m.model FROM fusillade.model_slots m WHERE m.model IN (candidate.model, escalation)
+                                 FOR UPDATE SKIP LOCKED);
+            ELSE
+                BEGIN
+                    PERFORM set_config('lock_timeout', '100ms', true);
+                    mine := ARRAY(SELECT m.model FROM fusillade.model_slots m WHERE m.model IN (candidate.model, escalation)
+                                   ORDER BY m.model FOR UPDATE);
+                    PERFORM set_config('lock_timeout', lock_timeout, true);
+                EXCEPTION WHEN lock_not_available THEN
+                    EXIT;
+                END;
+            END IF;
+            IF cardinality(mine) < (CASE WHEN escalation IS NULL THEN 1 ELSE 2 END) THEN
+                busy := coalesce(busy, candidate.model);
+                CONTINUE;
+            END IF;
+            locked := locked + 1;
+            IF escalation IS NOT NULL THEN
+                escalation_cap := CASE WHEN EXISTS (SELECT FROM fusillade.model_slots m WHERE m.model = escalation AND m.paused_until > now())
+                                       THEN 0 ELSE escalation_cap END;
+            END IF;
+            got := fusillade.claim_model(me, candidate.model, cap, escalation, escalation_cap, now() + thresholds_s[place] * interval '1 second',
+                                         most - cardinality(all_ids), CASE WHEN candidate.head < urgent THEN urgent END, urgency_weight);
+            swept := swept + got.swept;
+            IF got.taken <> '{}' THEN
+                all_ids := all_ids || got.taken;
+                all_deadlines := all_deadlines || got.deadlines;
+                all_escalations := all_escalations || got.counted_as;
+                UPDATE fusillade.model_slots m SET served = extract(epoch FROM clock_timestamp()) * 1000000 WHERE m.model = candidate.model;
+            END IF;
         END LOOP;
     END LOOP;
+    IF swept > 0 THEN
+        PERFORM pg_notify('fusillade_ready', '');
+    END IF;
+    RETURN QUERY
+    -- (A deadline that somebody wrote as "never" is one that every client library can read.)
+    SELECT r.id, r.model, c.escalation, coalesce(b.created_by, ''), greatest('1970-01-01', least('9999-01-01', c.deadline)), r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
+           b.api_key_id, b.completion_window, b.created_at, t.path, t.body, u.id, u.is_deleted, r.times_lost
+      FROM unnest(all_ids, all_deadlines, all_escalations) c(id, deadline, escalation)
+      JOIN fusillade.requests r ON r.id = c.id
+      LEFT JOIN fusillade.batches b ON b.id = r.batch_id
+      LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
+      -- The account that it runs as: the owner of the key that the batch names, else who made the batch.
+      LEFT JOIN users u ON u.id = coalesce(
+            (SELECT k.user_id FROM api_keys k WHERE k.id = b.api_key_id),
+            CASE WHEN b.created_by ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN b.created_by::uuid END);
 END $$;
 
--- The calls of these requests begin; gives those that are still ours to run.
-CREATE OR REPLACE FUNCTION fusillade.start(me uuid, them uuid[]) RETURNS SETOF uuid LANGUAGE plpgsql AS $$
+-- ----- ahead of the claim
+
+-- Requests for the places that a worker's calls are about to leave (docs/decisions/0029): up to wanted[n] of of_models[n], unless more of that is
+-- in flight than caps[n] allow (and a quarter: between two calls of another worker both are counted for a moment), by whatever a claim would choose. They
+-- stand in `inflight` under no model's name, so they count for no cap.
+CREATE OR REPLACE FUNCTION fusillade.claim_ahead(me uuid, of_models text[], wanted int[], caps int[], urgent_s double precision,
+                                                 urgency_weight double precision)
+RETURNS TABLE (id uuid, model text, escalation text, created_by text, deadline timestamptz,
+               batch_id uuid, retry_attempt int, service_tier text, custom_id text, created_at timestamptz,
+               api_key_id uuid, completion_window text, batch_created_at timestamptz, path text, body text,
+               owner_id uuid, owner_deleted boolean, times_lost smallint)
+LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    place record;
+    step int;
+    room int;
+    got record;
+    all_ids uuid[] := '{}';
+    all_deadlines timestamptz[] := '{}';
 BEGIN
+    FOR place IN SELECT w.model, w.wanted, w.cap FROM unnest(of_models, wanted, caps) w(model, wanted, cap) ORDER BY w.model LOOP
+        -- Another claim's at this moment: then that one serves it.
+        PERFORM FROM fusillade.model_slots m
+          WHERE m.model = place.model AND coalesce(m.paused_until <= now(), true) FOR UPDATE SKIP LOCKED;
+        CONTINUE WHEN NOT FOUND OR (SELECT count(*) FROM fusillade.inflight f WHERE f.model = place.model) > place.cap * 1.25;
+        room := place.wanted;
+        FOR step IN 1..3 LOOP
+            got := fusillade.take(me, place.model, '', CASE step WHEN 2 THEN floor(room * urgency_weight)::int ELSE room END,
+                                  CASE step WHEN 1 THEN now() + urgent_s * interval '1 second' ELSE 'infinity' END, step = 2);
+            IF got.taken IS NOT NULL THEN
+                all_ids := all_ids || got.taken;
+                all_deadlines := all_deadlines || got.deadlines;
+                room := room - cardinality(got.taken);
+            END IF;
+            EXIT WHEN room <= 0;
+        END LOOP;
+    END LOOP;
     RETURN QUERY
-    UPDATE fusillade.requests r SET state = 'processing', started_at = now(), updated_at = now()
-     WHERE r.id = ANY (them) AND r.state = 'claimed' AND r.daemon_id = me
-    RETURNING r.id;
-    -- Claimed by us, and not ours any more: cancelled meanwhile.
-    DELETE FROM fusillade.inflight i WHERE i.id = ANY (them) AND i.daemon_id = me
-       AND NOT EXISTS (SELECT FROM fusillade.requests r WHERE r.id = i.id AND r.state = 'processing' AND r.daemon_id = me);
+    SELECT r.id, r.model, NULL::text, coalesce(b.created_by, ''), c.deadline, r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
+           b.api_key_id, b.completion_window, b.created_at, t.path, t.body, u.id, u.is_deleted, r.times_lost
+      FROM unnest(all_ids, all_deadlines) c(id, deadline)
+      JOIN fusillade.requests r ON r.id = c.id
+      LEFT JOIN fusillade.batches b ON b.id = r.batch_id
+      LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
+      LEFT JOIN users u ON u.id = coalesce(
+            (SELECT k.user_id FROM api_keys k WHERE k.id = b.api_key_id),
+            CASE WHEN b.created_by ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN b.created_by::uuid END);
+END $$;
+
+-- The calls of these begin, each in the place of one whose end is not written down yet: from now on they count.
+CREATE OR REPLACE FUNCTION fusillade.take_places(me uuid, them uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE fusillade.inflight i SET model = r.model FROM fusillade.requests r
+     WHERE i.id = ANY (them) AND i.daemon_id = me AND r.id = i.id;
+END $$;
+
+-- ----- pauses: nothing of a queue, or of a model, is claimed for a while
+
+-- One account's queue at a model. The later end wins. (A queue that is empty keeps its pause: what comes back to it must find it.)
+CREATE OR REPLACE FUNCTION fusillade.pause_queue(of_model text, owner text, wait_s double precision, reason text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO fusillade.queues AS q (model, created_by, vtime, head_deadline, paused_until, pause_reason)
+    VALUES (of_model, owner, coalesce((SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = of_model), 0), now() + interval '24 hours',
+            now() + wait_s * interval '1 second', reason)
+    ON CONFLICT (model, created_by) DO UPDATE SET paused_until = EXCLUDED.paused_until, pause_reason = EXCLUDED.pause_reason
+     WHERE q.paused_until IS NULL OR q.paused_until < EXCLUDED.paused_until;
+END $$;
+
+-- A model, for everybody. The later end wins.
+CREATE OR REPLACE FUNCTION fusillade.pause_model(of_model text, wait_s double precision, reason text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO fusillade.model_slots AS m (model, paused_until, pause_reason)
+    VALUES (of_model, now() + wait_s * interval '1 second', reason)
+    ON CONFLICT (model) DO UPDATE SET paused_until = EXCLUDED.paused_until, pause_reason = EXCLUDED.pause_reason
+     WHERE m.paused_until IS NULL OR m.paused_until < EXCLUDED.paused_until;
+END $$;
+
+-- Queues whose pause has ended are there again; nobody catches up on what was not asked for meanwhile.
+CREATE OR REPLACE FUNCTION fusillade.end_pauses() RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    ended int;
+BEGIN
+    UPDATE fusillade.queues q SET paused_until = NULL, pause_reason = NULL,
+           vtime = greatest(q.vtime, (SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = q.model AND o.paused_until IS NULL))
+     WHERE q.ctid = ANY (ARRAY(
+        SELECT p.ctid FROM fusillade.queues p WHERE p.paused_until <= now() ORDER BY p.paused_until LIMIT 1000 FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS ended = ROW_COUNT;
+    RETURN ended;
+END $$;
+
+-- Queues that were paused because their account had no credit, and has some now. Gives how many.
+CREATE OR REPLACE FUNCTION fusillade.end_pauses_of_the_funded() RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    ended int;
+BEGIN
+    UPDATE fusillade.queues q SET paused_until = now()
+     WHERE q.ctid = ANY (ARRAY(
+        SELECT p.ctid FROM fusillade.queues p JOIN user_balance_checkpoints b ON b.user_id::text = p.created_by AND b.balance > 0
+         WHERE p.paused_until > now() AND p.pause_reason = 'no_credit'
+           FOR UPDATE OF p SKIP LOCKED));
+    GET DIAGNOSTICS ended = ROW_COUNT;
+    IF ended > 0 THEN
+        PERFORM pg_notify('fusillade_ready', '');
+    END IF;
+    RETURN ended;
 END $$;
 
 -- Failed, but a later try may succeed. It waits no longer than until its deadline, when `expire` ends it. A line of a batch that is over by

@@ -15,7 +15,7 @@ import psycopg
 
 from dwctl import sql
 from dwctl.config import Settings
-from dwctl.queue import leases
+from dwctl.queue import leases, pauses
 from dwctl.queue.leases import GivenBack
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,16 @@ _QUERIES = sql.load("dwctl.queue")
 _AT_ONCE = 1000
 _STREAMS_AT_ONCE = 100
 _DAY_S = 86400.0
+
+
+@dataclass
+class Reclaimed:
+    """What this process has taken back from dead ones."""
+
+    requests: int = 0
+
+
+reclaimed = Reclaimed()
 
 Run = Callable[[psycopg.Connection[Any], Settings], float]
 
@@ -51,6 +61,7 @@ def bury_the_dead(connection: psycopg.Connection[Any], settings: Settings) -> fl
         for (id,) in connection.execute(_QUERIES["declare_dead"], values).fetchall():
             log.warning("process declared dead", extra={"daemon_id": str(id)})
     for owner, ids in connection.execute(_QUERIES["left_by_the_dead"]).fetchall():
+        reclaimed.requests += len(ids)
         log.warning("leases returned", extra={"daemon_id": str(owner), "requests": len(ids)})
         ended = leases.give_back(connection, owner, ids, why=GivenBack.LOST)
         if ended:
@@ -64,6 +75,12 @@ def wake_delayed(connection: psycopg.Connection[Any], _settings: Settings) -> fl
     """Requests that were put off are due."""
     leases.wake_delayed(connection)
     return 0.25
+
+
+def end_pauses_of_the_funded(connection: psycopg.Connection[Any], _settings: Settings) -> float:
+    """Accounts that have credit again need not wait for the end of their pauses."""
+    pauses.end_those_of_the_funded(connection)
+    return 1.0
 
 
 def expire(connection: psycopg.Connection[Any], _settings: Settings) -> float:
@@ -110,6 +127,7 @@ DUTIES = (
     Duty("bury_the_dead", bury_the_dead),
     Duty("wake_delayed", wake_delayed),
     Duty("expire_requests", expire),
+    Duty("end_pauses_of_the_funded", end_pauses_of_the_funded),
     Duty("forget_unkept", forget_unkept),
     Duty("purge_responses", purge_responses),
     Duty("purge_events", purge_events),

@@ -1,9 +1,9 @@
-"""Claims as leases: taken, begun, put off, given back. Each function is one statement; every change names its owner."""
+"""Claims as leases: taken, put off, given back. Each function is one statement; every change names its owner."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -40,8 +40,9 @@ class GivenBack(Enum):
 class Job:
     """One claimed request.
 
-    `created_by` is whose line it stands in, as text. `owner_id` is None when nobody can be found in whose name it runs. `path` and `body` are None when its template is gone.
-    `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them.
+    `created_by` is whose line it stands in, as text. `owner_id` is None when nobody can be found in whose name it runs. `path` and `body` are
+    None when its template is gone. `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them.
+    `escalation` is the model that serves it in place of its own, because its deadline is near.
     """
 
     id: UUID
@@ -60,39 +61,80 @@ class Job:
     created_at: datetime
     batch_created_at: datetime | None
     times_lost: int
+    escalation: str | None = None
     created_by: str = ""
 
 
-def claim(
-    connection: psycopg.Connection[Any],
-    *,
-    me: UUID,
-    caps: Mapping[str, int],
-    default_cap: int,
-    most: int,
-) -> list[Job]:
-    """Take up to `most` due requests for one worker, most urgent first; they are in state "claimed" and its own.
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """By what a claim chooses. caps: how many of a model may be in flight over all workers, where that is not `default_cap`.
+
+    What is due within `urgent_s` goes first. Of the room that is left, `urgency_weight` (0 to 1) goes to the queues whose heads are due first,
+    the rest to the accounts that were served least. escalations: model -> the model that serves what is due within so many seconds.
+    """
+
+    caps: Mapping[str, int]
+    default_cap: int
+    urgent_s: float = 300.0
+    urgency_weight: float = 0.0
+    escalations: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+
+
+def claim(connection: psycopg.Connection[Any], *, me: UUID, most: int, policy: Policy) -> list[Job]:
+    """Take up to `most` due requests for one worker, urgent and oldest first; they are in state "processing" and its own.
 
     Fair between accounts; never more in flight of a model, over all workers, than its cap. Rows that another claim holds are skipped.
     """
     cursor = connection.cursor(row_factory=namedtuple_row)
+    escalations = policy.escalations
     rows = cursor.execute(
         _QUERIES["claim"],
         {
             "me": me,
-            "models": list(caps),
-            "caps": list(caps.values()),
-            "default_cap": default_cap,
             "most": most,
+            "capped": list(policy.caps),
+            "caps": list(policy.caps.values()),
+            "default_cap": policy.default_cap,
+            "urgent_s": policy.urgent_s,
+            "urgency_weight": policy.urgency_weight,
+            "escalating": list(escalations),
+            "escalations": [to for to, _ in escalations.values()],
+            "thresholds_s": [threshold_s for _, threshold_s in escalations.values()],
         },
     ).fetchall()
     return [_job(row) for row in rows]
 
 
-def start(connection: psycopg.Connection[Any], me: UUID, ids: Collection[UUID]) -> set[UUID]:
-    """Move claimed requests to "processing"; those that are not ours any more (cancelled meanwhile) are missing in the answer."""
-    rows = connection.execute(_QUERIES["start"], {"me": me, "ids": list(ids)}).fetchall()
-    return {id for (id,) in rows}
+def claim_ahead(
+    connection: psycopg.Connection[Any],
+    *,
+    me: UUID,
+    wanted: Mapping[str, int],
+    ended: Mapping[str, int],
+    policy: Policy,
+) -> list[Job]:
+    """Take requests for the places that this worker's calls are about to leave, so many of each model; they count for no cap.
+
+    None of a model of which much more is in flight than its cap. `ended`: how many of those have ended here, and still count. A call of theirs may begin when another one of that model has ended here, and
+    before that one's end is written down; then `take_places`.
+    """
+    cursor = connection.cursor(row_factory=namedtuple_row)
+    values = {
+        "me": me,
+        "models": list(wanted),
+        "wanted": list(wanted.values()),
+        "caps": [
+            policy.caps.get(model, policy.default_cap) + ended.get(model, 0) for model in wanted
+        ],
+        "urgent_s": policy.urgent_s,
+        "urgency_weight": policy.urgency_weight,
+    }
+    return [_job(row) for row in cursor.execute(_QUERIES["claim_ahead"], values).fetchall()]
+
+
+def take_places(connection: psycopg.Connection[Any], me: UUID, ids: Collection[UUID]) -> None:
+    """Requests that were held ahead count from now on; to be committed before the ends of those whose places they have."""
+    connection.execute(_QUERIES["take_places"], {"me": me, "ids": list(ids)})
 
 
 def retry_later(connection: psycopg.Connection[Any], me: UUID, id: UUID, delay_s: float) -> None:
@@ -147,5 +189,6 @@ def _job(row: Any) -> Job:
         created_at=row.created_at,
         batch_created_at=row.batch_created_at,
         times_lost=row.times_lost,
+        escalation=row.escalation,
         created_by=row.created_by,
     )

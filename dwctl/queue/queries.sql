@@ -66,11 +66,29 @@ SELECT id, state, model, service_tier, response_status, error, created_at, compl
        CASE WHEN bytes <= %(most_bytes)s AND with_input THEN body END AS request_body
   FROM found;
 
--- name: claim  take due requests, fair between accounts, within each model's cap over all workers (migration 0003 says how)
-SELECT * FROM fusillade.claim(%(me)s, %(models)s, %(caps)s, %(default_cap)s, %(most)s) ORDER BY deadline, id;
+-- name: claim  take due requests, which run from now on: urgent first, fair between accounts, within each model's cap over all workers
+SELECT * FROM fusillade.claim(%(me)s, %(most)s, %(capped)s, %(caps)s, %(default_cap)s, %(urgent_s)s, %(urgency_weight)s,
+                              %(escalating)s, %(escalations)s, %(thresholds_s)s) ORDER BY deadline, id;
 
--- name: start  the calls of these requests begin; gives those that are still ours to run
-SELECT * FROM fusillade.start(%(me)s, %(ids)s);
+-- name: claim_ahead  take requests for the places that calls of these models are about to leave
+SELECT * FROM fusillade.claim_ahead(%(me)s, %(models)s, %(wanted)s, %(caps)s, %(urgent_s)s, %(urgency_weight)s) ORDER BY deadline, id;
+
+-- name: take_places  requests that were held ahead begin
+SELECT fusillade.take_places(%(me)s, %(ids)s);
+
+-- name: pause_queue  nothing of one account's queue is claimed for a while
+SELECT fusillade.pause_queue(%(model)s, %(owner)s, %(wait_s)s, %(reason)s);
+
+-- name: pause_model  nothing of a model is claimed for a while, by anybody
+SELECT fusillade.pause_model(%(model)s, %(wait_s)s, %(reason)s);
+
+-- name: end_pauses_of_the_funded  accounts that have credit again are not paused for want of it
+SELECT fusillade.end_pauses_of_the_funded();
+
+-- name: next_pause_end  in how many seconds the next pause ends, if that is soon (one that has ended is noticed by the next claim)
+SELECT extract(epoch FROM least((SELECT min(paused_until) FROM fusillade.queues WHERE paused_until < now() + interval '1 hour'),
+                                (SELECT min(paused_until) FROM fusillade.model_slots
+                                  WHERE paused_until > now() AND paused_until < now() + interval '1 hour')) - now())::float;
 
 -- name: retry_later  failed, but later tries may succeed (rows in one order, as everywhere)
 SELECT fusillade.retry_later(%(me)s, g.id, g.delay_s)
@@ -129,11 +147,6 @@ DELETE FROM fusillade.daemons d
 
 -- name: purge_responses  single requests that are over and older than the retention
 SELECT fusillade.purge_responses(%(days)s, %(most)s);
-
--- name: queue_depth  what waits and what runs, by model
-SELECT model, count(*) FILTER (WHERE waits) AS waiting, count(*) FILTER (WHERE NOT waits) AS running
-  FROM (SELECT model, true AS waits FROM fusillade.ready UNION ALL SELECT model, false FROM fusillade.inflight) q
- GROUP BY model;
 
 -- name: workers_alive  worker processes that beat
 SELECT count(*) FROM fusillade.daemons

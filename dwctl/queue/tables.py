@@ -41,7 +41,10 @@ class State(StrEnum):
 
 
 class File(Base):
-    """A container of request templates. Single requests share one row for each owner and day."""
+    """A container of request templates. Single requests share one row for each owner and day (`single`).
+
+    An output or error file of a batch has neither templates nor size of its own. purged_at: since when nothing is left of its lines.
+    """
 
     __tablename__ = "files"
 
@@ -61,12 +64,36 @@ class File(Base):
     source_external_key: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
+    single: Mapped[bool] = mapped_column(server_default="false")
+    purged_at: Mapped[datetime | None]
 
     __table_args__ = (
         CheckConstraint("size_bytes >= 0", name="size_bytes"),
         CheckConstraint("status IN ('processed', 'error', 'deleted', 'expired')", name="status"),
         CheckConstraint("purpose IN ('batch', 'batch_output', 'batch_error')", name="purpose"),
-        Index("files_uploaded_by_idx", "uploaded_by"),
+        Index(
+            "files_uploaded_by_idx",
+            "uploaded_by",
+            text("created_at DESC"),
+            text("id DESC"),
+            postgresql_where=text("NOT single AND deleted_at IS NULL"),
+        ),
+        Index(
+            "files_created_at_idx",
+            text("created_at DESC"),
+            text("id DESC"),
+            postgresql_where=text("NOT single AND deleted_at IS NULL"),
+        ),
+        Index(
+            "files_expires_at_idx",
+            "expires_at",
+            postgresql_where=text("NOT single AND deleted_at IS NULL"),
+        ),
+        Index(
+            "files_unpurged_idx",
+            "deleted_at",
+            postgresql_where=text("NOT single AND deleted_at IS NOT NULL AND purged_at IS NULL"),
+        ),
         {"schema": SCHEMA},
     )
 
@@ -146,7 +173,7 @@ class Batch(Base):
 
     The counters of a file's batch are changed by one delta a group of records, and counted anew once at its end (`counts_frozen_at`). `*_lines`
     number the lines of its output and error files; they only grow. `*_bytes` are what those files hold. populated_lines: how many of the file's
-    lines have their requests.
+    lines have their requests. purged_at: since when nothing is left of a deleted batch's requests.
     """
 
     __tablename__ = "batches"
@@ -184,6 +211,7 @@ class Batch(Base):
     output_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
     error_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
     counts_frozen_at: Mapped[datetime | None]
+    purged_at: Mapped[datetime | None]
 
     __table_args__ = (
         # No index mentions a counter: their updates stay HOT. Single requests are in none of these.
@@ -217,6 +245,11 @@ class Batch(Base):
             ),
         ),
         Index("batches_file_id_idx", "file_id", postgresql_where=text("NOT single")),
+        Index(
+            "batches_unpurged_idx",
+            "deleted_at",
+            postgresql_where=text("NOT single AND deleted_at IS NOT NULL AND purged_at IS NULL"),
+        ),
         Index("batches_unkept_idx", "id", postgresql_where=text("metadata ? 'unkept'")),
         Index(
             "batches_output_file_id_unique",
@@ -451,7 +484,7 @@ class InFlight(Base):
 class Queue(Base):
     """One account's line at one model: `vtime` counts what it was served, `head_deadline` is its most urgent.
 
-    paused_until: nothing of it is claimed before (its account has no credit, say).
+    paused_until: nothing of it is claimed before (its account has no credit, say); NULL again once that has passed.
     """
 
     __tablename__ = "queues"
@@ -464,8 +497,24 @@ class Queue(Base):
     pause_reason: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
-        Index("queues_model_vtime_idx", "model", "vtime"),
-        Index("queues_model_head_deadline_idx", "model", "head_deadline"),
+        # What is paused is in none that a claim reads.
+        Index(
+            "queues_model_vtime_idx",
+            "model",
+            "vtime",
+            postgresql_where=text("paused_until IS NULL"),
+        ),
+        Index(
+            "queues_model_head_deadline_idx",
+            "model",
+            "head_deadline",
+            postgresql_where=text("paused_until IS NULL"),
+        ),
+        Index(
+            "queues_paused_until_idx",
+            "paused_until",
+            postgresql_where=text("paused_until IS NOT NULL"),
+        ),
         {
             "schema": SCHEMA,
             "postgresql_with": {
@@ -479,7 +528,7 @@ class Queue(Base):
 class ModelSlot(Base):
     """The row that a claim locks for a model, so that the count of what is in flight is exact.
 
-    paused_until: nothing of it is claimed before, by anybody (its upstream asked for a pause).
+    served: when it was served last, in microseconds since 1970. paused_until: nothing of it is claimed before, by anybody (its upstream asked for a pause).
     """
 
     __tablename__ = "model_slots"

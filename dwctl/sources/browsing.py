@@ -12,7 +12,7 @@ from dwctl.sources.provider import Source, SourceError, SourceObject
 
 _SEARCHED = 10_000
 """Objects that one call looks at for those that it is asked for."""
-_PAGE = 1000
+_PAGE = 250
 
 
 @dataclass(frozen=True, slots=True)

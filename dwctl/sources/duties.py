@@ -24,7 +24,7 @@ def end_deleted_syncs(connection: psycopg.Connection[Any], _settings: Settings) 
     if marked == _AT_ONCE:
         return 0.5
     connection.execute(_QUERIES["delete_syncs"])
-    return 10.0
+    return 5.0
 
 
 def forget_skipped(connection: psycopg.Connection[Any], settings: Settings) -> float:

@@ -29,6 +29,8 @@ from dwctl.sources.reading import chunks_of
 
 _TOLD_LINES = 1000
 _LONGEST_NAME = 255
+_WAITS_WHILE_READING = 10
+"""How many times shorter waits are where reading goes on, than where it begins again."""
 
 
 def carry_out(
@@ -71,7 +73,8 @@ def _take_in(
     files = settings.batches.files
     limits = Limits(settings.connections.sync.max_object_size, _TOLD_LINES, files.batch_insert_size)
     heading = partial(_heading, connections, job, name, files.default_expiry_seconds)
-    pieces = plain_file(chunks_of(source, wanted), name)
+    wait_s = settings.connections.sync.retry_wait / _WAITS_WHILE_READING
+    pieces = plain_file(chunks_of(source, wanted, wait_s), name)
     return intake.take_in(connections, pieces, heading, rules, limits, tolerant=True)
 
 

@@ -13,7 +13,7 @@ from dwctl.sources.jobs import MOST_TRIES, QUERIES, ClaimLost, Listing, reason, 
 from dwctl.sources.open_sources import OpenSources
 from dwctl.sources.provider import ObjectAbsent, Source, SourceError, SourceObject
 
-_PAGE = 500
+_PAGE = 250
 _KEYS_AT_ONCE = 20
 _PATIENCE_S = 120.0
 

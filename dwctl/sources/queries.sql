@@ -84,7 +84,7 @@ WITH turn AS (
     SELECT e.id
       FROM turn JOIN sync_entries e ON e.sync_id = turn.id
      WHERE e.status IN ('pending', 'ingesting') AND e.due_at <= now() AND (e.claimed_until IS NULL OR e.claimed_until < now())
-     ORDER BY e.due_at, e.id LIMIT 1
+     ORDER BY e.due_at LIMIT 1  -- by the index: a sort would read all objects that are left
        FOR UPDATE OF e SKIP LOCKED
 )
 UPDATE sync_entries e
@@ -133,7 +133,7 @@ WITH due AS (
       FROM sync_entries e JOIN connections c ON c.id = e.connection_id
      WHERE e.status IN ('ingested', 'activating') AND e.due_at <= now() AND (e.claimed_until IS NULL OR e.claimed_until < now())
        AND c.deleted_at IS NULL
-     ORDER BY e.due_at, e.id LIMIT 1
+     ORDER BY e.due_at LIMIT 1
        FOR UPDATE OF e SKIP LOCKED
 )
 UPDATE sync_entries e
@@ -187,10 +187,11 @@ UPDATE connections c SET deleted_at = now(), updated_at = now(), config_sealed =
 
 -- name: delete_entries  some objects of synchronisations of deleted connections
 UPDATE sync_entries SET status = 'deleted', claim = NULL, claimed_until = NULL, updated_at = now()
- WHERE id IN (SELECT e.id
-                FROM connections c JOIN sync_operations s ON s.connection_id = c.id JOIN sync_entries e ON e.sync_id = s.id
-               WHERE c.deleted_at IS NOT NULL AND s.status <> 'deleted' AND e.status <> 'deleted'
-               LIMIT %(most)s);
+ WHERE id = ANY(ARRAY(
+           SELECT e.id
+             FROM connections c JOIN sync_operations s ON s.connection_id = c.id JOIN sync_entries e ON e.sync_id = s.id
+            WHERE c.deleted_at IS NOT NULL AND s.status <> 'deleted' AND e.status <> 'deleted'
+            LIMIT %(most)s));
 
 -- name: delete_syncs  synchronisations of deleted connections whose objects are all marked
 UPDATE sync_operations s SET status = 'deleted', claim = NULL, claimed_until = NULL, updated_at = now()
@@ -200,8 +201,9 @@ UPDATE sync_operations s SET status = 'deleted', claim = NULL, claimed_until = N
 
 -- name: forget_skipped  some objects that were skipped long ago; what was taken in is kept, so that it is not taken in again
 DELETE FROM sync_entries
- WHERE id IN (SELECT e.id
-                FROM sync_operations s JOIN sync_entries e ON e.sync_id = s.id
-               WHERE s.status IN ('completed', 'failed', 'deleted') AND s.completed_at < now() - %(days)s * interval '1 day'
-                 AND e.status IN ('skipped', 'deleted')
-               LIMIT %(most)s);
+ WHERE id = ANY(ARRAY(
+           SELECT e.id
+             FROM sync_operations s JOIN sync_entries e ON e.sync_id = s.id
+            WHERE s.status IN ('completed', 'failed', 'deleted') AND s.completed_at < now() - %(days)s * interval '1 day'
+              AND e.status IN ('skipped', 'deleted')
+            LIMIT %(most)s));

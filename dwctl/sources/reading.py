@@ -7,12 +7,11 @@ from time import monotonic
 
 import gevent
 
-from dwctl.sources.provider import Source, SourceError, SourceObject
+from dwctl.sources.provider import ObjectChanged, Source, SourceError, SourceObject
 
 _TRIES = 4
 """In a row; bytes that came count as success once there are enough of them (`_PROGRESS`)."""
 _PROGRESS = 1024 * 1024
-_WAIT_S = 0.5
 _GRACE_S = 60.0
 _LEAST_BYTES_PER_S = 4096
 
@@ -29,8 +28,11 @@ class TooSlow(SourceError):
     code = "source_too_slow"
 
 
-def chunks_of(source: Source, wanted: SourceObject) -> Iterator[bytes]:
-    """The object as it was listed. Raises SourceError when a source fails again and again, or sends next to nothing."""
+def chunks_of(source: Source, wanted: SourceObject, wait_s: float) -> Iterator[bytes]:
+    """The object as it was listed. Raises SourceError when a source fails again and again, or sends next to nothing.
+
+    wait_s: before the first try after a failure; longer with each in a row.
+    """
     offset, since, failures = 0, 0, 0
     rate = _Rate()
     while offset < wanted.size:
@@ -38,6 +40,8 @@ def chunks_of(source: Source, wanted: SourceObject) -> Iterator[bytes]:
             with source.read(wanted, offset) as body:
                 for chunk in rate.watch(body):
                     offset += len(chunk)
+                    if offset > wanted.size:
+                        raise ObjectChanged
                     yield chunk
             if offset < wanted.size:
                 raise Truncated
@@ -47,7 +51,7 @@ def chunks_of(source: Source, wanted: SourceObject) -> Iterator[bytes]:
             failures, since = failures + 1, offset
             if not error.retryable or failures >= _TRIES:
                 raise
-            gevent.sleep(_WAIT_S * failures)
+            gevent.sleep(wait_s * failures)
 
 
 class _Rate:

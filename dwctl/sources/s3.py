@@ -37,7 +37,7 @@ _CHUNK = 256 * 1024
 _LARGEST_ANSWER = 16 * 1024 * 1024
 """Of what is parsed in one piece: a page of a thousand keys has half a megabyte."""
 _LONGEST_REASON = 300
-_TRIES = 3
+_TRIES = 2
 _ABSENT = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
 _CHANGED = frozenset({"PreconditionFailed", "412", "InvalidRange", "416"})
 _PASSING = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling",
@@ -106,7 +106,7 @@ class S3Source:
             answer = self._client.get_object(Bucket=self._bucket, Key=wanted.key, **condition)
         body = answer["Body"]
         try:
-            if answer["ContentLength"] != wanted.size - offset:
+            if answer.get("ContentLength", wanted.size - offset) != wanted.size - offset:
                 raise ObjectChanged
             yield _pieces(body)
         finally:
@@ -242,6 +242,7 @@ def _pieces(body: Any) -> Iterator[bytes]:
 def _errors(doing: str) -> Iterator[None]:
     """What boto3 raises, as an error of ours with a reason that fits into a line."""
     from botocore import exceptions
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -254,8 +255,16 @@ def _errors(doing: str) -> Iterator[None]:
     except (exceptions.ReadTimeoutError, exceptions.ConnectTimeoutError) as error:
         raise SourceError(f"{doing}: the source did not answer in time") from error
     except exceptions.SSLError as error:
-        raise SourceRefused(f"{doing}: the certificate of the source is not trusted") from error
-    except (exceptions.HTTPClientError, exceptions.IncompleteReadError) as error:
+        raise SourceRefused(
+            f"{doing}: no TLS connection, or a certificate that is not trusted"
+        ) from error
+    except ResponseParserError as error:
+        raise SourceRefused(f"{doing}: the answer is none of S3's") from error
+    except (
+        exceptions.ConnectionError,
+        exceptions.HTTPClientError,
+        exceptions.IncompleteReadError,
+    ) as error:
         raise SourceError(f"{doing}: the source cannot be reached, or broke off") from error
     except (exceptions.BotoCoreError, exceptions.ParamValidationError, ValueError) as error:
         raise SourceRefused(f"{doing}: {_bounded(str(error))}") from error

@@ -20,7 +20,7 @@ from psycopg.rows import class_row
 from dwctl.clock import uuid7
 from dwctl.config import Settings
 from dwctl.db import Connections, DatabaseAway
-from dwctl.sources import ingesting, listing
+from dwctl.sources import activating, ingesting, listing
 from dwctl.sources.connections import CHANNEL
 from dwctl.sources.jobs import (
     MOST_TRIES,
@@ -105,6 +105,7 @@ class Syncing:
         for kind, most, take in (
             (Listing, _LISTINGS, self._take_listing),
             (Ingest, self._settings.connections.sync.max_ingests, self._take_ingest),
+            (Activation, _ACTIVATIONS, self._take_activation),
         ):
             while self._running_of(kind) < most and (job := take()) is not None:
                 self._begin(job)
@@ -166,7 +167,7 @@ class Syncing:
                     ingesting.carry_out, self._connections, self._settings, self._sources, job
                 )
             case Activation():
-                raise NotImplementedError
+                doing = partial(activating.carry_out, self._connections, self._settings, job)
         doing()
 
     def _put_aside(self, job: Job) -> None:

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from dwctl.batches import creation
 from dwctl.config import Settings
 from dwctl.errors import DwctlError, Invalid, NotFound
 from dwctl.identity import api_keys
@@ -63,6 +64,7 @@ def request(
     defaults = settings.connections.sync
     endpoint = wanted.get("endpoint") or defaults.default_endpoint
     window = wanted.get("completion_window") or defaults.default_completion_window
+    creation.check_terms(settings.batches, endpoint, window, any_window=any_window)
     keys = list(dict.fromkeys(wanted.get("file_keys") or ())) or None
     _check_keys(keys or (), connections.config_of(connection, settings).get("prefix") or "")
     _check_open(session, connection.owner_id, defaults.max_open)

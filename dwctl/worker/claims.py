@@ -1,7 +1,8 @@
 """The worker's loop: claim, and have what was claimed run (`runs`); drained on SIGTERM.
 
-It is woken by a notification (a flex request starts within milliseconds), by a call that ended (its slot is free), or by the clock. It
-claims only what it can run, and claims again at once after a full round. The relay is the web process's own, in this process.
+It is woken by a notification (a flex request starts within milliseconds), by a call that ended (its slot is free), by the end of a pause, or
+by the clock. It claims only what it can run, and claims again at once after a full round. A database that is away, or too slow to answer,
+slows it down; nothing ends it. The relay is the web process's own, in this process.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Mapping
 from uuid import UUID
 
 import gevent
@@ -18,15 +18,19 @@ from gevent.event import Event
 
 from dwctl.ai.gateway import Gateway
 from dwctl.db import DatabaseAway
-from dwctl.queue import leases
+from dwctl.queue import leases, pauses
 from dwctl.queue.leases import GivenBack, Job
+from dwctl.worker.policies import Policies
 from dwctl.worker.runs import Runs
+from dwctl.worker.tally import CLAIM_SECONDS, CLAIM_SIZES, Spreads
 
 log = logging.getLogger(__name__)
 
-_AFTER_FAULT_S = 1.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 10.0
+"""After a claim that failed, doubled each time, and spread so that workers do not come back together."""
 _LEAST_PAUSE_S = 0.1
 """How long a model rests here whose limit was reached; where all its places are taken nobody knows when one is free."""
+_ASK_AT_MOST_EVERY_S = 0.2
 
 
 class Claims:
@@ -36,16 +40,21 @@ class Claims:
         self._gateway = gateway
         self._settings = gateway.settings.background_services.batch_daemon
         self._wake = Event()
+        self._only_low = False
         self._greenlet: gevent.Greenlet | None = None
         self._doubtful: list[UUID] = []
         self._paused: dict[str, float] = {}
-        self.runs = Runs(gateway, self._pause, self._wake.set)
-        self.claimed = self.rounds = 0
+        self._policies = Policies(self._settings)
+        self._pause_ends_at: float | None = None
+        self._asked_at = 0.0
+        self.runs = Runs(gateway, self._pause, self._look, self._refill)
+        self.claimed = self.rounds = self.escalated = self.faults = 0
+        self.seconds, self.sizes = Spreads(CLAIM_SECONDS), Spreads(CLAIM_SIZES)
 
     def start(self) -> None:
         """Begin to claim. Before the gateway's wake-ups start."""
         self._gateway.wakeups.subscribe(
-            leases.READY_CHANNEL, lambda _payload: self._wake.set(), self._wake.set
+            leases.READY_CHANNEL, lambda _payload: self._look(), self._look
         )
         self.runs.start()
         self._greenlet = gevent.spawn(self._run)
@@ -56,21 +65,50 @@ class Claims:
             self._greenlet.kill()
         self.runs.drain(deadline)
 
+    @property
+    def room(self) -> int:
+        """How many more requests this worker can run now."""
+        return max(0, self._settings.max_in_flight - len(self.runs))
+
     # --- the loop
 
+    def _look(self) -> None:
+        """There may be something to claim."""
+        self._only_low = False
+        self._wake.set()
+
+    def _refill(self) -> None:
+        """What is held ahead grows low."""
+        self._only_low = self._only_low or not self._wake.is_set()
+        self._wake.set()
+
     def _run(self) -> None:
+        wait_s = 0.0
         while True:
-            self._wake.wait(self._rest_s())
+            woken = self._wake.wait(self._rest_s())
             self._wake.clear()
+            only_low, self._only_low = self._only_low and woken, False
             try:
+                if only_low:
+                    # No place is free, so a claim would find nothing.
+                    self._hold_ahead()
+                    continue
                 while self._round():
-                    pass
-            except (DatabaseAway, psycopg.Error) as error:
-                log.warning("claim failed", extra={"reason": type(error).__name__})
-                gevent.sleep(_AFTER_FAULT_S)
-            except Exception:
-                log.exception("claim failed")
-                gevent.sleep(_AFTER_FAULT_S)
+                    wait_s = 0.0
+            except Exception as error:
+                self.faults += 1
+                wait_s = min(_LONGEST_WAIT_S, max(_FIRST_WAIT_S, 2 * wait_s))
+                self._tell(error)
+                gevent.sleep(wait_s * random.uniform(0.5, 1.0))
+                self._wake.set()
+            else:
+                wait_s = 0.0
+
+    def _tell(self, error: Exception) -> None:
+        if isinstance(error, DatabaseAway | psycopg.Error):
+            log.warning("claim failed", extra={"reason": type(error).__name__})
+        else:
+            log.error("claim failed", exc_info=error)
 
     def _rest_s(self) -> float:
         """Until the clock says to claim again: the interval, or the end of a pause."""
@@ -78,28 +116,57 @@ class Claims:
         # Only once at once: where no slot is free, a round does not look at what has rested.
         if self._end_pauses():
             return 0.0
-        if not self._paused:
-            return rest_s
-        return max(0.0, min(rest_s, min(self._paused.values()) - time.monotonic()))
+        ends = [*self._paused.values()]
+        if self._pause_ends_at is not None:
+            ends.append(self._pause_ends_at)
+        return max(0.0, min([rest_s, *(end - time.monotonic() for end in ends)]))
 
     def _end_pauses(self) -> bool:
         """Whether some have ended since it was last looked."""
         now, before = time.monotonic(), len(self._paused)
         self._paused = {alias: until for alias, until in self._paused.items() if until > now}
-        return len(self._paused) < before
+        ended = len(self._paused) < before
+        if self._pause_ends_at is not None and self._pause_ends_at <= now:
+            self._pause_ends_at = None
+            return True
+        return ended
 
     def _round(self) -> bool:
         """Claim once; whether there may be more at once."""
-        most = min(self._settings.claim_batch_size, self._settings.max_in_flight - len(self.runs))
+        most = min(self._settings.claim_batch_size, self.room)
         if most <= 0 or self._gateway.snapshot.loaded_at is None:
             return False
         self.rounds += 1
-        jobs, begun = self._claim(most)
-        self.claimed += len(begun)
-        self.runs.begin([job for job in jobs if job.id in begun])
-        return len(jobs) == most
+        began = time.monotonic()
+        jobs = self._claim(most)
+        self.seconds.add((), time.monotonic() - began)
+        self.sizes.add((), len(jobs))
+        self.claimed += len(jobs)
+        self.escalated += sum(job.escalation is not None for job in jobs)
+        self.runs.begin(jobs)
+        return len(jobs) == most or self._hold_ahead()
 
-    def _claim(self, most: int) -> tuple[list[Job], set[UUID]]:
+    def _hold_ahead(self) -> bool:
+        """Claim for places that are about to be free; whether there may be more at once."""
+        policy = self._policy()
+        most = min(self._settings.claim_batch_size, self.room)
+        # What is near its deadline may go to another model: that is a claim's to decide.
+        resting = {*self._paused, *policy.escalations}
+        wanted = self.runs.wanted_ahead(most, resting)
+        if not wanted:
+            return False
+        me = self._gateway.registration.id
+        with self._gateway.connections.transaction() as connection:
+            jobs = leases.claim_ahead(
+                connection, me=me, wanted=wanted, ended=self.runs.handed_over(), policy=policy
+            )
+            self._doubtful = [job.id for job in jobs]
+        self._doubtful = []
+        self.claimed += len(jobs)
+        self.runs.hold(wanted, jobs)
+        return False
+
+    def _claim(self, most: int) -> list[Job]:
         me = self._gateway.registration.id
         if self._doubtful:
             # The commit of the last claim was not heard of: they may be ours, and nobody runs them.
@@ -107,29 +174,25 @@ class Claims:
                 leases.give_back(connection, me, self._doubtful, why=GivenBack.DRAINED)
             self._doubtful = []
         with self._gateway.connections.transaction() as connection:
-            jobs = leases.claim(
-                connection,
-                me=me,
-                caps=self._caps(),
-                default_cap=self._settings.default_model_concurrency,
-                most=most,
-            )
+            jobs = leases.claim(connection, me=me, most=most, policy=self._policy())
             self._doubtful = [job.id for job in jobs]
-            # What is claimed is run at once, so both are one commit.
-            begun = leases.start(connection, me, self._doubtful) if jobs else set()
+            if len(jobs) < most:
+                self._ask_for_pauses(connection)
         self._doubtful = []
-        return jobs, begun
+        return jobs
 
-    def _caps(self) -> Mapping[str, int]:
-        """How many of a model may be in flight over all workers, where that is not the default. Never more than it runs at once at all."""
-        default = self._settings.default_model_concurrency
-        caps = {}
-        for model in self._gateway.snapshot.routing.models.values():
-            if model.batch_capacity or model.limits.capacity:
-                cap = model.batch_capacity or default
-                caps[model.alias] = min(cap, model.limits.capacity or cap)
+    def _ask_for_pauses(self, connection: psycopg.Connection) -> None:
+        """When the next pause ends, for everybody: this worker will rest no longer than that."""
+        now = time.monotonic()
+        if now - self._asked_at < _ASK_AT_MOST_EVERY_S:
+            return
+        self._asked_at = now
+        ends_in_s = pauses.next_end_s(connection)
+        self._pause_ends_at = None if ends_in_s is None else now + ends_in_s
+
+    def _policy(self) -> leases.Policy:
         self._end_pauses()
-        return caps | dict.fromkeys(self._paused, 0)
+        return self._policies.of(self._gateway.snapshot.routing, self._paused)
 
     def _pause(self, model: str, wait_s: float) -> None:
         """None of a model is claimed here for so long."""

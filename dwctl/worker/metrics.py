@@ -14,6 +14,7 @@ from prometheus_client.core import (
 )
 
 from dwctl.printable import printable
+from dwctl.queue.duties import reclaimed
 from dwctl.worker.claims import Claims
 from dwctl.worker.duties import DutyRunner
 from dwctl.worker.tally import Spreads, Tally
@@ -30,6 +31,7 @@ def collector(claims: Claims, duties: DutyRunner) -> Callable[[], Iterator[Metri
             flying.add_metric([printable(model)], count)
         yield flying
         yield from _counters(claims)
+        yield from _claims(claims)
         yield from _tally(claims.runs.tally)
         yield from _duties(duties)
 
@@ -50,12 +52,35 @@ def _counters(claims: Claims) -> Iterator[Metric]:
             claims.runs.tally.late,
         ),
         (
+            "fusillade_requests_routed_to_escalation",
+            "Requests claimed for the model to which theirs escalates near a deadline.",
+            claims.escalated,
+        ),
+        (
+            "fusillade_stale_requests_reclaimed",
+            "Requests that this process took back from workers that had died.",
+            reclaimed.requests,
+        ),
+        (
+            "fusillade_claim_faults",
+            "Claims that failed: the database was away, or took too long.",
+            claims.faults,
+        ),
+        (
             "fusillade_claim_rounds",
             "Claims made, whether they found something or not.",
             claims.rounds,
         ),
     ):
         yield CounterMetricFamily(name, text, value=value)
+
+
+def _claims(claims: Claims) -> Iterator[Metric]:
+    capacity = "Requests that this worker could run beside those that it runs."
+    yield GaugeMetricFamily("fusillade_claim_capacity", capacity, value=claims.room)
+    seconds = "Seconds that a claim took, its commit included."
+    yield _spread("fusillade_claim_duration_seconds", seconds, (), claims.seconds)
+    yield _spread("fusillade_claim_size", "Requests in one claim.", (), claims.sizes)
 
 
 def _tally(tally: Tally) -> Iterator[Metric]:

@@ -19,11 +19,13 @@ from dwctl.ai.gateway import Gateway
 from dwctl.db import DatabaseAway
 from dwctl.queue import leases, pauses
 from dwctl.queue.leases import GivenBack, Job
+from dwctl.queue.pauses import PauseReason
 
 log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 5.0
 _MOST_AT_ONCE = 500
+_PATIENCE_S = 1.0
 
 
 class Pause(NamedTuple):
@@ -32,16 +34,19 @@ class Pause(NamedTuple):
     model: str
     owner: str | None
     wait_s: float
-    reason: str
+    reason: PauseReason
 
 
 class _Item:
-    """A request on its way back. `again_in_s`: it has failed, and is tried again after so long; else `why` it is given back."""
+    """A request on its way back. `again_in_s`: it has failed, and is tried again after so long; else `why` it is given back.
+
+    Neither: it has begun in the place of another one.
+    """
 
     __slots__ = ("again_in_s", "done", "job", "pause", "why")
 
     def __init__(
-        self, job: Job, why: GivenBack, again_in_s: float | None, pause: Pause | None
+        self, job: Job, why: GivenBack | None, again_in_s: float | None, pause: Pause | None
     ) -> None:
         self.job = job
         self.why = why
@@ -72,6 +77,15 @@ class Returns:
     def try_again(self, job: Job, wait_s: float, pause: Pause | None = None) -> None:
         """Put a request off that has failed: it counts, and is due after `wait_s`. When this returns that is committed."""
         self._submit(_Item(job, GivenBack.UNSETTLED, wait_s, pause))
+
+    def take_place(self, job: Job) -> None:
+        """A request that was held ahead has begun. When this returns it counts, or the database does not take it for some time: then a little
+        later. (Whose place it has taken must be written down, in the spool if need be.)
+        """
+        item = _Item(job, None, None, None)
+        self._waiting.append(item)
+        self._arrived.set()
+        item.done.wait(_PATIENCE_S)
 
     def _submit(self, item: _Item) -> None:
         self._waiting.append(item)
@@ -113,12 +127,18 @@ class Returns:
 
     def _refused(self, item: _Item) -> bool:
         """What cannot be put back as it should is given back as one that could not be settled: that counts, so it has an end."""
+        if item.why is None:
+            self._settled([item])
+            return True
         item.why, item.again_in_s, item.pause = GivenBack.UNSETTLED, None, None
         return False
 
     def _commit(self, group: Sequence[_Item]) -> None:
         me = self._gateway.registration.id
         with self._gateway.connections.transaction() as connection:
+            begun = [i.job.id for i in group if i.why is None]
+            if begun:
+                leases.take_places(connection, me, begun)
             again = [(i.job.id, i.again_in_s) for i in group if i.again_in_s is not None]
             if again:
                 leases.retry_each_later(connection, me, dict(again))

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from uuid import UUID
 
 from gevent.pool import Group
@@ -30,7 +31,9 @@ from dwctl.errors import DwctlError
 from dwctl.limits.standing import LimitReached
 from dwctl.queue import retry
 from dwctl.queue.leases import GivenBack, Job
+from dwctl.queue.pauses import PauseReason
 from dwctl.upstream.retry_after import WAIT_STATUSES
+from dwctl.worker.ahead import Ahead
 from dwctl.worker.cancelling import Cancelling
 from dwctl.worker.returns import Pause, Returns
 from dwctl.worker.tally import NO_MODEL, Tally
@@ -40,6 +43,7 @@ log = logging.getLogger(__name__)
 _FLUSH_S = 2.0
 _CREDIT_PAUSE_S = 30.0
 """How long an account's line rests that has no credit. A grant ends that; this is for one that was not heard of."""
+_BACK_EACH = 32
 _LONGEST_PAUSE_S = 300.0
 """How long a model rests at most because its upstream said so: whether it still means it is then found out."""
 
@@ -48,17 +52,29 @@ class Runs:
     """The requests that run in this worker."""
 
     def __init__(
-        self, gateway: Gateway, rest: Callable[[str, float], None], freed: Callable[[], None]
+        self,
+        gateway: Gateway,
+        rest: Callable[[str, float], None],
+        freed: Callable[[], None],
+        low: Callable[[], None],
     ) -> None:
-        """`rest` is told that a model is not to be claimed here for so many seconds, `freed` that there is room for another request."""
+        """`rest` is told that a model is not to be claimed here for so many seconds, `freed` that there is room for another request, `low` that
+        little is held ahead.
+        """
         self._gateway = gateway
         self._rest = rest
         self._freed = freed
+        self._low = low
         self._policy = _policy(gateway)
         self._strict = gateway.settings.onwards.strict_mode
         self._jobs: dict[UUID, Flight] = {}
         self._models: dict[UUID, str] = {}
         self._running = Group()
+        self._ahead = Ahead()
+        self._draining = False
+        self._handed_over: set[UUID] = set()
+        self._ends = 0
+        self.running: Counter[str] = Counter()
         self._returns = Returns(gateway)
         self._cancelling = Cancelling(gateway)
         self.tally = Tally()
@@ -74,12 +90,30 @@ class Runs:
     def begin(self, jobs: Collection[Job]) -> None:
         """Run these, each in a greenlet of its own."""
         for job in jobs:
-            self._jobs[job.id] = self._gateway.in_progress.enter(_flight(job))
-            self._models[job.id] = job.model
-            self._running.spawn(self._work, job)
+            self._enter(job)
+            self._start(job)
+
+    def wanted_ahead(self, most: int, resting: Collection[str]) -> Mapping[str, int]:
+        """How many more requests of which models to hold ahead, at most so many altogether."""
+        running = {model: n for model, n in self.running.items() if model not in resting}
+        return self._ahead.wanted(running, most)
+
+    def handed_over(self) -> Counter[str]:
+        """How many of each model have ended, and handed their places over, and are not written down yet."""
+        return Counter(self._models[id] for id in self._handed_over)
+
+    def hold(self, wanted: Mapping[str, int], jobs: list[Job]) -> None:
+        """Hold these ahead, which came of what was `wanted`."""
+        for job in jobs:
+            self._enter(job)
+        self._ahead.add(wanted, jobs)
+        # Calls may have ended meanwhile, and left no place.
+        self._let_go(self._ahead.without_places(self.running))
 
     def drain(self, deadline: float) -> None:
         """Let calls end until `deadline` (monotonic), give the others back."""
+        self._draining = True
+        self._let_go(self._ahead.drop())
         self._running.join(timeout=max(0.0, deadline - time.monotonic()))
         for flight in list(self._jobs.values()):
             flight.stop(Reason.DRAINED)
@@ -89,11 +123,55 @@ class Runs:
         """The model of each request that runs here."""
         return list(self._models.values())
 
-    def _work(self, job: Job) -> None:
-        flight = self._jobs[job.id]
+    def _enter(self, job: Job) -> None:
+        """It is this worker's, though it may not run yet: who stops its batch stops it."""
+        flight = self._jobs[job.id] = self._gateway.in_progress.enter(_flight(job))
         line = admission.line_of(job)
         if line is not None:
             self._cancelling.enter(line.batch_id, flight)
+
+    def _leave(self, job: Job) -> None:
+        flight = self._jobs.pop(job.id)
+        line = admission.line_of(job)
+        if line is not None:
+            self._cancelling.leave(line.batch_id, flight)
+        self._gateway.in_progress.leave(flight)
+
+    def _start(self, job: Job) -> None:
+        self._jobs[job.id].started = time.monotonic()
+        model = self._models[job.id] = job.escalation or job.model
+        self.running[model] += 1
+        self._running.spawn(self._work, job)
+
+    def _hand_over(self, job: Job) -> None:
+        """The call of this one has ended: the next of its model begins in its place. It must count before this one counts no more."""
+        model = job.model
+        self._ends += 1
+        # Some places go back all the same: so a cap that was lowered is reached, and other accounts and workers have their turn.
+        stays = self._draining or job.escalation is not None or self._ends % _BACK_EACH == 0
+        following = None if stays else self._ahead.next(model)
+        if following is None:
+            return
+        self._start(following)
+        self._handed_over.add(job.id)
+        if self._ahead.is_low(model, self.running[model]):
+            self._low()
+        self._returns.take_place(following)
+
+    def _let_go(self, jobs: Collection[Job]) -> None:
+        """Give back what was held ahead."""
+        for job in jobs:
+            self._running.spawn(self._give_back_unbegun, job)
+
+    def _give_back_unbegun(self, job: Job) -> None:
+        try:
+            self._returns.give_back(job)
+        finally:
+            self._leave(job)
+            self._freed()
+
+    def _work(self, job: Job) -> None:
+        flight = self._jobs[job.id]
         try:
             self._settle(job, flight)
         except DatabaseAway as error:
@@ -104,11 +182,16 @@ class Runs:
             log.exception("request not settled", extra={"request_id": str(job.id)})
             self._returns.give_back(job, GivenBack.UNSETTLED)
         finally:
-            if line is not None:
-                self._cancelling.leave(line.batch_id, flight)
-            self._gateway.in_progress.leave(flight)
-            del self._jobs[job.id], self._models[job.id]
-            self._freed()
+            self._leave(job)
+            model = self._models.pop(job.id)
+            self.running[model] -= 1
+            if not self.running[model]:
+                del self.running[model]
+                self._let_go(self._ahead.drop(model))
+            if job.id in self._handed_over:
+                self._handed_over.discard(job.id)
+            else:
+                self._freed()
 
     def _settle(self, job: Job, flight: Flight) -> None:
         admitted = self._admitted(job)
@@ -186,8 +269,14 @@ class Runs:
             return False
         if not shown and (wait_s := self._wait_before_retry(job, outcome)) is not None:
             self.tally.retried[self._label(job.model)] += 1
-            self._returns.try_again(job, wait_s, self._pressure(job, outcome))
+            pause = self._pressure(job, outcome)
+            if pause is None:
+                self._hand_over(job)
+            else:
+                self._let_go(self._ahead.drop(job.model))
+            self._returns.try_again(job, wait_s, pause)
             return False
+        self._hand_over(job)
         run.finish(outcome)
         self._count(job, outcome)
         return True
@@ -196,14 +285,15 @@ class Runs:
         """A limit of its model, or of all the targets of that, is reached, which is no failure: it goes back to the queue, and none of that
         model is claimed here meanwhile.
         """
-        self._rest(job.model, wait_s)
+        self._rest(job.escalation or job.model, wait_s)
+        self._let_go(self._ahead.drop(job.model))
         self.tally.limited += 1
         self._returns.give_back(job)
 
     def _wait_for_credit(self, job: Job) -> None:
         """Its account may get some until the deadline."""
-        self.tally.pauses[admission.NO_CREDIT] += 1
-        pause = Pause(job.model, job.created_by, _CREDIT_PAUSE_S, "no_credit")
+        self.tally.pauses[PauseReason.NO_CREDIT] += 1
+        pause = Pause(job.model, job.created_by, _CREDIT_PAUSE_S, PauseReason.NO_CREDIT)
         self._returns.give_back(job, pause=pause)
 
     def _pressure(self, job: Job, outcome: Outcome) -> Pause | None:
@@ -211,12 +301,13 @@ class Runs:
         end = outcome.end
         if outcome.upstream_status not in WAIT_STATUSES or not isinstance(end, Failed):
             return None
-        model = self._gateway.snapshot.routing.models.get(job.model)
+        alias = job.escalation or job.model
+        model = self._gateway.snapshot.routing.models.get(alias)
         if not end.retry_after_s or model is None or model.is_composite:
             return None
-        self.tally.pauses["upstream_pressure"] += 1
-        wait_s = min(_LONGEST_PAUSE_S, end.retry_after_s)
-        return Pause(job.model, None, wait_s, "upstream_pressure")
+        reason = PauseReason.UPSTREAM_PRESSURE
+        self.tally.pauses[reason] += 1
+        return Pause(alias, None, min(_LONGEST_PAUSE_S, end.retry_after_s), reason)
 
     def _end_unrun(self, job: Job, outcome: Outcome) -> None:
         gateway = self._gateway

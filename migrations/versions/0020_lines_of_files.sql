@@ -13,7 +13,7 @@ END $$;
 
 CREATE OR REPLACE FUNCTION fusillade.output_line(id uuid, custom_id text, status int, body text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":{"status_code":'
-        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || '},"error":null}' || E'\n'
+        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || E'},"error":null}\n'
 $$;
 
 CREATE OR REPLACE FUNCTION fusillade.message_in(given json) RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
@@ -43,6 +43,8 @@ DECLARE
     details json;
     kind text;
     said text[];
+    stored_code text;
+    stored_message text;
 BEGIN
     code := 'server_error';
     message := 'The request failed.';
@@ -54,11 +56,12 @@ BEGIN
         IF json_typeof(given) = 'object' AND json_typeof(given->'type') = 'string' THEN
             kind := given->>'type';
             details := CASE WHEN json_typeof(given->'details') = 'object' THEN given->'details' ELSE '{}' END;
+            stored_code := CASE WHEN json_typeof(given->'code') = 'string' THEN given->>'code' END;
+            stored_message := CASE WHEN json_typeof(given->'message') = 'string' THEN given->>'message' END;
         END IF;
     EXCEPTION WHEN data_exception OR statement_too_complex THEN
         given := NULL;
     END;
-    said := regexp_match(error, '^Upstream returned (\d{3})(?:: (.*))?$');
     IF kind IN ('RetriableHttpStatus', 'NonRetriableHttpStatus') THEN
         status := CASE WHEN details->>'status' ~ '^\d{3}$' THEN (details->>'status')::int ELSE 500 END;
         BEGIN
@@ -87,8 +90,14 @@ BEGIN
             code := lower(regexp_replace(kind, '([a-z0-9])([A-Z])', '\1_\2', 'g'));
             message := coalesce(fusillade.message_in(details), 'The request failed.');
         END IF;
+        -- Whoever ended the request knew more than its tag says.
+        IF stored_code <> '' AND stored_message <> '' THEN
+            code := stored_code;
+            message := stored_message;
+        END IF;
         RETURN;
-    ELSIF said IS NOT NULL THEN
+    ELSIF starts_with(error, 'Upstream returned ') AND error ~ '^Upstream returned \d{3}(: .*)?$' THEN
+        said := regexp_match(error, '^Upstream returned (\d{3})(?:: (.*))?$');
         status := said[1]::int;
         body := said[2];
     ELSE
@@ -115,10 +124,10 @@ BEGIN
         error := '{"type":"Cancelled"}';
     END IF;
     failure := fusillade.read_failure(error);
-    IF failure.code IN ('cancelled', 'batch_cancelled') THEN
+    IF failure.code = 'cancelled' THEN
         failure.code := 'batch_cancelled';
         failure.message := 'The batch was cancelled before the request was completed.';
-    ELSIF failure.code IN ('deadline_passed', 'batch_expired') THEN
+    ELSIF failure.code = 'deadline_passed' THEN
         failure.code := 'batch_expired';
         failure.message := 'The batch''s completion window ended before the request was run.';
     END IF;
@@ -127,3 +136,10 @@ BEGIN
             '{"status_code":' || failure.status || ',"request_id":"' || id || '","body":' || fusillade.one_line(failure.body) || '}' END
         || ',"error":{"code":' || to_json(failure.code) || ',"message":' || to_json(failure.message) || '}}' || E'\n';
 END $$;
+
+CREATE OR REPLACE FUNCTION fusillade.line_bytes(line fusillade.requests) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT octet_length(CASE line.state WHEN 'completed'
+        THEN fusillade.output_line(line.id, line.custom_id, line.response_status, line.response_body)
+        ELSE fusillade.error_line(line.id, line.custom_id, line.state, line.error) END)::bigint
+$$;
+

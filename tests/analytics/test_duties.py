@@ -139,8 +139,8 @@ def test_days_files_are_deleted_when_nothing_refers_to_them(
     connection: psycopg.Connection[Any],
 ) -> None:
     connection.execute(
-        "INSERT INTO fusillade.files (id, name, created_at) SELECT ('00000000-0000-4000-8000-00000000000' || n)::uuid, "
-        "CASE n WHEN 3 THEN 'mine.jsonl' ELSE 'single_request' END, now() - CASE n WHEN 4 THEN 59 ELSE 61 END * interval '1 day' FROM generate_series(1, 4) n"
+        "INSERT INTO fusillade.files (id, name, single, created_at) SELECT ('00000000-0000-4000-8000-00000000000' || n)::uuid, "
+        "CASE n WHEN 3 THEN 'mine.jsonl' ELSE 'single_request' END, n <> 3, now() - CASE n WHEN 4 THEN 59 ELSE 61 END * interval '1 day' FROM generate_series(1, 4) n"
     )
     connection.execute(
         "INSERT INTO fusillade.batches (file_id, expires_at) VALUES ('00000000-0000-4000-8000-000000000002', now())"

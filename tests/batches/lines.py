@@ -18,7 +18,7 @@ from dwctl.analytics.records import Record
 from dwctl.batches import duties
 from dwctl.config import Settings
 from dwctl.queue import leases
-from dwctl.queue.leases import Job
+from dwctl.queue.leases import Job, Policy
 from tests.batches import made
 
 OWNER = UUID(int=7, version=4)
@@ -52,9 +52,7 @@ class Lines:
     def claim(self, most: int = 1000) -> list[Job]:
         """Taken and begun by this worker."""
         with self.ours.transaction():
-            jobs = leases.claim(self.ours, me=self.me, caps={}, default_cap=10_000, most=most)
-            begun = leases.start(self.ours, self.me, [job.id for job in jobs])
-        return [job for job in jobs if job.id in begun]
+            return leases.claim(self.ours, me=self.me, most=most, policy=Policy({}, 10_000))
 
     def end(self, jobs: Sequence[Job], *, status: int = 200, cost: str | None = "0.5") -> None:
         """Recorded as completed, or (a status above 399) as failed."""

@@ -1,4 +1,4 @@
-"""Faults of the database between the steps of a request: claimed and not begun, ended and not written. Nothing stays in progress.
+"""Faults of the database between the steps of a request: chosen and not claimed, ended and not written. Nothing stays in progress.
 
 A trigger makes a change of state fail as often as a test says, the way a database does that is restarted in this very moment.
 """
@@ -72,7 +72,7 @@ def failures(stage: Gateway) -> int:
     return int(stage.one("SELECT last_value FROM faults").last_value)
 
 
-@pytest.mark.parametrize(("state", "times"), [("claimed", 1), ("processing", 2), ("completed", 3)])
+@pytest.mark.parametrize(("state", "times"), [("processing", 2), ("completed", 3)])
 def test_a_request_survives_a_database_that_breaks_off(
     stage: Gateway, state: str, times: int
 ) -> None:
@@ -112,7 +112,7 @@ def test_a_retry_that_cannot_be_written_is_made_later(stage: Gateway) -> None:
     eventually(lambda: not stage.leases())
 
 
-@pytest.mark.parametrize("state", ["claimed", "completed"])
+@pytest.mark.parametrize("state", ["processing", "completed"])
 def test_deadlocks_are_got_over(stage: Gateway, state: str) -> None:
     fail(stage, state, times=1, errcode=DEADLOCK)
     id = stage.respond(stage.flexible("plain"), marker(), background=True, service_tier="flex").json()["id"]  # fmt: skip

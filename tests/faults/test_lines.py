@@ -317,3 +317,53 @@ def test_an_overloaded_database_slows_the_worker(stage: Gateway, worker: Process
     eventually(lambda: not stage.leases())
     assert stage.unbalanced() == []
     assert "Traceback" not in worker.output(), worker.output()[-3000:]
+
+
+def test_no_more_run_at_once_than_the_cap_over_two_workers(stage: Gateway) -> None:
+    """Although requests are held ahead, and begin in the place of others."""
+    stage.upstream.reset()
+    cap = 12
+    model = stage.flexible("slow-20", alias=unique("capped"), batch_capacity=cap)
+    other = stage.service.start_worker()
+    _, ids = batch(stage, [chat(model) for _ in range(300)])
+    rows = ended(stage, ids, 40)
+    assert {row.state for row in rows} == {"completed"}
+    assert stage.upstream.active()["peak"] <= cap
+    assert stage.upstream.active()["total"] == len(ids)
+    other.stop()
+    stage.service.workers.remove(other)
+    eventually(lambda: not stage.leases())
+
+
+def test_lines_of_an_account_without_credit_wait_for_some(stage: Gateway) -> None:
+    stage.upstream.reset()
+    poor, model = stage.account(credit=None), stage.flexible("plain")
+    id, ids = batch(stage, [chat(model) for _ in range(5)], by=poor)
+    eventually(
+        lambda: stage.all(
+            "SELECT FROM fusillade.queues WHERE created_by = %s AND pause_reason = 'no_credit'",
+            str(poor.id),
+        )
+    )
+    # Others go on.
+    _, served = batch(stage, [chat(model)])
+    assert ended(stage, served)[0].state == "completed"
+    assert {row.state for row in stage.all("SELECT state FROM fusillade.requests WHERE batch_id = %s", id)} == {"pending"}  # fmt: skip
+    stage.credit(poor.id, "10")
+    rows = ended(stage, ids, 10)
+    assert [row.state for row in rows] == ["completed"] * 5
+    assert {row.retry_attempt for row in rows} == {0}
+    assert len(stage.upstream.seen()) == 1 + 5
+
+
+def test_an_upstream_that_names_a_time_is_left_alone_until_then(stage: Gateway) -> None:
+    stage.upstream.reset()
+    model = stage.flexible("fail-429+wait-2", batch_capacity=4)
+    batch(stage, [chat(model) for _ in range(12)])
+    eventually(
+        lambda: stage.all(
+            "SELECT FROM fusillade.model_slots WHERE model = %s AND paused_until > now()", model
+        )
+    )
+    time.sleep(1)
+    assert len(stage.upstream.seen()) <= 2 * 4

@@ -17,7 +17,7 @@ from tests.gateway import Account, Gateway, unique
 from tests.processes import eventually
 
 MODEL, OTHER, EMBED = "fine", "fine+other", "fine+embed"
-MAX_FILE = 3_000_000
+MAX_FILE = 9_000_000
 DAY = 86400
 
 
@@ -25,7 +25,7 @@ DAY = 86400
 def environ(environ: dict[str, str]) -> dict[str, str]:
     return environ | {
         "DWCTL_LIMITS__FILES__MAX_FILE_SIZE": str(MAX_FILE),
-        "DWCTL_LIMITS__FILES__MAX_REQUESTS_PER_FILE": "20000",
+        "DWCTL_LIMITS__FILES__MAX_REQUESTS_PER_FILE": "70000",
         "DWCTL_LIMITS__FILES__MAX_CONCURRENT_UPLOADS": "2",
         "DWCTL_LIMITS__FILES__MAX_WAITING_UPLOADS": "1",
         "DWCTL_LIMITS__FILES__MAX_UPLOAD_WAIT_SECS": "20",
@@ -223,7 +223,6 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "method": (line(method="GET"), 400, "Line 1: Unsupported HTTP method 'GET'. Only POST is currently supported."),
     "custom_id": (line("x" * 65), 400, "Line 1: custom_id exceeds maximum length of 64 characters (got 65)"),
     "repeated custom_id, blank lines counted": (line("a") + b"\n\n\n" + line("b") + b"\n" + line("a"), 400, "Line 5: custom_id 'a' is already used on line 1"),
-    "too many": (lines(20001), 400, "File contains 20001 requests, which exceeds the maximum of 20000"),
 }  # fmt: skip
 
 
@@ -234,6 +233,26 @@ def test_a_refused_file_leaves_nothing(
     before = door.one("SELECT count(*) FROM fusillade.files").count
     assert said(upload(door, content), status).startswith(message)
     assert door.one("SELECT count(*) FROM fusillade.files").count == before
+
+
+def test_repeats_in_a_long_file_are_told_with_both_lines(door: Gateway) -> None:
+    """Longer than what is remembered, and with blank lines, so that numbers and lines differ."""
+    count = 60_000
+    text = b"\n\n" + lines(count)
+    answer = upload(door, text + line("line-59990") + b"\n\n" + line("line-7") + b"\nbad\n")
+    assert said(answer) == f"Line {count + 3}: custom_id 'line-59990' is already used on line 59993"
+    assert [error["line"] for error in answer.json()["error"]["errors"]] == [
+        count + 3,
+        count + 5,
+        count + 6,
+    ]
+    answer = upload(door, text)
+    assert answer.status_code == 201, answer.text
+    found = door.one(
+        "SELECT count(*), count(DISTINCT id) AS ids, max(line_number) AS last FROM fusillade.request_templates WHERE file_id = %s",
+        answer.json()["id"],
+    )
+    assert found == (count, count, count - 1)
 
 
 def test_all_bad_lines_are_told_up_to_a_limit(door: Gateway) -> None:
@@ -350,13 +369,38 @@ def test_what_does_not_come_to_its_end_leaves_nothing(door: Gateway, sql: Any) -
         )
     )
     assert door.one("SELECT count(*) FROM fusillade.files").count == before
-    while sql.execute("SELECT fusillade.purge_uploads(600, 3000)").fetchone()[0]:
+    while purged(sql):
         pass
-    orphans = door.all(
+    assert orphans(door) == []
+
+
+def test_an_upload_that_was_given_up_is_not_continued(door: Gateway, sql: Any) -> None:
+    """What a process that was taken for dead learns when it goes on. What a dead one left is purged in the same way."""
+    content = BEGUN + lines(5000)
+    end = b"\r\n--b--\r\n"
+    slow = raw(door, f"Content-Length: {len(content + end)}", content)
+    eventually(lambda: door.all("SELECT 1 FROM fusillade.uploads"))
+    eventually(lambda: purged(sql) == 0 and not door.all("SELECT 1 FROM fusillade.uploads"))
+    slow.sendall(end)
+    status, answer = status_of(slow)
+    assert status == 503, answer
+    assert b"upload_interrupted" in answer
+    while purged(sql):
+        pass
+    assert orphans(door) == []
+
+
+def purged(sql: Any) -> int:
+    """Lines of uploads that were given up, or are silent."""
+    found: int = sql.execute("SELECT fusillade.purge_uploads(0, 3000)").fetchone()[0]
+    return found
+
+
+def orphans(door: Gateway) -> list[Any]:
+    return door.all(
         "SELECT 1 FROM fusillade.request_templates t WHERE NOT single AND NOT EXISTS"
         " (SELECT FROM fusillade.files f WHERE f.id = t.file_id) LIMIT 1"
     )
-    assert orphans == []
 
 
 def test_uploads_beyond_the_slots_wait_and_those_beyond_the_queue_are_refused(

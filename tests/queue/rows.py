@@ -103,16 +103,12 @@ class Rows:
         default_cap: int = 1000,
         most: int = 100,
         connection: psycopg.Connection | None = None,
+        **policy: Any,
     ) -> list[Job]:
-        return leases.claim(
-            connection or self.ours, me=me, caps=caps or {}, default_cap=default_cap, most=most
-        )
+        chosen = leases.Policy(caps or {}, default_cap, **policy)
+        return leases.claim(connection or self.ours, me=me, most=most, policy=chosen)
 
-    def begin(self, me: UUID, **more: Any) -> list[Job]:
-        """Claim and start."""
-        jobs = self.claim(me, **more)
-        begun = leases.start(self.ours, me, [job.id for job in jobs])
-        return [job for job in jobs if job.id in begun]
+    begin = claim
 
     def time_passes(self) -> None:
         """What was put off is due."""

@@ -23,8 +23,6 @@ WRITES = re.compile(
 ALLOWED = {
     ("dwctl/queue/queries.sql", "unrecorded"),
     ("dwctl/files/queries.sql", "request_templates"),
-    ("dwctl/queue/pauses.py", "queues"),
-    ("dwctl/queue/pauses.py", "model_slots"),
 }
 
 

@@ -32,7 +32,7 @@ def test_a_request_of_few_columns_is_claimed_with_all_that_is_needed(rows: Rows)
     assert (job.path, job.body) == ("/v1/chat/completions", "{}")
     assert job.window == "1h"
     assert 3500 < job.deadline.timestamp() - time.time() <= 3600
-    assert rows.state(id) == "claimed"
+    assert rows.state(id) == "processing"
     assert rows.one("SELECT daemon_id FROM fusillade.requests") == ME
 
 
@@ -219,19 +219,6 @@ def test_a_deleted_owner_is_told(rows: Rows) -> None:
 # --- what becomes of a claim
 
 
-def test_only_what_is_still_ours_is_started(rows: Rows) -> None:
-    rows.requests(2)
-    mine, other = ids(rows.claim(ME))
-    rows.ours.execute(
-        "UPDATE fusillade.requests SET state = 'canceled', canceled_at = now() WHERE id = %s",
-        (other,),
-    )
-    assert leases.start(rows.ours, YOU, [mine, other]) == set()
-    assert leases.start(rows.ours, ME, [mine, other]) == {mine}
-    assert rows.state(mine) == "processing"
-    assert rows.one("SELECT id FROM fusillade.inflight") == mine
-
-
 def test_what_is_put_off_waits_for_its_time(rows: Rows) -> None:
     id = rows.request()
     rows.begin(ME)
@@ -316,7 +303,7 @@ def test_a_running_request_that_is_set_back_by_hand_is_its_workers_no_more(rows:
     )
     assert ids(rows.claim(YOU)) == [id]
     leases.give_back(rows.ours, ME, [id], why=GivenBack.DRAINED)
-    assert rows.state(id) == "claimed"
+    assert rows.state(id) == "processing"
 
 
 def test_a_request_for_later_waits_when_inserted_by_hand(rows: Rows) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 from flask import current_app, request
-from marshmallow import fields
 
 from dwctl.access import guard
 from dwctl.access.caller import Caller
@@ -16,17 +15,19 @@ from dwctl.access.permissions import Operation, Resource, may_own
 from dwctl.config import Settings
 from dwctl.db import db
 from dwctl.errors import Invalid
-from dwctl.files import codings, intake, models
+from dwctl.files import codings, file_object, intake, models
 from dwctl.files.forms import Form
 from dwctl.files.intake import Limits
 from dwctl.files.lines import LineError, Rules
+from dwctl.files.schemas import FileSchema
 from dwctl.files.slots import Slots
 from dwctl.files.storing import FileHead, StoredFile
 from dwctl.identity import api_keys
 from dwctl.printable import printable
+from dwctl.queue.tables import File
 from dwctl.web import current
 from dwctl.web.body import Body
-from dwctl.web.schemas import ApiSchema, Blueprint
+from dwctl.web.schemas import Blueprint
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +40,6 @@ _PIECE_BYTES = 64 * 1024
 _LONGEST_NAME = 255
 
 
-class UploadedSchema(ApiSchema):
-    """A file, as OpenAI's object has it; times in Unix seconds."""
-
-    id = fields.String()
-    object = fields.Constant("file")
-    bytes = fields.Integer()
-    created_at = fields.Integer()
-    filename = fields.String()
-    purpose = fields.String()
-    status = fields.Constant("processed")
-    expires_at = fields.Integer()
-
-
 def check_create(caller: Caller) -> None:
     """Who may upload. Raises Forbidden."""
     allowed = may_own(caller, Resource.FILES, Operation.CREATE)
@@ -60,7 +48,7 @@ def check_create(caller: Caller) -> None:
 
 @blueprint.route("/files", methods=["POST"])
 @guard.checks(check_create)
-@blueprint.response(201, UploadedSchema)
+@blueprint.response(201, FileSchema)
 def upload_file() -> dict[str, Any]:
     """Upload a file of requests (JSONL, one request in each line) for batches"""
     settings = current.settings()
@@ -180,11 +168,15 @@ def _slots(settings: Settings) -> Slots:
 
 
 def _shown(stored: StoredFile) -> dict[str, Any]:
-    return {
-        "id": str(stored.head.id),
-        "bytes": stored.size_bytes,
-        "created_at": int(stored.created_at.timestamp()),
-        "filename": stored.head.name,
-        "purpose": PURPOSE,
-        "expires_at": int(stored.expires_at.timestamp()),
-    }
+    head = stored.head
+    return file_object.bare(
+        File(
+            id=head.id,
+            name=head.name,
+            size_bytes=stored.size_bytes,
+            purpose=PURPOSE,
+            status="processed",
+            created_at=stored.created_at,
+            expires_at=stored.expires_at,
+        )
+    )

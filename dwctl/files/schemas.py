@@ -1,0 +1,93 @@
+"""What `/files` takes and gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import fields, post_load
+
+from dwctl.web.pagination import MAX_LIMIT
+from dwctl.web.schemas import ApiSchema, Name, TrueOrFalse
+
+
+class FilesQuery(ApiSchema):
+    """The query string of the list. `after` is a file's id; what is none is ignored."""
+
+    limit = fields.Integer(load_default=20)
+    after = Name(load_default=None)
+    order = Name(load_default="desc")
+    purpose = Name(load_default=None)
+    search = Name(load_default=None, longest=2000)
+    own = TrueOrFalse(load_default=False)
+    member_id = fields.UUID(load_default=None)
+
+    @post_load
+    def clamp(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
+        """A limit out of range is moved into it, never refused."""
+        data["limit"] = min(max(data["limit"], 1), MAX_LIMIT)
+        return data
+
+
+class FileSchema(ApiSchema):
+    """A file. Members that are not known are left out."""
+
+    id = fields.String()
+    object = fields.Constant("file")
+    bytes = fields.Integer()
+    created_at = fields.Integer()
+    filename = fields.String()
+    purpose = fields.String()
+    status = fields.String()
+    status_details = fields.String()
+    expires_at = fields.Integer()
+    created_by_email = fields.String()
+    context_name = fields.String()
+    context_type = fields.String()
+    source = fields.String()
+    source_name = fields.String()
+
+
+class FilesPage(ApiSchema):
+    """A page of the list; no first and last id where it is empty."""
+
+    object = fields.Constant("list")
+    data = fields.List(fields.Nested(FileSchema))
+    first_id = fields.String()
+    last_id = fields.String()
+    has_more = fields.Boolean()
+
+
+class FileDeleted(ApiSchema):
+    """What is left of a file."""
+
+    id = fields.String()
+    object = fields.Constant("file")
+    deleted = fields.Constant(True)
+
+
+class EstimateQuery(ApiSchema):
+    """The window that a batch of the file would have."""
+
+    completion_window = Name(load_default="24h")
+
+
+class ModelEstimateSchema(ApiSchema):
+    """What a file asks of one model. `price_known`: whether the model has a price for it; without one the cost is 0."""
+
+    model = fields.String()
+    request_count = fields.Integer()
+    estimated_input_tokens = fields.Integer()
+    estimated_output_tokens = fields.Integer()
+    estimated_cost = fields.String()
+    price_known = fields.Boolean()
+
+
+class EstimateSchema(ApiSchema):
+    """What running a file would cost, in USD."""
+
+    file_id = fields.String()
+    total_requests = fields.Integer()
+    total_estimated_input_tokens = fields.Integer()
+    total_estimated_output_tokens = fields.Integer()
+    total_estimated_cost = fields.String()
+    models = fields.List(fields.Nested(ModelEstimateSchema))

@@ -1,0 +1,155 @@
+-- What is asked of the queue by people. LATERAL with LIMIT keeps a step on keys.
+
+-- name: daemons  processes, newest first; one that does not beat any more is dead, whether it said so or not
+SELECT d.id, d.hostname, d.pid, d.version, d.started_at, d.last_heartbeat, d.stopped_at, d.config_snapshot AS config,
+       d.requests_processed, d.requests_failed, d.requests_in_flight,
+       CASE WHEN d.status = 'running' AND d.last_heartbeat < now() - %(dead_after_s)s * interval '1 second' THEN 'dead' ELSE d.status END AS status
+  FROM fusillade.daemons d
+ ORDER BY d.started_at DESC, d.id DESC LIMIT 10000;
+
+-- name: pending  what is not over, by model and deadline: of open batches by their own counts, and single requests one by one
+--   A batch made by hand may have no counts: its requests are looked at.
+WITH open AS MATERIALIZED (
+    SELECT b.id, b.expires_at FROM fusillade.batches b
+     WHERE NOT b.single AND b.completed_at IS NULL AND b.failed_at IS NULL AND b.cancelled_at IS NULL AND b.expired_at IS NULL
+       AND b.cancelling_at IS NULL AND b.deleted_at IS NULL
+), pending AS (
+    SELECT m.model, o.expires_at, m.requests - m.completed - m.failed - m.canceled AS requests
+      FROM open o JOIN fusillade.batch_models m ON m.batch_id = o.id
+     UNION ALL
+    SELECT r.model, o.expires_at, r.requests
+      FROM open o CROSS JOIN LATERAL (
+            SELECT r.model, count(*) AS requests FROM fusillade.requests r
+             WHERE r.batch_id = o.id AND r.state IN ('pending', 'claimed', 'processing') AND r.template_id IS NOT NULL
+               AND r.service_tier IS DISTINCT FROM 'priority'
+             GROUP BY r.model) r
+     WHERE NOT EXISTS (SELECT FROM fusillade.batch_models m WHERE m.batch_id = o.id)
+     UNION ALL
+    SELECT s.model, b.expires_at, 1
+      FROM (SELECT d.id, d.model FROM fusillade.ready d WHERE d.batch_id = d.id
+             UNION ALL
+            SELECT i.id, i.model FROM fusillade.inflight i
+             UNION ALL
+            SELECT d.id, r.model FROM fusillade.delayed d
+             CROSS JOIN LATERAL (SELECT r.model FROM fusillade.requests r WHERE r.id = d.id LIMIT 1) r) s
+     CROSS JOIN LATERAL (
+            SELECT b.expires_at FROM fusillade.batches b
+             WHERE b.id = s.id AND b.single AND b.cancelling_at IS NULL AND b.deleted_at IS NULL LIMIT 1) b
+)
+SELECT p.model, w.name AS completion_window, coalesce(sum(p.requests) FILTER (WHERE p.expires_at <= now() + w.name::interval), 0)::bigint AS requests
+  FROM pending p CROSS JOIN unnest(%(windows)s::text[]) WITH ORDINALITY w(name, place)
+ WHERE p.requests > 0
+ GROUP BY p.model, w.name, w.place
+ ORDER BY p.model, w.place;
+
+-- name: oldest  of each model the request whose deadline comes first, and since when it waits: heads of lines, not lines
+SELECT m.model, extract(epoch FROM now() - head.created_at)::float8 AS age_s
+  FROM fusillade.model_slots m
+ CROSS JOIN LATERAL (SELECT q.created_by FROM fusillade.queues q WHERE q.model = m.model ORDER BY q.head_deadline LIMIT 1) line
+ CROSS JOIN LATERAL (SELECT d.id FROM fusillade.ready d WHERE d.model = m.model AND d.created_by = line.created_by
+                      ORDER BY d.deadline, d.id LIMIT 1) first
+ CROSS JOIN LATERAL (SELECT r.created_at FROM fusillade.requests r WHERE r.id = first.id LIMIT 1) head;
+
+-- name: flying  what workers run now, by model
+SELECT i.model, count(*) AS requests FROM fusillade.inflight i GROUP BY i.model;
+
+-- name: many_wait  whether more requests wait than are listed one by one
+SELECT count(*) > %(few)s AS many FROM (SELECT FROM fusillade.ready UNION ALL SELECT FROM fusillade.delayed LIMIT %(few)s + 1) w;
+
+-- name: among  of the requests that are being run (or, with `waiting`, that wait), those that match, most advanced and newest first
+SELECT r.id, count(*) OVER () AS matching
+  FROM (SELECT i.id FROM fusillade.inflight i WHERE NOT %(waiting)s UNION
+        SELECT o.id FROM fusillade.open_calls o WHERE NOT %(waiting)s UNION
+        SELECT d.id FROM fusillade.ready d WHERE %(waiting)s UNION
+        SELECT l.id FROM fusillade.delayed l WHERE %(waiting)s) a
+ CROSS JOIN LATERAL (SELECT * FROM fusillade.requests r WHERE r.id = a.id LIMIT 1) r
+ CROSS JOIN LATERAL (SELECT * FROM fusillade.batches b WHERE b.id = r.batch_id LIMIT 1) b
+ WHERE {filters}
+ ORDER BY r.state = 'processing' DESC, r.id DESC OFFSET %(skip)s LIMIT %(limit)s;
+
+-- name: walk  requests that match, newest first: their ids are ordered by time
+SELECT r.id
+  FROM fusillade.requests r JOIN fusillade.batches b ON b.id = r.batch_id
+ WHERE {filters}
+ ORDER BY r.id DESC OFFSET %(skip)s LIMIT %(limit)s;
+
+-- name: search  the same by way of an account's batches: where the way along the key is long because little on it matches
+--   Requests of a batch that was populated stand together in the key; the others are found by their batch.
+WITH mine AS MATERIALIZED (
+    SELECT b.id, b.populated_lines > 0 AS is_populated FROM fusillade.batches b WHERE {of_batches}
+)
+SELECT r.id
+  FROM mine m CROSS JOIN LATERAL (
+        (SELECT r.id FROM fusillade.requests r
+          WHERE m.is_populated AND r.id >= fusillade.line_id(m.id, 0) AND r.id <= fusillade.line_id(m.id, 4294967295) AND {of_requests}
+          ORDER BY r.id DESC LIMIT %(skip)s + %(limit)s)
+         UNION ALL
+        (SELECT r.id FROM fusillade.requests r WHERE NOT m.is_populated AND r.batch_id = m.id AND {of_requests}
+          ORDER BY r.id DESC LIMIT %(skip)s + %(limit)s)) r
+ ORDER BY r.id DESC OFFSET %(skip)s LIMIT %(limit)s;
+
+-- name: count_matching
+SELECT count(*) FROM fusillade.requests r JOIN fusillade.batches b ON b.id = r.batch_id WHERE {filters};
+
+-- name: shown  requests as they are listed, with what they used and cost (the log's key: the id, and when it arrived)
+SELECT r.id, r.batch_id, r.model, r.state AS status, r.created_at, r.completed_at, r.failed_at, r.service_tier,
+       CASE WHEN r.state = 'completed' THEN r.response_status END AS response_status,
+       CASE WHEN r.state = 'completed' THEN (extract(epoch FROM r.completed_at - r.started_at) * 1000)::float8 END AS duration_ms,
+       coalesce(a.prompt_tokens, 0) AS prompt_tokens, coalesce(a.completion_tokens, 0) AS completion_tokens,
+       coalesce(a.reasoning_tokens, 0) AS reasoning_tokens, coalesce(a.total_tokens, 0) AS total_tokens, a.total_cost::float8 AS total_cost,
+       u.email AS created_by_email, b.created_by AS batch_created_by, b.completion_window,
+       CASE WHEN %(bodies)s THEN coalesce(t.body, '') END AS body,
+       CASE WHEN %(bodies)s AND r.state = 'completed' THEN r.response_body END AS response_body,
+       CASE WHEN %(bodies)s AND r.state = 'failed' THEN r.error END AS error
+  FROM unnest(%(ids)s::uuid[]) WITH ORDINALITY w(id, place)
+  JOIN fusillade.requests r ON r.id = w.id
+  JOIN fusillade.batches b ON b.id = r.batch_id AND b.deleted_at IS NULL
+  LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
+  LEFT JOIN users u ON u.id = CASE WHEN b.created_by ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN b.created_by::uuid END
+  LEFT JOIN LATERAL (
+        SELECT * FROM http_analytics a
+         WHERE a.request_id = r.id AND a.timestamp = ANY (ARRAY[r.created_at, b.created_at]) LIMIT 1) a ON true
+ ORDER BY w.place;
+
+-- name: progress  a batch's counts, what of it runs, and how long the last of its lines took to end
+SELECT b.id, b.created_by, b.created_at, b.expires_at, b.total_requests, b.populated_lines, b.completed_requests, b.failed_requests,
+       b.canceled_requests, b.cancelling_at IS NOT NULL AS is_cancelling,
+       coalesce(b.completed_at, b.failed_at, b.cancelled_at, b.expired_at) IS NOT NULL AS is_over, b.requests_started_at IS NOT NULL AS has_started,
+       (SELECT count(*) FROM fusillade.inflight i CROSS JOIN LATERAL (
+            SELECT FROM fusillade.requests r WHERE r.id = i.id AND r.batch_id = b.id LIMIT 1) r) AS running,
+       extract(epoch FROM now())::float8 AS now, extract(epoch FROM b.expires_at)::float8 AS deadline,
+       r.lines AS recent, r.seconds,
+       EXISTS (SELECT FROM fusillade.daemons d WHERE d.status = 'running' AND d.config_snapshot->>'type' = 'worker'
+                  AND d.last_heartbeat > now() - %(dead_after_s)s * interval '1 second') AS has_worker
+  FROM fusillade.batches b
+  LEFT JOIN LATERAL (
+        SELECT b.output_lines - f.position AS lines, extract(epoch FROM now() - r.completed_at)::float8 AS seconds
+          FROM fusillade.finished_lines f JOIN fusillade.requests r ON r.id = f.request_id
+         WHERE f.batch_id = b.id AND NOT f.failed AND f.position >= greatest(b.output_lines - 1000, 0)
+         ORDER BY f.position LIMIT 1) r ON true
+ WHERE b.id = %(id)s AND b.deleted_at IS NULL AND NOT b.single;
+
+-- name: progress_of_models  what of a batch is left at each model, what must be done before it there, and what holds it up
+WITH mine AS MATERIALIZED (
+    SELECT m.model, m.requests, m.requests - m.completed - m.failed - m.canceled AS remaining, b.id, b.expires_at, b.created_by
+      FROM fusillade.batches b JOIN fusillade.batch_models m ON m.batch_id = b.id WHERE b.id = %(id)s
+), earlier AS MATERIALIZED (
+    SELECT m.model, sum(m.requests - m.completed - m.failed - m.canceled) AS requests
+      FROM fusillade.batches o JOIN fusillade.batch_models m ON m.batch_id = o.id
+     WHERE NOT o.single AND o.completed_at IS NULL AND o.failed_at IS NULL AND o.cancelled_at IS NULL AND o.expired_at IS NULL
+       AND o.cancelling_at IS NULL AND o.deleted_at IS NULL
+       AND (o.expires_at, o.id) < (SELECT expires_at, id FROM mine LIMIT 1) AND m.model IN (SELECT model FROM mine)
+     GROUP BY m.model
+)
+SELECT m.model, m.requests, m.remaining, coalesce(e.requests, 0)::bigint AS ahead,
+       (SELECT count(*) FROM fusillade.inflight i WHERE i.model = m.model) AS in_flight,
+       CASE WHEN q.paused_until > now() THEN coalesce(q.pause_reason, 'paused') END AS queue_paused,
+       CASE WHEN s.paused_until > now() THEN coalesce(s.pause_reason, 'paused') END AS model_paused,
+       extract(epoch FROM greatest(CASE WHEN q.paused_until > now() THEN q.paused_until END, CASE WHEN s.paused_until > now() THEN s.paused_until END))::float8 AS paused_until,
+       d.id IS NULL AS is_unknown, least(coalesce(d.batch_capacity, %(default_cap)s), d.capacity) AS cap
+  FROM mine m
+  LEFT JOIN deployed_models d ON d.alias = m.model AND NOT d.deleted
+  LEFT JOIN earlier e ON e.model = m.model
+  LEFT JOIN fusillade.queues q ON q.model = m.model AND q.created_by = m.created_by
+  LEFT JOIN fusillade.model_slots s ON s.model = m.model
+ ORDER BY m.remaining DESC, m.model LIMIT 1000;
