@@ -14,7 +14,7 @@ import psycopg
 from benchmarks.batches import stacks
 from dwctl.queue import leases
 
-LINES = 200_000
+LINES = 1_000_000
 MODELS = 3
 OTHERS = 2_000
 CLAIMS_EVERY_S = 0.02

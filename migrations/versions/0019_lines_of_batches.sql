@@ -273,8 +273,9 @@ BEGIN
     IF touched = '{}' THEN
         RETURN 0;
     END IF;
-    stopped := ARRAY(SELECT l.id FROM (SELECT b.id, b.cancelling_at FROM fusillade.batches b
-                                        WHERE b.id = ANY (touched) ORDER BY b.id FOR NO KEY UPDATE) l WHERE l.cancelling_at IS NOT NULL);
+    -- A statement of its own: a condition around it would be pushed into it, and keep some from being locked.
+    PERFORM FROM fusillade.batches b WHERE b.id = ANY (touched) ORDER BY b.id FOR NO KEY UPDATE;
+    stopped := ARRAY(SELECT b.id FROM fusillade.batches b WHERE b.id = ANY (touched) AND b.cancelling_at IS NOT NULL);
     IF stopped <> '{}' THEN
         UPDATE fusillade.requests r
            SET state = 'canceled', canceled_at = now(), updated_at = now(), completed_at = NULL, failed_at = NULL,

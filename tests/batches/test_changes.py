@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -537,3 +540,61 @@ def test_rows_that_are_over_when_they_are_written(lines: Lines) -> None:
     assert lines.counts(id) == (3, 0, 0)
     assert lines.ends(id) == {"completed"}
     assert sound(lines, id)
+
+
+# --- at once
+
+
+def test_everybody_at_once(lines: Lines, database_url: str, environ: dict[str, str]) -> None:
+    """Workers that end lines of the same batches, put some back and lose some, duties, and owners: nobody waits for each other in a circle."""
+    batches = [lines.batch(150, populated=False, model=f"m{n % 2}") for n in range(4)]
+    cancelled, deleted, retried, plain = batches
+
+    def work(number: int) -> None:
+        chance = random.Random(number)
+        with psycopg.connect(
+            database_url, autocommit=True, options="-c dwctl.queue=own"
+        ) as connection:
+            mine = replace(lines, ours=connection, me=uuid.uuid4())
+            idle = 0
+            while idle < 20:
+                jobs = mine.claim(chance.randrange(1, 30))
+                chance.shuffle(jobs)
+                back, failed, done = jobs[4:6], jobs[1:4], jobs[:1] + jobs[6:]
+                mine.end(done)
+                mine.end(failed, status=400, cost=None)
+                mine.put_off(back[:1])
+                leases.give_back(connection, mine.me, [job.id for job in back[1:]], why=GivenBack.DRAINED)  # fmt: skip
+                leases.wake_delayed(connection)
+                idle = 0 if jobs else idle + 1
+                time.sleep(0.01)
+
+    def do_duties(number: int) -> None:
+        with psycopg.connect(
+            database_url, autocommit=True, options="-c dwctl.queue=own"
+        ) as connection:
+            mine = replace(lines, ours=connection)
+            for _ in range(120):
+                mine._works(duties.DUTIES[number].run)
+                time.sleep(0.01)
+
+    with ThreadPoolExecutor(8) as threads:
+        done = [threads.submit(work, number) for number in range(4)]
+        done += [threads.submit(do_duties, number) for number in range(4)]
+        while not lines.counts(cancelled)[0]:
+            time.sleep(0.01)
+        changes.cancel(lines.ours, cancelled)
+        changes.delete(lines.ours, deleted)
+        for _ in range(5):
+            changes.retry(lines.ours, retried)
+            time.sleep(0.1)
+        for one in done:
+            one.result()
+    lines.work()
+    while lines.run():
+        lines.work()
+    assert [lines.ends(id) for id in batches] == [{"cancelled"}, {"cancelled"}, {"completed"}, {"completed"}]  # fmt: skip
+    assert [sum(lines.counts(id)) for id in (cancelled, retried, plain)] == [150] * 3
+    for id in batches:
+        assert lines.wrong(id) == []
+    assert lines.waiting() == 0
