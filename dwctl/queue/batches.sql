@@ -192,7 +192,8 @@ BEGIN
     SELECT m FROM unnest(models) m WHERE NOT EXISTS (SELECT FROM fusillade.model_slots s WHERE s.model = m) ORDER BY m
     ON CONFLICT DO NOTHING;
     INSERT INTO fusillade.queues AS q (model, created_by, vtime, head_deadline)
-    SELECT m, b.created_by, coalesce((SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = m), 0), b.expires_at
+    SELECT m, b.created_by, coalesce((SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = m AND o.paused_until IS NULL),
+                                     (SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = m), 0), b.expires_at
       FROM unnest(models) m, fusillade.batches b WHERE b.id = one ORDER BY m
     ON CONFLICT (model, created_by) DO UPDATE SET head_deadline = least(q.head_deadline, EXCLUDED.head_deadline);
     PERFORM pg_notify('fusillade_ready', '');
@@ -871,10 +872,11 @@ BEGIN
     DELETE FROM fusillade.finished_lines WHERE ctid = ANY (ARRAY(
         SELECT l.ctid FROM fusillade.finished_lines l WHERE l.batch_id = target.id ORDER BY l.failed, l.position LIMIT most));
     IF purged = 0 AND NOT FOUND AND NOT EXISTS (SELECT FROM fusillade.requests r WHERE r.batch_id = target.id) THEN
-        DELETE FROM fusillade.batch_models WHERE batch_id = target.id;
-        UPDATE fusillade.batches SET purged_at = now(), output_file_id = NULL, error_file_id = NULL WHERE id = target.id;
+        PERFORM FROM fusillade.files f WHERE f.id IN (target.output_file_id, target.error_file_id) ORDER BY f.id FOR UPDATE;
         UPDATE fusillade.files SET status = 'deleted', deleted_at = now(), purged_at = now(), updated_at = now()
          WHERE id IN (target.output_file_id, target.error_file_id) AND deleted_at IS NULL;
+        DELETE FROM fusillade.batch_models WHERE batch_id = target.id;
+        UPDATE fusillade.batches SET purged_at = now(), output_file_id = NULL, error_file_id = NULL WHERE id = target.id;
     END IF;
     RETURN purged;
 END $$;
