@@ -310,3 +310,42 @@ def test_caps_hold_with_escalations_and_many_claims_at_once(rows: Rows) -> None:
     for worker in workers:
         worker.join()
     assert (over, faults) == ([], [])
+
+
+def test_batches_that_are_cancelled_while_they_are_claimed_deadlock_with_nobody(rows: Rows) -> None:
+    """Sweeps take requests before their places in line, claims the other way round."""
+    batches = [batch_of_lines(rows, 200, owner) for owner in (ALICE, BOB, CAROL)]
+    claimed: list[uuid.UUID] = []
+    faults: list[psycopg.Error] = []
+
+    def claim() -> None:
+        with psycopg.connect(rows.url, autocommit=True) as own:
+            own.execute("SET dwctl.queue = own")
+            try:
+                while jobs := rows.claim(ME, most=5, connection=own):
+                    claimed.extend(ids(jobs))
+            except psycopg.Error as error:
+                faults.append(error)
+
+    def cancel(batch: uuid.UUID) -> None:
+        with psycopg.connect(rows.url, autocommit=True) as own:
+            own.execute("SET dwctl.queue = own")
+            try:
+                own.execute("SELECT fusillade.cancel_batch(%s)", (batch,))
+                for _ in range(10):
+                    own.execute("SELECT fusillade.sweep(%s, 40)", (batch,))
+            except psycopg.Error as error:
+                faults.append(error)
+
+    threads = [threading.Thread(target=claim) for _ in range(2)]
+    threads += [threading.Thread(target=cancel, args=(batch,)) for batch in batches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    while left := rows.claim(ME):
+        claimed.extend(ids(left))
+    states = dict(rows.by_hand.execute("SELECT state, count(*) FROM fusillade.requests GROUP BY state").fetchall())  # fmt: skip
+    assert states == {state: n for state, n in (("processing", len(claimed)), ("canceled", 600 - len(claimed))) if n}  # fmt: skip
+    assert rows.count("ready") == 0
