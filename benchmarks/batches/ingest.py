@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -17,8 +16,8 @@ from benchmarks import measure as measured
 from benchmarks.stage import SECRET, Gunicorn, Stage
 from benchmarks.upstream import Upstream
 
-COUNT = int(os.environ.get("LINES", "1000000"))
-BYTES = int(os.environ.get("LINE_BYTES", "1000"))
+COUNT = 1_000_000
+BYTES = 1000
 LINES_A_S = 40_000
 MIB_OVER_IDLE = 150
 STALL_MS = 50

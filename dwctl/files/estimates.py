@@ -67,8 +67,10 @@ def _output_tokens(asked: Asked, input_tokens: int) -> int:
 
 
 def of_file(session: Session, file_id: UUID, window: str) -> dict[str, Any]:
-    """The answer for one file: its models by name, and their sums."""
-    rows = session.connection().exec_driver_sql(_QUERIES["estimate"], {"file": file_id})
+    """The answer for one file: its models by name, and their sums. (One that was written by hand is counted first; the caller commits.)"""
+    connection = session.connection()
+    connection.exec_driver_sql(_QUERIES["count_file"], {"file": file_id})
+    rows = connection.exec_driver_sql(_QUERIES["estimate"], {"file": file_id}).all()
     now = clock.now()
     found = [estimate(_asked(row), window=window, at=now) for row in rows]
     return {

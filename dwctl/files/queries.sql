@@ -12,6 +12,9 @@ SELECT fusillade.purge_requests(%(wait_s)s, %(most)s);
 -- name: purge_uploads  lines of uploads that were given up, some at a time
 SELECT fusillade.purge_uploads(%(silent_s)s, %(most)s);
 
+-- name: count_file  what an upload has counted already, for a file that was written by hand
+SELECT fusillade.count_file(%(file)s);
+
 -- name: estimate  what a file asks of each model, with the model's tariffs and what its answers were like lately
 --   Lately: the hundred newest sums of the log (an account's ten minutes each) that have an answer among the thousand newest; the log itself has
 --   no index by model. Both ends of the walk are given with the model, because for an equal sign the planner may walk all models by time.

@@ -192,7 +192,8 @@ BEGIN
     SELECT m FROM unnest(models) m WHERE NOT EXISTS (SELECT FROM fusillade.model_slots s WHERE s.model = m) ORDER BY m
     ON CONFLICT DO NOTHING;
     INSERT INTO fusillade.queues AS q (model, created_by, vtime, head_deadline)
-    SELECT m, b.created_by, coalesce((SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = m), 0), b.expires_at
+    SELECT m, b.created_by, coalesce((SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = m AND o.paused_until IS NULL),
+                                     (SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = m), 0), b.expires_at
       FROM unnest(models) m, fusillade.batches b WHERE b.id = one ORDER BY m
     ON CONFLICT (model, created_by) DO UPDATE SET head_deadline = least(q.head_deadline, EXCLUDED.head_deadline);
     PERFORM pg_notify('fusillade_ready', '');
@@ -666,6 +667,7 @@ CREATE OR REPLACE FUNCTION fusillade.read_failure(error text, OUT code text, OUT
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
     given json;
+    member record;
     details json;
     kind text;
     said text[];
@@ -679,11 +681,15 @@ BEGIN
     END IF;
     BEGIN
         given := error::json;
-        IF json_typeof(given) = 'object' AND json_typeof(given->'type') = 'string' THEN
-            kind := given->>'type';
-            details := CASE WHEN json_typeof(given->'details') = 'object' THEN given->'details' ELSE '{}' END;
-            stored_code := CASE WHEN json_typeof(given->'code') = 'string' THEN given->>'code' END;
-            stored_message := CASE WHEN json_typeof(given->'message') = 'string' THEN given->>'message' END;
+        IF json_typeof(given) = 'object' THEN
+            -- All at once: each look at a member reads the whole text.
+            SELECT * INTO member FROM json_to_record(given) AS t(type json, details json, code json, message json);
+            IF json_typeof(member.type) = 'string' THEN
+                kind := member.type #>> '{}';
+                details := CASE WHEN json_typeof(member.details) = 'object' THEN member.details ELSE '{}' END;
+                stored_code := CASE WHEN json_typeof(member.code) = 'string' THEN member.code #>> '{}' END;
+                stored_message := CASE WHEN json_typeof(member.message) = 'string' THEN member.message #>> '{}' END;
+            END IF;
         END IF;
     EXCEPTION WHEN data_exception OR statement_too_complex THEN
         given := NULL;
@@ -866,10 +872,11 @@ BEGIN
     DELETE FROM fusillade.finished_lines WHERE ctid = ANY (ARRAY(
         SELECT l.ctid FROM fusillade.finished_lines l WHERE l.batch_id = target.id ORDER BY l.failed, l.position LIMIT most));
     IF purged = 0 AND NOT FOUND AND NOT EXISTS (SELECT FROM fusillade.requests r WHERE r.batch_id = target.id) THEN
-        DELETE FROM fusillade.batch_models WHERE batch_id = target.id;
-        UPDATE fusillade.batches SET purged_at = now(), output_file_id = NULL, error_file_id = NULL WHERE id = target.id;
+        PERFORM FROM fusillade.files f WHERE f.id IN (target.output_file_id, target.error_file_id) ORDER BY f.id FOR UPDATE;
         UPDATE fusillade.files SET status = 'deleted', deleted_at = now(), purged_at = now(), updated_at = now()
          WHERE id IN (target.output_file_id, target.error_file_id) AND deleted_at IS NULL;
+        DELETE FROM fusillade.batch_models WHERE batch_id = target.id;
+        UPDATE fusillade.batches SET purged_at = now(), output_file_id = NULL, error_file_id = NULL WHERE id = target.id;
     END IF;
     RETURN purged;
 END $$;

@@ -20,7 +20,8 @@ BEGIN
     ON CONFLICT DO NOTHING;
     INSERT INTO fusillade.queues AS q (model, created_by, vtime, head_deadline)
     SELECT r.model, coalesce(b.created_by, ''),
-           coalesce((SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = r.model AND o.paused_until IS NULL), 0),
+           coalesce((SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = r.model AND o.paused_until IS NULL),
+                    (SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = r.model), 0),
            min(coalesce(b.expires_at, now() + interval '24 hours'))
       FROM fusillade.requests r LEFT JOIN fusillade.batches b ON b.id = r.batch_id
      WHERE r.id = ANY (ids) AND r.state = 'pending'
@@ -106,13 +107,13 @@ END $$;
 --                then the least served accounts
 --   take         so many from the heads of some accounts' queues, an equal share of each: out of `ready`, into `inflight`, marked in `requests`
 -- What is paused is in no index that a claim reads. Plans are kept by each connection, and may have been made when the tables were empty: the
--- settings (of `claim`, which calls the others) keep them on keys, and what is taken from `ready` is deleted by row address, since any other join would walk the whole queue for
--- each of its heads.
+-- settings (of `claim`, which calls the others) keep them on keys, and what is taken from `ready` is deleted by row address, since any other
+-- join would walk the whole queue for each of its heads.
 
 -- Up to `most` of one model's requests that are due by `horizon`, counted in flight as `counted_as`; that model's row must be locked.
 -- by_deadline: in the order of their deadlines, from the queues whose heads are due first; else from those that were served least, an equal
--- share of each. swept: how many entries were found that
--- cannot be run (their batch is cancelled or deleted, or they were changed by hand); they are out of the way now.
+-- share of each. swept: how many entries were found that cannot be run (their batch is cancelled or deleted, or they were changed by hand);
+-- they are out of the way now.
 CREATE OR REPLACE FUNCTION fusillade.take(me uuid, of_model text, counted_as text, most int, horizon timestamptz, by_deadline boolean,
                                           OUT taken uuid[], OUT deadlines timestamptz[], OUT swept int)
 LANGUAGE plpgsql VOLATILE AS $$
@@ -315,7 +316,7 @@ BEGIN
                 ON CONFLICT DO NOTHING;
             END IF;
             -- Not yet the counts that decide, but models that are full must not stand in the way of others.
-            IF (SELECT count(*) FROM fusillade.inflight f WHERE f.model = candidate.model) >= cap THEN
+            IF cap <= 0 OR (SELECT count(*) FROM fusillade.inflight f WHERE f.model = candidate.model) >= cap THEN
                 CONTINUE WHEN escalation IS NULL OR (SELECT count(*) FROM fusillade.inflight f WHERE f.model = escalation) >= escalation_cap;
             END IF;
             IF attempt = 1 THEN
@@ -408,7 +409,7 @@ BEGIN
         END LOOP;
     END LOOP;
     RETURN QUERY
-    SELECT r.id, r.model, NULL::text, coalesce(b.created_by, ''), c.deadline, r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
+    SELECT r.id, r.model, NULL::text, coalesce(b.created_by, ''), greatest('1970-01-01', least('9999-01-01', c.deadline)), r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
            b.api_key_id, b.completion_window, b.created_at, t.path, t.body, u.id, u.is_deleted, r.times_lost
       FROM unnest(all_ids, all_deadlines) c(id, deadline)
       JOIN fusillade.requests r ON r.id = c.id

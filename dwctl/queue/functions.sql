@@ -452,7 +452,8 @@ BEGIN
     INSERT INTO fusillade.model_slots (model) VALUES (NEW.model) ON CONFLICT DO NOTHING;
     INSERT INTO fusillade.queues AS q (model, created_by, vtime, head_deadline)
         VALUES (NEW.model, owner,
-                coalesce((SELECT min(vtime) FROM fusillade.queues WHERE model = NEW.model), 0), due)
+                coalesce((SELECT min(vtime) FROM fusillade.queues WHERE model = NEW.model AND paused_until IS NULL),
+                         (SELECT min(vtime) FROM fusillade.queues WHERE model = NEW.model), 0), due)
         ON CONFLICT (model, created_by) DO UPDATE SET head_deadline = least(q.head_deadline, EXCLUDED.head_deadline);
     RETURN NULL;
 END $$;

@@ -118,6 +118,8 @@ def claim_ahead(
     None of a model of which much more is in flight than its cap. `ended`: how many of those have ended here, and still count. A call of theirs may begin when another one of that model has ended here, and
     before that one's end is written down; then `take_places`.
     """
+    # What escalates is chosen when it runs.
+    wanted = {model: count for model, count in wanted.items() if model not in policy.escalations}
     cursor = connection.cursor(row_factory=namedtuple_row)
     values = {
         "me": me,

@@ -82,9 +82,10 @@ WITH turn AS (
      ORDER BY s.served_at NULLS FIRST, s.created_at, s.id LIMIT 1
 ), due AS (
     SELECT e.id
-      FROM turn JOIN sync_entries e ON e.sync_id = turn.id
-     WHERE e.status IN ('pending', 'ingesting') AND e.due_at <= now() AND (e.claimed_until IS NULL OR e.claimed_until < now())
-     ORDER BY e.due_at LIMIT 1  -- by the index: a sort would read all objects that are left
+      FROM sync_entries e
+     WHERE e.sync_id = (SELECT turn.id FROM turn)  -- no join, so that the index gives the order: a sort would read all objects that are left
+       AND e.status IN ('pending', 'ingesting') AND e.due_at <= now() AND (e.claimed_until IS NULL OR e.claimed_until < now())
+     ORDER BY e.due_at LIMIT 1
        FOR UPDATE OF e SKIP LOCKED
 )
 UPDATE sync_entries e

@@ -6,6 +6,7 @@ It is `wsgi.input` for Flask, and what the hot routes read at once (`read_all`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from dwctl.errors import DwctlError
@@ -104,6 +105,21 @@ class Body:
     def __iter__(self) -> Iterator[bytes]:
         while line := self.readline():
             yield line
+
+    def skip(self, most: int, seconds: float) -> None:
+        """Read and throw away what still comes, within these bounds: who only sends would never see the answer.
+
+        Nothing where the caller waits for our word before it sends.
+        """
+        until = monotonic() + seconds
+        try:
+            while most > 0 and monotonic() < until and not self._connection.expects_continue:
+                piece = self._next()
+                if not piece:
+                    return
+                most -= len(piece)
+        except DwctlError:
+            return
 
     def skip_what_came(self) -> None:
         """Throw away what of it has been received already; `is_over` tells whether that was all."""

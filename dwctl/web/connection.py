@@ -136,7 +136,9 @@ class Connection:
         self._received = b""
         self._had_more = False
         self._pace = Pace()
-        self._expects_continue = False
+        self.expects_continue = False
+        """Whether the caller sends no body before it is told to."""
+        """Whether the caller sends no body before it is told to."""
         self._body_began = 0.0
         self._body_bytes = 0
         self._said_goodbye = False
@@ -183,7 +185,7 @@ class Connection:
         self._received = self._received[end:]
         self._house.count()
         self.is_reusable = head.keeps_alive and self._house.alive
-        self._expects_continue = head.expects_continue
+        self.expects_continue = head.expects_continue
         self._body_began = 0.0
         self.body_timeout_s = self._house.limits.body_timeout
         body = Body(self, head.length)
@@ -295,8 +297,8 @@ class Connection:
             self._received = received + more if received else more
 
     def _wait_for_body(self, most: int) -> bytes:
-        if self._expects_continue:
-            self._expects_continue = False
+        if self.expects_continue:
+            self.expects_continue = False
             self.send(_CONTINUE)
         limits = self._house.limits
         if not self._body_began:

@@ -115,10 +115,11 @@ BEGIN
     DELETE FROM fusillade.finished_lines WHERE ctid = ANY (ARRAY(
         SELECT l.ctid FROM fusillade.finished_lines l WHERE l.batch_id = target.id ORDER BY l.failed, l.position LIMIT most));
     IF purged = 0 AND NOT FOUND AND NOT EXISTS (SELECT FROM fusillade.requests r WHERE r.batch_id = target.id) THEN
-        DELETE FROM fusillade.batch_models WHERE batch_id = target.id;
-        UPDATE fusillade.batches SET purged_at = now(), output_file_id = NULL, error_file_id = NULL WHERE id = target.id;
+        PERFORM FROM fusillade.files f WHERE f.id IN (target.output_file_id, target.error_file_id) ORDER BY f.id FOR UPDATE;
         UPDATE fusillade.files SET status = 'deleted', deleted_at = now(), purged_at = now(), updated_at = now()
          WHERE id IN (target.output_file_id, target.error_file_id) AND deleted_at IS NULL;
+        DELETE FROM fusillade.batch_models WHERE batch_id = target.id;
+        UPDATE fusillade.batches SET purged_at = now(), output_file_id = NULL, error_file_id = NULL WHERE id = target.id;
     END IF;
     RETURN purged;
 END $$;

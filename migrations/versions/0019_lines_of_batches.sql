@@ -154,7 +154,8 @@ BEGIN
     INSERT INTO fusillade.model_slots (model) VALUES (NEW.model) ON CONFLICT DO NOTHING;
     INSERT INTO fusillade.queues AS q (model, created_by, vtime, head_deadline)
         VALUES (NEW.model, owner,
-                coalesce((SELECT min(vtime) FROM fusillade.queues WHERE model = NEW.model), 0), due)
+                coalesce((SELECT min(vtime) FROM fusillade.queues WHERE model = NEW.model AND paused_until IS NULL),
+                         (SELECT min(vtime) FROM fusillade.queues WHERE model = NEW.model), 0), due)
         ON CONFLICT (model, created_by) DO UPDATE SET head_deadline = least(q.head_deadline, EXCLUDED.head_deadline);
     RETURN NULL;
 END $$;
@@ -428,7 +429,8 @@ BEGIN
     SELECT m FROM unnest(models) m WHERE NOT EXISTS (SELECT FROM fusillade.model_slots s WHERE s.model = m) ORDER BY m
     ON CONFLICT DO NOTHING;
     INSERT INTO fusillade.queues AS q (model, created_by, vtime, head_deadline)
-    SELECT m, b.created_by, coalesce((SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = m), 0), b.expires_at
+    SELECT m, b.created_by, coalesce((SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = m AND o.paused_until IS NULL),
+                                     (SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = m), 0), b.expires_at
       FROM unnest(models) m, fusillade.batches b WHERE b.id = one ORDER BY m
     ON CONFLICT (model, created_by) DO UPDATE SET head_deadline = least(q.head_deadline, EXCLUDED.head_deadline);
     PERFORM pg_notify('fusillade_ready', '');

@@ -40,6 +40,7 @@ CREATE OR REPLACE FUNCTION fusillade.read_failure(error text, OUT code text, OUT
 LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
     given json;
+    member record;
     details json;
     kind text;
     said text[];
@@ -53,11 +54,15 @@ BEGIN
     END IF;
     BEGIN
         given := error::json;
-        IF json_typeof(given) = 'object' AND json_typeof(given->'type') = 'string' THEN
-            kind := given->>'type';
-            details := CASE WHEN json_typeof(given->'details') = 'object' THEN given->'details' ELSE '{}' END;
-            stored_code := CASE WHEN json_typeof(given->'code') = 'string' THEN given->>'code' END;
-            stored_message := CASE WHEN json_typeof(given->'message') = 'string' THEN given->>'message' END;
+        IF json_typeof(given) = 'object' THEN
+            -- All at once: each look at a member reads the whole text.
+            SELECT * INTO member FROM json_to_record(given) AS t(type json, details json, code json, message json);
+            IF json_typeof(member.type) = 'string' THEN
+                kind := member.type #>> '{}';
+                details := CASE WHEN json_typeof(member.details) = 'object' THEN member.details ELSE '{}' END;
+                stored_code := CASE WHEN json_typeof(member.code) = 'string' THEN member.code #>> '{}' END;
+                stored_message := CASE WHEN json_typeof(member.message) = 'string' THEN member.message #>> '{}' END;
+            END IF;
         END IF;
     EXCEPTION WHEN data_exception OR statement_too_complex THEN
         given := NULL;

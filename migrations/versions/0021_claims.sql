@@ -198,7 +198,7 @@ BEGIN
                 ON CONFLICT DO NOTHING;
             END IF;
             -- Not yet the counts that decide, but models that are full must not stand in the way of others.
-            IF (SELECT count(*) FROM fusillade.inflight f WHERE f.model = candidate.model) >= cap THEN
+            IF cap <= 0 OR (SELECT count(*) FROM fusillade.inflight f WHERE f.model = candidate.model) >= cap THEN
                 CONTINUE WHEN escalation IS NULL OR (SELECT count(*) FROM fusillade.inflight f WHERE f.model = escalation) >= escalation_cap;
             END IF;
             IF attempt = 1 THEN
@@ -314,7 +314,8 @@ BEGIN
     ON CONFLICT DO NOTHING;
     INSERT INTO fusillade.queues AS q (model, created_by, vtime, head_deadline)
     SELECT r.model, coalesce(b.created_by, ''),
-           coalesce((SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = r.model AND o.paused_until IS NULL), 0),
+           coalesce((SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = r.model AND o.paused_until IS NULL),
+                    (SELECT min(o.vtime) FROM fusillade.queues o WHERE o.model = r.model), 0),
            min(coalesce(b.expires_at, now() + interval '24 hours'))
       FROM fusillade.requests r LEFT JOIN fusillade.batches b ON b.id = r.batch_id
      WHERE r.id = ANY (ids) AND r.state = 'pending'

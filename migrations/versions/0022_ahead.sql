@@ -38,7 +38,7 @@ BEGIN
         END LOOP;
     END LOOP;
     RETURN QUERY
-    SELECT r.id, r.model, NULL::text, coalesce(b.created_by, ''), c.deadline, r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
+    SELECT r.id, r.model, NULL::text, coalesce(b.created_by, ''), greatest('1970-01-01', least('9999-01-01', c.deadline)), r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
            b.api_key_id, b.completion_window, b.created_at, t.path, t.body, u.id, u.is_deleted, r.times_lost
       FROM unnest(all_ids, all_deadlines) c(id, deadline)
       JOIN fusillade.requests r ON r.id = c.id

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -14,7 +19,7 @@ from openai.types import Batch
 
 from tests.batches.schema import check_batch
 from tests.gateway import BATCH, Gateway, cost, unique
-from tests.processes import QUICK
+from tests.processes import QUICK, ROOT
 
 CHAT = "/v1/chat/completions"
 OVER = ("completed", "failed", "expired", "cancelled")
@@ -169,3 +174,32 @@ def test_refusals_are_the_librarys_exceptions(stage: Gateway, client: OpenAI) ->
         client.batches.cancel(nowhere)
     with OpenAI(base_url=f"{stage.url}/ai/v1", api_key="sk-wrong", max_retries=0) as nobody, pytest.raises(openai.AuthenticationError):  # fmt: skip
         nobody.batches.list()
+
+
+def test_the_quick_start_works_as_printed(stage: Gateway, client: OpenAI, tmp_path: Path) -> None:
+    stage.flexible("ok", alias="demo")
+    text = (ROOT / "docs" / "batches.md").read_text()
+    shell, python = (
+        re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)[1]  # type: ignore[index]
+        for language in ("sh", "python")
+    )
+    environ = os.environ | {"BASE": str(client.base_url).rstrip("/"), "KEY": stage.alice.key}
+    for command in (["sh", "-euc", shell], [sys.executable, "-c", python]):
+        ran = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        printed = ran.stdout
+        if command[0] == "sh":
+            batch, *results = printed.replace("}{", "}\n{").splitlines()
+            assert json.loads(batch)["request_counts"]["total"] == 2
+            assert [json.loads(line)["custom_id"] for line in results] == ["r1", "r2"]
+        else:
+            assert printed.startswith("completed ")
+            assert printed.count('"custom_id"') == 2

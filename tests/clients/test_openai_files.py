@@ -154,6 +154,21 @@ def test_deleting_a_file_stops_the_batch_that_runs_it(client: OpenAI, stage: Gat
     assert ended.request_counts.completed < 40
 
 
+def test_a_worker_makes_the_sample_files_of_a_newcomer(
+    client: OpenAI, model: str, stage: Gateway
+) -> None:
+    stage.service.worker()
+    stage.execute(
+        "INSERT INTO newcomers (user_id, api_key_id) SELECT user_id, id FROM api_keys WHERE secret_hash = sha256(%s::bytea)",
+        client.api_key.encode(),
+    )
+    found = eventually(lambda: list(client.files.list()))
+    assert [file.filename for file in found] == ["Sample: Chat Completions"]
+    lines = client.files.content(found[0].id).text.splitlines()
+    assert len(lines) == 100
+    assert {json.loads(line)["body"]["model"] for line in lines} == {model}
+
+
 def test_what_is_refused_is_said_in_the_librarys_terms(client: OpenAI, model: str) -> None:
     with pytest.raises(openai.BadRequestError, match="Invalid purpose"):
         client.files.create(file=content(model), purpose="fine-tune")

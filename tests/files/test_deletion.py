@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from threading import Thread
 from typing import Any
 
 import psycopg
@@ -13,6 +14,7 @@ from dwctl.config import Settings
 from dwctl.db import connect
 from dwctl.files import duties
 from tests.files.shelf import Shelf
+from tests.processes import eventually
 
 PAST = datetime.now(UTC) - timedelta(hours=1)
 LONG_PAST = datetime.now(UTC) - timedelta(days=30)
@@ -201,3 +203,64 @@ def test_two_deletions_at_once_are_one(shelf: Shelf, database_url: str) -> None:
         assert other.execute("SELECT fusillade.delete_file(%s)", (file,)).fetchone() == (True,)
         other.commit()
         assert other.execute("SELECT fusillade.delete_file(%s)", (file,)).fetchone() == (False,)
+
+
+def test_a_batch_that_is_made_while_its_file_is_deleted_is_cancelled(
+    shelf: Shelf, settings: Settings
+) -> None:
+    file = shelf.file(shelf.cast["alice"], lines=1)
+    answers: list[int] = []
+    with connect(settings) as maker, maker.transaction():
+        # As `POST /batches` does.
+        maker.execute("SELECT FROM fusillade.files WHERE id = %s FOR SHARE", (file,))
+        deleting = Thread(
+            target=lambda: answers.append(shelf("alice", "DELETE", f"/{file}").status_code)
+        )
+        deleting.start()
+        waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%delete_file%%'"
+        eventually(lambda: shelf.one(waits) == 1)
+        maker.execute(
+            "INSERT INTO fusillade.batches (file_id, created_by, expires_at) VALUES (%s, 'x', now())",
+            (file,),
+        )
+    deleting.join()
+    assert answers == [200]
+    cancelling = "SELECT cancelling_at IS NOT NULL FROM fusillade.batches WHERE file_id = %s"
+    assert shelf.one(cancelling, file) is True
+
+
+def test_many_deletions_of_the_same_things_end_once_each(shelf: Shelf, settings: Settings) -> None:
+    alice = shelf.cast["alice"]
+    output, error = (shelf.file(alice, purpose=f"batch_{kind}") for kind in ("output", "error"))
+    file = shelf.file(alice, lines=20)
+    shelf.batch(
+        file,
+        alice,
+        output_file_id=output,
+        error_file_id=error,
+        completed_at=PAST,
+        deleted_at=PAST,
+    )
+    answers: list[int] = []
+
+    def delete(id: str) -> None:
+        answers.append(shelf("alice", "DELETE", f"/{id}").status_code)
+
+    def purge() -> None:
+        with connect(settings) as connection:
+            for _ in range(20):
+                duties.purge_requests(connection, settings)
+                duties.purge_templates(connection, settings)
+
+    threads = [Thread(target=delete, args=(id,)) for id in (file, output, error) for _ in range(4)]
+    threads += [Thread(target=purge) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(answers) <= {200, 404}
+    assert answers.count(200) <= 3
+    for id in (file, output, error):
+        assert shelf("alice", "GET", f"/{id}").status_code == 404
+    run(duties.purge_templates, settings)
+    assert shelf.templates(file) == 0

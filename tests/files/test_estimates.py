@@ -89,3 +89,12 @@ def test_a_file_is_estimated_by_its_models(shelf: Shelf, admin: Admin) -> None: 
     hourly = shelf("alice", "GET", f"/{file}/cost-estimate?completion_window=1h").json
     assert hourly["total_estimated_cost"] == "0.04"  # type: ignore[index]
     assert shelf("alice", "GET", f"/{shelf.file(shelf.cast['alice'])}/cost-estimate").json["models"] == []  # type: ignore[index]  # fmt: skip
+
+
+def test_a_file_that_was_written_by_hand_is_counted(shelf: Shelf) -> None:
+    alice = shelf.cast["alice"]
+    file = shelf.file(alice, lines=3)
+    shelf.sql.execute("DELETE FROM fusillade.file_models WHERE file_id = %s", (file,))
+    for _ in range(2):
+        found = shelf("alice", "GET", f"/{file}/cost-estimate").json
+        assert found["models"][0]["request_count"] == found["total_requests"] == 3  # type: ignore[index]

@@ -326,6 +326,19 @@ def test_a_file_of_the_largest_size_is_taken_and_one_byte_more_is_not(door: Gate
     assert said(upload(door, gzip.compress(content + b"\n")), 413) == message
 
 
+def test_whoever_sends_all_first_sees_the_refusal(door: Gateway) -> None:
+    """More than sockets hold, from a client that looks for an answer at the end only."""
+    purpose = b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n'
+    for refused in (BEGUN + b"bad\n" * 30, purpose + BEGUN):
+        with raw(door, "Transfer-Encoding: chunked", b"") as connection:
+            for piece in (refused, *[b"x" * 2**20] * 40):
+                connection.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+            connection.sendall(b"0\r\n\r\n")
+            assert status_of(connection)[0] == 400
+    with raw(door, "Content-Length: 60000000\r\nExpect: 100-continue", b"") as connection:
+        assert status_of(connection)[0] == 413
+
+
 def raw(door: Gateway, head: str, body: bytes) -> socket.socket:
     """A connection on which this much of an upload was sent."""
     where = urlsplit(door.url)

@@ -94,6 +94,17 @@ def test_whoever_was_paused_does_not_catch_up(rows: Rows) -> None:
     assert owners == {str(ALICE): 10, str(BOB): 10}
 
 
+def test_a_newcomer_begins_where_those_are_that_are_served(rows: Rows) -> None:
+    """And not where somebody stands who has been paused for long."""
+    rows.requests(60, ALICE)
+    rows.requests(60, BOB)
+    pauses.pause_queue(rows.ours, "m", str(ALICE), 60, "no_credit")
+    rows.claim(ME, most=40)
+    rows.requests(30, CAROL)
+    owners = Counter(job.created_by for _ in range(10) for job in rows.claim(ME, most=1))
+    assert owners == {str(BOB): 5, str(CAROL): 5}
+
+
 def test_credit_ends_the_pauses_that_want_of_it_made(rows: Rows) -> None:
     user = rows.one("INSERT INTO users (username, email, external_user_id) VALUES ('p', 'p@x', 'p') RETURNING id")  # fmt: skip
     try:

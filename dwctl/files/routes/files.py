@@ -105,7 +105,9 @@ def estimate_cost(query: dict[str, Any], file_id: str) -> dict[str, Any]:
     """Estimate what a batch of the file would cost."""
     session = db.session()
     file = listing.find(session, guard.identify(), identifiers.parse("file", file_id))
-    return estimates.of_file(session, file.id, query["completion_window"])
+    found = estimates.of_file(session, file.id, query["completion_window"])
+    session.commit()
+    return found
 
 
 def _cursor(text: str | None) -> UUID | None:
