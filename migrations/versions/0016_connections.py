@@ -2,14 +2,14 @@
 
 Instant: new tables.
 
-Revision ID: 0023
-Revises: 0020
+Revision ID: 0016
+Revises: 0015
 """
 
 from alembic import op
 
-revision = "0023"
-down_revision = "0020"
+revision = "0016"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 
