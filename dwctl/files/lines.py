@@ -255,7 +255,8 @@ class LineChecker:
         custom_id = given.custom_id
         if len(custom_id) > LONGEST_CUSTOM_ID or not custom_id.isprintable():
             _check_custom_id(number, custom_id)
-        if given.method != "POST" and given.method.upper() != "POST":
+        # `ſ` is an S in capitals.
+        if given.method != "POST" and given.method.encode().upper() != b"POST":
             text_ = f"Line {number}: Unsupported HTTP method '{given.method[:_QUOTED]}'. Only POST is currently supported."
             raise _Wrong("method", "unsupported_method", text_)
         path = self._rules.endpoint or given.url

@@ -75,6 +75,7 @@ WRONG: dict[str, tuple[bytes, str, str]] = {
     "control character in custom_id": (line("a\nb"), "invalid_custom_id", "Line 1: custom_id contains invalid characters"),
     "NUL in custom_id": (line("a\0"), "invalid_custom_id", "Line 1: custom_id contains invalid characters"),
     "method": (line(method="PUT"), "unsupported_method", "Line 1: Unsupported HTTP method 'PUT'. Only POST is currently supported."),
+    "method that is POST in capitals only": (line(method="poſt"), "unsupported_method", "Line 1: Unsupported HTTP method 'poſt'. Only POST is currently supported."),
     "full URL": (line(url="https://x" + CHAT), "unsupported_url", f"Line 1: Unsupported URL path 'https://x{CHAT}'. Allowed paths are: {', '.join(PATHS)}"),
     "slash at the end": (line(url=CHAT + "/"), "unsupported_url", "Line 1: Unsupported URL path"),
     "no model": (line(messages=[]), "missing_required_parameter", "Line 1: Missing 'model' field in request body"),
