@@ -36,9 +36,9 @@ class GivenBack(Enum):
     """Its owner could not settle it: as if it had been lost."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """One claimed request.
+    """One claim of a request. A process that was thought dead may claim the same one again while it still runs it: those are two jobs.
 
     `created_by` is whose line it stands in, as text. `owner_id` is None when nobody can be found in whose name it runs. `path` and `body` are
     None when its template is gone. `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them.
