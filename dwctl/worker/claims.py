@@ -156,6 +156,7 @@ class Claims:
         if not wanted:
             return False
         me = self._gateway.registration.id
+        self._give_back_doubtful(me)
         with self._gateway.connections.transaction() as connection:
             jobs = leases.claim_ahead(
                 connection, me=me, wanted=wanted, ended=self.runs.handed_over(), policy=policy
@@ -168,11 +169,7 @@ class Claims:
 
     def _claim(self, most: int) -> list[Job]:
         me = self._gateway.registration.id
-        if self._doubtful:
-            # The commit of the last claim was not heard of: they may be ours, and nobody runs them.
-            with self._gateway.connections.transaction() as connection:
-                leases.give_back(connection, me, self._doubtful, why=GivenBack.DRAINED)
-            self._doubtful = []
+        self._give_back_doubtful(me)
         with self._gateway.connections.transaction() as connection:
             jobs = leases.claim(connection, me=me, most=most, policy=self._policy())
             self._doubtful = [job.id for job in jobs]
@@ -180,6 +177,13 @@ class Claims:
                 self._ask_for_pauses(connection)
         self._doubtful = []
         return jobs
+
+    def _give_back_doubtful(self, me: UUID) -> None:
+        """Where the commit of the last claim was not heard of, those may be this worker's, and nobody runs them."""
+        if self._doubtful:
+            with self._gateway.connections.transaction() as connection:
+                leases.give_back(connection, me, self._doubtful, why=GivenBack.DRAINED)
+            self._doubtful = []
 
     def _ask_for_pauses(self, connection: psycopg.Connection) -> None:
         """When the next pause ends, for everybody: this worker will rest no longer than that."""
