@@ -1297,9 +1297,20 @@ EXCEPTION WHEN data_exception OR statement_too_complex THEN
     RETURN to_json(given)::text;
 END $$;
 
+-- A line without the line ends that JSON allows inside its strings and Unicode counts as such (U+0085, U+2028, U+2029): spelled as escapes,
+-- since Python's splitlines, and clients that read lines by it, would take a line for two.
+CREATE OR REPLACE FUNCTION fusillade.escape_line_ends(line text) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    IF strpos(line, U&'\0085') > 0 OR strpos(line, U&'\2028') > 0 OR strpos(line, U&'\2029') > 0 THEN
+        RETURN replace(replace(replace(line, U&'\0085', '\u0085'), U&'\2028', '\u2028'), U&'\2029', '\u2029');
+    END IF;
+    RETURN line;
+END $$;
+
 CREATE OR REPLACE FUNCTION fusillade.output_line(id uuid, custom_id text, status int, body text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":{"status_code":'
-        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || E'},"error":null}\n'
+    SELECT fusillade.escape_line_ends(
+        '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":{"status_code":'
+        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || E'},"error":null}\n')
 $$;
 
 CREATE OR REPLACE FUNCTION fusillade.message_in(given json) RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
@@ -1422,10 +1433,11 @@ BEGIN
         failure.code := 'batch_expired';
         failure.message := 'The batch''s completion window ended before the request was run.';
     END IF;
-    RETURN '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":'
+    RETURN fusillade.escape_line_ends(
+        '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":'
         || CASE WHEN failure.status IS NULL THEN 'null' ELSE
             '{"status_code":' || failure.status || ',"request_id":"' || id || '","body":' || fusillade.one_line(failure.body) || '}' END
-        || ',"error":{"code":' || to_json(failure.code) || ',"message":' || to_json(failure.message) || '}}' || E'\n';
+        || ',"error":{"code":' || to_json(failure.code) || ',"message":' || to_json(failure.message) || E'}}\n');
 END $$;
 
 CREATE OR REPLACE FUNCTION fusillade.line_bytes(line fusillade.requests) RETURNS bigint LANGUAGE sql STABLE AS $$
