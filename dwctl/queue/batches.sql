@@ -120,6 +120,8 @@ DECLARE
     born text;
     made int := 0;
 BEGIN
+    -- Past its deadline it may be reopened at this moment.
+    PERFORM FROM fusillade.batches WHERE id = one AND expires_at < now() - grace_s * interval '1 second' FOR NO KEY UPDATE;
     SELECT id, file_id, created_by, expires_at, completion_window, populated_lines, total_requests,
            cancelling_at IS NOT NULL AS cancelled, deleted_at IS NOT NULL AS deleted INTO b
       FROM fusillade.batches
@@ -299,9 +301,14 @@ DECLARE
     left_over uuid;
     finished boolean;
 BEGIN
+    -- From the beginning against `reopen`: what has a new deadline by now is not to be ended.
+    PERFORM FROM fusillade.batches WHERE id = one FOR NO KEY UPDATE;
     SELECT populated_lines, total_requests, cancelling_at IS NULL AS expired,
            coalesce((SELECT w.position FROM fusillade.sweeps w WHERE w.batch_id = one AND NOT w.retries AND w.done_at IS NULL), 0) AS position
-      INTO b FROM fusillade.batches WHERE id = one;
+      INTO b FROM fusillade.batches WHERE id = one AND (cancelling_at IS NOT NULL OR expires_at < now());
+    IF NOT FOUND THEN
+        RETURN true;
+    END IF;
     first_line := b.position;
     IF b.populated_lines = 0 THEN
         them := ARRAY(
@@ -328,7 +335,6 @@ BEGIN
         first_line := fusillade.line_of(left_over);
         finished := false;
     END IF;
-    PERFORM FROM fusillade.batches WHERE id = one FOR NO KEY UPDATE;
     IF finished THEN
         PERFORM fusillade.settle(ARRAY[one]);
     END IF;
@@ -381,7 +387,9 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    DELETE FROM fusillade.recounts WHERE batch_id = one;
+    -- Who is about to count has this row first, and then waits for the batch.
+    DELETE FROM fusillade.recounts WHERE ctid = ANY (ARRAY(
+        SELECT n.ctid FROM fusillade.recounts n WHERE n.batch_id = one FOR UPDATE SKIP LOCKED));
     DELETE FROM fusillade.sweeps WHERE batch_id = one AND NOT retries;
     RETURN true;
 END $$;

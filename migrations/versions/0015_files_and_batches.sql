@@ -213,7 +213,12 @@ BEGIN
     SELECT b.created_by, b.expires_at INTO owner, due FROM fusillade.batches b WHERE b.id = NEW.batch_id;
     IF NEW.batch_id <> NEW.id THEN
         -- Its counters are behind until a duty, which hears of it, has counted.
-        INSERT INTO fusillade.recounts (batch_id) VALUES (NEW.batch_id) ON CONFLICT DO NOTHING;
+        LOOP
+            INSERT INTO fusillade.recounts (batch_id) VALUES (NEW.batch_id) ON CONFLICT DO NOTHING;
+            -- Who counts at this moment does not see this change: waited for, and told anew.
+            PERFORM FROM fusillade.recounts n WHERE n.batch_id = NEW.batch_id FOR KEY SHARE;
+            EXIT WHEN FOUND;
+        END LOOP;
         PERFORM pg_notify('fusillade_batches', 'by hand');
     END IF;
     IF TG_OP = 'UPDATE' THEN
@@ -820,6 +825,8 @@ DECLARE
     born text;
     made int := 0;
 BEGIN
+    -- Past its deadline it may be reopened at this moment.
+    PERFORM FROM fusillade.batches WHERE id = one AND expires_at < now() - grace_s * interval '1 second' FOR NO KEY UPDATE;
     SELECT id, file_id, created_by, expires_at, completion_window, populated_lines, total_requests,
            cancelling_at IS NOT NULL AS cancelled, deleted_at IS NOT NULL AS deleted INTO b
       FROM fusillade.batches
@@ -987,9 +994,14 @@ DECLARE
     left_over uuid;
     finished boolean;
 BEGIN
+    -- From the beginning against `reopen`: what has a new deadline by now is not to be ended.
+    PERFORM FROM fusillade.batches WHERE id = one FOR NO KEY UPDATE;
     SELECT populated_lines, total_requests, cancelling_at IS NULL AS expired,
            coalesce((SELECT w.position FROM fusillade.sweeps w WHERE w.batch_id = one AND NOT w.retries AND w.done_at IS NULL), 0) AS position
-      INTO b FROM fusillade.batches WHERE id = one;
+      INTO b FROM fusillade.batches WHERE id = one AND (cancelling_at IS NOT NULL OR expires_at < now());
+    IF NOT FOUND THEN
+        RETURN true;
+    END IF;
     first_line := b.position;
     IF b.populated_lines = 0 THEN
         them := ARRAY(
@@ -1016,7 +1028,6 @@ BEGIN
         first_line := fusillade.line_of(left_over);
         finished := false;
     END IF;
-    PERFORM FROM fusillade.batches WHERE id = one FOR NO KEY UPDATE;
     IF finished THEN
         PERFORM fusillade.settle(ARRAY[one]);
     END IF;
@@ -1065,7 +1076,9 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    DELETE FROM fusillade.recounts WHERE batch_id = one;
+    -- Who is about to count has this row first, and then waits for the batch.
+    DELETE FROM fusillade.recounts WHERE ctid = ANY (ARRAY(
+        SELECT n.ctid FROM fusillade.recounts n WHERE n.batch_id = one FOR UPDATE SKIP LOCKED));
     DELETE FROM fusillade.sweeps WHERE batch_id = one AND NOT retries;
     RETURN true;
 END $$;
@@ -1525,4 +1538,25 @@ BEGIN
         UPDATE fusillade.batches SET purged_at = now(), output_file_id = NULL, error_file_id = NULL WHERE id = target.id;
     END IF;
     RETURN purged;
+END $$;
+
+-- Single requests that are over and older than the retention; time-ordered ids make it a walk along the key. (That of batches: along the one of
+-- requests there are millions of lines, which stay.)
+CREATE OR REPLACE FUNCTION fusillade.purge_responses(days int, most int) RETURNS int LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    cutoff timestamptz := now() - days * interval '1 day';
+    past uuid := rpad(lpad(to_hex((extract(epoch FROM cutoff) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
+    gone uuid[];
+BEGIN
+    gone := ARRAY(
+        SELECT r.id FROM fusillade.batches b CROSS JOIN LATERAL (
+            SELECT r.id FROM fusillade.requests r
+             WHERE r.id = b.id AND r.batch_id = b.id AND r.state IN ('completed', 'failed', 'canceled') AND r.created_at < cutoff
+             LIMIT 1 FOR UPDATE SKIP LOCKED) r
+         WHERE b.id < past ORDER BY b.id LIMIT most);
+    DELETE FROM fusillade.requests WHERE id = ANY (gone);
+    DELETE FROM fusillade.request_templates WHERE id = ANY (gone);
+    DELETE FROM fusillade.batches WHERE id = ANY (gone);
+    RETURN cardinality(gone);
 END $$;
