@@ -1150,9 +1150,7 @@ BEGIN
         RETURN false;
     END IF;
     SELECT count(*) AS lines, count(*) FILTER (WHERE state = 'completed') AS completed, count(*) FILTER (WHERE state = 'failed') AS failed,
-           count(*) FILTER (WHERE state = 'canceled') AS canceled,
-           coalesce(sum(fusillade.line_bytes(r)) FILTER (WHERE state = 'completed'), 0) AS output_bytes,
-           coalesce(sum(fusillade.line_bytes(r)) FILTER (WHERE state IN ('failed', 'canceled')), 0) AS error_bytes INTO n
+           count(*) FILTER (WHERE state = 'canceled') AS canceled INTO n
       FROM fusillade.requests r WHERE r.batch_id = one AND r.id <> one;
     differs := (n.completed, n.failed, n.canceled) IS DISTINCT FROM (b.completed_requests, b.failed_requests, b.canceled_requests);
     IF differs THEN
@@ -1163,10 +1161,16 @@ BEGIN
           FROM fusillade.requests r WHERE r.batch_id = one AND r.id <> one GROUP BY model
         ON CONFLICT (batch_id, model) DO UPDATE SET requests = greatest(m.requests, EXCLUDED.requests), completed = EXCLUDED.completed,
             failed = EXCLUDED.failed, canceled = EXCLUDED.canceled;
+        -- Not each time: reading the answers of a million lines takes longer than a statement may.
+        UPDATE fusillade.batches SET output_bytes = s.output, error_bytes = s.errors
+          FROM (SELECT coalesce(sum(fusillade.line_bytes(r)) FILTER (WHERE state = 'completed'), 0) AS output,
+                       coalesce(sum(fusillade.line_bytes(r)) FILTER (WHERE state IN ('failed', 'canceled')), 0) AS errors
+                  FROM fusillade.requests r WHERE r.batch_id = one AND r.id <> one) s
+         WHERE id = one;
     END IF;
     UPDATE fusillade.batches
        SET completed_requests = n.completed, failed_requests = n.failed, canceled_requests = n.canceled,
-           output_bytes = n.output_bytes, error_bytes = n.error_bytes, total_requests = greatest(total_requests, n.lines),
+           total_requests = greatest(total_requests, n.lines),
            requests_started_at = CASE WHEN n.lines > 0 THEN coalesce(requests_started_at, now()) END
      WHERE id = one;
     IF n.completed + n.failed + n.canceled < n.lines THEN
