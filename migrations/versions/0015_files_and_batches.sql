@@ -1048,14 +1048,16 @@ CREATE OR REPLACE FUNCTION fusillade.retry_lines(one uuid, them uuid[]) RETURNS 
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     bytes bigint;
+    made_at timestamptz := (SELECT b.created_at FROM fusillade.batches b WHERE b.id = one);
 BEGIN
     IF them = '{}' THEN
         RETURN;
     END IF;
     bytes := (SELECT coalesce(sum(fusillade.line_bytes(r)), 0) FROM fusillade.requests r WHERE r.id = ANY (them));
+    -- (The time as a parameter: it says in which partition to look, before all of them are.)
     UPDATE http_analytics h SET timestamp = h.timestamp + (r.retried + 1) * interval '1 microsecond'
-      FROM fusillade.requests r, fusillade.batches b
-     WHERE b.id = one AND r.id = ANY (them) AND h.request_id = r.id AND h.timestamp = b.created_at;
+      FROM fusillade.requests r
+     WHERE h.request_id = ANY (them) AND h.timestamp = made_at AND r.id = h.request_id;
     UPDATE fusillade.requests r
        SET state = 'pending', retry_attempt = 0, times_lost = 0, retried = r.retried + 1, not_before = NULL, daemon_id = NULL,
            claimed_at = NULL, started_at = NULL, response_status = NULL, response_body = NULL, response_size = 0, routed_model = NULL,
