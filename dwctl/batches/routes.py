@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 
 from dwctl.access import guard, ownership
 from dwctl.access.caller import Caller
-from dwctl.access.permissions import Operation, Resource, may_all, may_own
+from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.ai.idempotency import HEADER as REPEAT_KEY
 from dwctl.ai.idempotency import key_of
 from dwctl.batches import changes, creation, listing, metadata, people, usage
@@ -41,17 +41,8 @@ blueprint = Blueprint("batches", __name__, description="Batches: a file of reque
 guard.protect(blueprint)
 
 
-def _may(operation: Operation) -> Callable[..., None]:
-    """The rule that the caller may do this to batches of their own."""
-
-    def rule(caller: Caller, **_path: Any) -> None:
-        guard.insist(may_own(caller, Resource.BATCHES, operation), Resource.BATCHES, operation)
-
-    return rule
-
-
 @blueprint.route("/batches", methods=["POST"])
-@guard.checks(_may(Operation.CREATE))
+@guard.requires_own(Resource.BATCHES, Operation.CREATE)
 @blueprint.arguments(BatchCreate)
 @blueprint.response(201, BatchSchema)
 def create_batch(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +73,7 @@ def create_batch(wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/batches", methods=["GET"])
-@guard.checks(_may(Operation.READ))
+@guard.requires_own(Resource.BATCHES, Operation.READ)
 @blueprint.arguments(BatchListQuery, location="query")
 @blueprint.response(200, BatchListSchema)
 def list_batches(query: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +106,7 @@ def list_batches(query: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/batches/<batch_id>", methods=["GET"])
-@guard.checks(_may(Operation.READ))
+@guard.requires_own(Resource.BATCHES, Operation.READ)
 @blueprint.response(200, BatchSchema)
 def get_batch(batch_id: str) -> dict[str, Any]:
     """Read a batch"""
@@ -128,7 +119,7 @@ def get_batch(batch_id: str) -> dict[str, Any]:
 
 
 @blueprint.route("/batches/<batch_id>", methods=["DELETE"])
-@guard.checks(_may(Operation.DELETE))
+@guard.requires_own(Resource.BATCHES, Operation.DELETE)
 @blueprint.response(204)
 def delete_batch(batch_id: str) -> None:
     """Delete a batch; one that runs is stopped. Its files stay"""
@@ -138,7 +129,7 @@ def delete_batch(batch_id: str) -> None:
 
 
 @blueprint.route("/batches/<batch_id>/cancel", methods=["POST"])
-@guard.checks(_may(Operation.UPDATE))
+@guard.requires_own(Resource.BATCHES, Operation.UPDATE)
 @blueprint.response(200, BatchSchema)
 def cancel_batch(batch_id: str) -> dict[str, Any]:
     """Stop a batch; one that is over is left as it is"""
@@ -149,7 +140,7 @@ def cancel_batch(batch_id: str) -> dict[str, Any]:
 
 
 @blueprint.route("/batches/<batch_id>/retry", methods=["POST"])
-@guard.checks(_may(Operation.UPDATE))
+@guard.requires_own(Resource.BATCHES, Operation.UPDATE)
 @blueprint.response(200, RetriedBatchSchema)
 def retry_batch(batch_id: str) -> dict[str, Any]:
     """Run the failed lines of a batch again"""
@@ -166,7 +157,7 @@ def retry_batch(batch_id: str) -> dict[str, Any]:
 
 
 @blueprint.route("/batches/<batch_id>/retry-requests", methods=["POST"])
-@guard.checks(_may(Operation.UPDATE))
+@guard.requires_own(Resource.BATCHES, Operation.UPDATE)
 @blueprint.arguments(RetryRequests)
 @blueprint.response(200, RetriedBatchSchema)
 def retry_requests(wanted: dict[str, Any], batch_id: str) -> dict[str, Any]:
@@ -183,7 +174,7 @@ def retry_requests(wanted: dict[str, Any], batch_id: str) -> dict[str, Any]:
 
 
 @blueprint.route("/batches/<batch_id>/analytics", methods=["GET"])
-@guard.checks(_may(Operation.READ))
+@guard.requires_own(Resource.BATCHES, Operation.READ)
 @blueprint.response(200, UsageSchema)
 def get_usage(batch_id: str) -> dict[str, Any]:
     """Read what a batch has used and cost so far"""
