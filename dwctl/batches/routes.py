@@ -17,7 +17,7 @@ from dwctl.access.caller import Caller
 from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.ai.idempotency import HEADER as REPEAT_KEY
 from dwctl.ai.idempotency import key_of
-from dwctl.batches import changes, creation, listing, metadata, people, usage
+from dwctl.batches import changes, creation, listing, metadata, usage
 from dwctl.batches.batch_object import OVER, batch_object, status_of
 from dwctl.batches.creation import Order
 from dwctl.batches.schemas import (
@@ -31,7 +31,8 @@ from dwctl.batches.schemas import (
 )
 from dwctl.db import db
 from dwctl.errors import DwctlError, Invalid, NotFound
-from dwctl.identity import api_keys
+from dwctl.identity import api_keys, people
+from dwctl.identity.people import People
 from dwctl.queue import identifiers
 from dwctl.queue.tables import Batch
 from dwctl.web import current, pagination
@@ -205,8 +206,8 @@ def _on_its_own(batch: Batch) -> Iterator[psycopg.Connection[Any]]:
 def _changed(batch_id: str) -> dict[str, Any]:
     """A batch after a change, which names its owner only."""
     found = reachable(batch_id, Operation.UPDATE)
-    owner = people.behind(db.session(), [found]).email_of_owner(found)
-    return batch_object(found, owner, _now())
+    owner = _people([found]).owner(found.created_by)
+    return batch_object(found, {"created_by_email": owner.email} if owner else {}, _now())
 
 
 def _line_id(text: str) -> UUID | None:
@@ -221,8 +222,21 @@ def _unknown(id: UUID) -> NotFound:
 
 
 def _shown(batches: list[Batch]) -> list[dict[str, Any]]:
-    behind, now = people.behind(db.session(), batches), _now()
-    return [batch_object(batch, behind.about(batch), now) for batch in batches]
+    known, now = _people(batches), _now()
+    return [batch_object(batch, _said(batch, known), now) for batch in batches]
+
+
+def _people(batches: list[Batch]) -> People:
+    owners, keys = (b.created_by for b in batches), (b.api_key_id for b in batches)
+    return people.behind(db.session(), owners, keys)
+
+
+def _said(batch: Batch, known: People) -> dict[str, str]:
+    """What a batch's metadata says of its maker and its owner."""
+    owner = known.owner(batch.created_by)
+    email = known.maker(batch.api_key_id) or (owner.email if owner else None)
+    said = {"created_by_email": email} if email else {}
+    return said | (owner.context if owner else {})
 
 
 def _now() -> datetime:

@@ -1,4 +1,7 @@
-"""Who is behind batches, for all that are shown at once: two statements, however many they are."""
+"""Who is behind files and batches, for all that are shown at once: at most two statements, however many they are.
+
+What is shown names its owner by an account's id as text (rows that were written by hand may have any), and its maker by a hidden key.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dwctl.identity.tables import ApiKey, User
-from dwctl.queue.tables import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,43 +33,37 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Owners by their id as text; e-mail addresses of those who made something, by their hidden key."""
+    """Owners by their id; e-mail addresses of those who made something, by their hidden key."""
 
-    owners: Mapping[str, Owner]
+    owners: Mapping[UUID, Owner]
     makers: Mapping[UUID, str]
 
-    def about(self, batch: Batch) -> dict[str, str]:
-        """What a batch's metadata says of its maker and its owner."""
-        owner = self.owners.get(batch.created_by)
-        maker = self.makers.get(batch.api_key_id) if batch.api_key_id else None
-        email = maker or (owner.email if owner else None)
-        said = {"created_by_email": email} if email else {}
-        return said | (owner.context if owner else {})
+    def owner(self, written: str | None) -> Owner | None:
+        """The account of an owner."""
+        id = _uuid(written)
+        return None if id is None else self.owners.get(id)
 
-    def email_of_owner(self, batch: Batch) -> dict[str, str]:
-        """The same for the answers that name the owner only."""
-        owner = self.owners.get(batch.created_by)
-        return {"created_by_email": owner.email} if owner else {}
+    def maker(self, key_id: UUID | None) -> str | None:
+        """The e-mail address of the person with that key."""
+        return None if key_id is None else self.makers.get(key_id)
 
 
-def behind(session: Session, batches: Iterable[Batch]) -> People:
-    """Those behind these batches."""
-    shown = list(batches)
-    owners = {id for id in (_uuid(batch.created_by) for batch in shown) if id}
-    keys = {batch.api_key_id for batch in shown if batch.api_key_id}
+def behind(session: Session, owners: Iterable[str | None], keys: Iterable[UUID | None]) -> People:
+    """Those behind what has these owners and keys."""
+    ids = {id for written in owners if (id := _uuid(written))}
     users = select(User.id, User.email, User.display_name, User.user_type)
+    found = {
+        row.id: Owner(row.email, row.display_name, row.user_type == "organization")
+        for row in (session.execute(users.where(User.id.in_(ids))) if ids else ())
+    }
+    wanted = {key for key in keys if key}
     makers = select(ApiKey.id, User.email).join(User, User.id == ApiKey.created_by)
-    return People(
-        {
-            str(row.id): Owner(row.email, row.display_name, row.user_type == "organization")
-            for row in session.execute(users.where(User.id.in_(owners)))
-        },
-        {row.id: row.email for row in session.execute(makers.where(ApiKey.id.in_(keys)))},
-    )
+    rows = session.execute(makers.where(ApiKey.id.in_(wanted))) if wanted else ()
+    return People(found, {row.id: row.email for row in rows})
 
 
-def _uuid(text: str) -> UUID | None:
+def _uuid(text: str | None) -> UUID | None:
     try:
-        return UUID(text)
+        return UUID(text) if text else None
     except ValueError:
         return None
