@@ -98,10 +98,8 @@ def get_batch_request(request_id: UUID) -> Any:
     """Read one request with its bodies."""
     with current.parts().connections.transaction() as connection:
         found = requests.shown(connection, [request_id], with_bodies=True)
-    caller = guard.identify()
-    if not found or not (
-        may_all(caller, Resource.BATCHES, Operation.READ)
-        or may_reach(caller, Resource.BATCHES, Operation.READ, found[0].batch_created_by)
+    if not found or not may_reach(
+        guard.identify(), Resource.BATCHES, Operation.READ, found[0].batch_created_by
     ):
         raise NotFound(f"BatchRequest with ID {request_id} not found")
     return found[0]
