@@ -15,6 +15,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from uuid import UUID
 
 from gevent.pool import Group
@@ -29,12 +30,13 @@ from dwctl.ai.outcomes import Failed, Interrupted, Outcome, Reason
 from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError
 from dwctl.limits.standing import LimitReached
-from dwctl.queue import retry
+from dwctl.queue import leases, retry
 from dwctl.queue.leases import GivenBack, Job
 from dwctl.queue.pauses import PauseReason
 from dwctl.upstream.retry_after import WAIT_STATUSES
 from dwctl.worker.ahead import Ahead
 from dwctl.worker.cancelling import Cancelling
+from dwctl.worker.large_bodies import LargeBodies
 from dwctl.worker.returns import Pause, Returns
 from dwctl.worker.tally import NO_MODEL, Tally
 
@@ -76,6 +78,7 @@ class Runs:
         self._ends = 0
         self.running: Counter[str] = Counter()
         """How many run here of each model."""
+        self._large = LargeBodies(gateway.settings.limits.process.buffered_bytes)
         self._returns = Returns(gateway)
         self._cancelling = Cancelling(gateway)
         self.tally = Tally()
@@ -170,7 +173,10 @@ class Runs:
     def _work(self, job: Job) -> None:
         flight = self._jobs[job.id]
         try:
-            self._settle(job, flight)
+            if job.body is None and job.body_size:
+                self._settle_large(job, flight)
+            else:
+                self._settle(job, flight)
         except DatabaseAway as error:
             # Neither the database nor the spool took what it came to: it is run again.
             log.warning("request not settled", extra={"request_id": str(job.id), "reason": type(error).__name__})  # fmt: skip
@@ -189,6 +195,18 @@ class Runs:
                 self._handed_over.discard(job.id)
             else:
                 self._freed()
+
+    def _settle_large(self, job: Job, flight: Flight) -> None:
+        """The same for one whose body was not brought along: it is read when there is room for it."""
+        if not self._large.take(job.body_size, lambda: self._draining):
+            self._returns.give_back(job)
+            return
+        try:
+            with self._gateway.connections.transaction() as connection:
+                body = leases.large_body(connection, job.id)
+            self._settle(replace(job, body=body), flight)
+        finally:
+            self._large.give_back(job.body_size)
 
     def _settle(self, job: Job, flight: Flight) -> None:
         admitted = self._admitted(job)
