@@ -151,10 +151,6 @@ DELETE FROM fusillade.daemons d
 -- name: purge_responses  single requests that are over and older than the retention
 SELECT fusillade.purge_responses(%(days)s, %(most)s);
 
--- name: workers_alive  worker processes that beat
-SELECT count(*) FROM fusillade.daemons
- WHERE status = 'running' AND config_snapshot->>'type' = 'worker' AND last_heartbeat > now() - %(dead_after_s)s * interval '1 second';
-
 -- name: forget_unkept  single requests that were not to be kept, and that nobody came for
 SELECT fusillade.forget_unkept(%(most)s);
 

@@ -76,6 +76,7 @@ class Runs:
         self._handed_over: set[Job] = set()
         self._ends = 0
         self.running: Counter[str] = Counter()
+        """How many run here of each model."""
         self._large = LargeBodies(gateway.settings.limits.process.buffered_bytes)
         self._returns = Returns(gateway)
         self._cancelling = Cancelling(gateway)
@@ -120,10 +121,6 @@ class Runs:
         for flight in list(self._jobs.values()):
             flight.stop(Reason.DRAINED)
         self._running.join(timeout=2.0)
-
-    def models_in_flight(self) -> list[str]:
-        """The model of each request that runs here."""
-        return list(self._models.values())
 
     def _enter(self, job: Job) -> None:
         """It is this worker's, though it may not run yet: who stops its batch stops it."""
