@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -36,13 +37,14 @@ class GivenBack(Enum):
     """Its owner could not settle it: as if it had been lost."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Job:
-    """One claim of a request. A process that was thought dead may claim the same one again while it still runs it: those are two jobs.
+    """One claimed request.
 
     `created_by` is whose line it stands in, as text. `owner_id` is None when nobody can be found in whose name it runs. `path` and `body` are
-    None when its template is gone. `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them.
+    None when its template is gone; a large body is not there either, but its size is, and `large_body` reads it when its turn comes. `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them.
     `escalation` is the model that serves it in place of its own, because its deadline is near.
+    `claim` is another number for each claim of this process: one that was thought dead may claim a request again that it still runs.
     """
 
     id: UUID
@@ -63,6 +65,8 @@ class Job:
     times_lost: int
     escalation: str | None = None
     created_by: str = ""
+    body_size: int = 0
+    claim: int = field(default_factory=count().__next__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,12 @@ def give_back(
     return row[0] if row else 0
 
 
+def large_body(connection: psycopg.Connection[Any], id: UUID) -> str | None:
+    """The body of a request that was claimed without it; None where its template has gone meanwhile."""
+    row = connection.execute(_QUERIES["body"], {"id": id}).fetchone()
+    return row[0] if row else None
+
+
 def queued_of(connection: psycopg.Connection[Any], owner: UUID) -> int:
     """How many single requests of an account wait for a worker; lines of batches, and what is put off for a moment, are not counted."""
     row = connection.execute(_QUERIES["queued_of"], {"owner": str(owner)}).fetchone()
@@ -193,4 +203,5 @@ def _job(row: Any) -> Job:
         times_lost=row.times_lost,
         escalation=row.escalation,
         created_by=row.created_by,
+        body_size=row.body_size or 0,
     )

@@ -90,6 +90,9 @@ SELECT extract(epoch FROM least((SELECT min(paused_until) FROM fusillade.queues 
                                 (SELECT min(paused_until) FROM fusillade.model_slots
                                   WHERE paused_until > now() AND paused_until < now() + interval '1 hour')) - now())::float;
 
+-- name: body  of a request what is to be sent
+SELECT t.body FROM fusillade.requests r JOIN fusillade.request_templates t ON t.id = r.template_id WHERE r.id = %(id)s;
+
 -- name: retry_later  failed, but later tries may succeed (rows in one order, as everywhere)
 SELECT fusillade.retry_later(%(me)s, g.id, g.delay_s)
   FROM (SELECT * FROM unnest(%(ids)s::uuid[], %(delays_s)s::float8[]) n(id, delay_s) ORDER BY id) g;

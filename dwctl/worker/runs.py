@@ -15,6 +15,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from gevent.pool import Group
 
@@ -28,12 +29,13 @@ from dwctl.ai.outcomes import Failed, Interrupted, Outcome, Reason
 from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError
 from dwctl.limits.standing import LimitReached
-from dwctl.queue import retry
+from dwctl.queue import leases, retry
 from dwctl.queue.leases import GivenBack, Job
 from dwctl.queue.pauses import PauseReason
 from dwctl.upstream.retry_after import WAIT_STATUSES
 from dwctl.worker.ahead import Ahead
 from dwctl.worker.cancelling import Cancelling
+from dwctl.worker.large_bodies import LargeBodies
 from dwctl.worker.returns import Pause, Returns
 from dwctl.worker.tally import NO_MODEL, Tally
 
@@ -66,14 +68,15 @@ class Runs:
         self._low = low
         self._policy = _policy(gateway)
         self._strict = gateway.settings.onwards.strict_mode
-        self._jobs: dict[Job, Flight] = {}
-        self._models: dict[Job, str] = {}
+        self._jobs: dict[int, Flight] = {}
+        self._models: dict[int, str] = {}
         self._running = Group()
         self._ahead = Ahead()
         self._draining = False
-        self._handed_over: set[Job] = set()
+        self._handed_over: set[int] = set()
         self._ends = 0
         self.running: Counter[str] = Counter()
+        self._large = LargeBodies(gateway.settings.limits.process.buffered_bytes)
         self._returns = Returns(gateway)
         self._cancelling = Cancelling(gateway)
         self.tally = Tally()
@@ -99,7 +102,7 @@ class Runs:
 
     def handed_over(self) -> Counter[str]:
         """How many of each model have ended, and handed their places over, and are not written down yet."""
-        return Counter(self._models[job] for job in self._handed_over)
+        return Counter(self._models[claim] for claim in self._handed_over)
 
     def hold(self, wanted: Mapping[str, int], jobs: list[Job]) -> None:
         """Hold these ahead, which came of what was `wanted`."""
@@ -124,21 +127,21 @@ class Runs:
 
     def _enter(self, job: Job) -> None:
         """It is this worker's, though it may not run yet: who stops its batch stops it."""
-        flight = self._jobs[job] = self._gateway.in_progress.enter(_flight(job))
+        flight = self._jobs[job.claim] = self._gateway.in_progress.enter(_flight(job))
         line = admission.line_of(job)
         if line is not None:
             self._cancelling.enter(line.batch_id, flight)
 
     def _leave(self, job: Job) -> None:
-        flight = self._jobs.pop(job)
+        flight = self._jobs.pop(job.claim)
         line = admission.line_of(job)
         if line is not None:
             self._cancelling.leave(line.batch_id, flight)
         self._gateway.in_progress.leave(flight)
 
     def _start(self, job: Job) -> None:
-        self._jobs[job].started = time.monotonic()
-        model = self._models[job] = job.escalation or job.model
+        self._jobs[job.claim].started = time.monotonic()
+        model = self._models[job.claim] = job.escalation or job.model
         self.running[model] += 1
         self._running.spawn(self._work, job)
 
@@ -152,7 +155,7 @@ class Runs:
         if following is None:
             return
         self._start(following)
-        self._handed_over.add(job)
+        self._handed_over.add(job.claim)
         if self._ahead.is_low(model, self.running[model]):
             self._low()
         self._returns.take_place(following)
@@ -170,9 +173,12 @@ class Runs:
             self._freed()
 
     def _work(self, job: Job) -> None:
-        flight = self._jobs[job]
+        flight = self._jobs[job.claim]
         try:
-            self._settle(job, flight)
+            if job.body is None and job.body_size:
+                self._settle_large(job, flight)
+            else:
+                self._settle(job, flight)
         except DatabaseAway as error:
             # Neither the database nor the spool took what it came to: it is run again.
             log.warning("request not settled", extra={"request_id": str(job.id), "reason": type(error).__name__})  # fmt: skip
@@ -182,15 +188,27 @@ class Runs:
             self._returns.give_back(job, GivenBack.UNSETTLED)
         finally:
             self._leave(job)
-            model = self._models.pop(job)
+            model = self._models.pop(job.claim)
             self.running[model] -= 1
             if not self.running[model]:
                 del self.running[model]
                 self._let_go(self._ahead.drop(model))
-            if job in self._handed_over:
-                self._handed_over.discard(job)
+            if job.claim in self._handed_over:
+                self._handed_over.discard(job.claim)
             else:
                 self._freed()
+
+    def _settle_large(self, job: Job, flight: Flight) -> None:
+        """The same for one whose body was not brought along: it is read when there is room for it."""
+        if not self._large.take(job.body_size, lambda: self._draining):
+            self._returns.give_back(job)
+            return
+        try:
+            with self._gateway.connections.transaction() as connection:
+                body = leases.large_body(connection, job.id)
+            self._settle(replace(job, body=body), flight)
+        finally:
+            self._large.give_back(job.body_size)
 
     def _settle(self, job: Job, flight: Flight) -> None:
         admitted = self._admitted(job)
@@ -338,7 +356,7 @@ class Runs:
         status = "success" if outcome.succeeded else "failure"
         failure = outcome.failure or {}
         tally.ended[model, status, str(failure.get("type", "")), str(outcome.status)] += 1
-        tally.seconds.add((model, status), time.monotonic() - self._jobs[job].started)
+        tally.seconds.add((model, status), time.monotonic() - self._jobs[job.claim].started)
         if outcome.succeeded:
             tally.retries_of_success.add((model,), job.attempt)
         if job.deadline < clock.now():
