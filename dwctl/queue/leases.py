@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -36,13 +37,14 @@ class GivenBack(Enum):
     """Its owner could not settle it: as if it had been lost."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Job:
-    """One claim of a request. A process that was thought dead may claim the same one again while it still runs it: those are two jobs.
+    """One claimed request.
 
     `created_by` is whose line it stands in, as text. `owner_id` is None when nobody can be found in whose name it runs. `path` and `body` are
     None when its template is gone; a large body is not there either, but its size is, and `large_body` reads it when its turn comes.
     `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them. `escalation` is the model that serves it in place of its own, because its deadline is near.
+    `claim` is another number for each claim of this process: one that was thought dead may claim a request again that it still runs.
     """
 
     id: UUID
@@ -64,6 +66,7 @@ class Job:
     escalation: str | None = None
     created_by: str = ""
     body_size: int = 0
+    claim: int = field(default_factory=count().__next__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,12 +68,12 @@ class Runs:
         self._low = low
         self._policy = _policy(gateway)
         self._strict = gateway.settings.onwards.strict_mode
-        self._jobs: dict[Job, Flight] = {}
-        self._models: dict[Job, str] = {}
+        self._jobs: dict[int, Flight] = {}
+        self._models: dict[int, str] = {}
         self._running = Group()
         self._ahead = Ahead()
         self._draining = False
-        self._handed_over: set[Job] = set()
+        self._handed_over: set[int] = set()
         self._ends = 0
         self.running: Counter[str] = Counter()
         """How many run here of each model."""
@@ -103,7 +103,7 @@ class Runs:
 
     def handed_over(self) -> Counter[str]:
         """How many of each model have ended, and handed their places over, and are not written down yet."""
-        return Counter(self._models[job] for job in self._handed_over)
+        return Counter(self._models[claim] for claim in self._handed_over)
 
     def hold(self, wanted: Mapping[str, int], jobs: list[Job]) -> None:
         """Hold these ahead, which came of what was `wanted`."""
@@ -124,21 +124,21 @@ class Runs:
 
     def _enter(self, job: Job) -> None:
         """It is this worker's, though it may not run yet: who stops its batch stops it."""
-        flight = self._jobs[job] = self._gateway.in_progress.enter(_flight(job))
+        flight = self._jobs[job.claim] = self._gateway.in_progress.enter(_flight(job))
         line = admission.line_of(job)
         if line is not None:
             self._cancelling.enter(line.batch_id, flight)
 
     def _leave(self, job: Job) -> None:
-        flight = self._jobs.pop(job)
+        flight = self._jobs.pop(job.claim)
         line = admission.line_of(job)
         if line is not None:
             self._cancelling.leave(line.batch_id, flight)
         self._gateway.in_progress.leave(flight)
 
     def _start(self, job: Job) -> None:
-        self._jobs[job].started = time.monotonic()
-        model = self._models[job] = job.escalation or job.model
+        self._jobs[job.claim].started = time.monotonic()
+        model = self._models[job.claim] = job.escalation or job.model
         self.running[model] += 1
         self._running.spawn(self._work, job)
 
@@ -152,7 +152,7 @@ class Runs:
         if following is None:
             return
         self._start(following)
-        self._handed_over.add(job)
+        self._handed_over.add(job.claim)
         if self._ahead.is_low(model, self.running[model]):
             self._low()
         self._returns.take_place(following)
@@ -170,7 +170,7 @@ class Runs:
             self._freed()
 
     def _work(self, job: Job) -> None:
-        flight = self._jobs[job]
+        flight = self._jobs[job.claim]
         try:
             if job.body is None and job.body_size:
                 self._settle_large(job, flight)
@@ -185,13 +185,13 @@ class Runs:
             self._returns.give_back(job, GivenBack.UNSETTLED)
         finally:
             self._leave(job)
-            model = self._models.pop(job)
+            model = self._models.pop(job.claim)
             self.running[model] -= 1
             if not self.running[model]:
                 del self.running[model]
                 self._let_go(self._ahead.drop(model))
-            if job in self._handed_over:
-                self._handed_over.discard(job)
+            if job.claim in self._handed_over:
+                self._handed_over.discard(job.claim)
             else:
                 self._freed()
 
@@ -354,7 +354,7 @@ class Runs:
         status = "success" if outcome.succeeded else "failure"
         failure = outcome.failure or {}
         tally.ended[model, status, str(failure.get("type", "")), str(outcome.status)] += 1
-        tally.seconds.add((model, status), time.monotonic() - self._jobs[job].started)
+        tally.seconds.add((model, status), time.monotonic() - self._jobs[job.claim].started)
         if outcome.succeeded:
             tally.retries_of_success.add((model,), job.attempt)
         if job.deadline < clock.now():
