@@ -1,4 +1,5 @@
-"""The libraries of the JavaScript world: openai, the Vercel AI SDK, langchain, the OpenAI Agents SDK (tests/clients/node/flows.mjs).
+"""The libraries of the JavaScript world: openai, the Vercel AI SDK, langchain, the OpenAI Agents SDK (tests/clients/node/flows.mjs);
+and openai's on files and batches (batches.mjs).
 
 Where Node or npm is missing, or npm's registry is out of reach, they are skipped, with a line that says so.
 """
@@ -16,6 +17,7 @@ import pytest
 from filelock import FileLock
 
 from tests.clients.conftest import SAID, Door
+from tests.gateway import Gateway
 
 HERE = Path(__file__).parent / "node"
 LIBRARIES = (
@@ -98,3 +100,33 @@ def test_a_second_turn(came: dict[str, Any]) -> None:
     assert came["second"].get("said") == SAID, came["second"]
     after_tools = came.get("secondAfterTools", {"said": SAID})
     assert after_tools.get("said") == SAID, after_tools
+
+
+def test_files_and_batches(node: str, door: Door, stage: Gateway) -> None:
+    stage.service.worker()
+    ran = subprocess.run(
+        [node, "batches.mjs"],
+        cwd=HERE,
+        env={
+            "PATH": os.environ["PATH"],
+            "BASE_URL": door.base_url,
+            "API_KEY": stage.account().key,
+            "ECHO": door.echo,
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert json.loads(ran.stdout) == {
+        "filename": '世界 "1".jsonl',
+        "lifetime": 3600,
+        "status": "completed",
+        "counts": {"total": 2, "completed": 2, "failed": 0},
+        "team": "a",
+        "listed": True,
+        "twice": 0,
+        "answers": ["one\u2028two", "Grüße, 世界"],
+        "after": "completed",
+        "deleted": True,
+    }
