@@ -36,13 +36,13 @@ class GivenBack(Enum):
     """Its owner could not settle it: as if it had been lost."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """One claimed request.
+    """One claim of a request. A process that was thought dead may claim the same one again while it still runs it: those are two jobs.
 
     `created_by` is whose line it stands in, as text. `owner_id` is None when nobody can be found in whose name it runs. `path` and `body` are
-    None when its template is gone; a large body is not there either, but its size is, and `large_body` reads it when its turn comes. `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them.
-    `escalation` is the model that serves it in place of its own, because its deadline is near.
+    None when its template is gone; a large body is not there either, but its size is, and `large_body` reads it when its turn comes.
+    `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them. `escalation` is the model that serves it in place of its own, because its deadline is near.
     """
 
     id: UUID
