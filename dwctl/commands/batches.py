@@ -8,12 +8,13 @@ from uuid import UUID
 import click
 from flask.cli import AppGroup
 
-from dwctl.batches import changes, listing, people, usage
+from dwctl.batches import changes, listing, usage
 from dwctl.batches.batch_object import batch_object, status_of
 from dwctl.commands import output
 from dwctl.commands.users import find
 from dwctl.db import db
 from dwctl.errors import Invalid, NotFound
+from dwctl.identity import people
 from dwctl.monitoring import progress
 from dwctl.queue import identifiers
 from dwctl.queue.tables import Batch
@@ -94,7 +95,7 @@ def _unknown(id: UUID) -> NotFound:
 
 
 def _rows(batches: list[Batch]) -> list[dict[str, Any]]:
-    behind = people.behind(db.session(), batches)
+    known = people.behind(db.session(), (batch.created_by for batch in batches), ())
     return [
         {
             "id": batch.id,
@@ -106,7 +107,7 @@ def _rows(batches: list[Batch]) -> list[dict[str, Any]]:
             "window": batch.completion_window,
             "created": batch.created_at,
             "due": batch.expires_at,
-            "owner": behind.email_of_owner(batch).get("created_by_email", batch.created_by),
+            "owner": owner.email if (owner := known.owner(batch.created_by)) else batch.created_by,
         }
         for batch in batches
     ]

@@ -27,7 +27,7 @@ SELECT b.id, b.created_by, b.populated_lines, b.completed_requests, b.failed_req
        coalesce(b.completed_at, b.failed_at, b.cancelled_at, b.expired_at) IS NOT NULL AS is_over,
        (SELECT r.id FROM fusillade.requests r WHERE b.populated_lines > 0 AND r.id >= %(first)s AND r.id <= %(last)s ORDER BY r.id DESC LIMIT 1) AS last_id
   FROM fusillade.batches b
- WHERE b.id = %(id)s AND b.deleted_at IS NULL;
+ WHERE b.id = %(id)s AND NOT b.single AND b.deleted_at IS NULL;
 
 -- name: count_results  requests of a batch in some states
 SELECT count(*) FROM fusillade.requests r WHERE r.batch_id = %(batch)s AND (%(states)s::text[] IS NULL OR r.state = ANY (%(states)s::text[]));

@@ -283,6 +283,13 @@ def test_a_status_that_does_not_exist_is_named_with_those_that_do(
     assert "completed, failed, pending, in_progress, canceled" in answer.json["error"]["message"]
 
 
+def test_a_single_request_is_no_batch_with_results(
+    client: FlaskClient, sql: psycopg.Connection, cast: Cast
+) -> None:
+    one = Written(sql, cast["alice"], 1).run(single=True)
+    assert get(client, f"/batches/{one.batch}/results").status_code == 404
+
+
 # --- large ones
 
 
