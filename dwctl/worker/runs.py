@@ -73,6 +73,7 @@ class Runs:
         self._ahead = Ahead()
         self._draining = False
         self._handed_over: set[UUID] = set()
+        self._claimed_again: dict[UUID, Job] = {}
         self._ends = 0
         self.running: Counter[str] = Counter()
         self._returns = Returns(gateway)
@@ -89,7 +90,7 @@ class Runs:
 
     def begin(self, jobs: Collection[Job]) -> None:
         """Run these, each in a greenlet of its own."""
-        for job in jobs:
+        for job in self._strangers(jobs):
             self._enter(job)
             self._start(job)
 
@@ -104,6 +105,7 @@ class Runs:
 
     def hold(self, wanted: Mapping[str, int], jobs: list[Job]) -> None:
         """Hold these ahead, which came of what was `wanted`."""
+        jobs = self._strangers(jobs)
         for job in jobs:
             self._enter(job)
         self._ahead.add(wanted, jobs)
@@ -123,6 +125,16 @@ class Runs:
         """The model of each request that runs here."""
         return list(self._models.values())
 
+    def _strangers(self, jobs: Collection[Job]) -> list[Job]:
+        """Those of them that are not here already.
+
+        Who was believed dead while it was only slow claims its own requests once more. They go on, under the new lease; whatever is left of
+        that when they have ended is given back.
+        """
+        known = {job.id: job for job in jobs if job.id in self._jobs}
+        self._claimed_again.update(known)
+        return [job for job in jobs if job.id not in known]
+
     def _enter(self, job: Job) -> None:
         """It is this worker's, though it may not run yet: who stops its batch stops it."""
         flight = self._jobs[job.id] = self._gateway.in_progress.enter(_flight(job))
@@ -136,6 +148,9 @@ class Runs:
         if line is not None:
             self._cancelling.leave(line.batch_id, flight)
         self._gateway.in_progress.leave(flight)
+        again = self._claimed_again.pop(job.id, None)
+        if again is not None:
+            self._running.spawn(self._returns.give_back, again)
 
     def _start(self, job: Job) -> None:
         self._jobs[job.id].started = time.monotonic()
