@@ -119,8 +119,8 @@ class _DurationField(fields.Field[float]):
             seconds = seconds_of(str(value))
         except ValueError as error:
             raise ValidationError(str(error)) from error
-        if seconds < 0:
-            raise ValidationError("must not be negative")
+        if not 0 <= seconds < math.inf:
+            raise ValidationError("must be finite and not negative")
         return seconds
 
 
@@ -1111,6 +1111,18 @@ def _check(settings: Settings) -> None:
         "batches.default_throughput: must be finite and above 0": 0
         < settings.batches.default_throughput
         < math.inf,
+        **{
+            f"connections.{name}: must be above 0": getattr(settings.connections, name) > 0
+            for name in ("connect_timeout", "read_timeout", "answer_timeout")
+        },
+        "connections.sync.default_completion_window: must be a window such as 24h, 7d or 1h 30m": _is_window(
+            settings.connections.sync.default_completion_window
+        ),
+        # Whoever looks without a rest does nothing else.
+        "connections.sync.look_interval: must be at least 100ms": settings.connections.sync.look_interval
+        >= 0.1,
+        "background_services.batch_daemon.claim_interval_ms: must be at least 10": settings.background_services.batch_daemon.claim_interval_ms
+        >= 10,
         "connections.sync.lease: must be at least 2s": settings.connections.sync.lease >= 2,
         "connections.sync.max_ingests: must be at least 1": settings.connections.sync.max_ingests
         >= 1,

@@ -177,3 +177,22 @@ def test_a_worker_configured_for_the_rust_product_starts(tmp_path: Path) -> None
 def test_expiries_of_files_must_be_ordered():
     with pytest.raises(config.ConfigError, match="must be ordered"):
         config.load({"DWCTL_BATCHES__FILES__MAX_EXPIRY_SECONDS": "60"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("connections.connect_timeout", "0"),
+        ("connections.read_timeout", "0s"),
+        ("connections.answer_timeout", "0"),
+        ("connections.sync.default_completion_window", "soon"),
+        ("connections.sync.look_interval", "0"),
+        ("background_services.batch_daemon.claim_interval_ms", "0"),
+        ("batches.expiry_grace", "nan"),
+        ("batches.expiry_grace", "inf"),
+    ],
+)
+def test_a_time_with_which_nothing_would_work_stops_the_start(name: str, value: str) -> None:
+    with pytest.raises(config.ConfigError) as refused:
+        config.load({f"DWCTL_{name.upper().replace('.', '__')}": value})
+    assert str(refused.value).startswith(name)

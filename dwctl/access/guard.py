@@ -1,7 +1,7 @@
 """The rule on every route: who calls, and whether they may.
 
 A blueprint is `protect`ed (a Caller is needed; `g.caller` holds it) or `open_to_all` with a reason; the architecture test refuses any other.
-Routes name their permission with `@requires`; rules by owner stand in a function that `@checks` names, or call `insist`.
+Routes name their permission with `@requires` or `@requires_own`; other rules by owner stand in a function that `@checks` names, or call `insist`.
 """
 
 from __future__ import annotations
@@ -72,6 +72,17 @@ def requires(
         return guarded
 
     return decorate
+
+
+def requires_own(
+    resource: Resource, operation: Operation
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The route needs this permission on rows of the caller's own at least (403 otherwise). Whose a row is, it asks itself."""
+
+    def rule(caller: Caller, **_path: Any) -> None:
+        insist(may_own(caller, resource, operation), resource, operation)
+
+    return checks(rule)
 
 
 def checks(rule: Callable[..., None]) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -171,7 +171,9 @@ class InProgress:
         """The call is over, and what it held is free. A second time does nothing."""
         flight.over = True
         flight.on_slow = flight.last_words = None
-        self.flights.pop(flight.id, None)
+        # A call that was thought lost, and was begun again here, has that place.
+        if self.flights.get(flight.id) is flight:
+            del self.flights[flight.id]
         if flight.hold is not None:
             flight.hold.release()
         for permit in flight.permits:

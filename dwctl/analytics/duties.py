@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -114,6 +114,8 @@ def _takes(
 
 def _record_of_ended(row: Any) -> Record | None:
     """The record of a request that its owner did not end; its row is final already. None: nothing is known of it."""
+    # Its place in the log is that of the run which follows: moved aside, as it would have been if it had stood there when that began.
+    aside = timedelta(microseconds=row.runs_since or 0)
     if row.last_words is not None:
         try:
             words = msgspec.json.decode(row.last_words, type=Record)
@@ -121,7 +123,11 @@ def _record_of_ended(row: Any) -> Record | None:
             log.warning("last words unreadable", extra={"request_id": str(row.id)})
         else:
             return msgspec.structs.replace(
-                words, track=False, opened=False, error_code=words.error_code or row.error_code
+                words,
+                at=words.at + aside,
+                track=False,
+                opened=False,
+                error_code=words.error_code or row.error_code,
             )
     if row.arrived_at is None:
         return None
@@ -129,7 +135,7 @@ def _record_of_ended(row: Any) -> Record | None:
     single = row.batch_id == row.id
     return Record(
         id=row.id,
-        at=row.arrived_at,
+        at=row.arrived_at + aside,
         ended_at=row.ended_at,
         track=False,
         opened=False,

@@ -51,7 +51,7 @@ SELECT batch_id FROM fusillade.sweeps WHERE retries ORDER BY random() LIMIT 1;
 SELECT fusillade.sweep_retries(%(id)s, %(most)s);
 
 -- name: to_count  a batch that is over, or was changed by hand
-SELECT batch_id FROM fusillade.recounts LIMIT 1 FOR UPDATE SKIP LOCKED;
+SELECT batch_id FROM fusillade.recounts ORDER BY random() LIMIT 1 FOR UPDATE SKIP LOCKED;
 
 -- name: count  its counters anew; whether they were wrong
 SELECT fusillade.recount(%(id)s);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -14,10 +14,10 @@ from sqlalchemy import func, select
 
 from dwctl.access import guard, ownership
 from dwctl.access.caller import Caller
-from dwctl.access.permissions import Operation, Resource, may_all, may_own
+from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.ai.idempotency import HEADER as REPEAT_KEY
 from dwctl.ai.idempotency import key_of
-from dwctl.batches import changes, creation, listing, metadata, people, usage
+from dwctl.batches import changes, creation, listing, metadata, usage
 from dwctl.batches.batch_object import OVER, batch_object, status_of
 from dwctl.batches.creation import Order
 from dwctl.batches.schemas import (
@@ -31,7 +31,8 @@ from dwctl.batches.schemas import (
 )
 from dwctl.db import db
 from dwctl.errors import DwctlError, Invalid, NotFound
-from dwctl.identity import api_keys
+from dwctl.identity import api_keys, people
+from dwctl.identity.people import People
 from dwctl.queue import identifiers
 from dwctl.queue.tables import Batch
 from dwctl.web import current, pagination
@@ -41,17 +42,8 @@ blueprint = Blueprint("batches", __name__, description="Batches: a file of reque
 guard.protect(blueprint)
 
 
-def _may(operation: Operation) -> Callable[..., None]:
-    """The rule that the caller may do this to batches of their own."""
-
-    def rule(caller: Caller, **_path: Any) -> None:
-        guard.insist(may_own(caller, Resource.BATCHES, operation), Resource.BATCHES, operation)
-
-    return rule
-
-
 @blueprint.route("/batches", methods=["POST"])
-@guard.checks(_may(Operation.CREATE))
+@guard.requires_own(Resource.BATCHES, Operation.CREATE)
 @blueprint.arguments(BatchCreate)
 @blueprint.response(201, BatchSchema)
 def create_batch(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +74,7 @@ def create_batch(wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/batches", methods=["GET"])
-@guard.checks(_may(Operation.READ))
+@guard.requires_own(Resource.BATCHES, Operation.READ)
 @blueprint.arguments(BatchListQuery, location="query")
 @blueprint.response(200, BatchListSchema)
 def list_batches(query: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +107,7 @@ def list_batches(query: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/batches/<batch_id>", methods=["GET"])
-@guard.checks(_may(Operation.READ))
+@guard.requires_own(Resource.BATCHES, Operation.READ)
 @blueprint.response(200, BatchSchema)
 def get_batch(batch_id: str) -> dict[str, Any]:
     """Read a batch"""
@@ -128,7 +120,7 @@ def get_batch(batch_id: str) -> dict[str, Any]:
 
 
 @blueprint.route("/batches/<batch_id>", methods=["DELETE"])
-@guard.checks(_may(Operation.DELETE))
+@guard.requires_own(Resource.BATCHES, Operation.DELETE)
 @blueprint.response(204)
 def delete_batch(batch_id: str) -> None:
     """Delete a batch; one that runs is stopped. Its files stay"""
@@ -138,7 +130,7 @@ def delete_batch(batch_id: str) -> None:
 
 
 @blueprint.route("/batches/<batch_id>/cancel", methods=["POST"])
-@guard.checks(_may(Operation.UPDATE))
+@guard.requires_own(Resource.BATCHES, Operation.UPDATE)
 @blueprint.response(200, BatchSchema)
 def cancel_batch(batch_id: str) -> dict[str, Any]:
     """Stop a batch; one that is over is left as it is"""
@@ -149,7 +141,7 @@ def cancel_batch(batch_id: str) -> dict[str, Any]:
 
 
 @blueprint.route("/batches/<batch_id>/retry", methods=["POST"])
-@guard.checks(_may(Operation.UPDATE))
+@guard.requires_own(Resource.BATCHES, Operation.UPDATE)
 @blueprint.response(200, RetriedBatchSchema)
 def retry_batch(batch_id: str) -> dict[str, Any]:
     """Run the failed lines of a batch again"""
@@ -166,7 +158,7 @@ def retry_batch(batch_id: str) -> dict[str, Any]:
 
 
 @blueprint.route("/batches/<batch_id>/retry-requests", methods=["POST"])
-@guard.checks(_may(Operation.UPDATE))
+@guard.requires_own(Resource.BATCHES, Operation.UPDATE)
 @blueprint.arguments(RetryRequests)
 @blueprint.response(200, RetriedBatchSchema)
 def retry_requests(wanted: dict[str, Any], batch_id: str) -> dict[str, Any]:
@@ -183,7 +175,7 @@ def retry_requests(wanted: dict[str, Any], batch_id: str) -> dict[str, Any]:
 
 
 @blueprint.route("/batches/<batch_id>/analytics", methods=["GET"])
-@guard.checks(_may(Operation.READ))
+@guard.requires_own(Resource.BATCHES, Operation.READ)
 @blueprint.response(200, UsageSchema)
 def get_usage(batch_id: str) -> dict[str, Any]:
     """Read what a batch has used and cost so far"""
@@ -214,8 +206,8 @@ def _on_its_own(batch: Batch) -> Iterator[psycopg.Connection[Any]]:
 def _changed(batch_id: str) -> dict[str, Any]:
     """A batch after a change, which names its owner only."""
     found = reachable(batch_id, Operation.UPDATE)
-    owner = people.behind(db.session(), [found]).email_of_owner(found)
-    return batch_object(found, owner, _now())
+    owner = _people([found]).owner(found.created_by)
+    return batch_object(found, {"created_by_email": owner.email} if owner else {}, _now())
 
 
 def _line_id(text: str) -> UUID | None:
@@ -230,8 +222,21 @@ def _unknown(id: UUID) -> NotFound:
 
 
 def _shown(batches: list[Batch]) -> list[dict[str, Any]]:
-    behind, now = people.behind(db.session(), batches), _now()
-    return [batch_object(batch, behind.about(batch), now) for batch in batches]
+    known, now = _people(batches), _now()
+    return [batch_object(batch, _said(batch, known), now) for batch in batches]
+
+
+def _people(batches: list[Batch]) -> People:
+    owners, keys = (b.created_by for b in batches), (b.api_key_id for b in batches)
+    return people.behind(db.session(), owners, keys)
+
+
+def _said(batch: Batch, known: People) -> dict[str, str]:
+    """What a batch's metadata says of its maker and its owner."""
+    owner = known.owner(batch.created_by)
+    email = known.maker(batch.api_key_id) or (owner.email if owner else None)
+    said = {"created_by_email": email} if email else {}
+    return said | (owner.context if owner else {})
 
 
 def _now() -> datetime:

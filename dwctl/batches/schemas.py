@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from marshmallow import fields, post_load
+from marshmallow import fields
 
 from dwctl.web.pagination import MAX_LIMIT
 from dwctl.web.schemas import (
     ApiSchema,
+    Clamped,
     Instant,
     ListOf,
     MapOf,
@@ -33,7 +32,7 @@ class BatchCreate(ApiSchema):
 class BatchListQuery(ApiSchema):
     """Which batches, and from where on. Limits are moved into range; an empty cursor or search is none."""
 
-    limit = fields.Integer(load_default=20)
+    limit = Clamped(1, MAX_LIMIT, load_default=20)
     after = Text(longest=255, load_default=None)
     search = Text(longest=512, load_default=None)
     include = Words(load_default="")
@@ -43,12 +42,6 @@ class BatchListQuery(ApiSchema):
     active_first = TrueOrFalse(load_default=False)
     completion_window = Words(load_default="")
     member_id = fields.UUID(load_default=None)
-
-    @post_load
-    def clamp(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
-        """Out-of-range limits are moved into range, never refused."""
-        data["limit"] = min(max(data["limit"], 1), MAX_LIMIT)
-        return data
 
 
 class RetryRequests(ApiSchema):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dwctl.analytics.tables import BatchUsage
+from dwctl.billing import money
 
 
 def of(session: Session, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
@@ -30,7 +30,7 @@ def _shown(row: BatchUsage) -> dict[str, Any]:
         "total_tokens": row.total_tokens,
         "avg_duration_ms": row.duration_ms / row.requests if row.requests else None,
         "avg_ttfb_ms": row.ttfb_ms / row.timed if row.timed else None,
-        "total_cost": plain(row.cost),
+        "total_cost": money.short_text(row.cost),
     }
 
 
@@ -44,9 +44,3 @@ def _nothing() -> dict[str, Any]:
         "avg_ttfb_ms": None,
         "total_cost": "0",
     }
-
-
-def plain(amount: Decimal) -> str:
-    """The amount without an exponent and without zeros at its end."""
-    text = f"{amount:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -34,6 +34,12 @@ def amount_text(value: Decimal) -> str:
     return format(value, f".{SCALE}f") if value else "0"
 
 
+def short_text(value: Decimal) -> str:
+    """Plain text without zeros at its end."""
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 def price_text(value: Decimal) -> str:
     """Plain text with 8 digits after the point, and further ones only where they say something."""
     whole, _, digits = format(value, f".{SCALE}f").partition(".")

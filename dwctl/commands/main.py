@@ -21,7 +21,7 @@ COMMANDS = {
         "dwctl.identity.bootstrap:migration_commands",
         "Bring the database's tables up to date.",
     ),
-    "users": ("dwctl.commands.users:group", "People: create, list, set a password."),
+    "users": ("dwctl.commands.users:group", "People: create, list, set roles or a password."),
     "keys": ("dwctl.commands.keys:group", "API keys."),
     "endpoints": (
         "dwctl.commands.endpoints:group",
@@ -30,6 +30,10 @@ COMMANDS = {
     "models": ("dwctl.commands.models:group", "Models, and who may call them: add, list."),
     "composites": ("dwctl.commands.composites:group", "Models that are served by others."),
     "credits": ("dwctl.commands.credits:group", "Balances and grants: grant, balance, reconcile."),
+    "batches": (
+        "dwctl.commands.batches:group",
+        "Batches, whosever they are: list, show, cancel, retry.",
+    ),
     "requests": ("dwctl.commands.requests:group", "The log of calls."),
 }
 """Where each command is, and what it is for in a line."""

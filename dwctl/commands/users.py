@@ -10,6 +10,7 @@ import click
 from flask.cli import AppGroup
 from sqlalchemy.orm import Session
 
+from dwctl import clock
 from dwctl.access.permissions import ROLES
 from dwctl.commands import output
 from dwctl.db import db
@@ -18,7 +19,7 @@ from dwctl.identity import native, passwords, users
 from dwctl.identity.tables import User
 from dwctl.web import current
 
-group = AppGroup("users", help="People: create, list, set a password.")
+group = AppGroup("users", help="People: create, list, set roles or a password.")
 
 _from_stdin = click.option(
     "--password-stdin", is_flag=True, help="Read the password from standard input."
@@ -75,6 +76,21 @@ def list_users(search: str | None, limit: int, as_json: bool) -> None:
     wanted = users.newest_first(users.people(), search).limit(limit)
     found = db.session().scalars(wanted).all()
     output.show_list([_row(user) for user in found], as_json=as_json)
+
+
+@group.command("set-roles")
+@click.argument("email")
+@click.argument("roles", nargs=-1, type=click.Choice(ROLES))
+@output.as_json
+@output.one_line_errors
+def set_roles(email: str, roles: tuple[str, ...], as_json: bool) -> None:
+    """Replace the roles of a user. StandardUser stays, named or not."""
+    session = db.session()
+    user = find(session, email)
+    users.set_roles(user, roles)
+    user.updated_at = clock.now()
+    session.commit()
+    output.show_one(_row(user), as_json=as_json)
 
 
 @group.command("set-password")

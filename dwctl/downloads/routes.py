@@ -9,8 +9,7 @@ from typing import Any
 from flask import Response, request
 
 from dwctl.access import guard
-from dwctl.access.caller import Caller
-from dwctl.access.permissions import Operation, Resource, may_own
+from dwctl.access.permissions import Operation, Resource
 from dwctl.downloads import pages, sources
 from dwctl.downloads.pages import Source
 from dwctl.downloads.schemas import ContentQuery, ResultsQuery
@@ -24,17 +23,8 @@ guard.protect(blueprint)
 _TYPE = "application/x-ndjson"
 
 
-def _files(caller: Caller, **_path: Any) -> None:
-    guard.insist(may_own(caller, Resource.FILES, Operation.READ), Resource.FILES, Operation.READ)
-
-
-def _batches(caller: Caller, **_path: Any) -> None:
-    allowed = may_own(caller, Resource.BATCHES, Operation.READ)
-    guard.insist(allowed, Resource.BATCHES, Operation.READ)
-
-
 @blueprint.route("/files/<file_id>/content", methods=["GET"])
-@guard.checks(_files)
+@guard.requires_own(Resource.FILES, Operation.READ)
 @blueprint.arguments(ContentQuery, location="query")
 @blueprint.response(200, content_type=_TYPE)
 def get_file_content(query: dict[str, Any], file_id: str) -> Response:
@@ -47,7 +37,7 @@ def get_file_content(query: dict[str, Any], file_id: str) -> Response:
 
 
 @blueprint.route("/batches/<batch_id>/results", methods=["GET"])
-@guard.checks(_batches)
+@guard.requires_own(Resource.BATCHES, Operation.READ)
 @blueprint.arguments(ResultsQuery, location="query")
 @blueprint.response(200, content_type=_TYPE)
 def get_batch_results(query: dict[str, Any], batch_id: str) -> Response:

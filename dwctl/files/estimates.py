@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from dwctl import clock, sql
-from dwctl.billing import tariffs
+from dwctl.billing import money, tariffs
 from dwctl.billing.tariffs import CurrentTariff
 from dwctl.catalog.loader import tariff_of
 
@@ -78,7 +78,7 @@ def of_file(session: Session, file_id: UUID, window: str) -> dict[str, Any]:
         "total_requests": sum(model.request_count for model in found),
         "total_estimated_input_tokens": sum(model.estimated_input_tokens for model in found),
         "total_estimated_output_tokens": sum(model.estimated_output_tokens for model in found),
-        "total_estimated_cost": _plain(sum((m.estimated_cost or Decimal(0) for m in found), Decimal(0))),
+        "total_estimated_cost": money.short_text(sum((m.estimated_cost or Decimal(0) for m in found), Decimal(0))),
         "models": [_shown(model) for model in found],
     }  # fmt: skip
 
@@ -101,13 +101,7 @@ def _shown(model: ModelEstimate) -> dict[str, Any]:
         "request_count": model.request_count,
         "estimated_input_tokens": model.estimated_input_tokens,
         "estimated_output_tokens": model.estimated_output_tokens,
-        "estimated_cost": _plain(model.estimated_cost or Decimal(0)),
+        "estimated_cost": money.short_text(model.estimated_cost or Decimal(0)),
         # A free model's 0 is a price, that of a model without a tariff (or that is not there any more) is none.
         "price_known": model.estimated_cost is not None,
     }
-
-
-def _plain(amount: Decimal) -> str:
-    """Digits without an exponent, and without zeros at the end."""
-    text = format(amount, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text

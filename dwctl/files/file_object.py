@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from dwctl import clock
-from dwctl.identity.tables import ApiKey, User
+from dwctl.identity import people
 from dwctl.queue.tables import Batch, File
 
 OUTPUT = "batch_output"
@@ -45,8 +45,7 @@ def bare(file: File) -> dict[str, Any]:
 
 def described(session: Session, files: Sequence[File]) -> list[dict[str, Any]]:
     """The objects with who made them and for whom, in a number of statements that does not grow with theirs."""
-    creators = _creators(session, {f.api_key_id for f in files if f.api_key_id})
-    owners = _owners(session, {id for f in files if (id := _uuid(f.uploaded_by))})
+    known = people.behind(session, (f.uploaded_by for f in files), (f.api_key_id for f in files))
     sources = _sources(session, {f.source_connection_id for f in files if f.source_connection_id})
     sizes = _sizes(session, [f.id for f in files if f.purpose in (OUTPUT, ERROR)])
     found = []
@@ -54,11 +53,12 @@ def described(session: Session, files: Sequence[File]) -> list[dict[str, Any]]:
         made = bare(file)
         if file.id in sizes:
             made["bytes"] = sizes[file.id]
-        if file.purpose not in (OUTPUT, ERROR) and file.api_key_id in creators:
-            made["created_by_email"] = creators[file.api_key_id]
-        owner = owners.get(_uuid(file.uploaded_by))
+        email = known.maker(file.api_key_id)
+        if email and file.purpose not in (OUTPUT, ERROR):
+            made["created_by_email"] = email
+        owner = known.owner(file.uploaded_by)
         if owner is not None:
-            made["context_name"], made["context_type"] = owner
+            made |= owner.context
         if file.source_connection_id in sources:
             made["source_name"] = sources[file.source_connection_id]
         found.append(made)
@@ -70,25 +70,6 @@ def is_expired(file: File) -> bool:
     return file.status == "expired" or (
         file.expires_at is not None and file.expires_at <= clock.now()
     )
-
-
-def _creators(session: Session, keys: Collection[UUID]) -> dict[UUID | None, str]:
-    """The e-mail of the person behind each (hidden) key."""
-    if not keys:
-        return {}
-    query = select(ApiKey.id, User.email).join(User, User.id == ApiKey.created_by)
-    return {row.id: row.email for row in session.execute(query.where(ApiKey.id.in_(keys)))}
-
-
-def _owners(session: Session, ids: Collection[UUID]) -> dict[UUID | None, tuple[str, str]]:
-    """Name and kind of the context that each account is."""
-    if not ids:
-        return {}
-    columns = select(User.id, User.user_type, User.display_name, User.email)
-    return {
-        id: (name or email, kind) if kind == "organization" else ("Personal", "personal")
-        for id, kind, name, email in session.execute(columns.where(User.id.in_(ids)))
-    }
 
 
 def _sources(session: Session, ids: Collection[UUID]) -> dict[UUID | None, str]:
@@ -108,10 +89,3 @@ def _sizes(session: Session, ids: Collection[UUID]) -> dict[UUID | None, int]:
 
 def _seconds(moment: datetime) -> int:
     return int(moment.timestamp())
-
-
-def _uuid(text: str | None) -> UUID | None:
-    try:
-        return UUID(text) if text else None
-    except ValueError:
-        return None

@@ -73,17 +73,31 @@ class Form:
 
     def _events(self) -> Iterator[Event]:
         decoder = self._decoder
+        held = b""
         for piece in self._pieces:
-            decoder.receive_data(piece)
-            if self._unfinished.search(decoder.buffer, max(0, len(decoder.buffer) - self._tail)):
+            if decoder.state is State.EPILOGUE:
+                # Nobody wants it, and the decoder would keep all of it.
                 continue
+            decoder.receive_data(held + piece)
+            held = self._take_back()
             while (event := self._next()) is not NEED_DATA:
                 yield event
             if len(decoder.buffer) > _LONGEST_HEADERS and decoder.state in _BETWEEN_PARTS:
                 raise malformed("what should be the headers of a part has no end")
+        decoder.receive_data(held)
         decoder.receive_data(None)
         while not isinstance(event := self._next(), Epilogue):
             yield event
+
+    def _take_back(self) -> bytes:
+        """What may be a boundary that has not all come yet. The rest is for the decoder to read at once: it keeps what it is not asked for."""
+        buffer = self._decoder.buffer
+        found = self._unfinished.search(buffer, max(0, len(buffer) - self._tail))
+        if found is None:
+            return b""
+        held = bytes(buffer[found.start() :])
+        del buffer[found.start() :]
+        return held
 
     def _next(self) -> Event:
         try:

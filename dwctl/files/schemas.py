@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from marshmallow import fields, post_load
+from marshmallow import fields
 
 from dwctl.web.pagination import MAX_LIMIT
-from dwctl.web.schemas import ApiSchema, Name, TrueOrFalse
+from dwctl.web.schemas import ApiSchema, Clamped, Name, TrueOrFalse
 
 
 class FilesQuery(ApiSchema):
     """The query string of the list. `after` is a file's id; what is none is ignored."""
 
-    limit = fields.Integer(load_default=20)
+    limit = Clamped(1, MAX_LIMIT, load_default=20)
     after = Name(load_default=None)
     order = Name(load_default="desc")
     purpose = Name(load_default=None)
     search = Name(load_default=None, longest=2000)
     own = TrueOrFalse(load_default=False)
     member_id = fields.UUID(load_default=None)
-
-    @post_load
-    def clamp(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
-        """A limit out of range is moved into it, never refused."""
-        data["limit"] = min(max(data["limit"], 1), MAX_LIMIT)
-        return data
 
 
 class FileSchema(ApiSchema):

@@ -195,8 +195,12 @@ class Store:
 
     def _wait(self) -> None:
         """Until the slice before is stored."""
-        storing, self._storing = self._storing, None
-        if storing is not None and (error := storing.get()) is not None:
+        if self._storing is None:
+            return
+        # Whoever is killed while waiting leaves it to `abandon`.
+        error = self._storing.get()
+        self._storing = None
+        if error is not None:
             raise error
 
 

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import gevent
 import psycopg
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from dwctl import sql
 from dwctl.db import Connections, DatabaseAway
+from dwctl.patience import Patience
 from dwctl.printable import printable
 
 _QUERIES = sql.load("dwctl.monitoring")
@@ -100,9 +100,9 @@ class DepthMetrics:
             # Before the answer: several scrapers at once ask once.
             self._until = time.monotonic() + _KEPT_S
             try:
-                with gevent.Timeout(_PATIENCE_S), self._connections.transaction() as connection:
+                with Patience(_PATIENCE_S), self._connections.transaction() as connection:
                     connection.execute(f"SET LOCAL statement_timeout = {_PATIENCE_S * 1000:.0f}")
                     self._found = by_model(connection)
-            except (DatabaseAway, psycopg.Error, gevent.Timeout):
+            except (DatabaseAway, psycopg.Error, Patience):
                 self._found = {}
         return self._found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -138,19 +138,7 @@ def _groups(connection: psycopg.Connection[Any], filters: Filters) -> Iterator[_
     ):
         wanted = states if filters.states is None else set(states) & set(filters.states)
         if wanted:
-            yield _Group(statement, _with_states(filters, tuple(wanted)), waits)
-
-
-def _with_states(filters: Filters, states: tuple[str, ...]) -> Filters:
-    return Filters(
-        filters.owner,
-        states,
-        filters.models,
-        filters.tiers,
-        filters.windows,
-        filters.after,
-        filters.before,
-    )
+            yield _Group(statement, replace(filters, states=tuple(wanted)), waits)
 
 
 def _within(

@@ -10,7 +10,7 @@ from flask import Response, jsonify
 from dwctl.access import guard
 from dwctl.access.caller import Caller
 from dwctl.access.ownership import may_reach
-from dwctl.access.permissions import Operation, Resource, may_all, may_own
+from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.errors import Invalid, NotFound
 from dwctl.monitoring import daemons, progress, queue_depth, requests
 from dwctl.monitoring.requests import Filters
@@ -25,11 +25,6 @@ ai = Blueprint("daemons", __name__, description="Processes, and how far batches 
 admin = Blueprint("monitoring", __name__, description="The queue: what waits, and every request.")
 guard.protect(ai)
 guard.protect(admin)
-
-
-def _batches(caller: Caller, **_path: Any) -> None:
-    allowed = may_own(caller, Resource.BATCHES, Operation.READ)
-    guard.insist(allowed, Resource.BATCHES, Operation.READ)
 
 
 @ai.route("/daemons", methods=["GET"])
@@ -48,7 +43,7 @@ def list_daemons(query: dict[str, Any]) -> Response:
 
 
 @ai.route("/batches/<batch_id>/progress", methods=["GET"])
-@guard.checks(_batches)
+@guard.requires_own(Resource.BATCHES, Operation.READ)
 @ai.response(200)
 def get_batch_progress(batch_id: str) -> Response:
     """Say how far a batch is, what holds it up, and when it will end."""
@@ -80,7 +75,7 @@ def count_pending_requests() -> Response:
 
 
 @admin.route("/batches/requests", methods=["GET"])
-@guard.checks(_batches)
+@guard.requires_own(Resource.BATCHES, Operation.READ)
 @admin.arguments(RequestQuery, location="query")
 @admin.response(200, RequestPage)
 def list_batch_requests(query: dict[str, Any]) -> dict[str, Any]:
@@ -97,16 +92,14 @@ def list_batch_requests(query: dict[str, Any]) -> dict[str, Any]:
 
 
 @admin.route("/batches/requests/<id:request_id>", methods=["GET"])
-@guard.checks(_batches)
+@guard.requires_own(Resource.BATCHES, Operation.READ)
 @admin.response(200, RequestDetailSchema)
 def get_batch_request(request_id: UUID) -> Any:
     """Read one request with its bodies."""
     with current.parts().connections.transaction() as connection:
         found = requests.shown(connection, [request_id], with_bodies=True)
-    caller = guard.identify()
-    if not found or not (
-        may_all(caller, Resource.BATCHES, Operation.READ)
-        or may_reach(caller, Resource.BATCHES, Operation.READ, found[0].batch_created_by)
+    if not found or not may_reach(
+        guard.identify(), Resource.BATCHES, Operation.READ, found[0].batch_created_by
     ):
         raise NotFound(f"BatchRequest with ID {request_id} not found")
     return found[0]

@@ -120,6 +120,8 @@ DECLARE
     born text;
     made int := 0;
 BEGIN
+    -- Past its deadline it may be reopened at this moment.
+    PERFORM FROM fusillade.batches WHERE id = one AND expires_at < now() - grace_s * interval '1 second' FOR NO KEY UPDATE;
     SELECT id, file_id, created_by, expires_at, completion_window, populated_lines, total_requests,
            cancelling_at IS NOT NULL AS cancelled, deleted_at IS NOT NULL AS deleted INTO b
       FROM fusillade.batches
@@ -299,9 +301,14 @@ DECLARE
     left_over uuid;
     finished boolean;
 BEGIN
+    -- From the beginning against `reopen`: what has a new deadline by now is not to be ended.
+    PERFORM FROM fusillade.batches WHERE id = one FOR NO KEY UPDATE;
     SELECT populated_lines, total_requests, cancelling_at IS NULL AS expired,
            coalesce((SELECT w.position FROM fusillade.sweeps w WHERE w.batch_id = one AND NOT w.retries AND w.done_at IS NULL), 0) AS position
-      INTO b FROM fusillade.batches WHERE id = one;
+      INTO b FROM fusillade.batches WHERE id = one AND (cancelling_at IS NOT NULL OR expires_at < now());
+    IF NOT FOUND THEN
+        RETURN true;
+    END IF;
     first_line := b.position;
     IF b.populated_lines = 0 THEN
         them := ARRAY(
@@ -328,7 +335,6 @@ BEGIN
         first_line := fusillade.line_of(left_over);
         finished := false;
     END IF;
-    PERFORM FROM fusillade.batches WHERE id = one FOR NO KEY UPDATE;
     IF finished THEN
         PERFORM fusillade.settle(ARRAY[one]);
     END IF;
@@ -350,14 +356,16 @@ CREATE OR REPLACE FUNCTION fusillade.retry_lines(one uuid, them uuid[]) RETURNS 
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     bytes bigint;
+    made_at timestamptz := (SELECT b.created_at FROM fusillade.batches b WHERE b.id = one);
 BEGIN
     IF them = '{}' THEN
         RETURN;
     END IF;
     bytes := (SELECT coalesce(sum(fusillade.line_bytes(r)), 0) FROM fusillade.requests r WHERE r.id = ANY (them));
+    -- (The time as a parameter: it says in which partition to look, before all of them are.)
     UPDATE http_analytics h SET timestamp = h.timestamp + (r.retried + 1) * interval '1 microsecond'
-      FROM fusillade.requests r, fusillade.batches b
-     WHERE b.id = one AND r.id = ANY (them) AND h.request_id = r.id AND h.timestamp = b.created_at;
+      FROM fusillade.requests r
+     WHERE h.request_id = ANY (them) AND h.timestamp = made_at AND r.id = h.request_id;
     UPDATE fusillade.requests r
        SET state = 'pending', retry_attempt = 0, times_lost = 0, retried = r.retried + 1, not_before = NULL, daemon_id = NULL,
            claimed_at = NULL, started_at = NULL, response_status = NULL, response_body = NULL, response_size = 0, routed_model = NULL,
@@ -381,7 +389,9 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    DELETE FROM fusillade.recounts WHERE batch_id = one;
+    -- Who is about to count has this row first, and then waits for the batch.
+    DELETE FROM fusillade.recounts WHERE ctid = ANY (ARRAY(
+        SELECT n.ctid FROM fusillade.recounts n WHERE n.batch_id = one FOR UPDATE SKIP LOCKED));
     DELETE FROM fusillade.sweeps WHERE batch_id = one AND NOT retries;
     RETURN true;
 END $$;
@@ -461,9 +471,7 @@ BEGIN
         RETURN false;
     END IF;
     SELECT count(*) AS lines, count(*) FILTER (WHERE state = 'completed') AS completed, count(*) FILTER (WHERE state = 'failed') AS failed,
-           count(*) FILTER (WHERE state = 'canceled') AS canceled,
-           coalesce(sum(fusillade.line_bytes(r)) FILTER (WHERE state = 'completed'), 0) AS output_bytes,
-           coalesce(sum(fusillade.line_bytes(r)) FILTER (WHERE state IN ('failed', 'canceled')), 0) AS error_bytes INTO n
+           count(*) FILTER (WHERE state = 'canceled') AS canceled INTO n
       FROM fusillade.requests r WHERE r.batch_id = one AND r.id <> one;
     differs := (n.completed, n.failed, n.canceled) IS DISTINCT FROM (b.completed_requests, b.failed_requests, b.canceled_requests);
     IF differs THEN
@@ -474,10 +482,16 @@ BEGIN
           FROM fusillade.requests r WHERE r.batch_id = one AND r.id <> one GROUP BY model
         ON CONFLICT (batch_id, model) DO UPDATE SET requests = greatest(m.requests, EXCLUDED.requests), completed = EXCLUDED.completed,
             failed = EXCLUDED.failed, canceled = EXCLUDED.canceled;
+        -- Not each time: reading the answers of a million lines takes longer than a statement may.
+        UPDATE fusillade.batches SET output_bytes = s.output, error_bytes = s.errors
+          FROM (SELECT coalesce(sum(fusillade.line_bytes(r)) FILTER (WHERE state = 'completed'), 0) AS output,
+                       coalesce(sum(fusillade.line_bytes(r)) FILTER (WHERE state IN ('failed', 'canceled')), 0) AS errors
+                  FROM fusillade.requests r WHERE r.batch_id = one AND r.id <> one) s
+         WHERE id = one;
     END IF;
     UPDATE fusillade.batches
        SET completed_requests = n.completed, failed_requests = n.failed, canceled_requests = n.canceled,
-           output_bytes = n.output_bytes, error_bytes = n.error_bytes, total_requests = greatest(total_requests, n.lines),
+           total_requests = greatest(total_requests, n.lines),
            requests_started_at = CASE WHEN n.lines > 0 THEN coalesce(requests_started_at, now()) END
      WHERE id = one;
     IF n.completed + n.failed + n.canceled < n.lines THEN
@@ -636,10 +650,21 @@ EXCEPTION WHEN data_exception OR statement_too_complex THEN
     RETURN to_json(given)::text;
 END $$;
 
+-- A line without the line ends that JSON allows inside its strings and Unicode counts as such (U+0085, U+2028, U+2029): spelled as escapes,
+-- since Python's splitlines, and clients that read lines by it, would take a line for two.
+CREATE OR REPLACE FUNCTION fusillade.escape_line_ends(line text) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    IF strpos(line, U&'\0085') > 0 OR strpos(line, U&'\2028') > 0 OR strpos(line, U&'\2029') > 0 THEN
+        RETURN replace(replace(replace(line, U&'\0085', '\u0085'), U&'\2028', '\u2028'), U&'\2029', '\u2029');
+    END IF;
+    RETURN line;
+END $$;
+
 -- A line of an output file.
 CREATE OR REPLACE FUNCTION fusillade.output_line(id uuid, custom_id text, status int, body text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":{"status_code":'
-        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || E'},"error":null}\n'
+    SELECT fusillade.escape_line_ends(
+        '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":{"status_code":'
+        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || E'},"error":null}\n')
 $$;
 
 -- The message in the shapes that inference servers use for errors.
@@ -765,10 +790,11 @@ BEGIN
         failure.code := 'batch_expired';
         failure.message := 'The batch''s completion window ended before the request was run.';
     END IF;
-    RETURN '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":'
+    RETURN fusillade.escape_line_ends(
+        '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":'
         || CASE WHEN failure.status IS NULL THEN 'null' ELSE
             '{"status_code":' || failure.status || ',"request_id":"' || id || '","body":' || fusillade.one_line(failure.body) || '}' END
-        || ',"error":{"code":' || to_json(failure.code) || ',"message":' || to_json(failure.message) || '}}' || E'\n';
+        || ',"error":{"code":' || to_json(failure.code) || ',"message":' || to_json(failure.message) || E'}}\n');
 END $$;
 
 -- How many bytes a finished line has in its output or error file.

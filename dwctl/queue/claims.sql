@@ -269,7 +269,7 @@ CREATE OR REPLACE FUNCTION fusillade.claim(me uuid, most int, capped text[], cap
                                            escalating text[], escalations text[], thresholds_s double precision[])
 RETURNS TABLE (id uuid, model text, escalation text, created_by text, deadline timestamptz,
                batch_id uuid, retry_attempt int, service_tier text, custom_id text, created_at timestamptz,
-               api_key_id uuid, completion_window text, batch_created_at timestamptz, path text, body text,
+               api_key_id uuid, completion_window text, batch_created_at timestamptz, path text, body text, body_size int,
                owner_id uuid, owner_deleted boolean, times_lost smallint)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -358,7 +358,8 @@ BEGIN
     RETURN QUERY
     -- (A deadline that somebody wrote as "never" is one that every client library can read.)
     SELECT r.id, r.model, c.escalation, coalesce(b.created_by, ''), greatest('1970-01-01', least('9999-01-01', c.deadline)), r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
-           b.api_key_id, b.completion_window, b.created_at, t.path, t.body, u.id, u.is_deleted, r.times_lost
+           b.api_key_id, b.completion_window, b.created_at, t.path,
+           CASE WHEN octet_length(t.body) <= 262144 THEN t.body END, octet_length(t.body), u.id, u.is_deleted, r.times_lost
       FROM unnest(all_ids, all_deadlines, all_escalations) c(id, deadline, escalation)
       JOIN fusillade.requests r ON r.id = c.id
       LEFT JOIN fusillade.batches b ON b.id = r.batch_id
@@ -378,7 +379,7 @@ CREATE OR REPLACE FUNCTION fusillade.claim_ahead(me uuid, of_models text[], want
                                                  urgency_weight double precision)
 RETURNS TABLE (id uuid, model text, escalation text, created_by text, deadline timestamptz,
                batch_id uuid, retry_attempt int, service_tier text, custom_id text, created_at timestamptz,
-               api_key_id uuid, completion_window text, batch_created_at timestamptz, path text, body text,
+               api_key_id uuid, completion_window text, batch_created_at timestamptz, path text, body text, body_size int,
                owner_id uuid, owner_deleted boolean, times_lost smallint)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -410,7 +411,8 @@ BEGIN
     END LOOP;
     RETURN QUERY
     SELECT r.id, r.model, NULL::text, coalesce(b.created_by, ''), greatest('1970-01-01', least('9999-01-01', c.deadline)), r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
-           b.api_key_id, b.completion_window, b.created_at, t.path, t.body, u.id, u.is_deleted, r.times_lost
+           b.api_key_id, b.completion_window, b.created_at, t.path,
+           CASE WHEN octet_length(t.body) <= 262144 THEN t.body END, octet_length(t.body), u.id, u.is_deleted, r.times_lost
       FROM unnest(all_ids, all_deadlines) c(id, deadline)
       JOIN fusillade.requests r ON r.id = c.id
       LEFT JOIN fusillade.batches b ON b.id = r.batch_id

@@ -367,17 +367,21 @@ END $$;
 
 -- ----- what is old, by the clock of the database
 
--- Single requests that are over and older than the retention; time-ordered ids make it a walk along the key.
-CREATE OR REPLACE FUNCTION fusillade.purge_responses(days int, most int) RETURNS int LANGUAGE plpgsql AS $$
+-- Single requests that are over and older than the retention; time-ordered ids make it a walk along the key. (That of batches: along the one of
+-- requests there are millions of lines, which stay.)
+CREATE OR REPLACE FUNCTION fusillade.purge_responses(days int, most int) RETURNS int LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     cutoff timestamptz := now() - days * interval '1 day';
     past uuid := rpad(lpad(to_hex((extract(epoch FROM cutoff) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
     gone uuid[];
 BEGIN
     gone := ARRAY(
-        SELECT r.id FROM fusillade.requests r
-         WHERE r.id < past AND r.batch_id = r.id AND r.state IN ('completed', 'failed', 'canceled') AND r.created_at < cutoff
-         ORDER BY r.id LIMIT most FOR UPDATE SKIP LOCKED);
+        SELECT r.id FROM fusillade.batches b CROSS JOIN LATERAL (
+            SELECT r.id FROM fusillade.requests r
+             WHERE r.id = b.id AND r.batch_id = b.id AND r.state IN ('completed', 'failed', 'canceled') AND r.created_at < cutoff
+             LIMIT 1 FOR UPDATE SKIP LOCKED) r
+         WHERE b.id < past ORDER BY b.id LIMIT most);
     DELETE FROM fusillade.requests WHERE id = ANY (gone);
     DELETE FROM fusillade.request_templates WHERE id = ANY (gone);
     DELETE FROM fusillade.batches WHERE id = ANY (gone);
@@ -426,7 +430,12 @@ BEGIN
     SELECT b.created_by, b.expires_at INTO owner, due FROM fusillade.batches b WHERE b.id = NEW.batch_id;
     IF NEW.batch_id <> NEW.id THEN
         -- Its counters are behind until a duty, which hears of it, has counted.
-        INSERT INTO fusillade.recounts (batch_id) VALUES (NEW.batch_id) ON CONFLICT DO NOTHING;
+        LOOP
+            INSERT INTO fusillade.recounts (batch_id) VALUES (NEW.batch_id) ON CONFLICT DO NOTHING;
+            -- Who counts at this moment does not see this change: waited for, and told anew.
+            PERFORM FROM fusillade.recounts n WHERE n.batch_id = NEW.batch_id FOR KEY SHARE;
+            EXIT WHEN FOUND;
+        END LOOP;
         PERFORM pg_notify('fusillade_batches', 'by hand');
     END IF;
     IF TG_OP = 'UPDATE' THEN

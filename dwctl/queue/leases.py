@@ -36,13 +36,13 @@ class GivenBack(Enum):
     """Its owner could not settle it: as if it had been lost."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Job:
-    """One claimed request.
+    """One claim of a request. A process that was thought dead may claim the same one again while it still runs it: those are two jobs.
 
     `created_by` is whose line it stands in, as text. `owner_id` is None when nobody can be found in whose name it runs. `path` and `body` are
-    None when its template is gone. `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them.
-    `escalation` is the model that serves it in place of its own, because its deadline is near.
+    None when its template is gone; a large body is not there either, but its size is, and `large_body` reads it when its turn comes.
+    `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them. `escalation` is the model that serves it in place of its own, because its deadline is near.
     """
 
     id: UUID
@@ -63,6 +63,7 @@ class Job:
     times_lost: int
     escalation: str | None = None
     created_by: str = ""
+    body_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,12 @@ def give_back(
     return row[0] if row else 0
 
 
+def large_body(connection: psycopg.Connection[Any], id: UUID) -> str | None:
+    """The body of a request that was claimed without it; None where its template has gone meanwhile."""
+    row = connection.execute(_QUERIES["body"], {"id": id}).fetchone()
+    return row[0] if row else None
+
+
 def queued_of(connection: psycopg.Connection[Any], owner: UUID) -> int:
     """How many single requests of an account wait for a worker; lines of batches, and what is put off for a moment, are not counted."""
     row = connection.execute(_QUERIES["queued_of"], {"owner": str(owner)}).fetchone()
@@ -193,4 +200,5 @@ def _job(row: Any) -> Job:
         times_lost=row.times_lost,
         escalation=row.escalation,
         created_by=row.created_by,
+        body_size=row.body_size or 0,
     )

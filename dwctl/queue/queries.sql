@@ -90,6 +90,9 @@ SELECT extract(epoch FROM least((SELECT min(paused_until) FROM fusillade.queues 
                                 (SELECT min(paused_until) FROM fusillade.model_slots
                                   WHERE paused_until > now() AND paused_until < now() + interval '1 hour')) - now())::float;
 
+-- name: body  of a request what is to be sent
+SELECT t.body FROM fusillade.requests r JOIN fusillade.request_templates t ON t.id = r.template_id WHERE r.id = %(id)s;
+
 -- name: retry_later  failed, but later tries may succeed (rows in one order, as everywhere)
 SELECT fusillade.retry_later(%(me)s, g.id, g.delay_s)
   FROM (SELECT * FROM unnest(%(ids)s::uuid[], %(delays_s)s::float8[]) n(id, delay_s) ORDER BY id) g;
@@ -148,10 +151,6 @@ DELETE FROM fusillade.daemons d
 -- name: purge_responses  single requests that are over and older than the retention
 SELECT fusillade.purge_responses(%(days)s, %(most)s);
 
--- name: workers_alive  worker processes that beat
-SELECT count(*) FROM fusillade.daemons
- WHERE status = 'running' AND config_snapshot->>'type' = 'worker' AND last_heartbeat > now() - %(dead_after_s)s * interval '1 second';
-
 -- name: forget_unkept  single requests that were not to be kept, and that nobody came for
 SELECT fusillade.forget_unkept(%(most)s);
 
@@ -171,7 +170,9 @@ WITH oldest AS (
     DELETE FROM fusillade.unrecorded u USING oldest o WHERE u.id = o.id RETURNING u.id, u.error_code, u.last_words, u.ended_at
 )
 SELECT x.id, x.error_code, x.last_words, x.ended_at, coalesce(b.created_at, r.created_at) AS arrived_at, r.model, r.service_tier,
-       r.custom_id, r.batch_id, b.created_by, b.api_key_id, b.completion_window, coalesce(t.path, b.endpoint) AS path
+       r.custom_id, r.batch_id, b.created_by, b.api_key_id, b.completion_window, coalesce(t.path, b.endpoint) AS path,
+       -- A line that its owner has had run again meanwhile: this was an earlier run (see retry_lines).
+       CASE WHEN coalesce(r.completed_at, r.failed_at, r.canceled_at, 'infinity') > x.ended_at THEN r.retried ELSE 0 END AS runs_since
   FROM taken x
   LEFT JOIN fusillade.requests r ON r.id = x.id
   LEFT JOIN fusillade.batches b ON b.id = r.batch_id

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import gevent
-
+from dwctl.patience import Patience
 from dwctl.sources.provider import Source, SourceError, SourceObject
 
 _SEARCHED = 10_000
@@ -36,16 +35,14 @@ def is_file(key: str) -> bool:
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Whatever a source does, its caller is answered by then. Raises SourceError."""
-    late = gevent.Timeout(seconds)
-    late.start()
+    patience = Patience(seconds)
     try:
-        yield
-    except gevent.Timeout as error:
-        if error is not late:
+        with patience:
+            yield
+    except Patience as error:
+        if error is not patience:
             raise
         raise SourceError("the source did not answer in time") from error
-    finally:
-        late.close()
 
 
 def find_files(source: Source, after: str | None, search: str | None, limit: int) -> Found:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 from dwctl.access import guard
-from dwctl.access.caller import Caller
-from dwctl.access.permissions import Operation, Resource, may_all, may_own
+from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.db import db
 from dwctl.errors import Invalid
 from dwctl.sources import browsing, connections, syncs
@@ -41,19 +40,8 @@ blueprint = Blueprint("connections", __name__, description="External sources of 
 guard.protect(blueprint)
 
 
-def may(operation: Operation) -> Callable[..., None]:
-    """A rule for `guard.checks`: whether the caller may do this to connections of their own."""
-
-    def rule(caller: Caller, **_ids: Any) -> None:
-        guard.insist(
-            may_own(caller, Resource.CONNECTIONS, operation), Resource.CONNECTIONS, operation
-        )
-
-    return rule
-
-
 @blueprint.route("/connections", methods=["POST"])
-@guard.checks(may(Operation.CREATE))
+@guard.requires_own(Resource.CONNECTIONS, Operation.CREATE)
 @blueprint.arguments(ConnectionCreate)
 @blueprint.response(201, ConnectionSchema)
 def create_connection(new: dict[str, Any]) -> SourceConnection:
@@ -64,7 +52,7 @@ def create_connection(new: dict[str, Any]) -> SourceConnection:
 
 
 @blueprint.route("/connections", methods=["GET"])
-@guard.checks(may(Operation.READ))
+@guard.requires_own(Resource.CONNECTIONS, Operation.READ)
 @blueprint.arguments(ConnectionQuery, location="query")
 @blueprint.response(200, ConnectionListSchema)
 def list_connections(query: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +64,7 @@ def list_connections(query: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/connections/<id:id>", methods=["GET"])
-@guard.checks(may(Operation.READ))
+@guard.requires_own(Resource.CONNECTIONS, Operation.READ)
 @blueprint.response(200, ConnectionSchema)
 def get_connection(id: UUID) -> SourceConnection:
     """Read one connection."""
@@ -84,7 +72,7 @@ def get_connection(id: UUID) -> SourceConnection:
 
 
 @blueprint.route("/connections/<id:id>", methods=["DELETE"])
-@guard.checks(may(Operation.DELETE))
+@guard.requires_own(Resource.CONNECTIONS, Operation.DELETE)
 @blueprint.response(204)
 def delete_connection(id: UUID) -> None:
     """Delete a connection with its credential and synchronisations. Files and batches stay."""
@@ -93,7 +81,7 @@ def delete_connection(id: UUID) -> None:
 
 
 @blueprint.route("/connections/<id:id>/test", methods=["POST"])
-@guard.checks(may(Operation.READ))
+@guard.requires_own(Resource.CONNECTIONS, Operation.READ)
 @blueprint.response(200, TestedSchema)
 def try_connection(id: UUID) -> dict[str, Any]:
     """Say whether the source can be read, and why not."""
@@ -107,7 +95,7 @@ def try_connection(id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/connections/<id:id>/files", methods=["GET"])
-@guard.checks(may(Operation.READ))
+@guard.requires_own(Resource.CONNECTIONS, Operation.READ)
 @blueprint.arguments(FilesQuery, location="query")
 @blueprint.response(200, ExternalFilesSchema)
 def list_files_of_connection(query: dict[str, Any], id: UUID) -> Found:
@@ -117,7 +105,7 @@ def list_files_of_connection(query: dict[str, Any], id: UUID) -> Found:
 
 
 @blueprint.route("/connections/<id:id>/synced-keys", methods=["GET"])
-@guard.checks(may(Operation.READ))
+@guard.requires_own(Resource.CONNECTIONS, Operation.READ)
 @blueprint.arguments(SyncedKeysQuery, location="query")
 @blueprint.response(200, SyncedKeySchema(many=True))
 def list_synced_keys(query: dict[str, Any], id: UUID) -> Sequence[Any]:
@@ -126,7 +114,7 @@ def list_synced_keys(query: dict[str, Any], id: UUID) -> Sequence[Any]:
 
 
 @blueprint.route("/connections/<id:id>/sync", methods=["POST"])
-@guard.checks(may(Operation.CREATE))
+@guard.requires_own(Resource.CONNECTIONS, Operation.CREATE)
 @blueprint.arguments(SyncCreate)
 @blueprint.response(202, SyncSchema)
 def start_sync(wanted: dict[str, Any], id: UUID) -> SyncOperation:
@@ -145,7 +133,7 @@ def start_sync(wanted: dict[str, Any], id: UUID) -> SyncOperation:
 
 
 @blueprint.route("/connections/<id:id>/syncs", methods=["GET"])
-@guard.checks(may(Operation.READ))
+@guard.requires_own(Resource.CONNECTIONS, Operation.READ)
 @blueprint.arguments(Limited, location="query")
 @blueprint.response(200, SyncListSchema)
 def list_syncs(query: dict[str, Any], id: UUID) -> dict[str, Any]:
@@ -154,7 +142,7 @@ def list_syncs(query: dict[str, Any], id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/connections/<id:id>/syncs/<id:sync_id>", methods=["GET"])
-@guard.checks(may(Operation.READ))
+@guard.requires_own(Resource.CONNECTIONS, Operation.READ)
 @blueprint.response(200, SyncSchema)
 def get_sync(id: UUID, sync_id: UUID) -> SyncOperation:
     """Read one synchronisation."""
@@ -162,7 +150,7 @@ def get_sync(id: UUID, sync_id: UUID) -> SyncOperation:
 
 
 @blueprint.route("/connections/<id:id>/syncs/<id:sync_id>/entries", methods=["GET"])
-@guard.checks(may(Operation.READ))
+@guard.requires_own(Resource.CONNECTIONS, Operation.READ)
 @blueprint.arguments(EntriesQuery, location="query")
 @blueprint.response(200, EntriesSchema)
 def list_sync_entries(query: dict[str, Any], id: UUID, sync_id: UUID) -> Entries:

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from marshmallow import ValidationError, fields, post_load, validate, validates_schema
+from marshmallow import ValidationError, fields, validate, validates_schema
 
 from dwctl.sources.tables import EntryStatus
-from dwctl.web.schemas import ApiSchema, ListOf, Name, Text, TrueOrFalse
+from dwctl.web.schemas import ApiSchema, Clamped, ListOf, Name, Text, TrueOrFalse
 
 _MOST_KEYS = 10_000
 _LONGEST_KEY_BYTES = 1024
@@ -103,15 +103,7 @@ class TestedSchema(ApiSchema):
 class Limited(ApiSchema):
     """Base of a query string with a bounded `limit`."""
 
-    limit = fields.Integer(load_default=100)
-
-    most = 1000
-
-    @post_load
-    def clamp(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
-        """Out-of-range values are moved into range."""
-        data["limit"] = min(max(data["limit"], 1), self.most)
-        return data
+    limit = Clamped(1, 1000, load_default=100)
 
 
 class FilesQuery(Limited):
@@ -135,10 +127,8 @@ class ExternalFilesSchema(ApiSchema):
     next_cursor = fields.String(allow_none=True)
 
 
-class SyncedKeysQuery(Limited):
-    limit = fields.Integer(load_default=10_000)
-
-    most = 100_000
+class SyncedKeysQuery(ApiSchema):
+    limit = Clamped(1, 100_000, load_default=10_000)
 
 
 class SyncedKeySchema(ApiSchema):

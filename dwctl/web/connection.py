@@ -138,7 +138,6 @@ class Connection:
         self._pace = Pace()
         self.expects_continue = False
         """Whether the caller sends no body before it is told to."""
-        """Whether the caller sends no body before it is told to."""
         self._body_began = 0.0
         self._body_bytes = 0
         self._said_goodbye = False

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import fields, post_load
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from dwctl.web.schemas import ApiSchema
+from dwctl.web.schemas import ApiSchema, Clamped
 
 MAX_LIMIT = 101
 
@@ -19,15 +18,8 @@ MAX_LIMIT = 101
 class PageQuery(ApiSchema):
     """Base of a list's query string."""
 
-    skip = fields.Integer(load_default=0)
-    limit = fields.Integer(load_default=10)
-
-    @post_load
-    def clamp(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
-        """Out-of-range values are moved into range, never refused."""
-        data["skip"] = min(max(data["skip"], 0), 2**62)
-        data["limit"] = min(max(data["limit"], 1), MAX_LIMIT)
-        return data
+    skip = Clamped(0, 2**62, load_default=0)
+    limit = Clamped(1, MAX_LIMIT, load_default=10)
 
 
 def page(session: Session, query: Select[Any], *, skip: int, limit: int) -> tuple[list[Any], int]:

@@ -43,6 +43,18 @@ class ApiSchema(Schema):
         unknown = EXCLUDE
 
 
+class Clamped(fields.Integer):
+    """A whole number that is moved into its range, never refused for lying outside."""
+
+    def __init__(self, least: int, most: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._least, self._most = least, most
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        number = super()._deserialize(value, attr, data, **kwargs)
+        return min(max(number, self._least), self._most)
+
+
 class Instant(fields.DateTime):
     """RFC 3339 in UTC with `Z`. Reads what ISO 8601 allows; a time without an offset counts as UTC."""
 

@@ -63,12 +63,22 @@ class Claims:
         """Claim no more, let calls end until `deadline` (monotonic), give the others back."""
         if self._greenlet is not None:
             self._greenlet.kill()
+        returning = gevent.spawn(self._return_doubtful)
         self.runs.drain(deadline)
+        returning.join(timeout=max(0.0, deadline - time.monotonic()))
 
     @property
     def room(self) -> int:
         """How many more requests this worker can run now."""
         return max(0, self._settings.max_in_flight - len(self.runs))
+
+    def _return_doubtful(self) -> None:
+        """What a claim took that ended in its commit: it would count as lost."""
+        try:
+            self._settle_doubt()
+        except (DatabaseAway, psycopg.Error) as error:
+            reason = type(error).__name__
+            log.warning("requests not returned", extra={"reason": reason, "requests": len(self._doubtful)})  # fmt: skip
 
     # --- the loop
 
@@ -144,17 +154,21 @@ class Claims:
         self.claimed += len(jobs)
         self.escalated += sum(job.escalation is not None for job in jobs)
         self.runs.begin(jobs)
-        return len(jobs) == most or self._hold_ahead()
+        if len(jobs) == most:
+            return True
+        self._hold_ahead()
+        return False
 
-    def _hold_ahead(self) -> bool:
-        """Claim for places that are about to be free; whether there may be more at once."""
+    def _hold_ahead(self) -> None:
+        """Claim for places that are about to be free."""
         policy = self._policy()
         most = min(self._settings.claim_batch_size, self.room)
         # What is near its deadline may go to another model: that is a claim's to decide.
         resting = {*self._paused, *policy.escalations}
         wanted = self.runs.wanted_ahead(most, resting)
         if not wanted:
-            return False
+            return
+        self._settle_doubt()
         me = self._gateway.registration.id
         with self._gateway.connections.transaction() as connection:
             jobs = leases.claim_ahead(
@@ -164,15 +178,10 @@ class Claims:
         self._doubtful = []
         self.claimed += len(jobs)
         self.runs.hold(wanted, jobs)
-        return False
 
     def _claim(self, most: int) -> list[Job]:
+        self._settle_doubt()
         me = self._gateway.registration.id
-        if self._doubtful:
-            # The commit of the last claim was not heard of: they may be ours, and nobody runs them.
-            with self._gateway.connections.transaction() as connection:
-                leases.give_back(connection, me, self._doubtful, why=GivenBack.DRAINED)
-            self._doubtful = []
         with self._gateway.connections.transaction() as connection:
             jobs = leases.claim(connection, me=me, most=most, policy=self._policy())
             self._doubtful = [job.id for job in jobs]
@@ -180,6 +189,15 @@ class Claims:
                 self._ask_for_pauses(connection)
         self._doubtful = []
         return jobs
+
+    def _settle_doubt(self) -> None:
+        """The commit of the last claim was not heard of: what it claimed may be ours, and nobody runs it."""
+        if not self._doubtful:
+            return
+        me = self._gateway.registration.id
+        with self._gateway.connections.transaction() as connection:
+            leases.give_back(connection, me, self._doubtful, why=GivenBack.DRAINED)
+        self._doubtful = []
 
     def _ask_for_pauses(self, connection: psycopg.Connection) -> None:
         """When the next pause ends, for everybody: this worker will rest no longer than that."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
@@ -27,7 +26,7 @@ def collector(claims: Claims, duties: DutyRunner) -> Callable[[], Iterator[Metri
         flying = GaugeMetricFamily(
             "fusillade_requests_in_flight", "Queued requests that run here.", labels=["model"]
         )
-        for model, count in Counter(claims.runs.models_in_flight()).items():
+        for model, count in claims.runs.running.items():
             flying.add_metric([printable(model)], count)
         yield flying
         yield from _counters(claims)

@@ -15,7 +15,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from uuid import UUID
+from dataclasses import replace
 
 from gevent.pool import Group
 
@@ -29,12 +29,13 @@ from dwctl.ai.outcomes import Failed, Interrupted, Outcome, Reason
 from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError
 from dwctl.limits.standing import LimitReached
-from dwctl.queue import retry
+from dwctl.queue import leases, retry
 from dwctl.queue.leases import GivenBack, Job
 from dwctl.queue.pauses import PauseReason
 from dwctl.upstream.retry_after import WAIT_STATUSES
 from dwctl.worker.ahead import Ahead
 from dwctl.worker.cancelling import Cancelling
+from dwctl.worker.large_bodies import LargeBodies
 from dwctl.worker.returns import Pause, Returns
 from dwctl.worker.tally import NO_MODEL, Tally
 
@@ -67,15 +68,16 @@ class Runs:
         self._low = low
         self._policy = _policy(gateway)
         self._strict = gateway.settings.onwards.strict_mode
-        self._jobs: dict[UUID, Flight] = {}
-        self._models: dict[UUID, str] = {}
+        self._jobs: dict[Job, Flight] = {}
+        self._models: dict[Job, str] = {}
         self._running = Group()
         self._ahead = Ahead()
         self._draining = False
-        self._handed_over: set[UUID] = set()
-        self._claimed_again: dict[UUID, Job] = {}
+        self._handed_over: set[Job] = set()
         self._ends = 0
         self.running: Counter[str] = Counter()
+        """How many run here of each model."""
+        self._large = LargeBodies(gateway.settings.limits.process.buffered_bytes)
         self._returns = Returns(gateway)
         self._cancelling = Cancelling(gateway)
         self.tally = Tally()
@@ -90,7 +92,7 @@ class Runs:
 
     def begin(self, jobs: Collection[Job]) -> None:
         """Run these, each in a greenlet of its own."""
-        for job in self._strangers(jobs):
+        for job in jobs:
             self._enter(job)
             self._start(job)
 
@@ -101,11 +103,10 @@ class Runs:
 
     def handed_over(self) -> Counter[str]:
         """How many of each model have ended, and handed their places over, and are not written down yet."""
-        return Counter(self._models[id] for id in self._handed_over)
+        return Counter(self._models[job] for job in self._handed_over)
 
     def hold(self, wanted: Mapping[str, int], jobs: list[Job]) -> None:
         """Hold these ahead, which came of what was `wanted`."""
-        jobs = self._strangers(jobs)
         for job in jobs:
             self._enter(job)
         self._ahead.add(wanted, jobs)
@@ -121,40 +122,23 @@ class Runs:
             flight.stop(Reason.DRAINED)
         self._running.join(timeout=2.0)
 
-    def models_in_flight(self) -> list[str]:
-        """The model of each request that runs here."""
-        return list(self._models.values())
-
-    def _strangers(self, jobs: Collection[Job]) -> list[Job]:
-        """Those of them that are not here already.
-
-        Who was believed dead while it was only slow claims its own requests once more. They go on, under the new lease; whatever is left of
-        that when they have ended is given back.
-        """
-        known = {job.id: job for job in jobs if job.id in self._jobs}
-        self._claimed_again.update(known)
-        return [job for job in jobs if job.id not in known]
-
     def _enter(self, job: Job) -> None:
         """It is this worker's, though it may not run yet: who stops its batch stops it."""
-        flight = self._jobs[job.id] = self._gateway.in_progress.enter(_flight(job))
+        flight = self._jobs[job] = self._gateway.in_progress.enter(_flight(job))
         line = admission.line_of(job)
         if line is not None:
             self._cancelling.enter(line.batch_id, flight)
 
     def _leave(self, job: Job) -> None:
-        flight = self._jobs.pop(job.id)
+        flight = self._jobs.pop(job)
         line = admission.line_of(job)
         if line is not None:
             self._cancelling.leave(line.batch_id, flight)
         self._gateway.in_progress.leave(flight)
-        again = self._claimed_again.pop(job.id, None)
-        if again is not None:
-            self._running.spawn(self._returns.give_back, again)
 
     def _start(self, job: Job) -> None:
-        self._jobs[job.id].started = time.monotonic()
-        model = self._models[job.id] = job.escalation or job.model
+        self._jobs[job].started = time.monotonic()
+        model = self._models[job] = job.escalation or job.model
         self.running[model] += 1
         self._running.spawn(self._work, job)
 
@@ -168,7 +152,7 @@ class Runs:
         if following is None:
             return
         self._start(following)
-        self._handed_over.add(job.id)
+        self._handed_over.add(job)
         if self._ahead.is_low(model, self.running[model]):
             self._low()
         self._returns.take_place(following)
@@ -186,9 +170,12 @@ class Runs:
             self._freed()
 
     def _work(self, job: Job) -> None:
-        flight = self._jobs[job.id]
+        flight = self._jobs[job]
         try:
-            self._settle(job, flight)
+            if job.body is None and job.body_size:
+                self._settle_large(job, flight)
+            else:
+                self._settle(job, flight)
         except DatabaseAway as error:
             # Neither the database nor the spool took what it came to: it is run again.
             log.warning("request not settled", extra={"request_id": str(job.id), "reason": type(error).__name__})  # fmt: skip
@@ -198,18 +185,31 @@ class Runs:
             self._returns.give_back(job, GivenBack.UNSETTLED)
         finally:
             self._leave(job)
-            model = self._models.pop(job.id)
+            model = self._models.pop(job)
             self.running[model] -= 1
             if not self.running[model]:
                 del self.running[model]
                 self._let_go(self._ahead.drop(model))
-            if job.id in self._handed_over:
-                self._handed_over.discard(job.id)
+            if job in self._handed_over:
+                self._handed_over.discard(job)
             else:
                 self._freed()
 
-    def _settle(self, job: Job, flight: Flight) -> None:
-        admitted = self._admitted(job)
+    def _settle_large(self, job: Job, flight: Flight) -> None:
+        """The same for one whose body was not brought along: it is read when there is room for it."""
+        if not self._large.take(job.body_size, lambda: self._draining):
+            self._returns.give_back(job)
+            return
+        try:
+            with self._gateway.connections.transaction() as connection:
+                body = leases.large_body(connection, job.id)
+            self._settle(job, flight, replace(job, body=body))
+        finally:
+            self._large.give_back(job.body_size)
+
+    def _settle(self, job: Job, flight: Flight, whole: Job | None = None) -> None:
+        """`whole`: the same with its body."""
+        admitted = self._admitted(job, whole or job)
         if admitted is None:
             return
         try:
@@ -225,11 +225,11 @@ class Runs:
         else:
             self._end(job, run, run.outcome())
 
-    def _admitted(self, job: Job) -> Admitted | None:
+    def _admitted(self, job: Job, whole: Job) -> Admitted | None:
         """The request as it may run now; None where it may not, and that is seen to."""
         gateway = self._gateway
         try:
-            admitted = admission.readmit(gateway.snapshot, job, strict=self._strict)
+            admitted = admission.readmit(gateway.snapshot, whole, strict=self._strict)
             return history.resolve(gateway, admitted)
         except DatabaseAway:
             raise
@@ -354,7 +354,7 @@ class Runs:
         status = "success" if outcome.succeeded else "failure"
         failure = outcome.failure or {}
         tally.ended[model, status, str(failure.get("type", "")), str(outcome.status)] += 1
-        tally.seconds.add((model, status), time.monotonic() - self._jobs[job.id].started)
+        tally.seconds.add((model, status), time.monotonic() - self._jobs[job].started)
         if outcome.succeeded:
             tally.retries_of_success.add((model,), job.attempt)
         if job.deadline < clock.now():

@@ -177,9 +177,9 @@ DROP FUNCTION fusillade.take, fusillade.claim_model, fusillade.claim_ahead, fusi
     fusillade.delete_batch, fusillade.sweep, fusillade.line_of, fusillade.retry_lines, fusillade.reopen, fusillade.retry_batch,
     fusillade.sweep_retries, fusillade.retry_requests, fusillade.recount, fusillade.refill_lines, fusillade.begin_upload,
     fusillade.continue_upload, fusillade.finish_upload, fusillade.abandon_upload, fusillade.purge_uploads, fusillade.create_batch,
-    fusillade.count_file, fusillade.one_line, fusillade.output_line, fusillade.message_in, fusillade.read_failure, fusillade.error_line,
-    fusillade.line_bytes, fusillade.delete_file, fusillade.expire_file, fusillade.expire_files, fusillade.purge_templates,
-    fusillade.purge_requests, fusillade.claim, fusillade.end_calls;
+    fusillade.count_file, fusillade.one_line, fusillade.escape_line_ends, fusillade.output_line, fusillade.message_in,
+    fusillade.read_failure, fusillade.error_line, fusillade.line_bytes, fusillade.delete_file, fusillade.expire_file,
+    fusillade.expire_files, fusillade.purge_templates, fusillade.purge_requests, fusillade.claim, fusillade.end_calls;
 """
 TABLES_THAT_GO = """
 DELETE FROM fusillade.request_templates t USING fusillade.uploads u WHERE t.file_id = u.file_id AND NOT t.single;

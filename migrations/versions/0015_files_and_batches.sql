@@ -213,7 +213,12 @@ BEGIN
     SELECT b.created_by, b.expires_at INTO owner, due FROM fusillade.batches b WHERE b.id = NEW.batch_id;
     IF NEW.batch_id <> NEW.id THEN
         -- Its counters are behind until a duty, which hears of it, has counted.
-        INSERT INTO fusillade.recounts (batch_id) VALUES (NEW.batch_id) ON CONFLICT DO NOTHING;
+        LOOP
+            INSERT INTO fusillade.recounts (batch_id) VALUES (NEW.batch_id) ON CONFLICT DO NOTHING;
+            -- Who counts at this moment does not see this change: waited for, and told anew.
+            PERFORM FROM fusillade.recounts n WHERE n.batch_id = NEW.batch_id FOR KEY SHARE;
+            EXIT WHEN FOUND;
+        END LOOP;
         PERFORM pg_notify('fusillade_batches', 'by hand');
     END IF;
     IF TG_OP = 'UPDATE' THEN
@@ -424,7 +429,7 @@ CREATE OR REPLACE FUNCTION fusillade.claim(me uuid, most int, capped text[], cap
                                            escalating text[], escalations text[], thresholds_s double precision[])
 RETURNS TABLE (id uuid, model text, escalation text, created_by text, deadline timestamptz,
                batch_id uuid, retry_attempt int, service_tier text, custom_id text, created_at timestamptz,
-               api_key_id uuid, completion_window text, batch_created_at timestamptz, path text, body text,
+               api_key_id uuid, completion_window text, batch_created_at timestamptz, path text, body text, body_size int,
                owner_id uuid, owner_deleted boolean, times_lost smallint)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -513,7 +518,8 @@ BEGIN
     RETURN QUERY
     -- (A deadline that somebody wrote as "never" is one that every client library can read.)
     SELECT r.id, r.model, c.escalation, coalesce(b.created_by, ''), greatest('1970-01-01', least('9999-01-01', c.deadline)), r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
-           b.api_key_id, b.completion_window, b.created_at, t.path, t.body, u.id, u.is_deleted, r.times_lost
+           b.api_key_id, b.completion_window, b.created_at, t.path,
+           CASE WHEN octet_length(t.body) <= 262144 THEN t.body END, octet_length(t.body), u.id, u.is_deleted, r.times_lost
       FROM unnest(all_ids, all_deadlines, all_escalations) c(id, deadline, escalation)
       JOIN fusillade.requests r ON r.id = c.id
       LEFT JOIN fusillade.batches b ON b.id = r.batch_id
@@ -528,7 +534,7 @@ CREATE OR REPLACE FUNCTION fusillade.claim_ahead(me uuid, of_models text[], want
                                                  urgency_weight double precision)
 RETURNS TABLE (id uuid, model text, escalation text, created_by text, deadline timestamptz,
                batch_id uuid, retry_attempt int, service_tier text, custom_id text, created_at timestamptz,
-               api_key_id uuid, completion_window text, batch_created_at timestamptz, path text, body text,
+               api_key_id uuid, completion_window text, batch_created_at timestamptz, path text, body text, body_size int,
                owner_id uuid, owner_deleted boolean, times_lost smallint)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -560,7 +566,8 @@ BEGIN
     END LOOP;
     RETURN QUERY
     SELECT r.id, r.model, NULL::text, coalesce(b.created_by, ''), greatest('1970-01-01', least('9999-01-01', c.deadline)), r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
-           b.api_key_id, b.completion_window, b.created_at, t.path, t.body, u.id, u.is_deleted, r.times_lost
+           b.api_key_id, b.completion_window, b.created_at, t.path,
+           CASE WHEN octet_length(t.body) <= 262144 THEN t.body END, octet_length(t.body), u.id, u.is_deleted, r.times_lost
       FROM unnest(all_ids, all_deadlines) c(id, deadline)
       JOIN fusillade.requests r ON r.id = c.id
       LEFT JOIN fusillade.batches b ON b.id = r.batch_id
@@ -820,6 +827,8 @@ DECLARE
     born text;
     made int := 0;
 BEGIN
+    -- Past its deadline it may be reopened at this moment.
+    PERFORM FROM fusillade.batches WHERE id = one AND expires_at < now() - grace_s * interval '1 second' FOR NO KEY UPDATE;
     SELECT id, file_id, created_by, expires_at, completion_window, populated_lines, total_requests,
            cancelling_at IS NOT NULL AS cancelled, deleted_at IS NOT NULL AS deleted INTO b
       FROM fusillade.batches
@@ -987,9 +996,14 @@ DECLARE
     left_over uuid;
     finished boolean;
 BEGIN
+    -- From the beginning against `reopen`: what has a new deadline by now is not to be ended.
+    PERFORM FROM fusillade.batches WHERE id = one FOR NO KEY UPDATE;
     SELECT populated_lines, total_requests, cancelling_at IS NULL AS expired,
            coalesce((SELECT w.position FROM fusillade.sweeps w WHERE w.batch_id = one AND NOT w.retries AND w.done_at IS NULL), 0) AS position
-      INTO b FROM fusillade.batches WHERE id = one;
+      INTO b FROM fusillade.batches WHERE id = one AND (cancelling_at IS NOT NULL OR expires_at < now());
+    IF NOT FOUND THEN
+        RETURN true;
+    END IF;
     first_line := b.position;
     IF b.populated_lines = 0 THEN
         them := ARRAY(
@@ -1016,7 +1030,6 @@ BEGIN
         first_line := fusillade.line_of(left_over);
         finished := false;
     END IF;
-    PERFORM FROM fusillade.batches WHERE id = one FOR NO KEY UPDATE;
     IF finished THEN
         PERFORM fusillade.settle(ARRAY[one]);
     END IF;
@@ -1035,14 +1048,16 @@ CREATE OR REPLACE FUNCTION fusillade.retry_lines(one uuid, them uuid[]) RETURNS 
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     bytes bigint;
+    made_at timestamptz := (SELECT b.created_at FROM fusillade.batches b WHERE b.id = one);
 BEGIN
     IF them = '{}' THEN
         RETURN;
     END IF;
     bytes := (SELECT coalesce(sum(fusillade.line_bytes(r)), 0) FROM fusillade.requests r WHERE r.id = ANY (them));
+    -- (The time as a parameter: it says in which partition to look, before all of them are.)
     UPDATE http_analytics h SET timestamp = h.timestamp + (r.retried + 1) * interval '1 microsecond'
-      FROM fusillade.requests r, fusillade.batches b
-     WHERE b.id = one AND r.id = ANY (them) AND h.request_id = r.id AND h.timestamp = b.created_at;
+      FROM fusillade.requests r
+     WHERE h.request_id = ANY (them) AND h.timestamp = made_at AND r.id = h.request_id;
     UPDATE fusillade.requests r
        SET state = 'pending', retry_attempt = 0, times_lost = 0, retried = r.retried + 1, not_before = NULL, daemon_id = NULL,
            claimed_at = NULL, started_at = NULL, response_status = NULL, response_body = NULL, response_size = 0, routed_model = NULL,
@@ -1065,7 +1080,9 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    DELETE FROM fusillade.recounts WHERE batch_id = one;
+    -- Who is about to count has this row first, and then waits for the batch.
+    DELETE FROM fusillade.recounts WHERE ctid = ANY (ARRAY(
+        SELECT n.ctid FROM fusillade.recounts n WHERE n.batch_id = one FOR UPDATE SKIP LOCKED));
     DELETE FROM fusillade.sweeps WHERE batch_id = one AND NOT retries;
     RETURN true;
 END $$;
@@ -1137,9 +1154,7 @@ BEGIN
         RETURN false;
     END IF;
     SELECT count(*) AS lines, count(*) FILTER (WHERE state = 'completed') AS completed, count(*) FILTER (WHERE state = 'failed') AS failed,
-           count(*) FILTER (WHERE state = 'canceled') AS canceled,
-           coalesce(sum(fusillade.line_bytes(r)) FILTER (WHERE state = 'completed'), 0) AS output_bytes,
-           coalesce(sum(fusillade.line_bytes(r)) FILTER (WHERE state IN ('failed', 'canceled')), 0) AS error_bytes INTO n
+           count(*) FILTER (WHERE state = 'canceled') AS canceled INTO n
       FROM fusillade.requests r WHERE r.batch_id = one AND r.id <> one;
     differs := (n.completed, n.failed, n.canceled) IS DISTINCT FROM (b.completed_requests, b.failed_requests, b.canceled_requests);
     IF differs THEN
@@ -1150,10 +1165,16 @@ BEGIN
           FROM fusillade.requests r WHERE r.batch_id = one AND r.id <> one GROUP BY model
         ON CONFLICT (batch_id, model) DO UPDATE SET requests = greatest(m.requests, EXCLUDED.requests), completed = EXCLUDED.completed,
             failed = EXCLUDED.failed, canceled = EXCLUDED.canceled;
+        -- Not each time: reading the answers of a million lines takes longer than a statement may.
+        UPDATE fusillade.batches SET output_bytes = s.output, error_bytes = s.errors
+          FROM (SELECT coalesce(sum(fusillade.line_bytes(r)) FILTER (WHERE state = 'completed'), 0) AS output,
+                       coalesce(sum(fusillade.line_bytes(r)) FILTER (WHERE state IN ('failed', 'canceled')), 0) AS errors
+                  FROM fusillade.requests r WHERE r.batch_id = one AND r.id <> one) s
+         WHERE id = one;
     END IF;
     UPDATE fusillade.batches
        SET completed_requests = n.completed, failed_requests = n.failed, canceled_requests = n.canceled,
-           output_bytes = n.output_bytes, error_bytes = n.error_bytes, total_requests = greatest(total_requests, n.lines),
+           total_requests = greatest(total_requests, n.lines),
            requests_started_at = CASE WHEN n.lines > 0 THEN coalesce(requests_started_at, now()) END
      WHERE id = one;
     IF n.completed + n.failed + n.canceled < n.lines THEN
@@ -1295,9 +1316,20 @@ EXCEPTION WHEN data_exception OR statement_too_complex THEN
     RETURN to_json(given)::text;
 END $$;
 
+-- A line without the line ends that JSON allows inside its strings and Unicode counts as such (U+0085, U+2028, U+2029): spelled as escapes,
+-- since Python's splitlines, and clients that read lines by it, would take a line for two.
+CREATE OR REPLACE FUNCTION fusillade.escape_line_ends(line text) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    IF strpos(line, U&'\0085') > 0 OR strpos(line, U&'\2028') > 0 OR strpos(line, U&'\2029') > 0 THEN
+        RETURN replace(replace(replace(line, U&'\0085', '\u0085'), U&'\2028', '\u2028'), U&'\2029', '\u2029');
+    END IF;
+    RETURN line;
+END $$;
+
 CREATE OR REPLACE FUNCTION fusillade.output_line(id uuid, custom_id text, status int, body text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":{"status_code":'
-        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || E'},"error":null}\n'
+    SELECT fusillade.escape_line_ends(
+        '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":{"status_code":'
+        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || E'},"error":null}\n')
 $$;
 
 CREATE OR REPLACE FUNCTION fusillade.message_in(given json) RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
@@ -1420,10 +1452,11 @@ BEGIN
         failure.code := 'batch_expired';
         failure.message := 'The batch''s completion window ended before the request was run.';
     END IF;
-    RETURN '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":'
+    RETURN fusillade.escape_line_ends(
+        '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":'
         || CASE WHEN failure.status IS NULL THEN 'null' ELSE
             '{"status_code":' || failure.status || ',"request_id":"' || id || '","body":' || fusillade.one_line(failure.body) || '}' END
-        || ',"error":{"code":' || to_json(failure.code) || ',"message":' || to_json(failure.message) || '}}' || E'\n';
+        || ',"error":{"code":' || to_json(failure.code) || ',"message":' || to_json(failure.message) || E'}}\n');
 END $$;
 
 CREATE OR REPLACE FUNCTION fusillade.line_bytes(line fusillade.requests) RETURNS bigint LANGUAGE sql STABLE AS $$
@@ -1525,4 +1558,25 @@ BEGIN
         UPDATE fusillade.batches SET purged_at = now(), output_file_id = NULL, error_file_id = NULL WHERE id = target.id;
     END IF;
     RETURN purged;
+END $$;
+
+-- Single requests that are over and older than the retention; time-ordered ids make it a walk along the key. (That of batches: along the one of
+-- requests there are millions of lines, which stay.)
+CREATE OR REPLACE FUNCTION fusillade.purge_responses(days int, most int) RETURNS int LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    cutoff timestamptz := now() - days * interval '1 day';
+    past uuid := rpad(lpad(to_hex((extract(epoch FROM cutoff) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
+    gone uuid[];
+BEGIN
+    gone := ARRAY(
+        SELECT r.id FROM fusillade.batches b CROSS JOIN LATERAL (
+            SELECT r.id FROM fusillade.requests r
+             WHERE r.id = b.id AND r.batch_id = b.id AND r.state IN ('completed', 'failed', 'canceled') AND r.created_at < cutoff
+             LIMIT 1 FOR UPDATE SKIP LOCKED) r
+         WHERE b.id < past ORDER BY b.id LIMIT most);
+    DELETE FROM fusillade.requests WHERE id = ANY (gone);
+    DELETE FROM fusillade.request_templates WHERE id = ANY (gone);
+    DELETE FROM fusillade.batches WHERE id = ANY (gone);
+    RETURN cardinality(gone);
 END $$;

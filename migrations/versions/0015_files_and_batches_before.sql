@@ -421,3 +421,19 @@ BEGIN
         ON CONFLICT (model, created_by) DO UPDATE SET head_deadline = least(q.head_deadline, EXCLUDED.head_deadline);
     RETURN NULL;
 END $$;
+
+CREATE OR REPLACE FUNCTION fusillade.purge_responses(days int, most int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    cutoff timestamptz := now() - days * interval '1 day';
+    past uuid := rpad(lpad(to_hex((extract(epoch FROM cutoff) * 1000)::bigint), 12, '0'), 32, '0')::uuid;
+    gone uuid[];
+BEGIN
+    gone := ARRAY(
+        SELECT r.id FROM fusillade.requests r
+         WHERE r.id < past AND r.batch_id = r.id AND r.state IN ('completed', 'failed', 'canceled') AND r.created_at < cutoff
+         ORDER BY r.id LIMIT most FOR UPDATE SKIP LOCKED);
+    DELETE FROM fusillade.requests WHERE id = ANY (gone);
+    DELETE FROM fusillade.request_templates WHERE id = ANY (gone);
+    DELETE FROM fusillade.batches WHERE id = ANY (gone);
+    RETURN cardinality(gone);
+END $$;

@@ -16,7 +16,7 @@ from dwctl.analytics.records import Kept, Opening, Record
 from dwctl.analytics.writing import Kind, Writer, entry_of
 from dwctl.queue import duties as queue_duties
 from dwctl.queue import leases
-from dwctl.queue.leases import GivenBack
+from dwctl.queue.leases import GivenBack, Policy
 from tests.analytics.made import Calls, Made, final, opening
 
 WORKER = UUID(int=77, version=4)
@@ -152,8 +152,7 @@ def test_a_request_that_kills_its_workers_is_recorded_when_it_ends(
     for _ in range(len(leases.WAITS_AFTER_LOSS_S) + 1):
         calls.sql.execute("UPDATE fusillade.delayed SET not_before = now()")
         leases.wake_delayed(calls.sql)
-        (job,) = leases.claim(calls.sql, me=WORKER, caps={}, default_cap=10, most=10)
-        leases.start(calls.sql, WORKER, [job.id])
+        (job,) = leases.claim(calls.sql, me=WORKER, most=10, policy=Policy({}, 10))
         leases.give_back(calls.sql, WORKER, [job.id], why=GivenBack.LOST)
     bury(calls.sql, settings)
     assert (calls.state(call), calls.counts(call)) == ("failed", (1, 0))
@@ -179,7 +178,7 @@ def test_a_background_call_of_the_dead_runs_once_more_and_never_again(
     assert (calls.state(call), calls.counts(call)) == ("pending", (0, 0))
     calls.sql.execute("UPDATE fusillade.delayed SET not_before = now()")
     leases.wake_delayed(calls.sql)
-    (job,) = leases.claim(calls.sql, me=uuid4(), caps={}, default_cap=10, most=10)
+    (job,) = leases.claim(calls.sql, me=uuid4(), most=10, policy=Policy({}, 10))
     assert (job.id, job.times_lost) == (call.id, 1)
     bury(calls.sql, settings)
     assert (calls.state(call), calls.counts(call)) == ("failed", (1, 0))

@@ -26,7 +26,7 @@ from dwctl.analytics.records import Kept
 from dwctl.analytics.writing import Entry, Kind, Writer, entry_of
 from dwctl.queue import duties as queue_duties
 from dwctl.queue import leases
-from dwctl.queue.leases import GivenBack
+from dwctl.queue.leases import GivenBack, Policy
 from tests.analytics.made import Made, final, opening
 
 FINAL_STATES = {"completed", "failed", "canceled"}
@@ -102,9 +102,8 @@ class Interleavings(RuleBasedStateMachine):
     @rule(target=leases, worker=st.integers(2, 3))
     def claim(self, worker: int) -> Any:
         me = self.processes[worker]
-        jobs = leases.claim(self.own, me=me, caps={}, default_cap=100, most=2)
-        begun = leases.start(self.own, me, [job.id for job in jobs])
-        return multiple(*((me, job.id) for job in jobs if job.id in begun))
+        jobs = leases.claim(self.own, me=me, most=2, policy=Policy({}, 100))
+        return multiple(*((me, job.id) for job in jobs))
 
     @rule(call=calls)
     def finish_open(self, call: Made) -> None:
@@ -152,9 +151,8 @@ class Interleavings(RuleBasedStateMachine):
             self.kill(number)
         for _ in range(5):
             self.time_passes()
-            jobs = leases.claim(self.own, me=self.processes[2], caps={}, default_cap=100, most=100)
-            for id in leases.start(self.own, self.processes[2], [job.id for job in jobs]):
-                self.finish_leased((self.processes[2], id))
+            for job in leases.claim(self.own, me=self.processes[2], most=100, policy=Policy({}, 100)):  # fmt: skip
+                self.finish_leased((self.processes[2], job.id))
         self.writer.close()
         for call in self.made:
             self.check(call)

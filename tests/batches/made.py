@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 from uuid import UUID
@@ -53,6 +54,13 @@ def batch(sql: psycopg.Connection[Any], owner: object, file_id: UUID, *, due_s: 
         )
         sql.execute("SELECT pg_notify('fusillade_batches', '')")
     return id
+
+
+def somebody_waits(sql: psycopg.Connection[Any]) -> None:
+    """Return once somebody waits for a lock that this connection's transaction holds."""
+    while not sql.execute("SELECT true FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))").fetchone():  # fmt: skip
+        time.sleep(0.01)
+        sql.execute("SELECT pg_stat_clear_snapshot()")
 
 
 def wrong(sql: psycopg.Connection[Any], id: UUID) -> list[str]:

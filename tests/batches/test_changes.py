@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from dwctl import config
+from dwctl.analytics import duties as analytics_duties
 from dwctl.batches import changes, duties
 from dwctl.queue import identifiers, leases
 from dwctl.queue.leases import GivenBack
@@ -416,6 +417,48 @@ def test_a_retry_after_the_deadline_has_a_window_of_its_own(lines: Lines) -> Non
     assert lines.ends(id) == {"completed"}
 
 
+@pytest.mark.parametrize("due", [duties.sweep, duties.populate])
+def test_a_retry_while_the_deadline_ends_lines_is_not_undone(
+    lines: Lines, database_url: str, due: Callable[[Any, Any], float]
+) -> None:
+    id = lines.batch(5 * SLICE, populated=False)
+    lines._works(duties.populate)
+    if due is duties.sweep:
+        lines.work()
+    lines.run(SLICE, status=400)
+    lines.time_passes(id)
+    with psycopg.connect(database_url, options="-c dwctl.queue=own") as other, ThreadPoolExecutor(1) as thread:  # fmt: skip
+        changes.retry(other, id)
+        doing = thread.submit(lines._works, due)
+        made.somebody_waits(other)
+        other.commit()
+        doing.result()
+    lines.work()
+    lines.put_off(lines.claim(1))
+    leases.wake_delayed(lines.ours)
+    lines.run()
+    assert lines.counts(id) == (5 * SLICE, 0, 0)
+    assert lines.ends(id) == {"completed"}
+    lines.work()
+    assert sound(lines, id)
+
+
+def test_a_line_that_is_retried_before_its_loss_is_recorded_is_paid(lines: Lines) -> None:
+    id = lines.batch(1)
+    jobs = lines.claim()
+    lines.ours.execute("UPDATE fusillade.requests SET times_lost = 2")
+    leases.give_back(lines.ours, lines.me, [jobs[0].id], why=GivenBack.LOST)
+    assert changes.retry(lines.ours, id) == 1
+    with lines.ours.transaction():
+        analytics_duties.record_ended(lines.ours, lines.settings)
+    lines.run()
+    logged = lines.ours.execute("SELECT error_code, status_code FROM http_analytics ORDER BY status_code").fetchall()  # fmt: skip
+    assert logged == [(None, 200), ("worker_lost", 502)]
+    assert lines.ours.execute("SELECT sum(amount) FROM credits_transactions").fetchone() == (0.5,)
+    lines.work()
+    assert sound(lines, id)
+
+
 @pytest.mark.parametrize("change", [changes.cancel, changes.delete])
 def test_what_was_stopped_is_not_retried(lines: Lines, change: Callable[[Any, UUID], Any]) -> None:
     id = lines.batch(2)
@@ -538,6 +581,42 @@ def test_rows_that_are_over_when_they_are_written(lines: Lines) -> None:
     )
     lines.work()
     assert lines.counts(id) == (3, 0, 0)
+    assert lines.ends(id) == {"completed"}
+    assert sound(lines, id)
+
+
+def test_what_is_changed_by_hand_while_it_is_counted_is_counted(
+    lines: Lines, database_url: str
+) -> None:
+    id = lines.batch(2)
+    lines.run(status=400)
+    with psycopg.connect(database_url) as counting, ThreadPoolExecutor(1) as thread:
+        duties.count(counting, lines.settings)
+        change = (
+            "UPDATE fusillade.requests SET state = 'pending', daemon_id = NULL, claimed_at = NULL, started_at = NULL, "
+            "failed_at = NULL WHERE custom_id = 'c1'"
+        )
+        doing = thread.submit(lines.by_hand.execute, change)
+        made.somebody_waits(counting)
+        counting.commit()
+        doing.result()
+    lines.work()
+    assert lines.counts(id) == (0, 1, 0)
+    lines.run()
+    lines.work()
+    assert sound(lines, id)
+
+
+def test_a_retry_does_not_wait_for_who_is_about_to_count(lines: Lines, database_url: str) -> None:
+    """He waits for it: each would have what the other wants."""
+    id = lines.batch(1)
+    lines.run(status=400)
+    with psycopg.connect(database_url) as counting:
+        counting.execute("SELECT FROM fusillade.recounts FOR UPDATE")
+        assert changes.retry(lines.ours, id) == 1
+        duties.count(counting, lines.settings)
+    lines.run()
+    lines.work()
     assert lines.ends(id) == {"completed"}
     assert sound(lines, id)
 

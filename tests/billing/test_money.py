@@ -54,3 +54,11 @@ def test_prices_show_eight_decimals_and_more_where_they_matter(value: str, text:
 
 def test_rounding_is_half_up_at_the_fifteenth_decimal() -> None:
     assert money.rounded(Decimal("0.0000000000000025")) == Decimal("0.000000000000003")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("0", "0"), ("0E-15", "0"), ("1.500", "1.5"), ("100", "100"), ("1E+2", "100"), ("1E-9", "0.000000001")],
+)  # fmt: skip
+def test_short_text_has_no_exponent_and_no_zeros_at_its_end(value: str, text: str) -> None:
+    assert money.short_text(Decimal(value)) == text

@@ -108,6 +108,25 @@ def test_a_batch_of_good_and_bad_lines(stage: Gateway, client: OpenAI, make: Mak
     assert ended(client, made.id).request_counts == counts
 
 
+def test_the_librarys_lines_are_those_of_the_files(stage: Gateway, client: OpenAI) -> None:
+    """It splits text as Unicode does, which knows line ends that JSON leaves as they are."""
+    said = "one\u2028two\u2029three\u0085four"
+    line = {"custom_id": "r\u2028", "method": "POST", "url": CHAT,
+            "body": {"model": stage.flexible("echo"), "messages": [{"role": "user", "content": said}]}}  # fmt: skip
+    content = json.dumps(line, ensure_ascii=False).encode()
+    file = client.files.create(file=("input.jsonl", content), purpose="batch")
+    made = client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+    done = ended(client, made.id)
+    assert done.output_file_id
+    with client.files.with_streaming_response.content(done.output_file_id) as streamed:
+        (found,) = map(json.loads, streamed.iter_lines())
+    assert found["response"]["body"]["choices"][0]["message"]["content"] == said
+    assert lines(client, file.id) == {"r\u2028": line}
+    (result,) = map(json.loads, stage.get(f"/batches/{made.id}/results").text.splitlines())
+    assert result["input_body"] == line["body"]
+    assert client.files.retrieve(done.output_file_id).bytes == len(client.files.content(done.output_file_id).content)  # fmt: skip
+
+
 def test_a_batch_that_is_cancelled_while_it_runs(stage: Gateway, client: OpenAI, make: Maker) -> None:  # fmt: skip
     made = make(*[stage.flexible("hang")] * 4)
     until = time.monotonic() + 20

@@ -60,6 +60,19 @@ def test_users_are_listed(dwctl: Shell, sql: psycopg.Connection) -> None:
     assert dwctl("users", "list", "--search", unique()).output == ""
 
 
+def test_roles_are_replaced(dwctl: Shell, sql: psycopg.Connection) -> None:
+    email = f"{unique()}@cli.example"
+    insert_user(sql, email=email)
+    for given, roles in (
+        (["BatchAPIUser", "ConnectionsUser"], ["BatchAPIUser", "ConnectionsUser", "StandardUser"]),
+        ([], ["StandardUser"]),
+    ):
+        made = dwctl.json("users", "set-roles", email, *given)
+        assert isinstance(made, dict)
+        assert made["roles"] == roles
+    assert dwctl("users", "set-roles", email, "Batches").exit_code == 2
+
+
 def test_a_new_password_ends_the_sessions(app: Flask, dwctl: Shell) -> None:
     client, user = register(app)
     args = ("users", "set-password", user["email"].upper())
@@ -88,6 +101,7 @@ def test_a_key_is_created_and_shown_once(app: Flask, dwctl: Shell, sql: psycopg.
     [
         (["users", "create", "nonsense"], "nonsense is not an e-mail address"),
         (["users", "set-password", "no@one.example"], "There is no user with the e-mail no@one.example"),
+        (["users", "set-roles", "no@one.example", "BatchAPIUser"], "There is no user with the e-mail no@one.example"),
         (["keys", "create", "no@one.example", "k"], "There is no user with the e-mail no@one.example"),
         (["users", "create", "twice@cli.example"], "This username is already taken"),
         (["users", "set-password", "twice@cli.example", "--password-stdin"], "Password must be at least 8 characters"),

@@ -130,6 +130,24 @@ def test_a_body_is_json_in_one_line(
     json.loads(expected)
 
 
+@pytest.mark.parametrize("mark", ["\u0085", "\u2028", "\u2029"])
+def test_line_ends_of_unicode_are_escapes(sql: psycopg.Connection, mark: str) -> None:
+    """They may stand in JSON; who splits text into lines by Unicode's rules would take a line for two."""
+    said, custom_id = f"one{mark}two \\u2028", f"c{mark}"
+    body = json.dumps({"said": said}, ensure_ascii=False)
+    failure = tagged("NonRetriableHttpStatus", {"status": 400, "body": body})
+    row = sql.execute(
+        "SELECT fusillade.output_line(%s, %s, 200, %s), fusillade.error_line(%s, %s, 'failed', %s)",
+        (ID, custom_id, body, ID, custom_id, failure),
+    ).fetchone()
+    assert row
+    for text in row:
+        (line,) = text.splitlines()
+        found = json.loads(line)
+        assert found["custom_id"] == custom_id
+        assert found["response"]["body"] == {"said": said}
+
+
 CODES = {
     "cancelled": ("canceled", None, "batch_cancelled"),
     "cancelled while it ran": ("failed", tagged("Cancelled"), "batch_cancelled"),

@@ -146,7 +146,8 @@ def test_workers_that_die_and_an_upstream_that_fails(
 def test_nothing_completes_after_a_batch_says_that_it_is_cancelled(
     stage: Gateway, sql: psycopg.Connection[Any]
 ) -> None:
-    model = stage.flexible("slow-200+cancelled", batch_capacity=40)
+    patient = stage.endpoint(first_byte_timeout_seconds=20)
+    model = stage.flexible("slow-100+cancelled", batch_capacity=20, endpoint=patient)
     for _ in range(2):
         stage.service.start_worker()
     id = put(stage, sql, LINES, model)

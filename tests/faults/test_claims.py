@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.deaf import DeafProxy
+from tests.faults.test_lines import batch, chat, ended
 from tests.gateway import FLEX, Gateway, cost, marker
 from tests.processes import QUICK, Process, eventually
 
@@ -155,3 +156,17 @@ def test_a_claim_whose_commit_was_not_heard_of_is_given_back(
     assert stage.over(running.json()["id"])["status"] == "completed"
     assert len(stage.sent(here)) == len(stage.sent(lost)) == 1
     assert stage.charges(id) == [cost(FLEX)]
+
+
+def test_nor_is_what_was_to_be_held_ahead_forgotten(stage: Gateway, way: DeafProxy) -> None:
+    """Calls that end meanwhile ask for more at once, and that must not put what is in doubt out of mind."""
+    stage.execute("TRUNCATE fault")
+    model, said = stage.flexible("slow-50+ahead", batch_capacity=16), marker()
+    _, lines = batch(stage, [chat(model, user=said)] * 300)
+    # Some are held by then.
+    eventually(lambda: len(stage.sent(said)) > 60)
+    way.lost, way.deaf_after = 0, b"fusillade.claim_ahead("
+    eventually(lambda: way.lost)
+    way.deaf_after = None
+    ended(stage, lines, 30)
+    assert len(stage.sent(said)) == 300

@@ -297,6 +297,26 @@ def test_lines_in_flight_of_a_batch_that_is_stopped_are_stopped(stage: Gateway) 
     eventually(lambda: not stage.leases())
 
 
+def test_lines_that_are_claimed_again_while_they_still_run_here_end_once(
+    stage: Gateway, worker: Process
+) -> None:
+    """Their worker was thought dead, and came back before anybody else had them."""
+    model, said = stage.flexible("hold+again", batch_capacity=4), marker()
+    id, ids = batch(stage, [chat(model, user=said)] * 4)
+    eventually(lambda: len(stage.sent(said)) == 4)
+    stage.execute(
+        "SELECT fusillade.give_back(daemon_id, array_agg(id), NULL) FROM fusillade.inflight WHERE id = ANY (%s) GROUP BY daemon_id",
+        ids,
+    )
+    eventually(lambda: len(stage.sent(said)) == 8)
+    stage.upstream.release()
+    assert {row.state for row in ended(stage, ids)} == {"completed"}
+    for line in ids:
+        assert stage.charges(f"resp_{line}") == [cost(BATCH)]
+    eventually(lambda: not stage.leases())
+    assert "Traceback" not in worker.output()
+
+
 def test_an_overloaded_database_slows_the_worker(stage: Gateway, worker: Process) -> None:
     """What ends, fails or is claimed meanwhile waits; nothing is lost, nothing is charged twice."""
     stage.upstream.reset()

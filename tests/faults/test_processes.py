@@ -11,13 +11,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
 import requests
 
-from dwctl.queue import leases
-from dwctl.queue.leases import GivenBack
-from tests.gateway import FLEX, REALTIME, Gateway, Held, cost, marker, request_id
+from tests.gateway import FLEX, REALTIME, Gateway, Held, cost, marker
 from tests.processes import DEAD_AFTER_S, QUICK, WEB, Process, eventually, free_port
 
 
@@ -139,24 +136,6 @@ def test_a_worker_that_was_thought_dead_changes_nothing_when_it_comes_back(
     other.stop()
     next_id, _ = background(stage, "plain", service_tier="flex")
     assert stage.over(next_id)["status"] == "completed"
-
-
-def test_a_worker_that_was_thought_dead_and_claims_its_own_request_again_goes_on_with_it(
-    stage: Gateway, worker: Process, sql: psycopg.Connection
-) -> None:
-    id, said = background(stage, "hold", service_tier="flex")
-    eventually(lambda: stage.sent(said))
-    owner = stage.of(id).request.daemon_id
-    leases.give_back(sql, owner, [request_id(id)], why=GivenBack.LOST)
-    assert stage.state(id) == "pending"
-    stage.begun(id)
-    assert stage.of(id).request.daemon_id == owner
-    stage.upstream.release()
-    assert stage.over(id)["status"] == "completed"
-    assert len(stage.sent(said)) == 1
-    assert stage.charges(id) == [cost(FLEX)]
-    eventually(lambda: stage.leases() == [])
-    assert "Traceback" not in worker.output()
 
 
 def test_a_web_process_that_was_thought_dead_takes_back_its_own(

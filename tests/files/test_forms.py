@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator
+from itertools import chain
+
 import pytest
 
 from dwctl.errors import DwctlError
@@ -75,3 +79,36 @@ def test_what_is_no_form_is_refused(content_type: str) -> None:
 @pytest.mark.parametrize("content_type", ['multipart/form-data; boundary="b"', "Multipart/Form-Data; charset=utf-8; boundary=b"])  # fmt: skip
 def test_a_boundary_may_be_written_in_several_ways(content_type: str) -> None:
     assert read(part(FILE, b"x") + END, content_type) == (b"x", {}, "a", True)
+
+
+@pytest.mark.parametrize(
+    "kept", [b"--b", b"--b-", b"--b  \t", b"--b--\r"], ids=["begun", "dash", "padded", "ended"]
+)
+def test_a_form_is_read_as_it_comes_wherever_its_pieces_end(kept: bytes) -> None:
+    pieces, least = 50, 1000
+
+    def sent() -> Iterator[bytes]:
+        yield part(FILE, b"")[:-2]
+        for number in range(pieces):
+            # All but what may be a boundary has been given on, before more of it is read.
+            assert seen[0] >= number * least
+            yield b"x" * least + kept
+        yield b"\r\n" + END
+
+    seen = [0]
+    form = Form(TYPE, sent(), lambda _name, _value: None)
+    for piece in form.file():
+        seen[0] += len(piece)
+    assert seen[0] >= pieces * least
+
+
+def test_nothing_is_kept_of_what_comes_behind_the_last_boundary() -> None:
+    epilogue = 16 * 1024 * 1024
+    tail = (b"x" * 65536 for _ in range(epilogue // 65536))
+    form = Form(TYPE, chain([part(FILE, b"x") + END], tail), lambda _name, _value: None)
+    tracemalloc.start()
+    try:
+        assert b"".join(form.file()) == b"x"
+        assert tracemalloc.get_traced_memory()[1] < epilogue / 8
+    finally:
+        tracemalloc.stop()

@@ -36,6 +36,19 @@ def test_a_request_of_few_columns_is_claimed_with_all_that_is_needed(rows: Rows)
     assert rows.one("SELECT daemon_id FROM fusillade.requests") == ME
 
 
+@pytest.mark.parametrize(("size", "is_brought"), [(262_144, True), (262_145, False)])
+def test_a_large_body_is_read_when_its_turn_comes(rows: Rows, size: int, is_brought: bool) -> None:
+    """Squeezed as it is stored, which does not count."""
+    rows.request()
+    rows.ours.execute("UPDATE fusillade.request_templates SET body = repeat('x', %s)", (size,))
+    (job,) = rows.claim(ME)
+    assert job.body_size == size
+    assert (job.body == "x" * size) is is_brought
+    assert leases.large_body(rows.ours, job.id) == "x" * size
+    rows.ours.execute("DELETE FROM fusillade.request_templates")
+    assert leases.large_body(rows.ours, job.id) is None
+
+
 def test_a_claimed_request_is_invisible_to_a_second_worker(rows: Rows) -> None:
     rows.request()
     assert len(rows.claim(ME)) == 1

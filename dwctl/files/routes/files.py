@@ -6,8 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from dwctl.access import guard
-from dwctl.access.caller import Caller
-from dwctl.access.permissions import Operation, Resource, may_own
+from dwctl.access.permissions import Operation, Resource
 from dwctl.db import db
 from dwctl.errors import DwctlError, Invalid
 from dwctl.files import deletion, estimates, file_object, listing
@@ -28,20 +27,8 @@ blueprint = Blueprint("files", __name__, description="Files of requests for batc
 guard.protect(blueprint)
 
 
-def may_read(caller: Caller, **_path: str) -> None:
-    """403 for roles without files."""
-    guard.insist(may_own(caller, Resource.FILES, Operation.READ), Resource.FILES, Operation.READ)
-
-
-def may_delete(caller: Caller, **_path: str) -> None:
-    """403 for roles that may not delete files."""
-    guard.insist(
-        may_own(caller, Resource.FILES, Operation.DELETE), Resource.FILES, Operation.DELETE
-    )
-
-
 @blueprint.route("/files", methods=["GET"])
-@guard.checks(may_read)
+@guard.requires_own(Resource.FILES, Operation.READ)
 @blueprint.arguments(FilesQuery, location="query")
 @blueprint.response(200, FilesPage)
 def list_files(query: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +57,7 @@ def list_files(query: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/files/<file_id>", methods=["GET"])
-@guard.checks(may_read)
+@guard.requires_own(Resource.FILES, Operation.READ)
 @blueprint.response(200, FileSchema)
 def get_file(file_id: str) -> dict[str, Any]:
     """Read what is known of a file."""
@@ -84,7 +71,7 @@ def get_file(file_id: str) -> dict[str, Any]:
 
 
 @blueprint.route("/files/<file_id>", methods=["DELETE"])
-@guard.checks(may_delete)
+@guard.requires_own(Resource.FILES, Operation.DELETE)
 @blueprint.response(200, FileDeleted)
 def delete_file(file_id: str) -> dict[str, Any]:
     """Delete a file. Batches that are running it are cancelled; results that are there stay."""
@@ -98,7 +85,7 @@ def delete_file(file_id: str) -> dict[str, Any]:
 
 
 @blueprint.route("/files/<file_id>/cost-estimate", methods=["GET"])
-@guard.checks(may_read)
+@guard.requires_own(Resource.FILES, Operation.READ)
 @blueprint.arguments(EstimateQuery, location="query")
 @blueprint.response(200, EstimateSchema)
 def estimate_cost(query: dict[str, Any], file_id: str) -> dict[str, Any]:

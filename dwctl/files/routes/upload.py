@@ -11,7 +11,7 @@ from flask import current_app, request
 
 from dwctl.access import guard
 from dwctl.access.caller import Caller
-from dwctl.access.permissions import Operation, Resource, may_own
+from dwctl.access.permissions import Operation, Resource
 from dwctl.config import Settings
 from dwctl.db import db
 from dwctl.errors import DwctlError, Invalid
@@ -43,14 +43,8 @@ _SKIPPED_BYTES = 256 * 1024 * 1024
 _SKIPPED_S = 30.0
 
 
-def check_create(caller: Caller) -> None:
-    """Who may upload. Raises Forbidden."""
-    allowed = may_own(caller, Resource.FILES, Operation.CREATE)
-    guard.insist(allowed, Resource.FILES, Operation.CREATE)
-
-
 @blueprint.route("/files", methods=["POST"])
-@guard.checks(check_create)
+@guard.requires_own(Resource.FILES, Operation.CREATE)
 @blueprint.response(201, FileSchema)
 def upload_file() -> dict[str, Any]:
     """Upload a file of requests (JSONL, one request in each line) for batches"""
