@@ -560,18 +560,17 @@ class BatchFiles:
     expired_grace_seconds: int = 7 * 86400
 
 
+BATCH_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
+"""What a line of a batch can be for."""
+
+
 @dataclass(frozen=True)
 class Batches:
     """`expiry_grace`: how long lines of a batch may still be begun after its deadline."""
 
     enabled: bool = True
     allowed_completion_windows: tuple[str, ...] = ("24h", "1h")
-    allowed_url_paths: tuple[str, ...] = (
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/embeddings",
-        "/v1/responses",
-    )
+    allowed_url_paths: tuple[str, ...] = BATCH_PATHS
     window_relaxation_factors: Factors = field(default_factory=dict)
     default_throughput: float = 100.0
     async_requests: AsyncRequests = field(default_factory=AsyncRequests)
@@ -747,6 +746,7 @@ OBSOLETE: Mapping[str, str] = {
     "background_services.leader_election": _NO_LEADER,
     "background_services.task_workers": "jobs are duties of the worker process",
     "background_services.sync_workers": "see connections.sync.max_ingests",
+    "background_services.notifications": "nobody is notified of the end of a batch",
     "background_services.onwards_sync": "see snapshot.*",
     "background_services.pool_metrics": "pools are measured when the metrics page is read",
     "background_services.batch_daemon.enabled": "start as many worker processes as are wanted",
@@ -758,6 +758,7 @@ OBSOLETE: Mapping[str, str] = {
     "background_services.batch_daemon.first_chunk_timeout_ms": "see upstream.first_byte_timeout",
     "background_services.batch_daemon.chunk_timeout_ms": "see upstream.idle_timeout",
     "background_services.batch_daemon.body_timeout_ms": "see upstream.idle_timeout",
+    "background_services.batch_daemon.inject_deadline_priority": "queued requests are sent as they came, no deadline is written into them",
     "background_services.batch_daemon.streamable_endpoints": "a queued request is streamed where its caller asks for a stream",
     "database.type": "no DATABASE_URL means an embedded PostgreSQL (dwctl up)",
     "database.pool": "see database.pool_size and database.pool_overflow",
@@ -766,6 +767,7 @@ OBSOLETE: Mapping[str, str] = {
     "database.underway_pool": "jobs are duties of the worker process",
     "auth.security.jwt_expiry": "login sessions are rows: see auth.native.session.timeout",
     "batches.files.upload_buffer_size": "a body is read as fast as its lines are checked",
+    "batches.files.download_buffer_size": "lines are read as fast as they are taken",
     "enable_request_logging": "every call is recorded once; see retention.*",
     "enable_analytics": "every call is recorded once; see retention.*",
     "analytics": "see recorder.*",
@@ -777,11 +779,13 @@ def load(environ: Mapping[str, str] | None = None, file: Path | None = None) -> 
     tree = _tree(os.environ if environ is None else environ, file)
     _drop_obsolete(tree)
     _take_former_name(tree)
+    _drop_null(tree, "batches", "default_throughput")
     try:
         settings = cast(Settings, _schema(Settings, "").load(tree))
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(error.messages_dict))) from error
     _check(settings)
+    _warn(settings)
     return settings
 
 
@@ -894,6 +898,20 @@ def _take_former_name(tree: dict[str, Any]) -> None:
     rule = auth.get("proxy_header") if isinstance(auth, dict) else None
     if isinstance(rule, dict) and "trusted_proxies" in rule:
         tree.setdefault("trusted_proxies", rule["trusted_proxies"])
+
+
+def _warn(settings: Settings) -> None:
+    """Of what does not stop the start, and cannot be meant."""
+    shown = settings.batches.async_requests.completion_window
+    if shown not in settings.batches.allowed_completion_windows:
+        log.error("setting names no allowed window", extra={"setting": "batches.async_requests.completion_window", "window": shown})  # fmt: skip
+
+
+def _drop_null(tree: dict[str, Any], section: str, name: str) -> None:
+    """In the Rust product null means the default there."""
+    branch = tree.get(section)
+    if isinstance(branch, dict) and name in branch and branch[name] is None:
+        del branch[name]
 
 
 @cache
@@ -1086,6 +1104,10 @@ def _check(settings: Settings) -> None:
             for window in settings.batches.window_relaxation_factors
         },
         "batches.allowed_url_paths: must not be empty": bool(settings.batches.allowed_url_paths),
+        f"batches.allowed_url_paths: must be some of {', '.join(BATCH_PATHS)}": set(
+            settings.batches.allowed_url_paths
+        )
+        <= set(BATCH_PATHS),
         "batches.default_throughput: must be finite and above 0": 0
         < settings.batches.default_throughput
         < math.inf,

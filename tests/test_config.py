@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dwctl import config
+from dwctl.protocols.surfaces import SURFACES
 
 
 def _of(settings: config.Settings, name: str) -> object:
@@ -55,6 +56,7 @@ GOOD = {
     "passed_headers": ("x-a", "x-b"),
     "allowed_completion_windows": ("24h", "1h 30m"),
     "retried_statuses": ("5", "429"),
+    "allowed_url_paths": ("/v1/responses", "/v1/embeddings"),
 }
 NEVER_EMPTY = {"batches.allowed_url_paths"}
 
@@ -135,6 +137,41 @@ def test_a_setting_whose_own_name_ends_in_file_is_read_as_itself(tmp_path: Path)
     (tmp_path / "most").write_text("8\n")
     named = {"DWCTL_LIMITS__FILES__MAX_REQUESTS_PER_FILE_FILE": str(tmp_path / "most")}
     assert config.load(named).limits.files.max_requests_per_file == 8
+
+
+def test_a_path_that_no_line_can_be_run_at_stops_the_start() -> None:
+    with pytest.raises(config.ConfigError, match=r"batches\.allowed_url_paths: must be some of"):
+        config.load({"DWCTL_BATCHES__ALLOWED_URL_PATHS": "/v1/chat/completions,/v1/other"})
+    assert {path.removeprefix("/v1/") for path in config.BATCH_PATHS} <= SURFACES.keys()
+
+
+def test_a_throughput_of_null_is_the_default(tmp_path: Path) -> None:
+    (file := tmp_path / "config.yaml").write_text("batches: {default_throughput: null}")
+    assert config.load({}, file).batches.default_throughput == 100
+
+
+def test_a_window_for_single_requests_that_nobody_may_use_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config.load({"DWCTL_BATCHES__ASYNC_REQUESTS__COMPLETION_WINDOW": "1h"})
+    assert not caplog.records
+    config.load({"DWCTL_BATCHES__ASYNC_REQUESTS__COMPLETION_WINDOW": "7h"})
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def test_a_worker_configured_for_the_rust_product_starts(tmp_path: Path) -> None:
+    (file := tmp_path / "config.yaml").write_text(
+        json.dumps(
+            {
+                "batches": {"files": {"upload_buffer_size": 100, "download_buffer_size": 100}},
+                "background_services": {
+                    "batch_daemon": {"enabled": "always", "inject_deadline_priority": False},
+                    "notifications": {"enabled": True, "poll_interval": "30s"},
+                },
+            }
+        )
+    )
+    assert config.load({}, file) == config.load({})
 
 
 def test_expiries_of_files_must_be_ordered():

@@ -29,8 +29,10 @@ WITH c AS MATERIALIZED (
     SELECT c.id, at, method, uri, model, status_code, c.duration_ms, ttfb_ms,
         c.prompt_tokens, c.completion_tokens, reasoning_tokens, cached_tokens, total_tokens, usage_source, response_type, user_id, api_key_id,
         access_source, input_price, output_price, cost, batch_id, coalesce(outer_request_id, c.id), custom_id,
-        origin, CASE WHEN queued THEN sla ELSE '' END, coalesce(request_source, ''), served_by, error_code, attempts
-      FROM c JOIN settled USING (id) LEFT JOIN taken_back t ON t.id = c.id
+        CASE WHEN s.line_of IS NULL THEN origin ELSE 'fusillade' END, CASE WHEN queued THEN sla ELSE '' END,
+        coalesce(c.request_source, b.request_source, ''), served_by, error_code, attempts
+      FROM c JOIN settled s USING (id) LEFT JOIN taken_back t ON t.id = c.id
+      LEFT JOIN LATERAL (SELECT metadata->>'request_source' AS request_source FROM fusillade.batches WHERE id = s.line_of) b ON true
      ORDER BY c.id
     ON CONFLICT DO NOTHING
     RETURNING request_id AS id

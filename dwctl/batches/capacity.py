@@ -61,7 +61,7 @@ class Headroom:
     def wait_s(self) -> float:
         """Seconds until what is too much has been worked off; infinite where that is never."""
         excess = self.taken + self.wanted - self.limit
-        return excess / self.throughput if self.throughput > 0 else math.inf
+        return excess / self.throughput if self.throughput > 0 and self.limit > 0 else math.inf
 
 
 def admit(

@@ -35,6 +35,12 @@ NOTED_EVERY = timedelta(minutes=5)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+class WrongPurpose(Forbidden):
+    """The API key is not for this"""
+
+    code = "wrong_key_purpose"
+
+
 @dataclass(frozen=True, slots=True)
 class SignIn:
     """A credential that holds."""
@@ -95,11 +101,11 @@ def _is_there(session: Session, caller: Caller) -> bool:
 
 def _first(request: Request, ways: Iterable[_Way]) -> Caller | None:
     session, settings = db.session(), current.settings()
-    refusals: list[Unauthenticated] = []
+    refusals: list[Unauthenticated | WrongPurpose] = []
     for way in ways:
         try:
             found = way(session, request, settings)
-        except Unauthenticated as refusal:
+        except (Unauthenticated, WrongPurpose) as refusal:
             refusals.append(refusal)
             continue
         if found is not None:
@@ -142,11 +148,12 @@ def _check_purpose(purpose: str, path: str) -> None:
         allowed = ("realtime", "batch", "playground")
     else:
         return
-    if purpose not in allowed:
-        raise Unauthenticated(
-            f"Authentication required: this API key has the purpose '{purpose}', here it must be '{allowed[0]}'",
-            code="wrong_key_purpose",
-        )
+    if purpose in allowed:
+        return
+    text = f"this API key has the purpose '{purpose}', here it must be '{allowed[0]}'"
+    if path.startswith("/ai/"):
+        raise WrongPurpose(f"Insufficient permissions: {text}")
+    raise Unauthenticated(f"Authentication required: {text}", code=WrongPurpose.code)
 
 
 def _by_cookie(session: Session, request: Request, settings: Settings) -> SignIn | None:

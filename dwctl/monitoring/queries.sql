@@ -95,8 +95,11 @@ SELECT count(*) FROM fusillade.requests r JOIN fusillade.batches b ON b.id = r.b
 SELECT r.id, r.batch_id, r.model, r.state AS status, r.created_at, r.completed_at, r.failed_at, r.service_tier,
        CASE WHEN r.state = 'completed' THEN r.response_status END AS response_status,
        CASE WHEN r.state = 'completed' THEN (extract(epoch FROM r.completed_at - r.started_at) * 1000)::float8 END AS duration_ms,
-       coalesce(a.prompt_tokens, 0) AS prompt_tokens, coalesce(a.completion_tokens, 0) AS completion_tokens,
-       coalesce(a.reasoning_tokens, 0) AS reasoning_tokens, coalesce(a.total_tokens, 0) AS total_tokens, a.total_cost::float8 AS total_cost,
+       -- 0 for a call that used none, null where none is logged yet
+       CASE WHEN a.request_id IS NOT NULL THEN coalesce(a.prompt_tokens, 0) END AS prompt_tokens,
+       CASE WHEN a.request_id IS NOT NULL THEN coalesce(a.completion_tokens, 0) END AS completion_tokens,
+       CASE WHEN a.request_id IS NOT NULL THEN coalesce(a.reasoning_tokens, 0) END AS reasoning_tokens,
+       CASE WHEN a.request_id IS NOT NULL THEN coalesce(a.total_tokens, 0) END AS total_tokens, a.total_cost::float8 AS total_cost,
        u.email AS created_by_email, b.created_by AS batch_created_by, b.completion_window,
        CASE WHEN %(bodies)s THEN coalesce(t.body, '') END AS body,
        CASE WHEN %(bodies)s AND r.state = 'completed' THEN r.response_body END AS response_body,

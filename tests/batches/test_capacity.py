@@ -54,6 +54,7 @@ def test_room_is_throughput_times_window_times_relaxation(
         ([Headroom("a", 100.0, 100, 100, 1)], 1),
         ([Headroom("a", 0.0, 0, 0, 1)], HOUR_S),
         ([Headroom("a", 1.0, 0, 0, 10**12)], HOUR_S),
+        ([Headroom("a", 1.0, 0, 0, 1)], HOUR_S),
     ],
 )
 def test_a_refusal_says_when_there_may_be_room(rooms: list[Headroom], wait_s: int) -> None:

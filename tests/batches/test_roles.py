@@ -113,7 +113,7 @@ ALLOWED = {
     "manager": {"own", "organisation's"},
     "connections user": set(),
 }
-FORBIDDEN = {"platform key": 401, "standard user": 403, "nobody": 401}
+FORBIDDEN = {"platform key": 403, "standard user": 403, "nobody": 401}
 READS = {"get", "analytics"}
 
 

@@ -94,6 +94,11 @@ def test_a_batch_of_good_and_bad_lines(stage: Gateway, client: OpenAI, make: Mak
     used = stage.get(f"/batches/{made.id}/analytics").json()
     assert used["total_requests"] == 2
     assert float(used["total_cost"]) == float(2 * cost(BATCH))
+    logged = stage.all(
+        "SELECT DISTINCT request_origin, batch_request_source, batch_sla FROM http_analytics WHERE fusillade_batch_id = %s",
+        made.id,
+    )
+    assert [tuple(row) for row in logged] == [("fusillade", "api", "24h")]
     again = client.batches.cancel(made.id)
     assert (again.status, again.cancelling_at) == ("completed", None)
     late = stage.post(f"/batches/{made.id}/retry", b"")

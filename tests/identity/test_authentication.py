@@ -6,6 +6,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from dwctl.config import ConfigError
+from dwctl.errors import DwctlError
 from dwctl.identity import authentication
 from tests.cast import Cast
 from tests.identity.doors import (
@@ -224,8 +225,10 @@ def test_purposes_and_paths(
         if holds:
             assert authentication.resolve(context.request) is not None
         else:
-            with pytest.raises(authentication.Unauthenticated, match="purpose"):
+            with pytest.raises(DwctlError, match="purpose") as refused:
                 authentication.resolve(context.request)
+            assert refused.value.status == (403 if path.startswith("/ai/") else 401)
+            assert refused.value.code == "wrong_key_purpose"
 
 
 def test_a_database_that_is_away_is_503(environ: dict[str, str]) -> None:

@@ -207,6 +207,9 @@ def test_requests_are_listed_with_what_they_used(
     client: FlaskClient, sql: psycopg.Connection, cast: Cast
 ) -> None:
     id = single(sql, cast["alice"], state="completed")
+    [found] = get(client, REQUESTS, "alice").json["data"]
+    unlogged = ("prompt_tokens", "completion_tokens", "reasoning_tokens", "total_tokens", "total_cost")  # fmt: skip
+    assert [found[name] for name in unlogged] == [None] * 5
     row = sql.execute("SELECT created_at FROM fusillade.requests WHERE id = %s", (id,)).fetchone()
     assert row
     sql.execute(
