@@ -43,7 +43,8 @@ class Job:
 
     `created_by` is whose line it stands in, as text. `owner_id` is None when nobody can be found in whose name it runs. `path` and `body` are
     None when its template is gone; a large body is not there either, but its size is, and `large_body` reads it when its turn comes.
-    `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them. `escalation` is the model that serves it in place of its own, because its deadline is near.
+    `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them. `escalation` is the model
+    that serves it in place of its own, because its deadline is near.
     `claim` is another number for each claim of this process: one that was thought dead may claim a request again that it still runs.
     """
 
