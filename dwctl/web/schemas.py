@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -142,7 +143,9 @@ class Number(fields.Float):
 
 
 class ListOf(fields.List[Any]):
-    """A list that is refused when it is too long, before anything is made of its items."""
+    """A list that is refused when it is too long, before anything is made of its items; of wrong items the first are named."""
+
+    named = 20
 
     def __init__(self, inner: Any, *, most: int = 1000, **kwargs: Any) -> None:
         super().__init__(inner, **kwargs)
@@ -151,7 +154,12 @@ class ListOf(fields.List[Any]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
         if isinstance(value, list) and len(value) > self.most:
             raise ValidationError(f"More than {self.most} items.")
-        return super()._deserialize(value, attr, data, **kwargs)
+        try:
+            return super()._deserialize(value, attr, data, **kwargs)
+        except ValidationError as error:
+            if isinstance(error.messages, dict):
+                error.messages = dict(islice(error.messages.items(), self.named))
+            raise
 
 
 class MapOf(fields.Dict):

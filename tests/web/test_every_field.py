@@ -184,11 +184,14 @@ class Walk:
             if isinstance(check, validate.OneOf):
                 return next(iter(check.choices))
         known = {"url": self.url, "sync": False, "email": f"walked{next(self._numbers)}@x.example", "password": "long-enough",
-                 "new_password": "long-enough", "hosted_on": self.endpoint, "user_id": self.user}  # fmt: skip
+                 "new_password": "long-enough", "hosted_on": self.endpoint, "user_id": self.user,
+                 "completion_window": "24h", "endpoint": "/v1/chat/completions", "input_file_id": NOBODY, "bucket": "walked", "region": "eu-1"}  # fmt: skip
         if name in known:
             return known[name]
         if isinstance(field, fields.List):
             return [self._value(name, field.inner)]
+        if isinstance(field, fields.Nested):
+            return self.body(field.schema)
         return "1" if isinstance(field, Money) else f"walked {next(self._numbers)}"
 
 
@@ -201,8 +204,9 @@ def held(answer: TestResponse, what: str) -> None:
     assert answer.status_code < 500, (what[:200], answer.text[:500])
     if answer.status_code >= 400:
         assert answer.mimetype == "application/json"
-        assert answer.json["code"], what[:200]
-        assert answer.json["message"]
+        said = answer.json.get("error", answer.json)
+        assert said["code"], what[:200]
+        assert said["message"]
         assert len(answer.data) < 20_000, "it says everything back"
 
 
