@@ -366,13 +366,15 @@ class ConnectionLimits:
 class AccountLimits:
     """What one account may hold at once; 0 switches a limit off. In one web process each, but for `queued`: over all of them.
 
-    realtime, background: calls. queued: single requests that wait for a worker. buffered_bytes: bodies of its calls in memory.
+    realtime, background: calls. queued: single requests that wait for a worker. buffered_bytes: bodies of its calls in memory. uploads: of
+    files, each of which may have a line of max_body_size in memory.
     """
 
     realtime: int = 2000
     background: int = 500
     queued: int = 10_000
     buffered_bytes: int = 64 * 1024 * 1024
+    uploads: int = 20
 
 
 @dataclass(frozen=True)

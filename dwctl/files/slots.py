@@ -1,9 +1,11 @@
-"""How many files one process takes in at once, and how many uploads wait for their turn. First come, first served."""
+"""How many files one process takes in at once, of one account and altogether, and how many uploads wait for their turn. First come, first served."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
 from gevent.lock import BoundedSemaphore
 
@@ -31,14 +33,33 @@ class TooManyUploads(DwctlError):
 class Slots:
     """Those of one process."""
 
-    def __init__(self, limits: FileLimits) -> None:
+    def __init__(self, limits: FileLimits, most_of_account: int) -> None:
+        """`most_of_account`: uploads of one account, those that wait included; 0: any number."""
         self._limits = limits
+        self._most_of_account = most_of_account
+        self._of_account: Counter[UUID] = Counter()
         self._free = BoundedSemaphore(limits.max_concurrent_uploads or 1)
         self._waiting = 0
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """A slot for an upload. Raises TooManyUploads."""
+    def one(self, account: UUID) -> Iterator[None]:
+        """A slot for an upload of an account. Raises TooManyUploads."""
+        if self._most_of_account and self._of_account[account] >= self._most_of_account:
+            most = self._most_of_account
+            raise TooManyUploads(
+                f"This account has {most} file uploads in progress, the most that it may have at once. Please retry later."
+            )
+        self._of_account[account] += 1
+        try:
+            with self._one_of_process():
+                yield
+        finally:
+            self._of_account[account] -= 1
+            if not self._of_account[account]:
+                del self._of_account[account]
+
+    @contextmanager
+    def _one_of_process(self) -> Iterator[None]:
         if not self._limits.max_concurrent_uploads:
             yield
             return

@@ -68,7 +68,7 @@ def upload_file() -> dict[str, Any]:
 
 def _in_turn(caller: Caller, settings: Settings) -> StoredFile:
     most = settings.limits.files.max_file_size
-    with _slots(settings).one():
+    with _slots(settings).one(caller.owner_id):
         if most and (request.content_length or 0) > most + codings.FORM_BYTES:
             raise codings.too_large(most)
         wants = Wanted(settings)
@@ -168,7 +168,7 @@ def _received(settings: Settings) -> Iterator[bytes]:
 
 def _slots(settings: Settings) -> Slots:
     found: Slots = current_app.extensions.setdefault(
-        "dwctl.upload_slots", Slots(settings.limits.files)
+        "dwctl.upload_slots", Slots(settings.limits.files, settings.limits.account.uploads)
     )
     return found
 
