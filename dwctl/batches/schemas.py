@@ -82,8 +82,8 @@ class UsageSchema(ApiSchema):
     total_completion_tokens = fields.Integer()
     total_reasoning_tokens = fields.Integer()
     total_tokens = fields.Integer()
-    avg_duration_ms = fields.Float(allow_none=True)
-    avg_ttfb_ms = fields.Float(allow_none=True)
+    avg_duration_ms = fields.Float()
+    avg_ttfb_ms = fields.Float()
     total_cost = fields.String()
 
 

@@ -28,8 +28,8 @@ def _shown(row: BatchUsage) -> dict[str, Any]:
         "total_completion_tokens": row.completion_tokens,
         **reasoning,
         "total_tokens": row.total_tokens,
-        "avg_duration_ms": row.duration_ms / row.requests if row.requests else None,
-        "avg_ttfb_ms": row.ttfb_ms / row.timed if row.timed else None,
+        "avg_duration_ms": row.duration_ms / row.requests if row.requests else 0.0,
+        "avg_ttfb_ms": row.ttfb_ms / row.timed if row.timed else 0.0,
         "total_cost": money.short_text(row.cost),
     }
 
@@ -40,7 +40,7 @@ def _nothing() -> dict[str, Any]:
         "total_prompt_tokens": 0,
         "total_completion_tokens": 0,
         "total_tokens": 0,
-        "avg_duration_ms": None,
-        "avg_ttfb_ms": None,
+        "avg_duration_ms": 0.0,
+        "avg_ttfb_ms": 0.0,
         "total_cost": "0",
     }

@@ -251,8 +251,8 @@ def test_usage_is_summed(desk: Desk) -> None:
         "total_prompt_tokens": 0,
         "total_completion_tokens": 0,
         "total_tokens": 0,
-        "avg_duration_ms": None,
-        "avg_ttfb_ms": None,
+        "avg_duration_ms": 0.0,
+        "avg_ttfb_ms": 0.0,
         "total_cost": "0",
     }
     assert desk.call("bob", "GET", f"/batches/batch_{used}/analytics").json == sums
