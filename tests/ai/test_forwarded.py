@@ -389,7 +389,8 @@ def test_what_a_provider_keeps_for_its_account_is_not_reached(
     stage: Gateway, model: str, path: str, method: str
 ) -> None:
     answer = call(stage, method, path, {"model": model}, headers={"Model-Override": "ours"})
-    assert answer.status_code in (404, 405)
+    # Files and batches have routes of their own, which refuse this.
+    assert answer.status_code in (400, 404, 405)
     assert not Inference.asked
 
 

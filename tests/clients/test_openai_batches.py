@@ -201,13 +201,15 @@ def test_refusals_are_the_librarys_exceptions(stage: Gateway, client: OpenAI) ->
 
 
 def test_the_quick_start_works_as_printed(stage: Gateway, client: OpenAI, tmp_path: Path) -> None:
-    stage.flexible("ok", alias="demo")
+    stage.flexible("ok", alias="demo-chat")
     text = (ROOT / "docs" / "batches.md").read_text()
     shell, python = (
         re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)[1]  # type: ignore[index]
         for language in ("sh", "python")
     )
-    environ = os.environ | {"BASE": str(client.base_url).rstrip("/"), "KEY": stage.alice.key}
+    base = str(client.base_url).rstrip("/")
+    shell = shell.replace("http://localhost:3001/ai/v1", base)
+    environ = os.environ | {"BASE": base, "KEY": stage.alice.key}
     for command in (["sh", "-euc", shell], [sys.executable, "-c", python]):
         ran = subprocess.run(
             command,

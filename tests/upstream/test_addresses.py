@@ -66,6 +66,7 @@ def test_endpoints_may_be_private_by_default_the_rest_not() -> None:
         Purpose.ENDPOINTS: "private",
         Purpose.WEBHOOKS: "public",
         Purpose.IMAGES: "public",
+        Purpose.SOURCES: "public",
     }
 
 
