@@ -9,6 +9,7 @@ forgets processes that had not yet reported their start.
 import os
 import shlex
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import NamedTuple
@@ -79,4 +80,6 @@ class _Printer(honcho.printer.Printer):  # type: ignore[misc]
             super().write(message)
         except OSError:
             self._unread = True
+            # What is left in the buffer would fail once more at the end, and make an exit code of its own.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             os.kill(os.getpid(), signal.SIGTERM)
