@@ -72,7 +72,7 @@ def _claim_until(url: str, stop: threading.Event, found: list[float]) -> None:
     with stacks.ours(url) as connection:
         while not stop.wait(CLAIMS_EVERY_S):
             began = time.monotonic()
-            jobs = leases.claim(connection, me=me, caps={}, default_cap=10_000, most=2)
+            jobs = leases.claim(connection, me=me, most=2, policy=leases.Policy({}, 10_000))
             found.append(time.monotonic() - began)
             leases.give_back(connection, me, [job.id for job in jobs], why=leases.GivenBack.DRAINED)
 
