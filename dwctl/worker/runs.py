@@ -203,13 +203,12 @@ class Runs:
         try:
             with self._gateway.connections.transaction() as connection:
                 body = leases.large_body(connection, job.id)
-            self._settle(job, flight, replace(job, body=body))
+            self._settle(replace(job, body=body), flight)
         finally:
             self._large.give_back(job.body_size)
 
-    def _settle(self, job: Job, flight: Flight, whole: Job | None = None) -> None:
-        """`whole`: the same with its body."""
-        admitted = self._admitted(job, whole or job)
+    def _settle(self, job: Job, flight: Flight) -> None:
+        admitted = self._admitted(job)
         if admitted is None:
             return
         try:
@@ -225,11 +224,11 @@ class Runs:
         else:
             self._end(job, run, run.outcome())
 
-    def _admitted(self, job: Job, whole: Job) -> Admitted | None:
+    def _admitted(self, job: Job) -> Admitted | None:
         """The request as it may run now; None where it may not, and that is seen to."""
         gateway = self._gateway
         try:
-            admitted = admission.readmit(gateway.snapshot, whole, strict=self._strict)
+            admitted = admission.readmit(gateway.snapshot, job, strict=self._strict)
             return history.resolve(gateway, admitted)
         except DatabaseAway:
             raise
