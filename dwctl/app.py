@@ -17,6 +17,7 @@ import dwctl.files.tables
 import dwctl.identity.bootstrap
 import dwctl.identity.tables
 import dwctl.limits.tables
+import dwctl.mail.tables
 import dwctl.queue.tables
 import dwctl.sources.tables  # noqa: F401 - the migrations compare every mapped table, and end with the bootstrap
 from dwctl import __version__, config, logs, urls

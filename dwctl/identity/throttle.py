@@ -39,7 +39,7 @@ _COUNT = text(
     ON CONFLICT (key) DO UPDATE SET
         attempts = CASE WHEN a.began_at > now() - :window_s * interval '1 second' THEN a.attempts + 1 ELSE 1 END,
         began_at = CASE WHEN a.began_at > now() - :window_s * interval '1 second' THEN a.began_at ELSE now() END
-    RETURNING attempts, ceil(:window_s - extract(epoch FROM now() - began_at))::int AS left_s
+    RETURNING attempts, ceil(:window_s - greatest(0, extract(epoch FROM now() - began_at)))::int AS left_s
     """
 )
 _TAKE_BACK = text("UPDATE sign_in_attempts SET attempts = attempts - 1 WHERE key = :key AND attempts > 0")  # fmt: skip
