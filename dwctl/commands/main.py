@@ -35,6 +35,7 @@ COMMANDS = {
         "Batches, whosever they are: list, show, cancel, retry.",
     ),
     "requests": ("dwctl.commands.requests:group", "The log of calls."),
+    "audit": ("dwctl.commands.audit:group", "Who changed what: list, show, export."),
 }
 """Where each command is, and what it is for in a line."""
 
