@@ -9,7 +9,7 @@ import hashlib
 import secrets
 from uuid import UUID
 
-from sqlalchemy import Select, select, text
+from sqlalchemy import Select, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -88,6 +88,12 @@ def get(session: Session, key_id: UUID, owner_id: UUID, *, created_by: UUID | No
     if found is None:
         raise NotFound(f"API key with ID {key_id} not found")
     return found
+
+
+def revoke(session: Session, owner_id: UUID, creator_id: UUID) -> None:
+    """End the keys that a person has made for an account, hidden ones too."""
+    theirs = update(ApiKey).where(ApiKey.user_id == owner_id, ApiKey.created_by == creator_id)
+    session.execute(theirs.where(ApiKey.is_deleted.is_(False)).values(is_deleted=True))
 
 
 def models_of(session: Session, owner_id: UUID) -> list[UUID]:
