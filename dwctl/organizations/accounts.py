@@ -110,7 +110,7 @@ def own(user_id: UUID) -> Select[User]:
 def member_counts(session: Session, ids: Iterable[UUID]) -> dict[UUID, int]:
     """How many members each organisation has, invitations that can still be accepted among them."""
     counted = (
-        select(OrganizationMembership.organization_id, func.count())
+        select(OrganizationMembership.organization_id, func.count().label("entries"))
         .where(
             OrganizationMembership.organization_id.in_(list(ids)),
             or_(
@@ -121,7 +121,7 @@ def member_counts(session: Session, ids: Iterable[UUID]) -> dict[UUID, int]:
         )
         .group_by(OrganizationMembership.organization_id)
     )
-    return dict(session.execute(counted).tuples().all())
+    return {row.organization_id: row.entries for row in session.execute(counted)}
 
 
 def change(organization: User, changes: dict[str, Any]) -> None:
