@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from dwctl.access import guard
@@ -26,7 +26,7 @@ from dwctl.catalog.schemas import (
 from dwctl.catalog.tables import TIMEOUTS, Endpoint
 from dwctl.db import db
 from dwctl.errors import DwctlError
-from dwctl.web import current
+from dwctl.web import current, pagination
 from dwctl.web.pagination import PageQuery
 from dwctl.web.schemas import Blueprint
 
@@ -42,13 +42,8 @@ guard.protect(blueprint)
 @blueprint.response(200, EndpointSchema(many=True))
 def list_endpoints(query: dict[str, Any]) -> tuple[Sequence[Endpoint], int, dict[str, str]]:
     """List endpoints, newest first. The header X-Total-Count says how many there are."""
-    total = db.session.scalar(select(func.count()).select_from(Endpoint))
-    rows = db.session.scalars(
-        select(Endpoint)
-        .order_by(Endpoint.created_at.desc(), Endpoint.id.desc())
-        .offset(query["skip"])
-        .limit(query["limit"])
-    ).all()
+    newest_first = select(Endpoint).order_by(Endpoint.created_at.desc(), Endpoint.id.desc())
+    rows, total = pagination.page(db.session(), newest_first, **query)
     return rows, 200, {"X-Total-Count": str(total)}
 
 
