@@ -49,11 +49,11 @@ class Clamped(fields.Integer):
 
     def __init__(self, least: int, most: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._least, self._most = least, most
+        self.least, self.most = least, most
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         number = super()._deserialize(value, attr, data, **kwargs)
-        return min(max(number, self._least), self._most)
+        return min(max(number, self.least), self.most)
 
 
 class Instant(fields.DateTime):
