@@ -31,31 +31,31 @@ class RequestSchema(ApiSchema):
     """A request in a list."""
 
     id = fields.UUID()
-    batch_id = fields.UUID()
+    batch_id = fields.UUID(allow_none=True)
     model = fields.String()
     status = fields.String()
     created_at = Instant()
-    completed_at = Instant()
-    failed_at = Instant()
-    duration_ms = fields.Float()
-    response_status = fields.Integer()
-    service_tier = fields.String()
-    prompt_tokens = fields.Integer()
-    completion_tokens = fields.Integer()
-    reasoning_tokens = fields.Integer()
-    total_tokens = fields.Integer()
-    total_cost = fields.Float()
-    created_by_email = fields.String()
+    completed_at = Instant(allow_none=True)
+    failed_at = Instant(allow_none=True)
+    duration_ms = fields.Float(allow_none=True)
+    response_status = fields.Integer(allow_none=True)
+    service_tier = fields.String(allow_none=True)
+    prompt_tokens = fields.Integer(allow_none=True)
+    completion_tokens = fields.Integer(allow_none=True)
+    reasoning_tokens = fields.Integer(allow_none=True)
+    total_tokens = fields.Integer(allow_none=True)
+    total_cost = fields.Float(allow_none=True)
+    created_by_email = fields.String(allow_none=True)
 
 
 class RequestDetailSchema(RequestSchema):
     """One request with its bodies, as they are stored."""
 
-    body = fields.String()
-    response_body = fields.String()
-    error = fields.String()
-    completion_window = fields.String()
-    batch_created_by = fields.String()
+    body = fields.String(allow_none=True)
+    response_body = fields.String(allow_none=True)
+    error = fields.String(allow_none=True)
+    completion_window = fields.String(allow_none=True)
+    batch_created_by = fields.String(allow_none=True)
 
 
 class RequestPage(ApiSchema):

@@ -233,6 +233,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         def response(
             self, status_code: int, schema: type[Schema] | Schema | None = None, **options: Any
         ) -> Callable[[V], V]: ...
+        def alt_response(self, status_code: int, **options: Any) -> Callable[[V], V]: ...
 
 
 class Words(Name):

@@ -57,6 +57,7 @@ def list_endpoints(query: dict[str, Any]) -> tuple[Sequence[Endpoint], int, dict
 @guard.requires(Resource.ENDPOINTS, Operation.CREATE)
 @blueprint.arguments(EndpointCreate)
 @blueprint.response(201, EndpointSchema)
+@described.says(refusals=(502,))
 def create_endpoint(new: dict[str, Any]) -> Endpoint:
     """Add an endpoint and, unless `sync` is false, the models on its list."""
     new["url"] = discovery.normalise_url(new["url"])
@@ -144,7 +145,7 @@ def delete_endpoint(id: UUID) -> None:
 @blueprint.route("/endpoints/<id:id>/synchronize", methods=["POST"])
 @guard.requires(Resource.ENDPOINTS, Operation.UPDATE)
 @blueprint.response(200, SynchronisedSchema)
-@described.says(refusals=(502, 504))
+@described.says(refusals=(502,))
 def synchronize_endpoint(id: UUID) -> Synchronised:
     """Bring the endpoint's models in line with its list."""
     return _synchronise(id)

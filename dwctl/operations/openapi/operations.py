@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from flask import Flask
@@ -240,7 +241,10 @@ def _successes(
     answers = {}
     for status, variants in declared.get("response", {}).get("responses", {}).items():
         (answer,) = variants if isinstance(variants, list) else [variants]
-        shown: Json = {"description": _MEANS.get(int(status), "Done."), "headers": headers}
+        text = answer["description"]
+        if text == HTTPStatus(int(status)).phrase:
+            text = _MEANS.get(int(status), text)
+        shown: Json = {"description": text, "headers": headers}
         if (content := _content(answer, more, components)) and int(status) != 204:
             shown["content"] = content
         answers[str(status)] = shown
@@ -252,7 +256,6 @@ _MEANS = {
     201: "Made.",
     202: "Taken on; it goes on by itself.",
     204: "Done; there is nothing to say.",
-    302: "To the dashboard.",
 }
 
 

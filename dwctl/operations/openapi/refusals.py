@@ -81,7 +81,8 @@ def of_route(*, caller: bool, arguments: bool, body: bool, query: bool) -> set[i
     """What follows from a route's form: it needs a caller, names something in its path, reads a body or a query string."""
     found = set(_ANYWHERE)
     if caller:
-        found |= {401, 403}
+        # (A malformed X-Organization-Id is 400.)
+        found |= {400, 401, 403}
     if arguments:
         found |= {400, 404}
     if query:
