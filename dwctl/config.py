@@ -496,6 +496,13 @@ class Retention:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """`retention_days`: how long entries of the audit log are kept (0: for ever)."""
+
+    retention_days: int = 400
+
+
+@dataclass(frozen=True)
 class History:
     """How far a conversation is read back, for `previous_response_id` and for items that are only named."""
 
@@ -698,6 +705,7 @@ class Settings:
     outbound: Outbound = field(default_factory=Outbound)
     recorder: Recorder = field(default_factory=Recorder)
     retention: Retention = field(default_factory=Retention)
+    audit: Audit = field(default_factory=Audit)
     responses: Responses = field(default_factory=Responses)
     idempotency: Idempotency = field(default_factory=Idempotency)
     daemons: Daemons = field(default_factory=Daemons)
@@ -1092,6 +1100,9 @@ def _check(settings: Settings) -> None:
             f"retention.{name}: must be at most {_LONGEST_DAYS}": days <= _LONGEST_DAYS
             for name, days in dataclasses.asdict(settings.retention).items()
         },
+        f"audit.retention_days: must be between 0 and {_LONGEST_DAYS}": 0
+        <= settings.audit.retention_days
+        <= _LONGEST_DAYS,
         "idempotency.keep: must be at most retention.responses_days": not settings.retention.responses_days
         or settings.idempotency.keep <= settings.retention.responses_days * 86400,
         **{

@@ -7,6 +7,7 @@ from flask_smorest import Api
 
 from dwctl.ai import playground
 from dwctl.ai import routes as ai
+from dwctl.audit import routes as audit
 from dwctl.batches import routes as batches
 from dwctl.billing import routes as billing
 from dwctl.catalog.routes import all as catalog
@@ -29,6 +30,7 @@ def register(app: Flask, api: Api) -> None:
     for blueprint in (*identity.ADMIN, *catalog.ADMIN):
         api.register_blueprint(blueprint, url_prefix=ADMIN)
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
+    api.register_blueprint(audit.blueprint, url_prefix=ADMIN)
     api.register_blueprint(monitoring.admin, url_prefix=ADMIN)
     api.register_blueprint(sources.blueprint, url_prefix=ADMIN)
     app.register_blueprint(ai.blueprint, url_prefix=AI)
