@@ -41,5 +41,7 @@ def register(app: Flask, api: Api) -> None:
     app.register_blueprint(health.blueprint)
     app.register_blueprint(pages.blueprint)
     app.register_blueprint(reference.blueprint)
+    for page in identity.PAGES:
+        app.register_blueprint(page)
     if current.parts(app).settings.enable_metrics:
         app.register_blueprint(metrics.blueprint)

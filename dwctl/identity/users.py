@@ -19,6 +19,7 @@ from dwctl.identity.tables import (
     ApiKey,
     GroupMembership,
     OrganizationMembership,
+    PasswordResetToken,
     RoleName,
     User,
     UserRole,
@@ -183,6 +184,13 @@ def revoke_credentials(session: Session, account_id: UUID) -> None:
         update(ApiKey).where(keys, ApiKey.is_deleted.is_(False)).values(is_deleted=True)
     )
     sessions.end_all(session, account_id)
+    end_reset_tokens(session, account_id)
+
+
+def end_reset_tokens(session: Session, user_id: UUID) -> None:
+    """Make every link of a person by which a password can be replaced a used one."""
+    unused = (PasswordResetToken.user_id == user_id, PasswordResetToken.used_at.is_(None))
+    session.execute(update(PasswordResetToken).where(*unused).values(used_at=func.now()))
 
 
 def _revoke_everything(session: Session, account_id: UUID) -> None:
