@@ -548,6 +548,18 @@ class Idempotency:
 
 
 @dataclass(frozen=True)
+class Organizations:
+    """`max_per_user`: of how many one person can be a member. `invitation_expiry`: how long the link in an invitation's mail works.
+
+    invitations_per_minute: mails of invitation that one address can have sent; 0: no limit.
+    """
+
+    max_per_user: int = 3
+    invitation_expiry: Duration = 604800.0
+    invitations_per_minute: int = 20
+
+
+@dataclass(frozen=True)
 class Daemons:
     """Life signs of processes: how often, and how long without one until a process counts as dead."""
 
@@ -792,6 +804,7 @@ class Settings:
     audit: Audit = field(default_factory=Audit)
     responses: Responses = field(default_factory=Responses)
     idempotency: Idempotency = field(default_factory=Idempotency)
+    organizations: Organizations = field(default_factory=Organizations)
     daemons: Daemons = field(default_factory=Daemons)
     snapshot: Snapshot = field(default_factory=Snapshot)
     batches: Batches = field(default_factory=Batches)
@@ -1286,6 +1299,10 @@ def _check(settings: Settings) -> None:
         <= _LONGEST_DAYS,
         "idempotency.keep: must be at most retention.responses_days": not settings.retention.responses_days
         or settings.idempotency.keep <= settings.retention.responses_days * 86400,
+        "organizations.max_per_user: must be at least 1": settings.organizations.max_per_user >= 1,
+        f"organizations.invitation_expiry: must be between 1m and {_LONGEST_DAYS} days": 60
+        <= settings.organizations.invitation_expiry
+        <= _LONGEST_DAYS * 86400,
         **{
             f"batches.allowed_completion_windows: {window!r} is no window such as 24h, 7d or 1h 30m": _is_window(
                 window

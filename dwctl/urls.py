@@ -16,6 +16,7 @@ from dwctl.files.routes import all as files
 from dwctl.identity.routes import all as identity
 from dwctl.monitoring import routes as monitoring
 from dwctl.operations import health, metrics, pages, reference
+from dwctl.organizations.routes import all as organizations
 from dwctl.sources import routes as sources
 from dwctl.web import current
 
@@ -27,7 +28,7 @@ def register(app: Flask, api: Api) -> None:
     """Mount every room."""
     for blueprint in identity.AUTHENTICATION:
         api.register_blueprint(blueprint, url_prefix="/authentication")
-    for blueprint in (*identity.ADMIN, *catalog.ADMIN):
+    for blueprint in (*identity.ADMIN, *organizations.ADMIN, *catalog.ADMIN):
         api.register_blueprint(blueprint, url_prefix=ADMIN)
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
     api.register_blueprint(audit.blueprint, url_prefix=ADMIN)

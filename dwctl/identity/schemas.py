@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 from marshmallow import fields, post_dump, validate
@@ -23,7 +24,8 @@ from dwctl.web.schemas import (
 
 _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
 _URL_LENGTH = 2048
-_is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
+EMAIL = re.compile(r"[^@\s]+@[^@\s]+$")
+is_email = validate.Regexp(EMAIL, error="Not a valid email address.")
 _MOST_TOKENS = 2**53
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
 
@@ -70,7 +72,7 @@ def _username() -> fields.Field[str]:
 
 
 def _email() -> fields.Field[str]:
-    return Trimmed(required=True, validate=_is_email)
+    return Trimmed(required=True, validate=is_email)
 
 
 def _optional_text() -> fields.Field[str]:

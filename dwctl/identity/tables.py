@@ -159,7 +159,10 @@ class GroupMembership(Base):
 
 
 class OrganizationMembership(Base):
-    """A user in an organisation, or an invitation to one (`user_id` null, `status` pending)."""
+    """A user in an organisation, or an invitation to one (`status` pending; `user_id` null, as whoever has the address may accept it).
+
+    A trigger refuses members that are no persons, and organisations that are none.
+    """
 
     __tablename__ = "user_organizations"
 
@@ -177,13 +180,26 @@ class OrganizationMembership(Base):
     __table_args__ = (
         CheckConstraint("role IN ('owner', 'admin', 'member')", name="role"),
         CheckConstraint("status IN ('active', 'pending')", name="status"),
+        CheckConstraint("user_id IS NOT NULL OR status = 'pending'", name="member"),
+        CheckConstraint("user_id IS NOT NULL OR invite_email IS NOT NULL", name="whom"),
         UniqueConstraint("user_id", "organization_id"),
         Index("user_organizations_organization_id_idx", "organization_id"),
         Index(
             "user_organizations_invite_unique",
-            "invite_email",
+            text("lower(invite_email)"),
             "organization_id",
             unique=True,
+            postgresql_where=text("status = 'pending'"),
+        ),
+        Index(
+            "user_organizations_invite_token_unique",
+            "invite_token_hash",
+            unique=True,
+            postgresql_where=text("invite_token_hash IS NOT NULL"),
+        ),
+        Index(
+            "user_organizations_expires_at_idx",
+            "expires_at",
             postgresql_where=text("status = 'pending'"),
         ),
     )

@@ -33,6 +33,7 @@ WelcomeHook = Callable[[Session, User, Settings], None]
 
 _DELETION_HOOKS: list[DeletionHook] = []
 _WELCOME_HOOKS: list[WelcomeHook] = []
+_ARRIVAL_HOOKS: list[WelcomeHook] = []
 
 
 def before_deletion(hook: DeletionHook) -> DeletionHook:
@@ -47,6 +48,12 @@ def on_welcome(hook: WelcomeHook) -> WelcomeHook:
     return hook
 
 
+def on_arrival(hook: WelcomeHook) -> WelcomeHook:
+    """Have `hook(session, user, settings)` run where somebody comes by trusted header for the first time. It must not fail."""
+    _ARRIVAL_HOOKS.append(hook)
+    return hook
+
+
 def accounts() -> Select[User]:
     """People and organisations that exist."""
     return select(User).where(User.is_deleted.is_(False), User.id != NIL)
@@ -55,6 +62,11 @@ def accounts() -> Select[User]:
 def people() -> Select[User]:
     """Individuals that exist."""
     return accounts().where(User.user_type == "individual")
+
+
+def organizations() -> Select[User]:
+    """Organisations that exist."""
+    return accounts().where(User.user_type == "organization")
 
 
 def newest_first(query: Select[User], search: str | None) -> Select[User]:
@@ -127,6 +139,12 @@ def welcome(session: Session, user: User, settings: Settings) -> None:
     """What a person who comes by registration or by trusted header starts with."""
     grant_initial_credits(session, user, settings)
     for hook in _WELCOME_HOOKS:
+        hook(session, user, settings)
+
+
+def arrive(session: Session, user: User, settings: Settings) -> None:
+    """What a person is made by the identity provider's word for their address."""
+    for hook in _ARRIVAL_HOOKS:
         hook(session, user, settings)
 
 
