@@ -461,6 +461,7 @@ class Outbound:
     webhooks: str = "public"
     images: str = "public"
     sources: str = "public"
+    tools: str = "private"
     use_environment_proxies: bool = False
 
 
@@ -730,6 +731,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "outbound.webhooks": _REACHES,
     "outbound.images": _REACHES,
     "outbound.sources": _REACHES,
+    "outbound.tools": _REACHES,
     "auth.proxy_header.link_registered": ("take_over", "refuse"),
     "auth.native.session.cookie_same_site": ("strict", "lax", "none"),
     "onwards.show_served_by": ("never", "operators", "all"),

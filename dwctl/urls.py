@@ -16,6 +16,7 @@ from dwctl.identity.routes import all as identity
 from dwctl.monitoring import routes as monitoring
 from dwctl.operations import health, metrics, pages
 from dwctl.sources import routes as sources
+from dwctl.tools import routes as tools
 from dwctl.web import current
 
 ADMIN = "/admin/api/v1"
@@ -31,6 +32,7 @@ def register(app: Flask, api: Api) -> None:
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
     api.register_blueprint(monitoring.admin, url_prefix=ADMIN)
     api.register_blueprint(sources.blueprint, url_prefix=ADMIN)
+    api.register_blueprint(tools.blueprint, url_prefix=ADMIN)
     app.register_blueprint(ai.blueprint, url_prefix=AI)
     if current.parts(app).settings.batches.enabled:
         for blueprint in (*files.AI, batches.blueprint, downloads.blueprint, monitoring.ai):
