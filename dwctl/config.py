@@ -477,6 +477,7 @@ class Outbound:
     webhooks: str = "public"
     images: str = "public"
     sources: str = "public"
+    tools: str = "private"
     use_environment_proxies: bool = False
 
 
@@ -835,6 +836,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "outbound.webhooks": _REACHES,
     "outbound.images": _REACHES,
     "outbound.sources": _REACHES,
+    "outbound.tools": _REACHES,
     "auth.proxy_header.link_registered": ("take_over", "refuse"),
     "auth.native.session.cookie_same_site": ("strict", "lax", "none"),
     "email.type": ("file", "smtp"),

@@ -18,6 +18,7 @@ from dwctl.monitoring import routes as monitoring
 from dwctl.operations import health, metrics, pages, reference
 from dwctl.organizations.routes import all as organizations
 from dwctl.sources import routes as sources
+from dwctl.tools import routes as tools
 from dwctl.web import current
 
 ADMIN = "/admin/api/v1"
@@ -34,6 +35,7 @@ def register(app: Flask, api: Api) -> None:
     api.register_blueprint(audit.blueprint, url_prefix=ADMIN)
     api.register_blueprint(monitoring.admin, url_prefix=ADMIN)
     api.register_blueprint(sources.blueprint, url_prefix=ADMIN)
+    api.register_blueprint(tools.blueprint, url_prefix=ADMIN)
     app.register_blueprint(ai.blueprint, url_prefix=AI)
     if current.parts(app).settings.batches.enabled:
         for blueprint in (*files.AI, batches.blueprint, downloads.blueprint, monitoring.ai):
