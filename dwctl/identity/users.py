@@ -19,6 +19,7 @@ from dwctl.identity.tables import (
     ApiKey,
     GroupMembership,
     OrganizationMembership,
+    PasswordResetToken,
     RoleName,
     User,
     UserRole,
@@ -77,17 +78,25 @@ def newest_first(query: Select[User], search: str | None) -> Select[User]:
     return query.order_by(User.created_at.desc(), User.id.desc())
 
 
-def get(session: Session, account_id: UUID) -> User:
-    """The account. Raises NotFound, also for the system user and for deleted ones."""
-    found = session.scalar(accounts().where(User.id == account_id))
+def get(session: Session, account_id: UUID, *, stays: bool = False) -> User:
+    """The account. Raises NotFound, also for the system user and for deleted ones. With `stays` nobody deletes it within this transaction."""
+    wanted = accounts().where(User.id == account_id)
+    found = session.scalar(wanted.with_for_update(read=True) if stays else wanted)
     if found is None:
         raise NotFound(f"User with ID {account_id} not found")
     return found
 
 
+def hold(session: Session, *ids: UUID) -> None:
+    """Lock these people against whoever makes or takes away what is theirs."""
+    rows = select(User.id).where(User.id.in_(ids)).order_by(User.id)
+    session.execute(rows.with_for_update(key_share=True))
+
+
 def with_email(session: Session, email: str) -> list[User]:
     """Individuals with this e-mail in any spelling of its case: the exact one first, then the oldest."""
-    same = people().where(func.lower(User.email) == email.lower())
+    # What lower case is, the database says: its locale may know of fewer letters than Python.
+    same = people().where(func.lower(User.email) == func.lower(email))
     return list(session.scalars(same.order_by(User.email != email, User.created_at, User.id)))
 
 
@@ -193,6 +202,13 @@ def revoke_credentials(session: Session, account_id: UUID) -> None:
         update(ApiKey).where(keys, ApiKey.is_deleted.is_(False)).values(is_deleted=True)
     )
     sessions.end_all(session, account_id)
+    end_reset_tokens(session, account_id)
+
+
+def end_reset_tokens(session: Session, user_id: UUID) -> None:
+    """Make every link of a person by which a password can be replaced a used one."""
+    unused = (PasswordResetToken.user_id == user_id, PasswordResetToken.used_at.is_(None))
+    session.execute(update(PasswordResetToken).where(*unused).values(used_at=func.now()))
 
 
 def _revoke_everything(session: Session, account_id: UUID) -> None:

@@ -15,6 +15,7 @@ from gevent.event import Event
 from dwctl import sql
 from dwctl.ai import duties as ai_duties
 from dwctl.analytics import duties as analytics_duties
+from dwctl.audit import duties as audit_duties
 from dwctl.batches import duties as batches_duties
 from dwctl.catalog import duties as catalog_duties
 from dwctl.config import Settings
@@ -45,6 +46,7 @@ ALL: tuple[Duty, ...] = (
     *files_duties.DUTIES,
     *batches_duties.DUTIES,
     *sources_duties.DUTIES,
+    *audit_duties.DUTIES,
 )
 
 
