@@ -189,7 +189,7 @@ class OwnOrganization(ApiSchema):
 
     id = fields.UUID()
     name = fields.String(metadata={"description": "Its unique name."})
-    display_name = fields.String()
+    display_name = fields.String(allow_none=True)
     role = fields.String(metadata={"description": _ROLES})
 
 

@@ -24,7 +24,7 @@ def _member(w: World, organization: str) -> str:
 
 
 def _invite(w: World, organization: str, email: str | None = None) -> str:
-    body = {"email": email or f"{unique()}@x.example"}
+    body = {"email": email or f"{unique('i')}@x.example"}
     return w.made(f"/organizations/{organization}/invites", body)
 
 
@@ -95,7 +95,7 @@ def leave_organization(w: World) -> Response:
 
 
 def create_invite(w: World) -> Response:
-    return w.ask({"organization_id": _new(w)}, json={"email": f"{unique()}@x.example"})
+    return w.ask({"organization_id": _new(w)}, json={"email": f"{unique('i')}@x.example"})
 
 
 def resend_invite(w: World) -> Response:
