@@ -14,10 +14,17 @@ from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.errors import Invalid, NotFound
 from dwctl.monitoring import daemons, progress, queue_depth, requests
 from dwctl.monitoring.requests import Filters, Place
-from dwctl.monitoring.schemas import DaemonQuery, RequestDetailSchema, RequestPage, RequestQuery
+from dwctl.monitoring.schemas import (
+    DaemonQuery,
+    DaemonsSchema,
+    ProgressSchema,
+    RequestDetailSchema,
+    RequestPage,
+    RequestQuery,
+)
 from dwctl.queue import identifiers
 from dwctl.queue.tables import State
-from dwctl.web import current, cursors
+from dwctl.web import current, cursors, described
 from dwctl.web.pagination import envelope
 from dwctl.web.schemas import Blueprint
 
@@ -28,11 +35,17 @@ _LIST = "part, processing, id"
 guard.protect(ai)
 guard.protect(admin)
 
+_COUNTS = {
+    "type": "object",
+    "description": "By model, then by window.",
+    "additionalProperties": {"type": "object", "additionalProperties": {"type": "integer"}},
+}
+
 
 @ai.route("/daemons", methods=["GET"])
 @guard.requires(Resource.SYSTEM, Operation.READ)
 @ai.arguments(DaemonQuery, location="query")
-@ai.response(200)
+@ai.response(200, DaemonsSchema)
 def list_daemons(query: dict[str, Any]) -> Response:
     """List web and worker processes with their last signs of life."""
     status = query["status"] or None
@@ -46,7 +59,7 @@ def list_daemons(query: dict[str, Any]) -> Response:
 
 @ai.route("/batches/<batch_id>/progress", methods=["GET"])
 @guard.requires_own(Resource.BATCHES, Operation.READ)
-@ai.response(200)
+@ai.response(200, ProgressSchema)
 def get_batch_progress(batch_id: str) -> Response:
     """Say how far a batch is, what holds it up, and when it will end."""
     id, parts = identifiers.parse("batch", batch_id), current.parts()
@@ -68,6 +81,7 @@ def get_batch_progress(batch_id: str) -> Response:
 @admin.route("/monitoring/pending-request-counts", methods=["GET"])
 @guard.requires(Resource.SYSTEM, Operation.READ)
 @admin.response(200)
+@described.says(body=_COUNTS, example={"gpt-oss": {"24h": 12}})
 def count_pending_requests() -> Response:
     """Count what is not over, by model and by the window within which it is due."""
     parts = current.parts()
