@@ -12,6 +12,7 @@ import dwctl.ai.tables
 import dwctl.analytics.tables
 import dwctl.batches.tables
 import dwctl.billing.tables
+import dwctl.catalog.seeding
 import dwctl.catalog.tables
 import dwctl.files.tables
 import dwctl.identity.bootstrap

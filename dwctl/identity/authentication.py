@@ -135,7 +135,7 @@ def _by_api_key(session: Session, request: Request, settings: Settings) -> SignI
     )
     found = session.execute(key_and_creator).one_or_none()
     if found is None:
-        raise Unauthenticated
+        raise Unauthenticated(code="invalid_api_key")
     user, key = found
     check_purpose(key.purpose, request.path)
     return SignIn(user, "api_key", key)
