@@ -477,6 +477,7 @@ class Outbound:
     webhooks: str = "public"
     images: str = "public"
     sources: str = "public"
+    tools: str = "private"
     use_environment_proxies: bool = False
 
 
@@ -512,6 +513,13 @@ class Retention:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """`retention_days`: how long entries of the audit log are kept (0: for ever)."""
+
+    retention_days: int = 400
+
+
+@dataclass(frozen=True)
 class History:
     """How far a conversation is read back, for `previous_response_id` and for items that are only named."""
 
@@ -538,6 +546,18 @@ class Idempotency:
     """`keep`: how long an Idempotency-Key stands for its request."""
 
     keep: Duration = 86400.0
+
+
+@dataclass(frozen=True)
+class Organizations:
+    """`max_per_user`: of how many one person can be a member. `invitation_expiry`: how long the link in an invitation's mail works.
+
+    invitations_per_minute: mails of invitation that one address can have sent; 0: no limit.
+    """
+
+    max_per_user: int = 3
+    invitation_expiry: Duration = 604800.0
+    invitations_per_minute: int = 20
 
 
 @dataclass(frozen=True)
@@ -782,8 +802,10 @@ class Settings:
     outbound: Outbound = field(default_factory=Outbound)
     recorder: Recorder = field(default_factory=Recorder)
     retention: Retention = field(default_factory=Retention)
+    audit: Audit = field(default_factory=Audit)
     responses: Responses = field(default_factory=Responses)
     idempotency: Idempotency = field(default_factory=Idempotency)
+    organizations: Organizations = field(default_factory=Organizations)
     daemons: Daemons = field(default_factory=Daemons)
     snapshot: Snapshot = field(default_factory=Snapshot)
     batches: Batches = field(default_factory=Batches)
@@ -814,6 +836,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "outbound.webhooks": _REACHES,
     "outbound.images": _REACHES,
     "outbound.sources": _REACHES,
+    "outbound.tools": _REACHES,
     "auth.proxy_header.link_registered": ("take_over", "refuse"),
     "auth.native.session.cookie_same_site": ("strict", "lax", "none"),
     "email.type": ("file", "smtp"),
@@ -1273,8 +1296,15 @@ def _check(settings: Settings) -> None:
             f"retention.{name}: must be at most {_LONGEST_DAYS}": days <= _LONGEST_DAYS
             for name, days in dataclasses.asdict(settings.retention).items()
         },
+        f"audit.retention_days: must be between 0 and {_LONGEST_DAYS}": 0
+        <= settings.audit.retention_days
+        <= _LONGEST_DAYS,
         "idempotency.keep: must be at most retention.responses_days": not settings.retention.responses_days
         or settings.idempotency.keep <= settings.retention.responses_days * 86400,
+        "organizations.max_per_user: must be at least 1": settings.organizations.max_per_user >= 1,
+        f"organizations.invitation_expiry: must be between 1m and {_LONGEST_DAYS} days": 60
+        <= settings.organizations.invitation_expiry
+        <= _LONGEST_DAYS * 86400,
         **{
             f"batches.allowed_completion_windows: {window!r} is no window such as 24h, 7d or 1h 30m": _is_window(
                 window

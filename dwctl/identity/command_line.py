@@ -71,7 +71,7 @@ def account_of(session: Session, caller: Caller, organization: str | None) -> Ac
 def make_keys(session: Session, account: Account) -> dict[str, str]:
     """Two new keys, and what the command line is told with them, in the order in which it is told. The person is locked by now; the caller commits."""
     organization = account.organization
-    if organization is not None and not organizations.is_member(
+    if organization is not None and not organizations.holds_membership(
         session, account.person.id, organization.id
     ):
         raise Invalid("You are not a member of this organization any more", param="org")

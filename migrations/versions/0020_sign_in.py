@@ -3,13 +3,13 @@
 Instant: new tables, and columns of a small table whose default is the same for every row.
 
 Revision ID: 0020
-Revises: 0017
+Revises: 0019
 """
 
 from alembic import op
 
 revision = "0020"
-down_revision = "0017"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
