@@ -78,7 +78,7 @@ def test_everything_is_sealed_anew_and_then_the_old_secret_can_go(
     assert states(rotating) == before
     done = run(rotating, "rotate")
     assert done.exit_code == 0, done.output
-    assert {place: row["resealed"] for place, row in table(done).items()} == {place: next(iter(rows))[1] for place, rows in before.items()}  # fmt: skip
+    assert {place: row["resealed"] for place, row in table(done).items() if row["resealed"]} == {place: next(iter(rows))[1] for place, rows in before.items()}  # fmt: skip
     again = run(rotating, "rotate")
     assert {row["resealed"] for row in table(again).values()} == {0}
     with app_with(environ, secret_key=NEW, connections__encryption_key=OWN_NEW) as app:
