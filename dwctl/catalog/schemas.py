@@ -8,6 +8,7 @@ from typing import Any
 from marshmallow import ValidationError, fields, post_dump, post_load, validate, validates_schema
 
 from dwctl.billing.money import price_text
+from dwctl.catalog.discovery import LONGEST_NAME
 from dwctl.catalog.routing import Strategy
 from dwctl.catalog.search import ORDERS
 from dwctl.catalog.tables import LONGEST_TIMEOUT_S
@@ -30,8 +31,7 @@ from dwctl.web.schemas import (
 PURPOSES = ("platform", "realtime", "batch", "playground")
 MODEL_TYPES = ("CHAT", "EMBEDDINGS", "RERANKER")
 
-_LONGEST_ALIAS = 512
-"""As long as a model's name in a call may be."""
+_LONGEST_ALIAS = LONGEST_NAME
 _LONGEST_VALUE = 2048
 _MOST_MODELS = 1000
 
@@ -93,6 +93,15 @@ class EndpointSchema(ApiSchema):
     first_byte_timeout_seconds = fields.Float(allow_none=True)
     idle_timeout_seconds = fields.Float(allow_none=True)
     total_timeout_seconds = fields.Float(allow_none=True)
+
+
+class EndpointQuery(PageQuery):
+    """A page of endpoints."""
+
+    search = Name(
+        load_default=None,
+        metadata={"description": "Part of a name, a URL or a description; its case is nothing."},
+    )
 
 
 class EndpointFields(ApiSchema):
@@ -184,6 +193,13 @@ class ValidationSchema(ApiSchema):
     error = fields.String(allow_none=True)
 
 
+class ConflictSchema(ApiSchema):
+    """A model of a list, and the alias that it cannot have."""
+
+    model_name = Name()
+    attempted_alias = Name()
+
+
 class SynchronisedSchema(ApiSchema):
     """What a synchronisation found and changed."""
 
@@ -196,6 +212,10 @@ class SynchronisedSchema(ApiSchema):
     total_models_fetched = fields.Integer()
     filtered_models_count = fields.Integer()
     synced_at = Instant()
+    conflicts = fields.List(
+        fields.Nested(ConflictSchema),
+        metadata={"description": "Models that were not added, since their alias is taken."},
+    )
 
 
 class TariffSchema(ApiSchema):

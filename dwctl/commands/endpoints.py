@@ -10,9 +10,9 @@ from flask.cli import AppGroup
 from marshmallow import ValidationError
 from sqlalchemy import func, select
 
-from dwctl.catalog import discovery, endpoints
+from dwctl.catalog import discovery, endpoints, listing
 from dwctl.catalog.discovery import Server
-from dwctl.catalog.endpoints import AliasConflict
+from dwctl.catalog.listing import AliasConflict
 from dwctl.catalog.schemas import EndpointCreate
 from dwctl.catalog.tables import DeployedModel, Endpoint
 from dwctl.commands import output
@@ -47,7 +47,7 @@ def add(
             server, timeout_s=settings.upstream.models_timeout, outbound=settings.outbound
         )
         names = [model.id for model in listed]
-    choices = endpoints.choose(names, None, {})
+    choices = listing.choose(names, None, {})
     session = db.session()
     try:
         made = endpoints.create(session, current.parts().sealer, fields, choices, created_by=NIL)
