@@ -27,7 +27,7 @@ from dwctl.catalog.tables import TIMEOUTS, Endpoint
 from dwctl.db import db
 from dwctl.encryption import Undecryptable
 from dwctl.errors import DwctlError
-from dwctl.web import current, pagination
+from dwctl.web import current, described, pagination
 from dwctl.web.schemas import Blueprint
 
 log = logging.getLogger(__name__)
@@ -40,17 +40,11 @@ guard.protect(blueprint)
 @guard.requires(Resource.ENDPOINTS, Operation.READ)
 @blueprint.arguments(EndpointQuery, location="query")
 @blueprint.response(200, EndpointSchema(many=True))
+@described.says(headers={"X-Total-Count": "How many there are in all."})
 def list_endpoints(query: dict[str, Any]) -> tuple[Sequence[Endpoint], int, dict[str, str]]:
-    """List endpoints, newest first.
-
-    The header `X-Total-Count` says how many there are in all.
-    """
-    rows, total = pagination.page(
-        db.session(),
-        endpoints.newest_first(pagination.substring(query["search"])),
-        skip=query["skip"],
-        limit=query["limit"],
-    )
+    """List endpoints, newest first."""
+    found = endpoints.newest_first(pagination.substring(query.pop("search")))
+    rows, total = pagination.page(db.session(), found, **query)
     return rows, 200, {"X-Total-Count": str(total)}
 
 
@@ -58,6 +52,7 @@ def list_endpoints(query: dict[str, Any]) -> tuple[Sequence[Endpoint], int, dict
 @guard.requires(Resource.ENDPOINTS, Operation.CREATE)
 @blueprint.arguments(EndpointCreate)
 @blueprint.response(201, EndpointSchema)
+@described.says(refusals=(502,))
 def create_endpoint(new: dict[str, Any]) -> Endpoint:
     """Add an endpoint and, unless `sync` is false, the models on its list."""
     new["url"] = discovery.normalise_url(new["url"])
@@ -142,6 +137,7 @@ def delete_endpoint(id: UUID) -> None:
 @blueprint.route("/endpoints/<id:id>/synchronize", methods=["POST"])
 @guard.requires(Resource.ENDPOINTS, Operation.UPDATE)
 @blueprint.response(200, SynchronisedSchema)
+@described.says(refusals=(502,))
 def synchronize_endpoint(id: UUID) -> Synchronised:
     """Bring the endpoint's models in line with its list."""
     return _synchronise(id)
