@@ -277,9 +277,10 @@ def _rename(
     ]
     if conflicts:
         return conflicts
-    # An alias is unique at every moment, so all of them step aside first.
+    # An alias is unique at every moment, so those who have what others of them want step aside first.
     for model in changed:
-        model.alias = f"{uuid4()}"
+        if model.alias in names:
+            model.alias = f"{uuid4()}"
     session.flush()
     for model, choice in zip(changed, wanted, strict=True):
         model.alias = choice.alias
