@@ -12,8 +12,8 @@ from sqlalchemy import func, select
 
 from dwctl.catalog import discovery, endpoints, listing
 from dwctl.catalog.discovery import Server
+from dwctl.catalog.endpoint_schemas import EndpointCreate
 from dwctl.catalog.listing import AliasConflict
-from dwctl.catalog.schemas import EndpointCreate
 from dwctl.catalog.tables import DeployedModel, Endpoint
 from dwctl.commands import output
 from dwctl.db import db

@@ -13,8 +13,7 @@ from dwctl.access import guard
 from dwctl.access.permissions import Operation, Resource
 from dwctl.catalog import discovery, endpoints, listing
 from dwctl.catalog.discovery import DiscoveryFailed, ListedModel, Server
-from dwctl.catalog.listing import Synchronised
-from dwctl.catalog.schemas import (
+from dwctl.catalog.endpoint_schemas import (
     EndpointCreate,
     EndpointQuery,
     EndpointSchema,
@@ -23,6 +22,7 @@ from dwctl.catalog.schemas import (
     SynchronisedSchema,
     ValidationSchema,
 )
+from dwctl.catalog.listing import Synchronised
 from dwctl.catalog.tables import TIMEOUTS, Endpoint
 from dwctl.db import db
 from dwctl.encryption import Undecryptable
