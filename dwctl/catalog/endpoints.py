@@ -39,6 +39,15 @@ def load(session: Session, endpoint_id: UUID, *, lock: bool = False) -> Endpoint
     return found
 
 
+def named(session: Session, name: str, *, lock: bool = False) -> Endpoint:
+    """The endpoint of that name; locked until the end of the transaction on request. Raises NotFound."""
+    query = select(Endpoint).where(Endpoint.name == name)
+    found = session.scalar(query.with_for_update() if lock else query)
+    if found is None:
+        raise NotFound(f"There is no endpoint with the name {name}")
+    return found
+
+
 def newest_first(pattern: str | None) -> Select[Endpoint]:
     """Endpoints whose name, URL or description is like the pattern; all of them without one."""
     query = select(Endpoint).order_by(Endpoint.created_at.desc(), Endpoint.id.desc())

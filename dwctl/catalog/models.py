@@ -8,6 +8,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dwctl import clock
@@ -73,6 +74,15 @@ def load(session: Session, model_id: UUID, *, lock: bool = False) -> DeployedMod
     )
     if found is None:
         raise NotFound(f"Deployment with ID {model_id} not found")
+    return found
+
+
+def living(session: Session, alias: str, *, lock: bool = False) -> DeployedModel:
+    """The model that has the alias now; locked as by `load` on request. Raises NotFound."""
+    query = select(DeployedModel).where(DeployedModel.alias == alias, ~DeployedModel.deleted)
+    found = session.scalar(query.with_for_update(key_share=True) if lock else query)
+    if found is None:
+        raise NotFound(f"There is no model with the alias {alias}")
     return found
 
 
