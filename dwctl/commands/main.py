@@ -23,6 +23,7 @@ COMMANDS = {
     ),
     "users": ("dwctl.commands.users:group", "People: create, list, set roles or a password."),
     "keys": ("dwctl.commands.keys:group", "API keys."),
+    "orgs": ("dwctl.commands.organizations:group", "Organizations, and who is in them."),
     "endpoints": (
         "dwctl.commands.endpoints:group",
         "Upstream inference servers: add, change, synchronise, remove.",

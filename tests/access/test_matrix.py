@@ -89,6 +89,17 @@ class Things:
     def _user(self, owner: UUID, _creator: UUID) -> UUID:
         return owner
 
+    def _company(self, owner: UUID, _creator: UUID) -> UUID:
+        """One with the members that the owner has, who is an organisation; else with the owner as its owner."""
+        made = insert_organization(self.sql)
+        self.sql.execute(
+            "INSERT INTO user_organizations (user_id, organization_id, role)"
+            " SELECT user_id, %(made)s, role FROM user_organizations WHERE organization_id = %(owner)s"
+            " UNION ALL SELECT id, %(made)s, 'owner' FROM users WHERE id = %(owner)s AND user_type = 'individual'",
+            {"made": made, "owner": owner},
+        )
+        return made
+
     def _key(self, owner: UUID, creator: UUID) -> UUID:
         insert_key(self.sql, creator, owner, "realtime")
         return self._one("SELECT id FROM api_keys WHERE user_id = %s AND created_by = %s AND purpose = 'realtime' AND NOT is_deleted LIMIT 1", owner, creator)  # type: ignore[no-any-return]  # fmt: skip
