@@ -13,6 +13,7 @@ import dwctl.analytics.tables
 import dwctl.audit.tables
 import dwctl.batches.tables
 import dwctl.billing.tables
+import dwctl.catalog.seeding
 import dwctl.catalog.tables
 import dwctl.files.tables
 import dwctl.identity.bootstrap
@@ -20,7 +21,8 @@ import dwctl.identity.tables
 import dwctl.limits.tables
 import dwctl.mail.tables
 import dwctl.queue.tables
-import dwctl.sources.tables  # noqa: F401 - the migrations compare every mapped table, and end with the bootstrap
+import dwctl.sources.tables
+import dwctl.tools.tables  # noqa: F401 - the migrations compare every mapped table, and end with the bootstrap
 from dwctl import __version__, config, logs, urls
 from dwctl.ai.front import Front
 from dwctl.ai.gateway import Gateway

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import fields, post_dump, validate
 
 from dwctl.access.permissions import ROLES
-from dwctl.identity.api_keys import PURPOSES
+from dwctl.identity.api_keys import DAY_S, MOST_OVERLAP_S, PURPOSES
 from dwctl.web.pagination import PageQuery
 from dwctl.web.schemas import (
     ApiSchema,
@@ -23,9 +23,29 @@ from dwctl.web.schemas import (
 
 _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
 _URL_LENGTH = 2048
-_is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
+is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
 _MOST_TOKENS = 2**53
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
+
+_PAGE = {"total_count": 1, "skip": 0, "limit": 10}
+_API_KEY: dict[str, Any] = {
+    "id": "6a1f5c0e-3a52-4a0c-9d1c-0d6f5f1c2b7e",
+    "name": "nightly evaluation",
+    "description": None,
+    "key_prefix": "sk-4fTzc9Q",
+    "purpose": "realtime",
+    "user_id": "0b8f5a52-6c0e-4c7f-8f8e-2f4f6a1d9c33",
+    "created_by": "0b8f5a52-6c0e-4c7f-8f8e-2f4f6a1d9c33",
+    "created_at": "2026-01-31T10:20:30.123456Z",
+    "last_used": None,
+    "model_access": ["d2719f6e-7e64-4f0b-9d5a-1f1a8b7b1f10"],
+    "requests_per_second": 2.5,
+    "burst_size": None,
+    "capacity": None,
+    "tokens_per_minute": None,
+    "expires_at": "2027-06-30T00:00:00Z",
+    "retired_secrets": [],
+}
 
 
 class Extended:
@@ -50,7 +70,7 @@ def _username() -> fields.Field[str]:
 
 
 def _email() -> fields.Field[str]:
-    return Trimmed(required=True, validate=_is_email)
+    return Trimmed(required=True, validate=is_email)
 
 
 def _optional_text() -> fields.Field[str]:
@@ -71,7 +91,7 @@ class GroupSchema(ApiSchema):
 
     id = fields.UUID()
     name = fields.String()
-    description = fields.String()
+    description = fields.String(allow_none=True)
     created_by = fields.UUID()
     created_at = Instant()
     updated_at = Instant()
@@ -100,24 +120,24 @@ class UserSchema(ApiSchema):
     id = fields.UUID()
     username = fields.String()
     email = fields.String()
-    display_name = fields.String()
-    avatar_url = fields.String()
+    display_name = fields.String(allow_none=True)
+    avatar_url = fields.String(allow_none=True)
     is_admin = fields.Boolean()
     roles = fields.List(fields.String(), attribute="role_names")
     created_at = Instant()
     updated_at = Instant()
-    last_login = Instant()
+    last_login = Instant(allow_none=True)
     auth_source = fields.String()
-    external_user_id = fields.String()
+    external_user_id = fields.String(allow_none=True)
     has_payment_provider_id = fields.Boolean()
     batch_notifications_enabled = fields.Boolean()
-    low_balance_threshold = fields.Float()
-    auto_topup_amount = fields.Float()
-    auto_topup_threshold = fields.Float()
+    low_balance_threshold = fields.Float(allow_none=True)
+    auto_topup_amount = fields.Float(allow_none=True)
+    auto_topup_threshold = fields.Float(allow_none=True)
     has_auto_topup_payment_method = fields.Boolean(
         attribute="has_payment_provider_id", dump_only=True
     )
-    auto_topup_monthly_limit = fields.Float()
+    auto_topup_monthly_limit = fields.Float(allow_none=True)
     user_type = fields.String()
     groups = fields.List(fields.Nested(GroupSchema))
     credit_balance = fields.Float()
@@ -194,33 +214,77 @@ class GroupUpdate(ApiSchema):
     description = _optional_text()
 
 
+class RetiredSecretSchema(ApiSchema):
+    """An earlier secret of a key that was rotated, and until when it works."""
+
+    key_prefix = fields.String(attribute="secret_prefix")
+    expires_at = Instant()
+
+
 class ApiKeySchema(ApiSchema):
     """A key without its secret."""
 
+    example: ClassVar[dict[str, Any]] = _API_KEY
+
     id = fields.UUID()
     name = fields.String()
-    description = fields.String()
-    key_prefix = fields.String(attribute="secret_prefix")
-    purpose = fields.String()
+    description = fields.String(allow_none=True)
+    key_prefix = fields.String(
+        attribute="secret_prefix", metadata={"description": "The first letters of the secret."}
+    )
+    purpose = fields.String(
+        metadata={"description": "`realtime` for inference, `platform` for the admin API."}
+    )
     user_id = fields.UUID()
     created_by = fields.UUID()
     created_at = Instant()
-    last_used = Instant()
+    last_used = Instant(allow_none=True)
     model_access = fields.List(fields.UUID())
-    requests_per_second = fields.Float()
-    burst_size = fields.Integer()
-    capacity = fields.Integer()
-    tokens_per_minute = fields.Integer()
+    requests_per_second = fields.Float(allow_none=True)
+    burst_size = fields.Integer(allow_none=True)
+    capacity = fields.Integer(
+        allow_none=True, metadata={"description": "How many calls run at once."}
+    )
+    tokens_per_minute = fields.Integer(allow_none=True)
+    expires_at = Instant(
+        allow_none=True,
+        metadata={"description": "From when on the key is refused (401 `api_key_expired`)."},
+    )
+    retired_secrets = fields.List(
+        fields.Nested(RetiredSecretSchema),
+        attribute="living_retired_secrets",
+        metadata={"description": "Earlier secrets that still work, the newest first."},
+    )
 
 
 class ApiKeyWithSecret(ApiKeySchema):
-    """A new key with its secret, which is shown this once."""
+    """A key with its new secret, which is shown this once."""
 
-    key = fields.String()
+    example: ClassVar[dict[str, Any]] = {
+        **_API_KEY,
+        "key": "sk-4fTzc9Qm0gDYq3mP1Yl8wUu0vUe5rJ2nKx7bHsLaE6o",
+    }
+
+    key = fields.String(metadata={"description": "The secret. Nobody can show it again."})
+
+
+class ApiKeysQuery(PageQuery):
+    """Which of an account's keys."""
+
+    search = Name(
+        load_default=None,
+        metadata={"description": "Part of the name, the description or the prefix."},
+    )
+    purpose = fields.String(load_default=None, validate=validate.OneOf(PURPOSES))
+    created_by = fields.UUID(
+        load_default=None, metadata={"description": "Keys of this person only."}
+    )
 
 
 class ApiKeyPage(ApiSchema):
     """A page of keys."""
+
+    example: ClassVar[dict[str, Any]] = {**_PAGE, "data": [_API_KEY]}
 
     data = fields.List(fields.Nested(ApiKeySchema))
     total_count = fields.Integer()
@@ -231,6 +295,13 @@ class ApiKeyPage(ApiSchema):
 class ApiKeyCreate(ApiSchema):
     """A key to be made. `member_id` says for whom in an organisation."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "name": "nightly evaluation",
+        "purpose": "realtime",
+        "requests_per_second": 2.5,
+        "expires_at": "2027-06-30T00:00:00Z",
+    }
+
     name = Name(required=True)
     description = _optional_text()
     purpose = fields.String(load_default="realtime", validate=validate.OneOf(PURPOSES))
@@ -238,11 +309,28 @@ class ApiKeyCreate(ApiSchema):
     burst_size = Whole(least=1, load_default=None, allow_none=True)
     capacity = Whole(least=1, load_default=None, allow_none=True)
     tokens_per_minute = Whole(least=1, most=_MOST_TOKENS, load_default=None, allow_none=True)
+    expires_at = Instant(load_default=None, allow_none=True)
     member_id = fields.UUID(load_default=None, allow_none=True)
 
 
+class ApiKeyRotation(ApiSchema):
+    """How a key gets another secret."""
+
+    may_be_absent = True
+    example: ClassVar[dict[str, Any]] = {"overlap_seconds": 3600}
+
+    overlap_seconds = Whole(
+        least=0,
+        most=MOST_OVERLAP_S,
+        load_default=DAY_S,
+        metadata={"description": "For how long earlier secrets go on working; 0 ends them now."},
+    )
+
+
 class ApiKeyUpdate(ApiSchema):
-    """Changes of a key. Null clears the description and the limits, and leaves the name."""
+    """Changes of a key. Null clears the description, the limits and the end, and leaves the name."""
+
+    example: ClassVar[dict[str, Any]] = {"description": "CI only", "burst_size": 10}
 
     name = Name(allow_none=True)
     description = Text(allow_none=True)
@@ -250,6 +338,7 @@ class ApiKeyUpdate(ApiSchema):
     burst_size = Whole(least=1, allow_none=True)
     capacity = Whole(least=1, allow_none=True)
     tokens_per_minute = Whole(least=1, most=_MOST_TOKENS, allow_none=True)
+    expires_at = Instant(allow_none=True)
 
 
 class Registration(ApiSchema):
@@ -299,7 +388,7 @@ class ActiveOrganization(ApiSchema):
     """In whose name to act; null for one's own."""
 
     organization_id = fields.UUID(load_default=None, allow_none=True, load_only=True)
-    active_organization_id = fields.UUID(dump_only=True)
+    active_organization_id = fields.UUID(dump_only=True, allow_none=True)
 
 
 class AsyncRequestsSchema(ApiSchema):
@@ -327,8 +416,8 @@ class OnwardsSchema(ApiSchema):
 class ConfigSchema(ApiSchema):
     """The settings that a dashboard needs. `batches` and `ai_api_base_url` are left out where there are none."""
 
-    region = fields.String()
-    organization = fields.String()
+    region = fields.String(allow_none=True)
+    organization = fields.String(allow_none=True)
     payment_enabled = fields.Boolean()
     docs_url = fields.String()
     docs_jsonl_url = fields.String()

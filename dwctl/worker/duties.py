@@ -23,6 +23,7 @@ from dwctl.db import Connections, DatabaseAway
 from dwctl.files import duties as files_duties
 from dwctl.identity import duties as identity_duties
 from dwctl.limits import duties as limits_duties
+from dwctl.organizations import duties as organizations_duties
 from dwctl.queue import duties as queue_duties
 from dwctl.queue.duties import Duty
 from dwctl.sources import duties as sources_duties
@@ -38,6 +39,7 @@ ALL: tuple[Duty, ...] = (
     *queue_duties.DUTIES,
     *analytics_duties.DUTIES,
     *identity_duties.DUTIES,
+    *organizations_duties.DUTIES,
     *catalog_duties.DUTIES,
     *limits_duties.DUTIES,
     *ai_duties.DUTIES,

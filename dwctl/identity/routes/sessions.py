@@ -19,7 +19,8 @@ from dwctl.identity.schemas import (
     SignedIn,
 )
 from dwctl.identity.tables import User
-from dwctl.web import current, html
+from dwctl.web import current, described, html
+from dwctl.web.navigation import is_own_navigation
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("authentication", __name__, description="Sign-in by password")
@@ -53,6 +54,7 @@ def registration_status() -> dict[str, Any]:
 @blueprint.route("/register", methods=["POST"])
 @blueprint.arguments(Registration)
 @blueprint.response(201, SignedIn)
+@described.says(refusals=(403, 429))
 def register(wanted: dict[str, Any]) -> dict[str, Any]:
     """Register and sign in"""
     settings, session = current.settings(), db.session()
@@ -73,6 +75,7 @@ def login_status() -> dict[str, Any]:
 @blueprint.route("/login", methods=["POST"])
 @blueprint.arguments(Credentials)
 @blueprint.response(200, SignedIn)
+@described.says(refusals=(401, 403, 429))
 def login(given: dict[str, str]) -> dict[str, Any]:
     """Sign in"""
     settings, session = current.settings(), db.session()
@@ -87,6 +90,7 @@ def login(given: dict[str, str]) -> dict[str, Any]:
 
 @blueprint.route("/logout", methods=["POST"])
 @blueprint.response(200, Message)
+@described.says(refusals=(403,))
 def logout() -> dict[str, str]:
     """Sign out here"""
     _end_session()
@@ -95,10 +99,12 @@ def logout() -> dict[str, str]:
 
 
 @blueprint.route("/logout", methods=["GET"])
-@blueprint.response(302, description="To the dashboard; or a page with a button")
+@blueprint.response(302, description="To the dashboard.")
+@blueprint.alt_response(200, description="A page that asks first.", content_type="text/html")
+@described.says(headers={"Location": "Where to go on."})
 def leave() -> AnyResponse:
     """Sign out here, as a link does it. Where no page of ours is known to have the link, a page asks first"""
-    if not _is_own_navigation():
+    if not is_own_navigation(request, same_site=True):
         return html.page(_ASK)
     _end_session()
     response = redirect("/")
@@ -109,6 +115,7 @@ def leave() -> AnyResponse:
 @account.route("/password-change", methods=["POST"])
 @account.arguments(PasswordChange)
 @account.response(200, Message)
+@described.says(refusals=(429,))
 def change_password(given: dict[str, str]) -> dict[str, str]:
     """Change one's password; other sessions end"""
     settings, session = current.settings(), db.session()
@@ -126,24 +133,19 @@ def change_password(given: dict[str, str]) -> dict[str, str]:
     return {"message": "Password changed successfully"}
 
 
-def _is_own_navigation() -> bool:
-    """Whether the browser says that a person has followed a link of this site, or typed the address."""
-    said = request.headers.get
-    return (
-        said("Sec-Fetch-Site") in ("same-origin", "same-site", "none")
-        and said("Sec-Fetch-Mode") == "navigate"
-        and said("Sec-Fetch-Dest") == "document"
-        and "Sec-Purpose" not in request.headers
-    )
-
-
 def _availability(what: str, enabled: bool) -> dict[str, Any]:
     return {"enabled": enabled, "message": f"{what} is {'enabled' if enabled else 'disabled'}"}
 
 
 def _sign_in(user: User, message: str) -> dict[str, Any]:
     rule = current.settings().auth.native.session
-    token = sessions.start(db.session(), user.id, rule)
+    token = sessions.start(
+        db.session(),
+        user.id,
+        rule,
+        address=throttle.address_of(request),
+        user_agent=request.headers.get("User-Agent"),
+    )
     db.session.commit()
 
     @after_this_request
