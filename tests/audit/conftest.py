@@ -28,7 +28,7 @@ def entries(sql: psycopg.Connection[Any]) -> Entries:
     """The entries of one answer's request, in their order."""
 
     def find(answer: TestResponse) -> list[Entry]:
-        assert answer.status_code < 300, answer.text
+        assert answer.status_code < 400, answer.text
         rows = sql.cursor(row_factory=dict_row).execute(
             "SELECT * FROM audit_log WHERE request_id = %s ORDER BY id",
             (answer.headers["x-request-id"],),
