@@ -10,6 +10,7 @@ from flask_smorest import Api
 
 import dwctl.ai.tables
 import dwctl.analytics.tables
+import dwctl.batches.leavers
 import dwctl.batches.tables
 import dwctl.billing.tables
 import dwctl.catalog.tables
@@ -19,7 +20,7 @@ import dwctl.identity.tables
 import dwctl.limits.tables
 import dwctl.mail.tables
 import dwctl.queue.tables
-import dwctl.sources.tables  # noqa: F401 - the migrations compare every mapped table, and end with the bootstrap
+import dwctl.sources.tables  # noqa: F401 - the migrations compare every mapped table, and end with the bootstrap; what leavers leave is put away
 from dwctl import __version__, config, logs, urls
 from dwctl.ai.front import Front
 from dwctl.ai.gateway import Gateway

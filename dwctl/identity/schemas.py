@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
-from marshmallow import fields, post_dump, validate
+from marshmallow import ValidationError, fields, post_dump, validate
 
 from dwctl.access.permissions import ROLES
 from dwctl.identity.api_keys import DAY_S, MOST_OVERLAP_S, PURPOSES
@@ -24,6 +25,7 @@ from dwctl.web.schemas import (
 _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
 _URL_LENGTH = 2048
 _is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
+_DELETED = re.compile("deleted-[0-9a-f]{8}-", re.IGNORECASE)
 _MOST_TOKENS = 2**53
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
 
@@ -48,6 +50,12 @@ _API_KEY: dict[str, Any] = {
 }
 
 
+def _is_not_of_the_deleted(name: str) -> None:
+    """An account becomes `deleted-<its id>` when it is deleted: whoever had that name could keep it from being deleted."""
+    if _DELETED.match(name):
+        raise ValidationError("Must not be the name of a deleted account.")
+
+
 class Extended:
     """An object with some more attributes, for a schema to read; they go before its own."""
 
@@ -66,11 +74,11 @@ class Trimmed(Name):
 
 
 def _username() -> fields.Field[str]:
-    return Trimmed(required=True, validate=_not_blank)
+    return Trimmed(required=True, validate=[_not_blank, _is_not_of_the_deleted])
 
 
 def _email() -> fields.Field[str]:
-    return Trimmed(required=True, validate=_is_email)
+    return Trimmed(required=True, validate=[_is_email, _is_not_of_the_deleted])
 
 
 def _optional_text() -> fields.Field[str]:
