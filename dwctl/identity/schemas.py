@@ -9,6 +9,7 @@ from marshmallow import ValidationError, fields, post_dump, validate
 
 from dwctl.access.permissions import ROLES
 from dwctl.identity.api_keys import DAY_S, MOST_OVERLAP_S, PURPOSES
+from dwctl.identity.names import EMAIL
 from dwctl.web.pagination import PageQuery
 from dwctl.web.schemas import (
     ApiSchema,
@@ -24,7 +25,7 @@ from dwctl.web.schemas import (
 
 _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
 _URL_LENGTH = 2048
-_is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
+_is_email = validate.Regexp(EMAIL, error="Not a valid email address.")
 _DELETED = re.compile("deleted-[0-9a-f]{8}-", re.IGNORECASE)
 _MOST_TOKENS = 2**53
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
@@ -99,7 +100,7 @@ class GroupSchema(ApiSchema):
 
     id = fields.UUID()
     name = fields.String()
-    description = fields.String()
+    description = fields.String(allow_none=True)
     created_by = fields.UUID()
     created_at = Instant()
     updated_at = Instant()
@@ -128,24 +129,24 @@ class UserSchema(ApiSchema):
     id = fields.UUID()
     username = fields.String()
     email = fields.String()
-    display_name = fields.String()
-    avatar_url = fields.String()
+    display_name = fields.String(allow_none=True)
+    avatar_url = fields.String(allow_none=True)
     is_admin = fields.Boolean()
     roles = fields.List(fields.String(), attribute="role_names")
     created_at = Instant()
     updated_at = Instant()
-    last_login = Instant()
+    last_login = Instant(allow_none=True)
     auth_source = fields.String()
-    external_user_id = fields.String()
+    external_user_id = fields.String(allow_none=True)
     has_payment_provider_id = fields.Boolean()
     batch_notifications_enabled = fields.Boolean()
-    low_balance_threshold = fields.Float()
-    auto_topup_amount = fields.Float()
-    auto_topup_threshold = fields.Float()
+    low_balance_threshold = fields.Float(allow_none=True)
+    auto_topup_amount = fields.Float(allow_none=True)
+    auto_topup_threshold = fields.Float(allow_none=True)
     has_auto_topup_payment_method = fields.Boolean(
         attribute="has_payment_provider_id", dump_only=True
     )
-    auto_topup_monthly_limit = fields.Float()
+    auto_topup_monthly_limit = fields.Float(allow_none=True)
     user_type = fields.String()
     groups = fields.List(fields.Nested(GroupSchema))
     credit_balance = fields.Float()
@@ -236,7 +237,7 @@ class ApiKeySchema(ApiSchema):
 
     id = fields.UUID()
     name = fields.String()
-    description = fields.String()
+    description = fields.String(allow_none=True)
     key_prefix = fields.String(
         attribute="secret_prefix", metadata={"description": "The first letters of the secret."}
     )
@@ -246,14 +247,17 @@ class ApiKeySchema(ApiSchema):
     user_id = fields.UUID()
     created_by = fields.UUID()
     created_at = Instant()
-    last_used = Instant()
+    last_used = Instant(allow_none=True)
     model_access = fields.List(fields.UUID())
-    requests_per_second = fields.Float()
-    burst_size = fields.Integer()
-    capacity = fields.Integer(metadata={"description": "How many calls run at once."})
-    tokens_per_minute = fields.Integer()
+    requests_per_second = fields.Float(allow_none=True)
+    burst_size = fields.Integer(allow_none=True)
+    capacity = fields.Integer(
+        allow_none=True, metadata={"description": "How many calls run at once."}
+    )
+    tokens_per_minute = fields.Integer(allow_none=True)
     expires_at = Instant(
-        metadata={"description": "From when on the key is refused (401 `api_key_expired`)."}
+        allow_none=True,
+        metadata={"description": "From when on the key is refused (401 `api_key_expired`)."},
     )
     retired_secrets = fields.List(
         fields.Nested(RetiredSecretSchema),
@@ -393,7 +397,27 @@ class ActiveOrganization(ApiSchema):
     """In whose name to act; null for one's own."""
 
     organization_id = fields.UUID(load_default=None, allow_none=True, load_only=True)
-    active_organization_id = fields.UUID(dump_only=True)
+    active_organization_id = fields.UUID(dump_only=True, allow_none=True)
+
+
+class SupportRequest(ApiSchema):
+    """What somebody needs help with."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "subject": "A batch does not end",
+        "message": "batch_6a1f5c0e has been at 99 % since this morning.",
+    }
+
+    subject = Name(required=True)
+    message = Text(required=True, longest=20_000)
+
+
+class SupportSent(ApiSchema):
+    """That a request for help is on its way."""
+
+    example: ClassVar[dict[str, Any]] = {"sent": True}
+
+    sent = fields.Boolean()
 
 
 class AsyncRequestsSchema(ApiSchema):
@@ -421,8 +445,8 @@ class OnwardsSchema(ApiSchema):
 class ConfigSchema(ApiSchema):
     """The settings that a dashboard needs. `batches` and `ai_api_base_url` are left out where there are none."""
 
-    region = fields.String()
-    organization = fields.String()
+    region = fields.String(allow_none=True)
+    organization = fields.String(allow_none=True)
     payment_enabled = fields.Boolean()
     docs_url = fields.String()
     docs_jsonl_url = fields.String()

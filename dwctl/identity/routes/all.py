@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from dwctl.identity.routes import api_keys, groups, sessions, settings, users
+from dwctl.identity.routes import api_keys, groups, sessions, settings, support, users
 
 AUTHENTICATION = (sessions.blueprint, sessions.account)
-ADMIN = (users.blueprint, groups.blueprint, api_keys.blueprint, settings.blueprint)
+ADMIN = (
+    users.blueprint,
+    groups.blueprint,
+    api_keys.blueprint,
+    settings.blueprint,
+    support.blueprint,
+)
