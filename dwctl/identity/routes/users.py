@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.billing import ledger
 from dwctl.db import db
 from dwctl.errors import Forbidden, Invalid
-from dwctl.identity import groups, organizations, users
+from dwctl.identity import groups, organizations, profiles, users
 from dwctl.identity.schemas import (
     Extended,
     GroupSchema,
@@ -34,13 +34,6 @@ guard.protect(blueprint)
 
 NEW_FOR = timedelta(seconds=10)
 """Whoever signed in first so soon after being made is new here, and is sent through the onboarding."""
-
-_LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
-    "auto_topup_amount": (lambda v: v > 0, "Auto top-up amount must be positive"),
-    "auto_topup_threshold": (lambda v: v >= 0, "Auto top-up threshold must not be negative"),
-    "auto_topup_monthly_limit": (lambda v: v > 0, "Auto top-up monthly limit must be positive"),
-}
-_CLEARABLE = ("low_balance_threshold", *_LIMITS)
 
 
 def _may_read(caller: Caller, user_id: UUID | str, **_path: Any) -> None:
@@ -120,7 +113,7 @@ def update_user(changes: dict[str, Any], user_id: UUID) -> User:
     """
     _check_roles(guard.identify(), user_id, changes.get("roles"))
     user = users.get(db.session(), user_id)
-    _apply(user, changes)
+    profiles.change(db.session(), user, changes)
     db.session.commit()
     return user
 
@@ -216,27 +209,3 @@ def _check_roles(caller: Caller, user_id: UUID, roles: list[str] | None) -> None
     leaving = users.MANAGER in caller.roles and users.MANAGER not in roles
     if user_id == caller.user_id and leaving and not caller.is_admin:
         raise Invalid("You cannot give up your own PlatformManager role")
-
-
-def _apply(user: User, changes: dict[str, Any]) -> None:
-    _check_limits(changes)
-    changes = {k: v for k, v in changes.items() if v is not None or k in _CLEARABLE}
-    roles = changes.pop("roles", None)
-    if roles is not None:
-        users.change_roles(db.session(), user, roles)
-    for name, value in changes.items():
-        setattr(user, name, value)
-    # A new limit is a new occasion to be told.
-    if "low_balance_threshold" in changes:
-        user.low_balance_notification_sent = False
-    if "auto_topup_monthly_limit" in changes:
-        user.auto_topup_limit_notification_sent = False
-    if changes:
-        user.updated_at = clock.now()
-
-
-def _check_limits(changes: dict[str, Any]) -> None:
-    for name, (holds, text) in _LIMITS.items():
-        value = changes.get(name)
-        if value is not None and not holds(value):
-            raise Invalid(text, param=name)
