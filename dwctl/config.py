@@ -538,6 +538,7 @@ class Snapshot:
 
     debounce: Duration = 0.05
     full_reload_interval: Duration = 60.0
+    key_use_interval: Duration = 30.0
 
 
 @dataclass(frozen=True)
