@@ -232,6 +232,12 @@ def get(session: Session, key_id: UUID, owner_id: UUID, *, created_by: UUID | No
     return found
 
 
+def revoke(session: Session, owner_id: UUID, creator_id: UUID) -> None:
+    """End the keys that a person has made for an account, hidden ones too."""
+    theirs = update(ApiKey).where(ApiKey.user_id == owner_id, ApiKey.created_by == creator_id)
+    session.execute(theirs.where(ApiKey.is_deleted.is_(False)).values(is_deleted=True))
+
+
 def models_of(session: Session, owner_id: UUID) -> list[UUID]:
     """Ids of the models that the owner's groups and Everyone are granted, in grant order."""
     return list(session.scalars(_MODELS, {"owner": owner_id, "everyone": NIL}))

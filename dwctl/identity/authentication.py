@@ -127,11 +127,12 @@ def _by_api_key(session: Session, request: Request, settings: Settings) -> SignI
     if found is None:
         raise Unauthenticated
     user, key = found
-    _check_purpose(key.purpose, request.path)
+    check_purpose(key.purpose, request.path)
     return SignIn(user, "api_key", key, secret_hash=digest)
 
 
-def _check_purpose(purpose: str, path: str) -> None:
+def check_purpose(purpose: str, path: str) -> None:
+    """Refuse a key that is for other paths: 401 on the admin API, 403 on the management routes under /ai."""
     if path.startswith("/admin/api/"):
         allowed: tuple[str, ...] = ("platform",)
     elif path.startswith("/ai/"):

@@ -45,8 +45,24 @@ def forget_secrets(connection: psycopg.Connection[Any], _settings: Settings) -> 
     return 1.0 if gone == _AT_ONCE else float(HOUR_S)
 
 
+def forget_resets(connection: psycopg.Connection[Any], _settings: Settings) -> float:
+    """Delete links for new passwords and codes of command lines a day after their end, some at a time."""
+    gone = 0
+    for table in ("password_reset_tokens", "command_line_codes"):
+        gone = max(
+            gone,
+            connection.execute(
+                f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE expires_at < now() - interval '1 day'"
+                " ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)",
+                (_AT_ONCE,),
+            ).rowcount,
+        )
+    return 1.0 if gone == _AT_ONCE else float(HOUR_S)
+
+
 DUTIES = (
     Duty("forget_sessions", forget_sessions),
     Duty("forget_secrets", forget_secrets),
     Duty("forget_attempts", forget_attempts),
+    Duty("forget_resets", forget_resets),
 )

@@ -25,7 +25,7 @@ from dwctl.web.schemas import (
 
 _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
 _URL_LENGTH = 2048
-_is_email = validate.Regexp(EMAIL, error="Not a valid email address.")
+is_email = validate.Regexp(EMAIL, error="Not a valid email address.")
 _DELETED = re.compile("deleted-[0-9a-f]{8}-", re.IGNORECASE)
 _MOST_TOKENS = 2**53
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
@@ -79,7 +79,7 @@ def _username() -> fields.Field[str]:
 
 
 def _email() -> fields.Field[str]:
-    return Trimmed(required=True, validate=[_is_email, _is_not_of_the_deleted])
+    return Trimmed(required=True, validate=[is_email, _is_not_of_the_deleted])
 
 
 def _optional_text() -> fields.Field[str]:

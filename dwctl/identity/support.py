@@ -25,13 +25,11 @@ def ask(session: Session, caller: Caller, subject: str, message: str, settings: 
         if not text:
             raise Invalid(f"The {name} of a support request cannot be empty", param=name)
     rule = settings.support
-    throttle.admit_account(
-        session,
-        "support request",
-        caller.user_id,
-        limit=rule.requests_per_account_per_hour,
-        of_all=rule.requests_per_hour,
-    )
+    for whose, most in (
+        (str(caller.user_id), rule.requests_per_account_per_hour),
+        ("everybody", rule.requests_per_hour),
+    ):
+        throttle.admit_account(session, "support request", whose, most, throttle.HOUR_S)
     organization = next(
         (m.name for m in caller.memberships if m.organization_id == caller.active_organization_id),
         "",

@@ -14,7 +14,6 @@ import hashlib
 import ipaddress
 import logging
 from dataclasses import dataclass
-from uuid import UUID
 
 from flask import Request
 from sqlalchemy import text
@@ -70,16 +69,14 @@ def admit(session: Session, what: str, address: str, limit: int) -> None:
         _settle(session, attempts <= most, left_s)
 
 
-def admit_account(session: Session, what: str, account: UUID, *, limit: int, of_all: int) -> None:
-    """Count one use of something by an account within the hour, or refuse it beyond its limit or that `of_all` accounts (0: no limit). Ends the transaction."""
-    # Everybody's row first, on every door.
-    counted = [
-        (most, _count(session, _key(what, whose), HOUR_S))
-        for whose, most in (("all", of_all), (str(account), limit))
-        if most
-    ]
-    beyond = [left_s for most, (attempts, left_s) in counted if attempts > most]
-    _settle(session, not beyond, max(beyond, default=0))
+def admit_account(session: Session, what: str, account: str, limit: int, window_s: float) -> None:
+    """Count one thing done to an account from wherever, or refuse it beyond the limit (0: no limit). Ends the transaction.
+
+    `account` is whatever stands for it at this door, known or not. The window is at most the longest of this module.
+    """
+    if limit:
+        attempts, left_s = _count(session, _key(what, account), min(round(window_s), HOUR_S))
+        _settle(session, attempts <= limit, left_s)
 
 
 def begin_guess(session: Session, account: str, address: str, rule: Throttle) -> Guess:

@@ -3,13 +3,13 @@
 Instant but for the index over users' names, during which users are not written (a second for a million).
 
 Revision ID: 0022
-Revises: 0017
+Revises: 0021
 """
 
 from alembic import op
 
 revision = "0022"
-down_revision = "0017"
+down_revision = "0021"
 branch_labels = None
 depends_on = None
 

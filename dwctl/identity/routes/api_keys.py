@@ -60,6 +60,7 @@ def create_api_key(wanted: dict[str, Any], user_id: UUID | str) -> Extended:
     authentication.confirm(session, caller)
     owner = users.get(session, target_of(caller, user_id), stays=True)
     creator_id = _creator(caller, owner, wanted.pop("member_id"))
+    _confirm_membership(caller, owner)
     _check_rank(caller, owner, users.get(session, creator_id))
     key, secret = api_keys.create(session, owner_id=owner.id, creator_id=creator_id, **wanted)
     session.commit()
@@ -184,6 +185,15 @@ def _creator(caller: Caller, owner: User, member_id: UUID | None) -> UUID:
     return owner.id if owner.user_type == "individual" else caller.user_id
 
 
+def _confirm_membership(caller: Caller, owner: User) -> None:
+    """The caller is still the member that they were when the request came in, where that is why they may. Held, like the credential."""
+    if owner.user_type == "organization" and not may_all(
+        caller, Resource.API_KEYS, Operation.CREATE
+    ):
+        still = organizations.holds_membership(db.session(), caller.user_id, owner.id)
+        guard.insist(still, Resource.API_KEYS, Operation.CREATE, owner.id)
+
+
 def _check_rank(caller: Caller, *whose: User) -> None:
     """A key passes every check that its account does, so those of administrators are made by administrators."""
     if not caller.is_admin and any(account.is_admin for account in whose):
@@ -195,5 +205,5 @@ def _check_member(caller: Caller, owner: User, member_id: UUID) -> None:
         raise Forbidden("Insufficient permissions to Create API keys for other members")
     if owner.user_type != "organization":
         raise Invalid("member_id is for keys of an organization", param="member_id")
-    if not organizations.is_member(db.session(), member_id, owner.id):
+    if not organizations.holds_membership(db.session(), member_id, owner.id):
         raise Invalid("This user is not a member of the organization", param="member_id")

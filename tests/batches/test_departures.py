@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from dwctl import config
-from dwctl.batches import leavers
+from dwctl.batches import departures
 from dwctl.clock import uuid7
 from tests.batches.desk import Desk
 from tests.identity.doors import ADMIN, insert_organization, insert_user
@@ -62,7 +62,7 @@ def state(desk: Desk, id: UUID) -> str:
 
 def work(desk: Desk) -> None:
     """A worker, until nothing is due."""
-    while leavers.end_work(desk.sql, config.load({})) == 0.0:
+    while departures.end_work(desk.sql, config.load({})) == 0.0:
         pass
 
 
@@ -121,7 +121,7 @@ def test_what_was_on_its_way_in_is_found_too_and_then_nobody_looks_any_more(
 def test_more_than_a_slice_is_ended(
     desk: Desk, leaver: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leavers, "_AT_ONCE", 2)
+    monkeypatch.setattr(departures, "_AT_ONCE", 2)
     its = [waiting(desk, leaver) for _ in range(5)]
     leave(desk, leaver)
     work(desk)

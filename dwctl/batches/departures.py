@@ -17,7 +17,7 @@ from dwctl import sql
 from dwctl.config import Settings
 from dwctl.identity import users
 
-_QUERIES = sql.load("dwctl.batches", "leavers.sql")
+_QUERIES = sql.load("dwctl.batches", "departures.sql")
 CHANNEL = "dwctl_leavers"
 
 _AT_ONCE = 200

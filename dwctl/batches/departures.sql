@@ -1,4 +1,4 @@
--- What becomes of the work of accounts that were deleted (leavers.py).
+-- What becomes of the work of accounts that were deleted (departures.py).
 
 -- name: cancel_batches  the account's batches that are not over
 SELECT fusillade.cancel_batch(b.id)
