@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_dump, post_load, validate, validates_schema
 
@@ -76,6 +76,20 @@ def _seconds() -> Number:
 class EndpointSchema(ApiSchema):
     """An upstream inference server. Its API key is never shown."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "name": "gpu-cluster",
+        "description": None,
+        "url": "http://10.0.0.5:8000/v1",
+        "model_filter": None,
+        "requires_api_key": True,
+        "auth_header_name": "Authorization",
+        "auth_header_prefix": "Bearer ",
+        "created_by": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+        "created_at": "2026-01-31T10:20:30.123456Z",
+        "updated_at": "2026-01-31T10:20:30.123456Z",
+    }
+
     id = fields.UUID()
     name = fields.String()
     description = fields.String(allow_none=True)
@@ -126,6 +140,13 @@ class EndpointFields(ApiSchema):
 class EndpointCreate(EndpointFields):
     """`sync` (or `auto_sync_models`) adds the server's models; with `skip_fetch` those that `model_filter` names, unasked."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "name": "gpu-cluster",
+        "url": "http://10.0.0.5:8000/v1",
+        "api_key": "secret",
+        "sync": False,
+    }
+
     name = Name(required=True, validate=not_blank)
     url = Name(longest=_LONGEST_VALUE, required=True)
     sync = fields.Boolean(allow_none=True)
@@ -138,12 +159,29 @@ class EndpointCreate(EndpointFields):
 class EndpointUpdate(EndpointFields):
     """Absent fields stay as they are."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "description": "The new machines",
+        "total_timeout_seconds": 600,
+    }
+
     name = Name(allow_none=True, validate=not_blank)
     url = Name(longest=_LONGEST_VALUE, allow_none=True)
 
 
 class EndpointValidate(ApiSchema):
     """Either a new server, or one that is known."""
+
+    conditions: ClassVar[dict[str, Any]] = {
+        "if": {"properties": {"type": {"const": "new"}}},
+        "then": {"required": ["url"]},
+        "else": {"required": ["endpoint_id"]},
+    }
+
+    example: ClassVar[dict[str, Any]] = {
+        "type": "new",
+        "url": "http://10.0.0.5:8000/v1",
+        "api_key": "secret",
+    }
 
     type = fields.String(required=True, validate=validate.OneOf(("new", "existing")))
     url = Name(longest=_LONGEST_VALUE)
@@ -179,6 +217,22 @@ class ListedModels(ApiSchema):
 class ValidationSchema(ApiSchema):
     """`status` is success, with the models, or error, with the reason."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "status": "success",
+        "models": {
+            "object": "list",
+            "data": [
+                {
+                    "id": "openai/gpt-oss-120b",
+                    "object": "model",
+                    "created": 1780000000,
+                    "owned_by": "vllm",
+                }
+            ],
+        },
+        "error": None,
+    }
+
     status = fields.String()
     models = fields.Nested(ListedModels, allow_none=True)
     error = fields.String(allow_none=True)
@@ -186,6 +240,18 @@ class ValidationSchema(ApiSchema):
 
 class SynchronisedSchema(ApiSchema):
     """What a synchronisation found and changed."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "endpoint_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "changes_made": 1,
+        "new_models_created": 1,
+        "models_reactivated": 0,
+        "models_deactivated": 0,
+        "models_deleted": 0,
+        "total_models_fetched": 1,
+        "filtered_models_count": 1,
+        "synced_at": "2026-01-31T10:20:30.123456Z",
+    }
 
     endpoint_id = fields.UUID()
     changes_made = fields.Integer()
@@ -360,6 +426,27 @@ class ModelFields(ApiSchema):
 class ModelCreate(ModelFields):
     """A standard model runs on one endpoint (`hosted_on`), a composite one on its components."""
 
+    conditions: ClassVar[dict[str, Any]] = {
+        "anyOf": [{"required": ["type"]}, {"required": ["is_composite"]}],
+        "if": {"properties": {"type": {"const": "standard"}}, "required": ["type"]},
+        "then": {"required": ["hosted_on"]},
+    }
+
+    example: ClassVar[dict[str, Any]] = {
+        "type": "standard",
+        "model_name": "openai/gpt-oss-120b",
+        "alias": "gpt-oss",
+        "hosted_on": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "tariffs": [
+            {
+                "name": "list price",
+                "input_price_per_token": "0.00000015",
+                "output_price_per_token": "0.00000060",
+                "api_key_purpose": "realtime",
+            }
+        ],
+    }
+
     model_name = Name(longest=_LONGEST_ALIAS, required=True)
     hosted_on = fields.UUID(allow_none=True)
     provider_pricing = fields.Nested(ProviderPricingCreate, allow_none=True)
@@ -379,6 +466,12 @@ class ModelCreate(ModelFields):
 
 class ModelUpdate(ModelFields):
     """Absent fields stay as they are; null clears what can be empty. `tariffs` replaces the current set."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "display_name": "GPT OSS",
+        "requests_per_second": 20,
+        "description": None,
+    }
 
     provider_pricing = fields.Nested(ProviderPricingUpdate, allow_none=True)
 
@@ -440,6 +533,8 @@ class StatusSchema(ApiSchema):
 class ComponentFields(ApiSchema):
     """A component's place in its composite model. Absent and null fields stay as they are."""
 
+    example: ClassVar[dict[str, Any]] = {"weight": 50, "enabled": True, "sort_order": 0}
+
     weight = Whole(allow_none=True, metadata={"description": "1 to 100: the share of calls."})
     enabled = fields.Boolean(allow_none=True)
     sort_order = Whole(allow_none=True, metadata={"description": "The lowest comes first."})
@@ -470,6 +565,23 @@ class ComponentModelSchema(ApiSchema):
 class ComponentSchema(ApiSchema):
     """A component of a composite model."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "weight": 50,
+        "enabled": True,
+        "sort_order": 0,
+        "created_at": "2026-01-31T10:20:30.123456Z",
+        "model": {
+            "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+            "alias": "gpt-oss",
+            "model_name": "openai/gpt-oss-120b",
+            "description": None,
+            "model_type": "CHAT",
+            "endpoint": {"id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47", "name": "gpu-cluster"},
+            "trusted": False,
+            "open_responses_adapter": True,
+        },
+    }
+
     weight = fields.Integer()
     enabled = fields.Boolean()
     sort_order = fields.Integer()
@@ -489,6 +601,21 @@ class FallbackSchema(ApiSchema):
 
 class ModelSchema(ApiSchema):
     """A model. Members that have no value, were not asked for or are not the caller's to see are absent."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+        "model_name": "openai/gpt-oss-120b",
+        "alias": "gpt-oss",
+        "display_name": "GPT OSS",
+        "description": None,
+        "model_type": "CHAT",
+        "capabilities": ["reasoning"],
+        "created_by": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "hosted_on": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "created_at": "2026-01-31T10:20:30.123456Z",
+        "updated_at": "2026-01-31T10:20:30.123456Z",
+        "is_composite": False,
+    }
 
     id = fields.UUID()
     model_name = fields.String()
@@ -539,6 +666,28 @@ class FacetsSchema(ApiSchema):
 
 class ModelPage(ApiSchema):
     """A page of models, with facets where they were asked for."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "data": [
+            {
+                "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+                "model_name": "openai/gpt-oss-120b",
+                "alias": "gpt-oss",
+                "display_name": "GPT OSS",
+                "description": None,
+                "model_type": "CHAT",
+                "capabilities": ["reasoning"],
+                "created_by": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+                "hosted_on": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+                "created_at": "2026-01-31T10:20:30.123456Z",
+                "updated_at": "2026-01-31T10:20:30.123456Z",
+                "is_composite": False,
+            }
+        ],
+        "total_count": 1,
+        "skip": 0,
+        "limit": 10,
+    }
 
     data = fields.List(fields.Nested(ModelSchema))
     total_count = fields.Integer()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import fields, post_dump, validate
 
@@ -69,6 +69,16 @@ def _role_list(**options: Any) -> fields.Field[Any]:
 class GroupSchema(ApiSchema):
     """A group. `created_by` is left out where it is masked, `users` and `models` where not asked for or empty."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+        "name": "research",
+        "description": "Who may use the large models",
+        "created_by": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "created_at": "2026-01-31T10:20:30.123456Z",
+        "updated_at": "2026-01-31T10:20:30.123456Z",
+        "source": "native",
+    }
+
     id = fields.UUID()
     name = fields.String()
     description = fields.String(allow_none=True)
@@ -96,6 +106,25 @@ class MembershipSchema(ApiSchema):
 
 class UserSchema(ApiSchema):
     """An account. The members from `groups` on are there only when asked for."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "username": "ada",
+        "email": "ada@example.com",
+        "display_name": "Ada",
+        "avatar_url": None,
+        "is_admin": False,
+        "roles": ["StandardUser"],
+        "created_at": "2026-01-31T10:20:30.123456Z",
+        "updated_at": "2026-01-31T10:20:30.123456Z",
+        "last_login": None,
+        "auth_source": "native",
+        "external_user_id": None,
+        "has_payment_provider_id": False,
+        "batch_notifications_enabled": False,
+        "low_balance_threshold": None,
+        "user_type": "individual",
+    }
 
     id = fields.UUID()
     username = fields.String()
@@ -129,6 +158,32 @@ class UserSchema(ApiSchema):
 class UserPage(ApiSchema):
     """A page of users."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "data": [
+            {
+                "id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+                "username": "ada",
+                "email": "ada@example.com",
+                "display_name": "Ada",
+                "avatar_url": None,
+                "is_admin": False,
+                "roles": ["StandardUser"],
+                "created_at": "2026-01-31T10:20:30.123456Z",
+                "updated_at": "2026-01-31T10:20:30.123456Z",
+                "last_login": None,
+                "auth_source": "native",
+                "external_user_id": None,
+                "has_payment_provider_id": False,
+                "batch_notifications_enabled": False,
+                "low_balance_threshold": None,
+                "user_type": "individual",
+            }
+        ],
+        "total_count": 1,
+        "skip": 0,
+        "limit": 10,
+    }
+
     data = fields.List(fields.Nested(UserSchema))
     total_count = fields.Integer()
     skip = fields.Integer()
@@ -137,6 +192,13 @@ class UserPage(ApiSchema):
 
 class UserCreate(ApiSchema):
     """A person to be made by an administrator."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "username": "ada",
+        "email": "ada@example.com",
+        "roles": ["StandardUser"],
+        "display_name": "Ada",
+    }
 
     username = _username()
     email = _email()
@@ -147,6 +209,12 @@ class UserCreate(ApiSchema):
 
 class UserUpdate(ApiSchema):
     """Changes of an account. The four limits are cleared by null; elsewhere null means unchanged."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "display_name": "Ada Lovelace",
+        "roles": ["StandardUser", "BatchAPIUser"],
+        "low_balance_threshold": 5.0,
+    }
 
     display_name = Name(allow_none=True)
     avatar_url = Name(allow_none=True, longest=_URL_LENGTH)
@@ -174,6 +242,23 @@ class IncludeQuery(ApiSchema):
 class GroupPage(ApiSchema):
     """A page of groups."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "data": [
+            {
+                "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+                "name": "research",
+                "description": "Who may use the large models",
+                "created_by": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+                "created_at": "2026-01-31T10:20:30.123456Z",
+                "updated_at": "2026-01-31T10:20:30.123456Z",
+                "source": "native",
+            }
+        ],
+        "total_count": 1,
+        "skip": 0,
+        "limit": 10,
+    }
+
     data = fields.List(fields.Nested(GroupSchema))
     total_count = fields.Integer()
     skip = fields.Integer()
@@ -183,6 +268,11 @@ class GroupPage(ApiSchema):
 class GroupCreate(ApiSchema):
     """A group to be made."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "name": "research",
+        "description": "Who may use the large models",
+    }
+
     name = Trimmed(required=True, validate=_not_blank)
     description = _optional_text()
 
@@ -190,12 +280,31 @@ class GroupCreate(ApiSchema):
 class GroupUpdate(ApiSchema):
     """Changes of a group; null means unchanged."""
 
+    example: ClassVar[dict[str, Any]] = {"description": "Who may use the large models"}
+
     name = Trimmed(load_default=None, allow_none=True, validate=_not_blank)
     description = _optional_text()
 
 
 class ApiKeySchema(ApiSchema):
     """A key without its secret."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+        "name": "ci",
+        "description": None,
+        "key_prefix": "sk-Ab3dE6g",
+        "purpose": "realtime",
+        "user_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "created_by": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "created_at": "2026-01-31T10:20:30.123456Z",
+        "last_used": None,
+        "model_access": ["0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b"],
+        "requests_per_second": 5.0,
+        "burst_size": 10,
+        "capacity": None,
+        "tokens_per_minute": None,
+    }
 
     id = fields.UUID()
     name = fields.String()
@@ -216,11 +325,53 @@ class ApiKeySchema(ApiSchema):
 class ApiKeyWithSecret(ApiKeySchema):
     """A new key with its secret, which is shown this once."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+        "name": "ci",
+        "description": None,
+        "key_prefix": "sk-Ab3dE6g",
+        "purpose": "realtime",
+        "user_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "created_by": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "created_at": "2026-01-31T10:20:30.123456Z",
+        "last_used": None,
+        "model_access": ["0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b"],
+        "requests_per_second": 5.0,
+        "burst_size": 10,
+        "capacity": None,
+        "tokens_per_minute": None,
+        "key": "sk-Ab3dE6gHi9kLmNoPqRsTuVwXyZ0123456789abcdefg",
+    }
+
     key = fields.String()
 
 
 class ApiKeyPage(ApiSchema):
     """A page of keys."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "data": [
+            {
+                "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+                "name": "ci",
+                "description": None,
+                "key_prefix": "sk-Ab3dE6g",
+                "purpose": "realtime",
+                "user_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+                "created_by": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+                "created_at": "2026-01-31T10:20:30.123456Z",
+                "last_used": None,
+                "model_access": ["0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b"],
+                "requests_per_second": 5.0,
+                "burst_size": 10,
+                "capacity": None,
+                "tokens_per_minute": None,
+            }
+        ],
+        "total_count": 1,
+        "skip": 0,
+        "limit": 10,
+    }
 
     data = fields.List(fields.Nested(ApiKeySchema))
     total_count = fields.Integer()
@@ -230,6 +381,13 @@ class ApiKeyPage(ApiSchema):
 
 class ApiKeyCreate(ApiSchema):
     """A key to be made. `member_id` says for whom in an organisation."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "name": "ci",
+        "purpose": "realtime",
+        "requests_per_second": 5.0,
+        "burst_size": 10,
+    }
 
     name = Name(required=True)
     description = _optional_text()
@@ -244,6 +402,8 @@ class ApiKeyCreate(ApiSchema):
 class ApiKeyUpdate(ApiSchema):
     """Changes of a key. Null clears the description and the limits, and leaves the name."""
 
+    example: ClassVar[dict[str, Any]] = {"name": "ci", "requests_per_second": None}
+
     name = Name(allow_none=True)
     description = Text(allow_none=True)
     requests_per_second = Number(allow_none=True, validate=_positive)
@@ -255,6 +415,12 @@ class ApiKeyUpdate(ApiSchema):
 class Registration(ApiSchema):
     """A person who registers."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "username": "ada",
+        "email": "ada@example.com",
+        "password": "correct horse battery",
+    }
+
     username = _username()
     email = _email()
     password = Text(required=True)
@@ -264,12 +430,22 @@ class Registration(ApiSchema):
 class Credentials(ApiSchema):
     """A person who signs in."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "email": "ada@example.com",
+        "password": "correct horse battery",
+    }
+
     email = Trimmed(required=True)
     password = Text(required=True)
 
 
 class PasswordChange(ApiSchema):
     """The password as it is, and as it shall be."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "current_password": "correct horse battery",
+        "new_password": "staple correct horse",
+    }
 
     current_password = Text(required=True)
     new_password = Text(required=True)
@@ -278,6 +454,8 @@ class PasswordChange(ApiSchema):
 class Availability(ApiSchema):
     """Whether a way in is open."""
 
+    example: ClassVar[dict[str, Any]] = {"enabled": True, "message": "Native login is enabled"}
+
     enabled = fields.Boolean()
     message = fields.String()
 
@@ -285,11 +463,35 @@ class Availability(ApiSchema):
 class Message(ApiSchema):
     """A sentence."""
 
+    example: ClassVar[dict[str, Any]] = {"message": "Logout successful"}
+
     message = fields.String()
 
 
 class SignedIn(ApiSchema):
     """The person who has come in."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "user": {
+            "id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+            "username": "ada",
+            "email": "ada@example.com",
+            "display_name": "Ada",
+            "avatar_url": None,
+            "is_admin": False,
+            "roles": ["StandardUser"],
+            "created_at": "2026-01-31T10:20:30.123456Z",
+            "updated_at": "2026-01-31T10:20:30.123456Z",
+            "last_login": None,
+            "auth_source": "native",
+            "external_user_id": None,
+            "has_payment_provider_id": False,
+            "batch_notifications_enabled": False,
+            "low_balance_threshold": None,
+            "user_type": "individual",
+        },
+        "message": "Login successful",
+    }
 
     user = fields.Nested(UserSchema)
     message = fields.String()
@@ -297,6 +499,8 @@ class SignedIn(ApiSchema):
 
 class ActiveOrganization(ApiSchema):
     """In whose name to act; null for one's own."""
+
+    example: ClassVar[dict[str, Any]] = {"organization_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47"}
 
     organization_id = fields.UUID(load_default=None, allow_none=True, load_only=True)
     active_organization_id = fields.UUID(dump_only=True, allow_none=True)
@@ -326,6 +530,21 @@ class OnwardsSchema(ApiSchema):
 
 class ConfigSchema(ApiSchema):
     """The settings that a dashboard needs. `batches` and `ai_api_base_url` are left out where there are none."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "region": None,
+        "organization": None,
+        "payment_enabled": False,
+        "docs_url": "/ai/docs",
+        "docs_jsonl_url": "/ai/docs",
+        "batches": {
+            "enabled": True,
+            "allowed_completion_windows": ["24h", "1h"],
+            "allowed_url_paths": ["/v1/chat/completions"],
+            "async_requests": {"enabled": True, "completion_window": "1h"},
+        },
+        "onwards": {"strict_mode": False},
+    }
 
     region = fields.String(allow_none=True)
     organization = fields.String(allow_none=True)
