@@ -427,7 +427,6 @@ class ModelCreate(ModelFields):
     """A standard model runs on one endpoint (`hosted_on`), a composite one on its components."""
 
     conditions: ClassVar[dict[str, Any]] = {
-        "anyOf": [{"required": ["type"]}, {"required": ["is_composite"]}],
         "if": {"properties": {"type": {"const": "standard"}}, "required": ["type"]},
         "then": {"required": ["hosted_on"]},
     }

@@ -67,6 +67,7 @@ SHOWN: list[tuple[fields.Field[Any], dict[str, Any]]] = [
     (Money(allow_none=True), {"type": ["string", "null"]}),
     (Timestamp(allow_none=True), {"type": ["integer", "null"]}),
     (fields.Constant("list"), {"const": "list"}),
+    (fields.Constant(True), {"type": "boolean"}),
     (fields.Function(lambda _: True, metadata={"type": "boolean"}), {"type": "boolean"}),
     (fields.Integer(load_default=3), {"type": "integer"}),
 ]

@@ -35,6 +35,9 @@ def _loosen(found: Json) -> None:
         reason["type"] = ["string", "null"]
     completion = found["CreateCompletionResponse"]["properties"]["choices"]["items"]
     completion["required"] = ["index", "text", "finish_reason"]
+    # With `encoding_format: base64`.
+    vector = found["Embedding"]["properties"]["embedding"]
+    found["Embedding"]["properties"]["embedding"] = {"anyOf": [vector, {"type": "string"}]}
     # What was asked for is echoed, not left out.
     echoed = found["JsonSchemaResponseFormat"]["properties"]
     echoed["schema"] = {"type": ["object", "null"], "additionalProperties": True}
