@@ -17,8 +17,8 @@ import os
 import re
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field
 from decimal import Decimal
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -271,18 +271,22 @@ class Throttle:
     """How often one address may try, and how many wrong passwords for one account come from one address, within a minute.
 
     failures_per_account_per_hour: from wherever; beyond them each address has one try a minute for that account.
+    resets_per_account: mails that somebody may have sent to one account, from wherever, as long as the first of them is valid.
     """
 
     sign_ins_per_minute: int = 30
     registrations_per_minute: int = 20
     failures_per_account_per_minute: int = 10
     failures_per_account_per_hour: int = 40
+    resets_per_minute: int = 10
+    resets_per_account: int = 5
 
 
 @dataclass(frozen=True)
 class NativeAuth:
     enabled: bool = True
     allow_registration: bool = False
+    password_reset_token_duration: Duration = 1800.0
     password: Password = field(default_factory=Password)
     session: Session = field(default_factory=Session)
     throttle: Throttle = field(default_factory=Throttle)
@@ -308,6 +312,17 @@ class Cors:
     allowed_origins: tuple[str, ...] = ()
     allow_credentials: bool = True
     max_age: int = 3600
+    exposed_headers: tuple[str, ...] = ("location",)
+
+
+@dataclass(frozen=True)
+class SecurityHeaders:
+    """What browsers are told with every answer of a page or of the management routes; an empty text sends no such header."""
+
+    frame_options: str = "DENY"
+    referrer_policy: str = "strict-origin-when-cross-origin"
+    permissions_policy: str = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+    content_security_policy: str = "default-src 'none'; frame-ancestors 'none'"
 
 
 @dataclass(frozen=True)
@@ -315,6 +330,7 @@ class Security:
     """`hsts_max_age` in seconds; 0 sends no such header. `allowed_hosts` empty: any."""
 
     cors: Cors = field(default_factory=Cors)
+    headers: SecurityHeaders = field(default_factory=SecurityHeaders)
     allowed_hosts: tuple[str, ...] = ()
     hsts_max_age: int = 0
 
@@ -461,6 +477,7 @@ class Outbound:
     webhooks: str = "public"
     images: str = "public"
     sources: str = "public"
+    tools: str = "private"
     use_environment_proxies: bool = False
 
 
@@ -496,6 +513,13 @@ class Retention:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """`retention_days`: how long entries of the audit log are kept (0: for ever)."""
+
+    retention_days: int = 400
+
+
+@dataclass(frozen=True)
 class History:
     """How far a conversation is read back, for `previous_response_id` and for items that are only named."""
 
@@ -522,6 +546,18 @@ class Idempotency:
     """`keep`: how long an Idempotency-Key stands for its request."""
 
     keep: Duration = 86400.0
+
+
+@dataclass(frozen=True)
+class Organizations:
+    """`max_per_user`: of how many one person can be a member. `invitation_expiry`: how long the link in an invitation's mail works.
+
+    invitations_per_minute: mails of invitation that one address can have sent; 0: no limit.
+    """
+
+    max_per_user: int = 3
+    invitation_expiry: Duration = 604800.0
+    invitations_per_minute: int = 20
 
 
 @dataclass(frozen=True)
@@ -667,6 +703,72 @@ class Metadata:
 
 
 @dataclass(frozen=True)
+class Email:
+    """How mails leave. type: `file` writes each into the folder `path`, `smtp` hands it to the server `host`.
+
+    use_tls: STARTTLS, which the server must offer then; on port 465 from the first byte. timeout: of one step of the conversation;
+    a whole one may take four times as long.
+    """
+
+    type: str = "file"
+    path: str = "./emails"
+    host: str | None = None
+    port: int = 587
+    username: str | None = None
+    password: str | None = None
+    use_tls: bool = True
+    timeout: Duration = 15.0
+    from_email: str = "noreply@example.com"
+    from_name: str = "Control Layer"
+    reply_to: str | None = None
+    templates_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class DefaultModel:
+    """A model of a source that is there from the first start on."""
+
+    name: str
+    add_to_everyone_group: bool = False
+
+
+class _ObjectsField(fields.Field[tuple[Any, ...]]):
+    """A YAML list of mappings, or in the environment a JSON array of objects."""
+
+    of: type
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, str):
+            value = _listed(value) if value.strip() else []
+        if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
+            raise ValidationError("must be a list of mappings")
+        return tuple(_schema(self.of, "").load(part) for part in value)
+
+
+class _DefaultModelsField(_ObjectsField):
+    of = DefaultModel
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """An endpoint that the release command makes once. `sync_interval` is taken and means nothing: lists are read when somebody asks."""
+
+    name: str
+    url: str
+    api_key: str | None = None
+    sync_interval: Duration = 10.0
+    default_models: Annotated[tuple[DefaultModel, ...], _DefaultModelsField] = ()
+
+
+class _ModelSourcesField(_ObjectsField):
+    of = ModelSource
+
+
+ModelSources = Annotated[tuple[ModelSource, ...], _ModelSourcesField]
+"""Endpoints with `name`, `url`, `api_key`, and `default_models` (each `name`, `add_to_everyone_group`)."""
+
+
+@dataclass(frozen=True)
 class Shutdown:
     """`grace`: from SIGTERM until everything must have been drained (Heroku kills after 30 s)."""
 
@@ -683,6 +785,7 @@ class Settings:
     secret_key_previous: tuple[str, ...] = ()
     dashboard_url: str = "http://localhost:3001"
     onboarding_url: str | None = None
+    model_sources: ModelSources = ()
     enable_metrics: bool = True
     metrics_token: str | None = None
     trusted_proxies: Networks = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
@@ -692,14 +795,17 @@ class Settings:
     log_strangers_per_minute: int = 10
     database: Database = field(default_factory=Database)
     auth: Auth = field(default_factory=Auth)
+    email: Email = field(default_factory=Email)
     limits: Limits = field(default_factory=Limits)
     onwards: Onwards = field(default_factory=Onwards)
     upstream: Upstream = field(default_factory=Upstream)
     outbound: Outbound = field(default_factory=Outbound)
     recorder: Recorder = field(default_factory=Recorder)
     retention: Retention = field(default_factory=Retention)
+    audit: Audit = field(default_factory=Audit)
     responses: Responses = field(default_factory=Responses)
     idempotency: Idempotency = field(default_factory=Idempotency)
+    organizations: Organizations = field(default_factory=Organizations)
     daemons: Daemons = field(default_factory=Daemons)
     snapshot: Snapshot = field(default_factory=Snapshot)
     batches: Batches = field(default_factory=Batches)
@@ -730,8 +836,10 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "outbound.webhooks": _REACHES,
     "outbound.images": _REACHES,
     "outbound.sources": _REACHES,
+    "outbound.tools": _REACHES,
     "auth.proxy_header.link_registered": ("take_over", "refuse"),
     "auth.native.session.cookie_same_site": ("strict", "lax", "none"),
+    "email.type": ("file", "smtp"),
     "onwards.show_served_by": ("never", "operators", "all"),
     "upstream.on_disconnect": ("cancel", "drain"),
     "log_level": ("debug", "info", "warning", "error"),
@@ -925,7 +1033,9 @@ def _hints(cls: type) -> dict[str, Any]:
 def _schema(cls: type, prefix: str) -> Schema:
     members: dict[str, Any] = {}
     for item in dataclasses.fields(cls):
-        members[item.name] = _field(_hints(cls)[item.name], f"{prefix}{item.name}")
+        member = _field(_hints(cls)[item.name], f"{prefix}{item.name}")
+        member.required = MISSING is item.default and MISSING is item.default_factory
+        members[item.name] = member
     base = Schema.from_dict(members, name=cls.__name__)
 
     class Built(base):  # type: ignore[valid-type,misc]
@@ -963,6 +1073,8 @@ def _field(kind: Any, path: str) -> fields.Field[Any]:
         Networks: _NetworkListField,
         Factors: _FactorsField,
         Escalations: _EscalationsField,
+        ModelSources: _ModelSourcesField,
+        Annotated[tuple[DefaultModel, ...], _DefaultModelsField]: _DefaultModelsField,
     }
     return simple[kind](allow_none=optional, validate=checks)
 
@@ -1018,6 +1130,73 @@ def _is_window(text: str) -> bool:
     return True
 
 
+_ADDRESS = re.compile(r"[^@\s<>,;:()\"]+@[^@\s<>,;:()\"]+")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+/?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _origin_rules(cors: Cors) -> Mapping[str, bool]:
+    wrong = (o for o in cors.allowed_origins if o not in ("*", "null"))
+    origins = {
+        f"auth.security.cors.allowed_origins: {origin!r} is no origin such as https://console.example": _ORIGIN.fullmatch(
+            origin
+        )
+        is not None
+        for origin in wrong
+    }
+    exposed = {
+        f"auth.security.cors.exposed_headers: {name!r} is no header name": _HEADER_NAME.fullmatch(
+            name.lower()
+        )
+        is not None
+        for name in cors.exposed_headers
+    }
+    return origins | exposed
+
+
+def _cookie_rules(session: Session) -> Mapping[str, bool]:
+    domain = session.cookie_domain or ""
+    return {
+        "auth.native.session.cookie_domain: must have no blanks, control characters or ;": re.fullmatch(
+            r"[^\s;\x00-\x1f\x7f]*", domain
+        )
+        is not None,
+        "auth.native.session.cookie_name: must be a cookie's name": re.fullmatch(
+            r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", session.cookie_name
+        )
+        is not None,
+        # A browser keeps no such cookie from anybody.
+        "auth.native.session.cookie_same_site: none needs cookie_secure": session.cookie_secure
+        or session.cookie_same_site != "none",
+    }
+
+
+def _email_rules(email: Email) -> Mapping[str, bool]:
+    folder = email.templates_dir
+    return {
+        "email.host: must be set where email.type is smtp": email.type != "smtp"
+        or bool(email.host),
+        "email.port: must be between 1 and 65535": 1 <= email.port <= 65535,
+        "email.username: goes with email.password, and the other way round": (
+            email.username is None
+        )
+        == (email.password is None),
+        "email.timeout: must be between 1s and 1m": 1 <= email.timeout <= 60,
+        "email.from_email: must be an address": _ADDRESS.fullmatch(email.from_email) is not None,
+        "email.reply_to: must be an address": email.reply_to is None
+        or _ADDRESS.fullmatch(email.reply_to) is not None,
+        "email.from_name: must have no control characters": not _CONTROL.search(email.from_name),
+        "email.templates_dir: must be a folder that is there": folder is None
+        or Path(folder).is_dir(),
+        "email.path: must be set where email.type is file": email.type != "file"
+        or bool(email.path),
+    }
+
+
+def _are_different(names: Sequence[str]) -> bool:
+    return all(name.strip() for name in names) and len(set(names)) == len(names)
+
+
 def _check(settings: Settings) -> None:
     password = settings.auth.native.password
     rules = {
@@ -1030,6 +1209,31 @@ def _check(settings: Settings) -> None:
             "*" in settings.auth.security.cors.allowed_origins
             and settings.auth.security.cors.allow_credentials
         ),
+        **_origin_rules(settings.auth.security.cors),
+        **_cookie_rules(settings.auth.native.session),
+        **_email_rules(settings.email),
+        "auth.native.password_reset_token_duration: must be between 1m and 7d": 60
+        <= settings.auth.native.password_reset_token_duration
+        <= 7 * 86400,
+        "connections.encryption_key: is weak (under 16 bytes)": settings.connections.encryption_key
+        is None
+        or len(settings.connections.encryption_key.encode()) >= 16,
+        "model_sources: names must be different, and none empty": _are_different(
+            [source.name for source in settings.model_sources]
+        ),
+        **{
+            f"model_sources.{source.name}.default_models: names must be different, and none empty": _are_different(
+                [model.name for model in source.default_models]
+            )
+            for source in settings.model_sources
+        },
+        **{
+            f"model_sources.{source.name}.url: must begin with http:// or https://": re.match(
+                r"https?://[^\s/]", source.url
+            )
+            is not None
+            for source in settings.model_sources
+        },
         "auth.security.cors.allowed_origins: null is the origin of any sandboxed page": "null"
         not in settings.auth.security.cors.allowed_origins,
         f"forwarded_headers: must be some of {', '.join(FORWARDED_HEADERS)}": set(
@@ -1092,8 +1296,15 @@ def _check(settings: Settings) -> None:
             f"retention.{name}: must be at most {_LONGEST_DAYS}": days <= _LONGEST_DAYS
             for name, days in dataclasses.asdict(settings.retention).items()
         },
+        f"audit.retention_days: must be between 0 and {_LONGEST_DAYS}": 0
+        <= settings.audit.retention_days
+        <= _LONGEST_DAYS,
         "idempotency.keep: must be at most retention.responses_days": not settings.retention.responses_days
         or settings.idempotency.keep <= settings.retention.responses_days * 86400,
+        "organizations.max_per_user: must be at least 1": settings.organizations.max_per_user >= 1,
+        f"organizations.invitation_expiry: must be between 1m and {_LONGEST_DAYS} days": 60
+        <= settings.organizations.invitation_expiry
+        <= _LONGEST_DAYS * 86400,
         **{
             f"batches.allowed_completion_windows: {window!r} is no window such as 24h, 7d or 1h 30m": _is_window(
                 window

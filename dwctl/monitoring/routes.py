@@ -13,7 +13,7 @@ from dwctl.access.ownership import may_reach
 from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.errors import Invalid, NotFound
 from dwctl.monitoring import daemons, progress, queue_depth, requests
-from dwctl.monitoring.requests import Filters
+from dwctl.monitoring.requests import Filters, Place
 from dwctl.monitoring.schemas import (
     DaemonQuery,
     DaemonsSchema,
@@ -24,12 +24,14 @@ from dwctl.monitoring.schemas import (
 )
 from dwctl.queue import identifiers
 from dwctl.queue.tables import State
-from dwctl.web import current, described
+from dwctl.web import current, cursors, described
 from dwctl.web.pagination import envelope
 from dwctl.web.schemas import Blueprint
 
 ai = Blueprint("daemons", __name__, description="Processes, and how far batches are.")
 admin = Blueprint("monitoring", __name__, description="The queue: what waits, and every request.")
+_LIST = "part, processing, id"
+
 guard.protect(ai)
 guard.protect(admin)
 
@@ -96,11 +98,19 @@ def list_batch_requests(query: dict[str, Any]) -> dict[str, Any]:
     """List requests of all batches, single ones too; what runs and waits first."""
     filters, skip, limit = _filters(guard.identify(), query), query["skip"], query["limit"]
     with current.parts().connections.transaction() as connection:
-        ids = requests.page(
-            connection, filters, skip=skip, limit=limit, active_first=query["active_first"]
+        places = requests.page(
+            connection,
+            filters,
+            skip=skip,
+            limit=limit + 1,
+            active_first=query["active_first"],
+            after=_asked(),
         )
-        data = requests.shown(connection, ids)
+        data = requests.shown(connection, [place.id for place in places[:limit]])
         total = requests.total(connection, filters)
+    if len(places) > limit:
+        part, processing, id = places[limit - 1]
+        cursors.offer(_LIST, [str(part), str(int(processing)), str(id)])
     # An estimate may be less than what is on the page.
     return envelope(data, max(total, skip + len(data) if data else 0), skip=skip, limit=limit)
 
@@ -117,6 +127,14 @@ def get_batch_request(request_id: UUID) -> Any:
     ):
         raise NotFound(f"BatchRequest with ID {request_id} not found")
     return found[0]
+
+
+def _asked() -> Place | None:
+    position = cursors.asked(_LIST)
+    if position is None:
+        return None
+    part, processing, id = (text or "" for text in position)
+    return Place(int(part), processing == "1", UUID(id))
 
 
 def _filters(caller: Caller, query: dict[str, Any]) -> Filters:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from uuid import UUID
 
 import flask_smorest
@@ -32,7 +32,8 @@ _MOST_NAMED = 100
 _LONGEST_NUMBER = 64
 _PLAIN = re.compile(r"-?(?=\.?[0-9])[0-9]*\.?[0-9]*")
 _FLOAT = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What is on no line."""
 _SPELT_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _CHARSETS = ("utf-8", "utf8", "us-ascii")
 
@@ -42,6 +43,9 @@ class ApiSchema(Schema):
 
     class Meta:
         unknown = EXCLUDE
+
+    may_be_absent: ClassVar[bool] = False
+    """Whether a request may come without a body, which then means an empty object."""
 
 
 class Clamped(fields.Integer):
@@ -116,7 +120,7 @@ class Name(Text):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
-        if _CONTROL.search(text):
+        if CONTROL.search(text):
             raise ValidationError("Must not contain control characters.")
         return text
 
@@ -189,8 +193,10 @@ def rfc3339(value: datetime) -> str:
 
 class _Parser(FlaskParser):
     def load_json(self, req: Any, schema: Schema) -> Any:
-        _insist_on_json(req)
         body = body_limits.body_of(req)
+        if not body and isinstance(schema, ApiSchema) and schema.may_be_absent:
+            return {}
+        _insist_on_json(req)
         if not body:
             raise BadRequest("The request has no body, JSON is expected.")
         data = json_body.read(body, schema)

@@ -38,6 +38,10 @@ def _loosen(found: Json) -> None:
     # With `encoding_format: base64`.
     vector = found["Embedding"]["properties"]["embedding"]
     found["Embedding"]["properties"]["embedding"] = {"anyOf": [vector, {"type": "string"}]}
+    function = found["FunctionTool"]["properties"]
+    function["parameters"] = {
+        "anyOf": [{"$ref": "#/components/schemas/FunctionParameters"}, {"type": "null"}]
+    }
     # What was asked for is echoed, not left out.
     echoed = found["JsonSchemaResponseFormat"]["properties"]
     echoed["schema"] = {"type": ["object", "null"], "additionalProperties": True}
