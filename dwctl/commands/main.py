@@ -36,6 +36,10 @@ COMMANDS = {
         "dwctl.commands.batches:group",
         "Batches, whosever they are: list, show, cancel, retry.",
     ),
+    "secrets": (
+        "dwctl.commands.secrets:group",
+        "What is sealed at rest, and under which key: status, rotate.",
+    ),
     "requests": ("dwctl.commands.requests:group", "The log of calls."),
 }
 """Where each command is, and what it is for in a line."""

@@ -46,8 +46,19 @@ UNIQUE_MESSAGES: dict[str, tuple[str, str]] = {
 
 def headers_of(error: DwctlError) -> dict[str, str]:
     """Headers that go with an error, whatever its body's form."""
-    wait = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return {**dict(error.headers), **wait}
+    found = dict(error.headers)
+    if error.status == 401:
+        found["WWW-Authenticate"] = _challenge(error.code)
+    if error.retry_after_s is not None:
+        found["Retry-After"] = str(error.retry_after_s)
+    return found
+
+
+def _challenge(code: str) -> str:
+    """What RFC 6750 has a 401 say; browsers ask for no password because of it. `error` only where something was shown that does not hold."""
+    if code == "unauthenticated":
+        return 'Bearer realm="dwctl"'
+    return f'Bearer realm="dwctl", error="invalid_token", error_description="{code}"'
 
 
 def init_app(app: Flask) -> None:
