@@ -23,12 +23,14 @@ COMMANDS = {
     ),
     "users": ("dwctl.commands.users:group", "People: create, list, set roles or a password."),
     "keys": ("dwctl.commands.keys:group", "API keys."),
+    "orgs": ("dwctl.commands.organizations:group", "Organizations, and who is in them."),
     "endpoints": (
         "dwctl.commands.endpoints:group",
-        "Upstream inference servers: add, list.",
+        "Upstream inference servers: add, change, synchronise, remove.",
     ),
-    "models": ("dwctl.commands.models:group", "Models, and who may call them: add, list."),
+    "models": ("dwctl.commands.models:group", "Models, and who may call them."),
     "composites": ("dwctl.commands.composites:group", "Models that are served by others."),
+    "tools": ("dwctl.commands.tools:group", "Tool sources, for models and groups."),
     "credits": ("dwctl.commands.credits:group", "Balances and grants: grant, balance, reconcile."),
     "batches": (
         "dwctl.commands.batches:group",

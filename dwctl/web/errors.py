@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from dwctl.clock import uuid7
 from dwctl.db import DatabaseAway
-from dwctl.errors import Conflict, DwctlError, Invalid, NotFound
+from dwctl.errors import Conflict, DwctlError, Invalid, NotFound, Unavailable
 from dwctl.web import request_id
 from dwctl.web.envelope import openai_error
 
@@ -164,6 +164,8 @@ def _database_error(error: DBAPIError) -> Response:
     if error.connection_invalidated or not sqlstate or sqlstate[:2] in ("08", "57", "53"):
         log.warning("database away", extra={"request_id": str(request_id.current())})
         return _answer(DatabaseAway())
+    if sqlstate[:2] == "40":
+        return _answer(Unavailable("Somebody else changed the same at the same time, and nothing was changed. Try again.", code="busy", retry_after_s=1))  # fmt: skip
     if sqlstate[:2] in ("22", "23"):
         return _answer(Invalid("Invalid data provided", code="invalid_data"))
     return _unknown(error)
