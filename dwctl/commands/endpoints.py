@@ -26,9 +26,7 @@ from dwctl.errors import Conflict
 from dwctl.identity.tables import NIL
 from dwctl.web import current
 
-group = AppGroup(
-    "endpoints", help="Upstream inference servers: add, change, synchronise, remove."
-)
+group = AppGroup("endpoints", help="Upstream inference servers: add, change, synchronise, remove.")
 
 
 @group.command("add")

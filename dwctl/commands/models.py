@@ -27,9 +27,7 @@ from dwctl.identity.tables import NIL, Group
 from dwctl.web import current
 from dwctl.web.pagination import substring
 
-group = AppGroup(
-    "models", help="Models, and who may call them."
-)
+group = AppGroup("models", help="Models, and who may call them.")
 
 _PER = Decimal(1_000_000)
 
