@@ -425,13 +425,6 @@ class Registration(ApiSchema):
     password = Text(required=True)
     display_name = _optional_name()
 
-    example: ClassVar[dict[str, Any]] = {
-        "username": "alice",
-        "email": "alice@example.org",
-        "password": "a long password",
-        "display_name": "Alice",
-    }
-
 
 class Credentials(ApiSchema):
     """A person who signs in."""
@@ -440,11 +433,6 @@ class Credentials(ApiSchema):
 
     email = Trimmed(required=True)
     password = Text(required=True)
-
-    example: ClassVar[dict[str, Any]] = {
-        "email": "alice@example.org",
-        "password": "a long password",
-    }
 
 
 class PasswordChange(ApiSchema):
@@ -458,11 +446,6 @@ class PasswordChange(ApiSchema):
     current_password = Text(required=True)
     new_password = Text(required=True)
 
-    example: ClassVar[dict[str, Any]] = {
-        "current_password": "a long password",
-        "new_password": "a new and longer password",
-    }
-
 
 class Availability(ApiSchema):
     """Whether a way in is open."""
@@ -472,8 +455,6 @@ class Availability(ApiSchema):
     enabled = fields.Boolean()
     message = fields.String()
 
-    example: ClassVar[dict[str, Any]] = {"enabled": True, "message": "Native login is enabled"}
-
 
 class Message(ApiSchema):
     """A sentence."""
@@ -481,8 +462,6 @@ class Message(ApiSchema):
     example: ClassVar[dict[str, Any]] = {"message": "Password changed successfully"}
 
     message = fields.String()
-
-    example: ClassVar[dict[str, Any]] = {"message": "Logout successful"}
 
 
 class SignedIn(ApiSchema):
