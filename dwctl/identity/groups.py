@@ -47,10 +47,14 @@ def create(session: Session, *, name: str, description: str | None, created_by: 
     return group
 
 
-def change(group: Group, *, name: str | None, description: str | None) -> None:
-    """Rename or describe; None leaves as is. Everyone stays as it is."""
+def change(group: Group, *, name: str | None, description: str | None, settings: Settings) -> None:
+    """Rename or describe; None leaves as is. Everyone stays as it is, and a name by which an identity provider finds its group."""
     if group.id == EVERYONE:
         raise Forbidden("Cannot UpdateAll Group: Cannot update the Everyone group")
+    if name not in (None, group.name) and _is_provided(group, settings):
+        raise Forbidden(
+            f"Cannot UpdateAll Group: Its name comes from the identity provider {group.source}"
+        )
     group.name = group.name if name is None else name
     group.description = group.description if description is None else description
     group.updated_at = clock.now()
@@ -106,7 +110,7 @@ def add(session: Session, group_id: UUID, account_id: UUID, settings: Settings) 
     """Make the account a member; nothing happens where it is one already."""
     group = _editable(session, group_id, settings)
     try:
-        users.get(session, account_id)
+        users.get(session, account_id, stays=True)
     except NotFound:
         raise NotFound from None
     if group.id != EVERYONE:
@@ -177,11 +181,17 @@ def _insert(session: Session, group_id: UUID, account_id: UUID) -> None:
 
 
 def _editable(session: Session, group_id: UUID, settings: Settings) -> Group:
-    group = session.get(Group, group_id)
+    # It stays until the transaction ends.
+    group = session.get(Group, group_id, with_for_update={"read": True, "key_share": True})
     if group is None:
         raise NotFound
-    if settings.auth.proxy_header.import_idp_groups and group.source != NATIVE:
+    if _is_provided(group, settings):
         raise Forbidden(
             f"Cannot UpdateAll Group: Its members come from the identity provider {group.source}"
         )
     return group
+
+
+def _is_provided(group: Group, settings: Settings) -> bool:
+    """Whether the next sign-in would undo what is done to it by hand."""
+    return settings.auth.proxy_header.import_idp_groups and group.source != NATIVE
