@@ -48,6 +48,7 @@ COMMANDS = {
         "What is sealed at rest, and under which key: status, rotate.",
     ),
     "requests": ("dwctl.commands.requests:group", "The log of calls."),
+    "audit": ("dwctl.commands.audit:group", "Who changed what: list, show, export."),
 }
 """Where each command is, and what it is for in a line."""
 

@@ -475,6 +475,8 @@ class SignedIn(ApiSchema):
 class ActiveOrganization(ApiSchema):
     """In whose name to act; null for one's own."""
 
+    example: ClassVar[dict[str, Any]] = {"organization_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47"}
+
     organization_id = fields.UUID(load_default=None, allow_none=True, load_only=True)
     active_organization_id = fields.UUID(dump_only=True, allow_none=True)
 

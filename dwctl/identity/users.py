@@ -82,7 +82,9 @@ def newest_first(query: Select[User], search: str | None) -> Select[User]:
 def get(session: Session, account_id: UUID, *, stays: bool = False) -> User:
     """The account. Raises NotFound, also for the system user and for deleted ones. With `stays` nobody deletes it within this transaction."""
     wanted = accounts().where(User.id == account_id)
-    found = session.scalar(wanted.with_for_update(read=True) if stays else wanted)
+    # KEY SHARE, as a row has that refers to it: changes of an organisation's members do not wait for it.
+    held = wanted.with_for_update(read=True, key_share=True)
+    found = session.scalar(held if stays else wanted)
     if found is None:
         raise NotFound(f"User with ID {account_id} not found")
     return found
