@@ -436,6 +436,12 @@ class ApiKeyUpdate(ApiSchema):
 class Registration(ApiSchema):
     """A person who registers."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "username": "ada",
+        "email": "ada@example.com",
+        "password": "correct horse battery",
+    }
+
     username = _username()
     email = _email()
     password = Text(required=True)
@@ -445,12 +451,22 @@ class Registration(ApiSchema):
 class Credentials(ApiSchema):
     """A person who signs in."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "email": "ada@example.com",
+        "password": "correct horse battery",
+    }
+
     email = Trimmed(required=True)
     password = Text(required=True)
 
 
 class PasswordChange(ApiSchema):
     """The password as it is, and as it shall be."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "current_password": "correct horse battery",
+        "new_password": "staple correct horse",
+    }
 
     current_password = Text(required=True)
     new_password = Text(required=True)
@@ -459,6 +475,8 @@ class PasswordChange(ApiSchema):
 class Availability(ApiSchema):
     """Whether a way in is open."""
 
+    example: ClassVar[dict[str, Any]] = {"enabled": True, "message": "Native login is enabled"}
+
     enabled = fields.Boolean()
     message = fields.String()
 
@@ -466,11 +484,35 @@ class Availability(ApiSchema):
 class Message(ApiSchema):
     """A sentence."""
 
+    example: ClassVar[dict[str, Any]] = {"message": "Logout successful"}
+
     message = fields.String()
 
 
 class SignedIn(ApiSchema):
     """The person who has come in."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "user": {
+            "id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+            "username": "ada",
+            "email": "ada@example.com",
+            "display_name": "Ada",
+            "avatar_url": None,
+            "is_admin": False,
+            "roles": ["StandardUser"],
+            "created_at": "2026-01-31T10:20:30.123456Z",
+            "updated_at": "2026-01-31T10:20:30.123456Z",
+            "last_login": None,
+            "auth_source": "native",
+            "external_user_id": None,
+            "has_payment_provider_id": False,
+            "batch_notifications_enabled": False,
+            "low_balance_threshold": None,
+            "user_type": "individual",
+        },
+        "message": "Login successful",
+    }
 
     user = fields.Nested(UserSchema)
     message = fields.String()
