@@ -1,4 +1,4 @@
-"""Sign-in beside passwords: resets, sessions, command lines, rotated keys."""
+"""Resets, login sessions, the command line."""
 
 import base64
 import hashlib
@@ -8,68 +8,58 @@ import requests
 from requests import Response
 
 from tests.cast import Cast
-from tests.gateway import ADMIN, unique
+from tests.gateway import unique
 from tests.operations.world import NOBODY, World, refused
 
-VERIFIER = "v" * 43
-_CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest())
-COMMAND_LINE = {
-    "port": 45678,
-    "state": "s",
-    "code_challenge": _CHALLENGE.decode().rstrip("="),
-}
-
-
-def _person(w: World) -> tuple[str, str, str]:
-    """Somebody who has registered: id, e-mail, cookie."""
-    name = unique("person")
-    person = {"username": name, "email": f"{name}@x.example", "password": "long-enough-1"}
-    made = requests.post(f"{w.stage.url}/authentication/register", json=person, timeout=20)
-    assert made.ok, made.text
-    cookie = f"dwctl_session={made.cookies['dwctl_session']}"
-    return made.json()["user"]["id"], person["email"], cookie
+_VERIFIER = "v" * 43
+_CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(_VERIFIER.encode()).digest()).rstrip(b"=").decode()  # fmt: skip
+_QUERY = {"port": 8999, "state": "abc"}
 
 
 def request_reset(w: World) -> Response:
-    return w.ask(json={"email": _person(w)[1]}, by=None)
+    return w.ask(json={"email": f"{unique('forgot')}@x.example"}, by=None)
 
 
 @refused(400)
 def confirm_reset(w: World) -> Response:
-    """The token stands in a mail, and nowhere else."""
-    body = {"token": "x" * 43, "new_password": "long-enough-2"}
-    return w.ask({"token_id": NOBODY}, json=body, by=None)
+    return w.ask({"token_id": NOBODY}, json={"token": "x" * 43, "new_password": "long-enough-1"}, by=None)  # fmt: skip
+
+
+def _signed_in() -> dict[str, str]:
+    name = unique("here")
+    return {"username": name, "email": f"{name}@x.example", "password": "long-enough-1"}
+
+
+def _cookie(w: World) -> dict[str, str]:
+    made = requests.post(f"{w.stage.url}/authentication/register", json=_signed_in(), timeout=20)
+    return {"cookie": f"dwctl_session={made.cookies['dwctl_session']}"}
 
 
 def list_sessions(w: World) -> Response:
-    id, _, _ = _person(w)
-    return w.ask({"user_id": id})
+    return w.ask({"user_id": "current"}, {"limit": 5}, by=None, headers=_cookie(w))
 
 
 def end_sessions(w: World) -> Response:
-    _, _, cookie = _person(w)
-    return w.ask({"user_id": "current"}, {"others": "true"}, by=None, headers={"cookie": cookie})
+    return w.ask({"user_id": "current"}, {"others": "true"}, by=None, headers=_cookie(w))
 
 
 def end_session(w: World) -> Response:
-    id, _, _ = _person(w)
-    (session,) = w.stage.admin("GET", f"/users/{id}/sessions").json()["data"]
-    return w.ask({"user_id": id, "session_id": session["id"]})
+    cookie = _cookie(w)
+    mine = f"{w.stage.url}/admin/api/v1/users/current/sessions"
+    (only,) = requests.get(mine, headers=cookie, timeout=20).json()["data"]
+    return w.ask({"user_id": "current", "session_id": only["id"]}, by=None, headers=cookie)
 
 
 def sign_command_line_in(w: World) -> Response:
-    return w.ask(query={"port": 45678, "state": "s"}, by="alice")
+    return w.ask(query=_QUERY)
 
 
 def confirm_command_line(w: World) -> Response:
-    return w.ask(query=COMMAND_LINE, by="alice")
+    return w.ask(query=_QUERY | {"code_challenge": _CHALLENGE})
 
 
 def exchange_code(w: World) -> Response:
-    told = requests.post(f"{w.stage.url}{ADMIN}/auth/cli-callback", params=COMMAND_LINE, headers=Cast.headers("alice"), allow_redirects=False, timeout=20)  # fmt: skip
-    code = parse_qs(urlsplit(told.headers["location"]).query)["code"][0]
-    return w.ask(json={"code": code, "code_verifier": VERIFIER}, by=None)
-
-
-def rotate_api_key(w: World) -> Response:
-    return w.ask({"user_id": w.user, "id": w.new_key()}, json={"overlap_seconds": 60})
+    asking = f"{w.stage.url}/admin/api/v1/auth/cli-callback"
+    sent = requests.post(asking, params=_QUERY | {"code_challenge": _CHALLENGE}, headers=Cast.headers("alice"), allow_redirects=False, timeout=20)  # fmt: skip
+    (code,) = parse_qs(urlsplit(sent.headers["location"]).query)["code"]
+    return w.ask(json={"code": code, "code_verifier": _VERIFIER}, by=None)
