@@ -124,7 +124,7 @@ class AuditEntrySchema(ApiSchema):
         allow_none=True, metadata={"description": "The path with its parameters, or the command."}
     )
     resource_type = fields.String()
-    resource_id = fields.String()
+    resource_id = fields.String(allow_none=True)
     resource_name = fields.String(allow_none=True)
     related_id = fields.String(
         allow_none=True,
