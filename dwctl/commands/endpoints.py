@@ -7,21 +7,26 @@ from typing import Any
 
 import click
 from flask.cli import AppGroup
-from marshmallow import ValidationError
 from sqlalchemy import func, select
 
-from dwctl.catalog import discovery, endpoints
-from dwctl.catalog.discovery import Server
-from dwctl.catalog.endpoints import AliasConflict
-from dwctl.catalog.schemas import EndpointCreate
+from dwctl.catalog import discovery, endpoints, listing
+from dwctl.catalog.discovery import ListedModel, Server
+from dwctl.catalog.endpoint_schemas import (
+    EndpointCreate,
+    EndpointSchema,
+    EndpointUpdate,
+    SynchronisedSchema,
+)
+from dwctl.catalog.listing import AliasConflict
 from dwctl.catalog.tables import DeployedModel, Endpoint
-from dwctl.commands import output
+from dwctl.commands import assignments, output
+from dwctl.commands.assignments import checked, read
 from dwctl.db import db
-from dwctl.errors import Conflict, Invalid
+from dwctl.errors import Conflict
 from dwctl.identity.tables import NIL
 from dwctl.web import current
 
-group = AppGroup("endpoints", help="Upstream inference servers: add, list.")
+group = AppGroup("endpoints", help="Upstream inference servers: add, change, synchronise, remove.")
 
 
 @group.command("add")
@@ -38,16 +43,12 @@ def add(
     """Add the OpenAI-compatible server at URL, and the models that it lists."""
     if api_key_stdin:
         api_key = sys.stdin.readline().rstrip("\r\n")
-    fields = _checked({"name": name, "url": discovery.normalise_url(url), "api_key": api_key})
+    fields: dict[str, Any] = {"name": name, "url": discovery.normalise_url(url), "api_key": api_key}
+    checked(EndpointCreate(), fields)
     names: list[str] = []
     if sync:
-        settings = current.settings()
-        server = Server(fields["url"], fields["api_key"])
-        listed = discovery.list_models(
-            server, timeout_s=settings.upstream.models_timeout, outbound=settings.outbound
-        )
-        names = [model.id for model in listed]
-    choices = endpoints.choose(names, None, {})
+        names = [model.id for model in _ask(Server(fields["url"], fields["api_key"]))]
+    choices = listing.choose(names, None, {})
     session = db.session()
     try:
         made = endpoints.create(session, current.parts().sealer, fields, choices, created_by=NIL)
@@ -75,14 +76,99 @@ def list_endpoints(limit: int, as_json: bool) -> None:
     output.show_list([_row(endpoint, models) for endpoint, models in rows], as_json=as_json)
 
 
-def _checked(fields: dict[str, Any]) -> dict[str, Any]:
-    """What the admin API would accept."""
-    try:
-        EndpointCreate().load(fields)
-    except ValidationError as error:
-        problems = [f"{name}: {' '.join(texts)}" for name, texts in error.messages_dict.items()]
-        raise Invalid("; ".join(problems)) from error
-    return fields
+@group.command("show")
+@click.argument("name")
+@output.as_json
+@output.one_line_errors
+def show(name: str, as_json: bool) -> None:
+    """Show the endpoint NAME. Its key is never shown."""
+    shown = EndpointSchema().dump(endpoints.named(db.session(), name))
+    output.show_one(shown, as_json=as_json)
+
+
+@group.command("set")
+@click.argument("name")
+@assignments.argument
+@output.as_json
+@output.one_line_errors
+def set_fields(name: str, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Change fields of the endpoint NAME, as the admin API's PATCH does: url=http://gpu-2:8000/v1 description=null.
+
+    With alias_mapping its models follow at once; else `dwctl endpoints sync` has them follow the server's list.
+    """
+    session = db.session()
+    changes = read(EndpointUpdate(), assignments)
+    if changes.get("url") is not None:
+        changes["url"] = discovery.normalise_url(changes["url"])
+    aliases = changes.pop("alias_mapping", None)
+    endpoint = endpoints.named(session, name, lock=True)
+    endpoints.update(session, current.parts().sealer, endpoint, changes)
+    if aliases is not None:
+        listing.remap(session, endpoint, aliases)
+    session.commit()
+    output.show_one(EndpointSchema().dump(endpoint), as_json=as_json)
+
+
+@group.command("set-api-key")
+@click.argument("name")
+@output.one_line_errors
+def set_api_key(name: str) -> None:
+    """Store the key that the first line of standard input says as ours at the endpoint NAME; an empty line forgets it."""
+    session = db.session()
+    given = {"api_key": sys.stdin.readline().rstrip("\r\n") or None}
+    changes = checked(EndpointUpdate(), given)
+    endpoint = endpoints.named(session, name, lock=True)
+    endpoints.update(session, current.parts().sealer, endpoint, changes)
+    session.commit()
+
+
+@group.command("sync")
+@click.argument("name")
+@output.as_json
+@output.one_line_errors
+def sync(name: str, as_json: bool) -> None:
+    """Bring the models of the endpoint NAME in line with its server's list."""
+    session = db.session()
+    endpoint = endpoints.named(session, name)
+    id, server = endpoint.id, endpoints.server_of(endpoint, current.parts().sealer)
+    session.rollback()
+    names = [model.id for model in _ask(server)]
+    done = endpoints.synchronise(session, id, server, names)
+    session.commit()
+    shown = SynchronisedSchema().dump(done)
+    conflicts = [each["attempted_alias"] for each in shown.pop("conflicts")]
+    output.show_one({**shown, "aliases_taken": conflicts}, as_json=as_json)
+
+
+@group.command("validate")
+@click.argument("name")
+@output.as_json
+@output.one_line_errors
+def validate(name: str, as_json: bool) -> None:
+    """Ask the server of the endpoint NAME for its list of models, and change nothing."""
+    session = db.session()
+    server = endpoints.server_of(endpoints.named(session, name), current.parts().sealer)
+    session.rollback()
+    rows = [{"model": model.id, "owned_by": model.owned_by} for model in _ask(server)]
+    output.show_list(rows, as_json=as_json)
+
+
+@group.command("remove")
+@click.argument("name")
+@click.confirmation_option(prompt="Its models, their grants and prices go with it. Remove it?")
+@output.one_line_errors
+def remove(name: str) -> None:
+    """Delete the endpoint NAME with its models."""
+    session = db.session()
+    session.delete(endpoints.named(session, name, lock=True))
+    session.commit()
+
+
+def _ask(server: Server) -> list[ListedModel]:
+    settings = current.settings()
+    return discovery.list_models(
+        server, timeout_s=settings.upstream.models_timeout, outbound=settings.outbound
+    )
 
 
 def _row(endpoint: Endpoint, models: int) -> dict[str, Any]:

@@ -21,20 +21,34 @@ COMMANDS = {
         "dwctl.identity.bootstrap:migration_commands",
         "Bring the database's tables up to date.",
     ),
-    "users": ("dwctl.commands.users:group", "People: create, list, set roles or a password."),
-    "keys": ("dwctl.commands.keys:group", "API keys."),
+    "users": (
+        "dwctl.commands.users:group",
+        "People: create, list, show, update, delete, roles, password.",
+    ),
+    "groups": ("dwctl.commands.groups:group", "Groups: members, and the models that they may use."),
+    "keys": (
+        "dwctl.commands.keys:group",
+        "API keys: create, list, show, update, rotate, revoke.",
+    ),
+    "orgs": ("dwctl.commands.organizations:group", "Organizations, and who is in them."),
     "endpoints": (
         "dwctl.commands.endpoints:group",
-        "Upstream inference servers: add, list.",
+        "Upstream inference servers: add, change, synchronise, remove.",
     ),
-    "models": ("dwctl.commands.models:group", "Models, and who may call them: add, list."),
+    "models": ("dwctl.commands.models:group", "Models, and who may call them."),
     "composites": ("dwctl.commands.composites:group", "Models that are served by others."),
+    "tools": ("dwctl.commands.tools:group", "Tool sources, for models and groups."),
     "credits": ("dwctl.commands.credits:group", "Balances and grants: grant, balance, reconcile."),
     "batches": (
         "dwctl.commands.batches:group",
         "Batches, whosever they are: list, show, cancel, retry.",
     ),
+    "secrets": (
+        "dwctl.commands.secrets:group",
+        "What is sealed at rest, and under which key: status, rotate.",
+    ),
     "requests": ("dwctl.commands.requests:group", "The log of calls."),
+    "audit": ("dwctl.commands.audit:group", "Who changed what: list, show, export."),
 }
 """Where each command is, and what it is for in a line."""
 

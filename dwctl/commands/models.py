@@ -14,18 +14,20 @@ from sqlalchemy.orm import Session
 from dwctl.billing import price_list
 from dwctl.billing.tables import Tariff
 from dwctl.billing.tariffs import BATCH, REALTIME
-from dwctl.catalog import access, models, search
-from dwctl.catalog.schemas import MODEL_TYPES
+from dwctl.catalog import access, details, endpoints, models, search
+from dwctl.catalog.details import Sight
+from dwctl.catalog.schemas import MODEL_TYPES, ModelSchema, ModelUpdate
 from dwctl.catalog.search import Criteria
 from dwctl.catalog.tables import DeployedModel, Endpoint
-from dwctl.commands import output
+from dwctl.commands import assignments, output
+from dwctl.commands.assignments import read
 from dwctl.db import db
-from dwctl.errors import NotFound
-from dwctl.identity.tables import NIL
+from dwctl.errors import Invalid, NotFound
+from dwctl.identity.tables import NIL, Group
 from dwctl.web import current
 from dwctl.web.pagination import substring
 
-group = AppGroup("models", help="Models, and who may call them: add, list.")
+group = AppGroup("models", help="Models, and who may call them.")
 
 _PER = Decimal(1_000_000)
 
@@ -77,7 +79,7 @@ def add(
         "model_name": model_name or alias,
         "alias": alias,
         "model_type": model_type,
-        "hosted_on": _endpoint_id(session, endpoint),
+        "hosted_on": endpoints.named(session, endpoint).id,
         "tariffs": [*realtime_tariffs(input_price, output_price), *batch],
     }
     windows = current.settings().batches.allowed_completion_windows
@@ -110,11 +112,90 @@ def list_models(text: str | None, limit: int, as_json: bool) -> None:
     output.show_list(_rows(session, found), as_json=as_json)
 
 
-def _endpoint_id(session: Session, name: str) -> UUID:
-    found = session.scalar(select(Endpoint.id).where(Endpoint.name == name))
+@group.command("show")
+@click.argument("alias")
+@output.as_json
+@output.one_line_errors
+def show(alias: str, as_json: bool) -> None:
+    """Show all of the model ALIAS: limits, prices, rules, and the groups that may call it."""
+    session = db.session()
+    output.show_one(_whole(session, models.living(session, alias)), as_json=as_json)
+
+
+@group.command("set")
+@click.argument("alias")
+@assignments.argument
+@output.as_json
+@output.one_line_errors
+def set_fields(alias: str, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Change fields of the model ALIAS, as the admin API's PATCH does: requests_per_second=5 display_name=null alias=new-name."""
+    session = db.session()
+    changes = read(ModelUpdate(), assignments)
+    model = models.living(session, alias, lock=True)
+    models.update(session, model, changes, windows=current.settings().batches.allowed_completion_windows)  # fmt: skip
+    session.commit()
+    output.show_one(_whole(session, model), as_json=as_json)
+
+
+@group.command("remove")
+@click.argument("alias")
+@click.confirmation_option(prompt="Remove the model?")
+@output.one_line_errors
+def remove(alias: str) -> None:
+    """Delete the model ALIAS. The alias becomes free; what was called stays recorded."""
+    session = db.session()
+    models.delete(session, models.living(session, alias).id)
+    session.commit()
+
+
+_for_everyone = click.option("--everyone", is_flag=True, help="Everyone, instead of a group.")
+
+
+@group.command("grant")
+@click.argument("alias")
+@click.argument("group_name", metavar="GROUP", required=False)
+@_for_everyone
+@output.one_line_errors
+def grant(alias: str, group_name: str | None, everyone: bool) -> None:
+    """Open the model ALIAS to the members of GROUP; again changes nothing."""
+    session = db.session()
+    model, group_id = models.living(session, alias), _group_id(session, group_name, everyone)
+    access.grant(session, group_id=group_id, model_id=model.id, granted_by=NIL)
+    session.commit()
+
+
+@group.command("revoke")
+@click.argument("alias")
+@click.argument("group_name", metavar="GROUP", required=False)
+@_for_everyone
+@output.one_line_errors
+def revoke(alias: str, group_name: str | None, everyone: bool) -> None:
+    """Take the model ALIAS from GROUP."""
+    session = db.session()
+    model, group_id = models.living(session, alias), _group_id(session, group_name, everyone)
+    try:
+        access.revoke(session, group_id=group_id, model_id=model.id)
+    except NotFound:
+        raise NotFound(f"{alias} is not granted to {group_name or 'everyone'}") from None
+    session.commit()
+
+
+def _group_id(session: Session, name: str | None, everyone: bool) -> UUID:
+    if everyone == (name is not None):
+        raise Invalid("Name a group, or say --everyone")
+    found = NIL if everyone else session.scalar(select(Group.id).where(Group.name == name))
     if found is None:
-        raise NotFound(f"There is no endpoint with the name {name}")
+        raise NotFound(f"There is no group with the name {name}")
     return found
+
+
+def _whole(session: Session, model: DeployedModel) -> dict[str, Any]:
+    """What an administrator sees of it."""
+    include = frozenset({"groups", "pricing", "components"})
+    sight = Sight(limits=True, author=True, routing=True, prices=True, lifecycle=True, include=include)  # fmt: skip
+    shown: dict[str, Any] = ModelSchema().dump(details.describe(session, [model], sight)[0])
+    shown["groups"] = [group["name"] for group in shown["groups"]]
+    return shown
 
 
 def _tariff(purpose: str, window: str | None, input: Decimal, output: Decimal) -> dict[str, Any]:
