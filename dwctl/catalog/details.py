@@ -18,8 +18,9 @@ from dwctl.billing.money import price_text
 from dwctl.billing.tables import Tariff
 from dwctl.billing.tariffs import BATCH
 from dwctl.catalog import components, metrics, rules
+from dwctl.catalog.endpoint_schemas import EndpointSchema
 from dwctl.catalog.models import LIMITS
-from dwctl.catalog.schemas import EndpointSchema, PointSchema
+from dwctl.catalog.schemas import PointSchema
 from dwctl.catalog.tables import DeployedModel, Endpoint, ModelAccess
 from dwctl.identity.schemas import Extended, GroupSchema
 from dwctl.identity.tables import Group
