@@ -97,6 +97,18 @@ class Extended:
         return getattr(self.__dict__["_base"], name)
 
 
+class SharedIds(fields.List[Any]):
+    """Ids that all rows of a page have in common: where they are texts already, they are written as they stand."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(fields.UUID(), **kwargs)
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
+        if value and type(value[0]) is str:
+            return value
+        return super()._serialize(value, attr, obj, **kwargs)
+
+
 class Trimmed(Name):
     """A name without the white space around it."""
 
@@ -308,7 +320,7 @@ class ApiKeySchema(ApiSchema):
     created_by = fields.UUID()
     created_at = Instant()
     last_used = Instant(allow_none=True)
-    model_access = fields.List(fields.UUID())
+    model_access = SharedIds()
     requests_per_second = fields.Float(allow_none=True)
     burst_size = fields.Integer(allow_none=True)
     capacity = fields.Integer(
