@@ -28,6 +28,7 @@ UNAUDITED = {
     "connections.try_connection": "looks at a source, changes nothing",
     "connections.start_sync": "work, shown with its synchronisation (who asked for it, when); what it makes are files and batches",
     "session.choose_organization": "sets a cookie of the caller's, changes no row",
+    "support.request_support": "sends a mail, changes nothing",
     "password_resets.request_reset": "anybody may ask, for any address; the password that it sets is in the log",
 }
 """Routes without an entry, each with the reason."""
