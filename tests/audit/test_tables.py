@@ -21,6 +21,7 @@ NOT_AUDITED = {
     "command_line_codes": "a code of a minute; the keys that it is exchanged for are in the log",
     "http_analytics": "the log of calls",
     "idempotency_keys": "remembers calls; nobody decides it",
+    "leavers": "who has left, until what is theirs has been put away; the leaving is in the log",
     "limit_holds": "counts calls",
     "limit_states": "counts calls",
     "newcomers": "who is to be given sample files",
