@@ -9,7 +9,6 @@ from marshmallow import ValidationError, fields, post_dump, validate
 
 from dwctl.access.permissions import ROLES
 from dwctl.identity.api_keys import DAY_S, MOST_OVERLAP_S, PURPOSES
-from dwctl.identity.names import EMAIL
 from dwctl.web.pagination import PageQuery
 from dwctl.web.schemas import (
     ApiSchema,
@@ -25,7 +24,7 @@ from dwctl.web.schemas import (
 
 _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
 _URL_LENGTH = 2048
-is_email = validate.Regexp(EMAIL, error="Not a valid email address.")
+is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
 _DELETED = re.compile("deleted-[0-9a-f]{8}-", re.IGNORECASE)
 _MOST_TOKENS = 2**53
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
