@@ -24,6 +24,7 @@ from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, cast
+from urllib.parse import urlsplit
 
 import yaml
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
@@ -1026,6 +1027,9 @@ def _warn(settings: Settings) -> None:
     shown = settings.batches.async_requests.completion_window
     if shown not in settings.batches.allowed_completion_windows:
         log.error("setting names no allowed window", extra={"setting": "batches.async_requests.completion_window", "window": shown})  # fmt: skip
+
+    if settings.email.type == "smtp" and urlsplit(settings.dashboard_url).hostname == "localhost":
+        log.warning("links in mails lead to localhost", extra={"setting": "dashboard_url"})
 
 
 def _drop_null(tree: dict[str, Any], section: str, name: str) -> None:

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import click
 from flask.cli import AppGroup
-from sqlalchemy import or_
 from sqlalchemy.orm import Session
 
 from dwctl.billing import ledger
@@ -160,13 +159,10 @@ def delete(organization: str, yes: bool, as_json: bool) -> None:
 
 
 def _found(session: Session, named: str) -> User:
-    same = [User.username == named]
-    if id := _uuid(named):
-        same.append(User.id == id)
-    found = session.scalars(users.organizations().where(or_(*same))).first()
-    if found is None:
-        raise NotFound(f"There is no organization {named}. `dwctl orgs list` shows them.")
-    return found
+    for same in (User.id == _uuid(named), User.username == named):
+        if found := session.scalar(users.organizations().where(same)):
+            return found
+    raise NotFound(f"There is no organization {named}. `dwctl orgs list` shows them.")
 
 
 def _uuid(text: str) -> UUID | None:

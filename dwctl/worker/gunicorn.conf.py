@@ -19,11 +19,13 @@ def on_starting(server):
 
     from dwctl import config
     from dwctl.analytics import spool_folder
+    from dwctl.mail.templates import Templates
 
     try:
         settings = config.load()
         config.require_serving(settings)
         spool_folder.of(settings)
+        Templates(settings)
     except config.ConfigError as error:
         sys.exit(f"dwctl: {error}")
     # We end by ourselves when our grace is over; after this gunicorn kills (and Heroku after 30 s).
