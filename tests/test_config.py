@@ -56,9 +56,10 @@ GOOD = {
     "passed_headers": ("x-a", "x-b"),
     "allowed_completion_windows": ("24h", "1h 30m"),
     "retried_statuses": ("5", "429"),
+    "allowed_origins": ("https://a.example", "http://b:8080"),
     "allowed_url_paths": ("/v1/responses", "/v1/embeddings"),
 }
-NEVER_EMPTY = {"batches.allowed_url_paths"}
+NEVER_EMPTY = {"batches.allowed_url_paths", "batches.allowed_completion_windows"}
 
 
 @pytest.mark.parametrize("name", [*LISTS, "auth.proxy_header.trusted_proxies"])
@@ -104,7 +105,7 @@ def test_hosts_are_names_with_a_port_or_without() -> None:
 
 @pytest.mark.parametrize("name", ["MAX_ADMIN_BODY_SIZE", "MAX_SIGN_IN_BODY_SIZE"])
 def test_no_sign_in_fits_into_nothing(name: str) -> None:
-    with pytest.raises(config.ConfigError, match="must be at least 1024"):
+    with pytest.raises(config.ConfigError, match="must be between 1024 and"):
         config.load({f"DWCTL_LIMITS__REQUESTS__{name}": "0"})
 
 

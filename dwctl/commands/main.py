@@ -35,6 +35,7 @@ COMMANDS = {
         "Batches, whosever they are: list, show, cancel, retry.",
     ),
     "requests": ("dwctl.commands.requests:group", "The log of calls."),
+    "config": ("dwctl.commands.configuration:group", "Settings: check, show, example."),
 }
 """Where each command is, and what it is for in a line."""
 
@@ -125,4 +126,4 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return cli.main(args=arguments, prog_name="dwctl")
     except ConfigError as error:
-        sys.exit(f"dwctl: {error}")
+        sys.exit("\n".join(f"dwctl: {problem}" for problem in error.problems))

@@ -76,7 +76,9 @@ def test_without_a_database_a_command_says_what_to_do_in_one_line(tmp_path: Path
 def test_a_bad_setting_is_one_line(tmp_path: Path):
     done = run("users", "list", folder=tmp_path, DWCTL_NO_SUCH_SETTING="1")
     assert done.returncode == 1
-    assert done.stderr.splitlines() == ["dwctl: no_such_setting: unknown setting"]
+    assert done.stderr.splitlines() == [
+        "dwctl: no_such_setting: unknown setting (DWCTL_NO_SUCH_SETTING)"
+    ]
 
 
 @pytest.mark.parametrize(
