@@ -22,6 +22,7 @@ from typing import Any, cast
 
 from marshmallow import Schema, ValidationError, validate
 
+from dwctl.roles import ROLES
 from dwctl.settings import schema, sources
 from dwctl.settings.bounds import BOUNDS
 from dwctl.settings.headers import may_be_passed
@@ -48,6 +49,8 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+_remembered: list[Settings] = []
 
 
 @dataclass(frozen=True)
@@ -507,6 +510,7 @@ class Settings:
     log_level: str = "info"
     log_format: str = "text"
     log_strangers_per_minute: int = 10
+    reload_interval: Duration = 1.0
     database: Database = field(default_factory=Database)
     auth: Auth = field(default_factory=Auth)
     limits: Limits = field(default_factory=Limits)
@@ -666,6 +670,21 @@ def load(environ: Mapping[str, str] | None = None, file: Path | None = None) -> 
     return loaded.settings
 
 
+def remember() -> None:
+    """Keep the settings as they are now for processes that are forked from this one, unless they have a mistake (ConfigError)."""
+    _remembered[:] = [read().settings]
+
+
+def load_or_remembered() -> Settings:
+    """For a process that takes the place of another: a mistake that came into the file meanwhile must not stop it."""
+    try:
+        return load()
+    except ConfigError:
+        if not _remembered:
+            raise
+        return _remembered[0]
+
+
 def tell(remarks: Iterable[Remark]) -> None:
     """Log what was accepted and cannot be meant."""
     for remark in remarks:
@@ -815,7 +834,7 @@ def _holds(buffered_bytes: int, settings: Settings) -> bool:
     return not buffered_bytes or buffered_bytes >= settings.limits.requests.max_body_size
 
 
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+/?")
 _HOST = re.compile(
     r"(?:(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
 )
@@ -839,6 +858,10 @@ def _check(settings: Settings, written: sources.Written) -> None:
         >= 8 * password.argon2_parallelism,
         "auth: native and proxy_header are both off, so nobody could sign in": settings.auth.native.enabled
         or settings.auth.proxy_header.enabled,
+        f"auth.default_user_roles: must be some of {', '.join(ROLES)}": set(
+            settings.auth.default_user_roles
+        )
+        <= set(ROLES),
         "auth.security.cors.allowed_origins: * cannot go with credentials": not (
             "*" in cors.allowed_origins and cors.allow_credentials
         ),

@@ -96,7 +96,8 @@ def print_example() -> None:
 def _load(file: Path | None, *, serving: bool = False) -> Loaded:
     try:
         loaded = config.read(file=file)
-        _check_beyond(loaded, serving=serving)
+        if serving:
+            config.require_serving(loaded.settings)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(f"dwctl: {problem}", err=True)
@@ -106,15 +107,6 @@ def _load(file: Path | None, *, serving: bool = False) -> Loaded:
         text = f"{level}: {remark.setting}: {remark.event}: {remark.reason} ({remark.origin})"
         click.echo(text, err=True)
     return loaded
-
-
-def _check_beyond(loaded: Loaded, *, serving: bool) -> None:
-    """What other rooms refuse at the start."""
-    from dwctl.identity.users import check_default_roles
-
-    check_default_roles(loaded.settings)
-    if serving:
-        config.require_serving(loaded.settings)
 
 
 def _row(loaded: Loaded, name: str) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from flask.cli import AppGroup
 from sqlalchemy.orm import Session
 
 from dwctl import clock
-from dwctl.access.permissions import ROLES
 from dwctl.commands import output
 from dwctl.db import db
 from dwctl.errors import Invalid, NotFound
 from dwctl.identity import native, passwords, users
 from dwctl.identity.tables import User
+from dwctl.roles import ROLES
 from dwctl.web import current
 
 group = AppGroup("users", help="People: create, list, set roles or a password.")

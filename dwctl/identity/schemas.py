@@ -6,8 +6,8 @@ from typing import Any
 
 from marshmallow import fields, post_dump, validate
 
-from dwctl.access.permissions import ROLES
 from dwctl.identity.api_keys import PURPOSES
+from dwctl.roles import ROLES
 from dwctl.web.pagination import PageQuery
 from dwctl.web.schemas import (
     ApiSchema,

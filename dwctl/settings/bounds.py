@@ -71,6 +71,7 @@ _DAEMON = "background_services.batch_daemon"
 
 BOUNDS: Mapping[str, Within] = {
     "log_strangers_per_minute": _COUNT,
+    "reload_interval": _lasts(0.05, _HOUR),
     "credits.initial_credits_for_standard_users": Within(0, 1_000_000),
     "database.pool_size": Within(1, 1000),
     "database.pool_overflow": Within(0, 1000),

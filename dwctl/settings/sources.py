@@ -84,13 +84,37 @@ class Written:
 
 def read(environ: Mapping[str, str], file: Path | None, known: Collection[str]) -> Written:
     """All of it. `file` goes before what DWCTL_CONFIG names; one of these must exist. `known`: names of settings. Raises ConfigError."""
-    named = file or (Path(environ["DWCTL_CONFIG"]) if environ.get("DWCTL_CONFIG") else None)
+    named = file or _named(environ)
     written = Written()
     _add_file(written, named or DEFAULT_FILE, must_exist=named is not None)
     _add_environment(written, environ, known)
     if environ.get("DATABASE_URL"):
         written.put("database.url", environ["DATABASE_URL"], "DATABASE_URL")
     return written
+
+
+def files(environ: Mapping[str, str], known: Collection[str]) -> tuple[Path, ...]:
+    """What `read` reads, first the file of settings, whether it is there or not."""
+    variables = sorted(variable for variable in environ if _reads_file(variable, known))
+    return (_named(environ) or DEFAULT_FILE, *(Path(environ[each]) for each in variables))
+
+
+def _named(environ: Mapping[str, str]) -> Path | None:
+    return Path(environ["DWCTL_CONFIG"]) if environ.get("DWCTL_CONFIG") else None
+
+
+def _is_ours(variable: str) -> bool:
+    return variable.upper().startswith(_PREFIX) and variable.upper() != "DWCTL_CONFIG"
+
+
+def _name_of(variable: str) -> str:
+    return variable[len(_PREFIX) :].lower().replace("__", ".")
+
+
+def _reads_file(variable: str, known: Collection[str]) -> bool:
+    """Whether it names a file with the value. One setting's own name ends like that (max_requests_per_file)."""
+    name = _name_of(variable)
+    return _is_ours(variable) and name.endswith("_file") and name not in known
 
 
 def _add_file(written: Written, path: Path, *, must_exist: bool) -> None:
@@ -111,10 +135,17 @@ def _add_file(written: Written, path: Path, *, must_exist: bool) -> None:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8: {error}") from error
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+        raise ConfigError(_no_yaml(path, error)) from error
     if tree is not None and not isinstance(tree, dict):
         raise ConfigError(f"{path}: a mapping of settings is wanted")
     written.tree = tree or {}
+
+
+def _no_yaml(path: Path, error: Exception) -> str:
+    """Without the lines themselves, which may hold secrets."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{path}:{error.problem_mark.line + 1}: not valid YAML: {error.problem}"
+    return f"{path}: not valid YAML ({type(error).__name__})"
 
 
 def _value(
@@ -153,12 +184,10 @@ def _mapping(
 def _add_environment(written: Written, environ: Mapping[str, str], known: Collection[str]) -> None:
     by_name: dict[str, str] = {}
     for variable, value in sorted(environ.items()):
-        if not variable.upper().startswith(_PREFIX) or variable.upper() == "DWCTL_CONFIG":
+        if not _is_ours(variable):
             continue
-        name = variable[len(_PREFIX) :].lower().replace("__", ".")
-        origin = variable
-        # One setting's own name ends like that (max_requests_per_file).
-        if name.endswith("_file") and name not in known:
+        name, origin = _name_of(variable), variable
+        if _reads_file(variable, known):
             name = name.removesuffix("_file")
             path = Path(value)
             value, origin = _secret(variable, path), f"{variable} ({path})"

@@ -14,6 +14,7 @@ from dwctl.settings.kinds import Duration, seconds_of
 _NUMBERS = (int, float, Decimal, Duration)
 NUMBERS = [name for name, kind in config.kinds().items() if schema.plain(kind)[0] in _NUMBERS]
 TEXTS = {
+    "auth.default_user_roles": ["Wizard", "standarduser"],
     "admin_email": ["nobody", "a b@c", ""],
     "dashboard_url": ["example.com", "ftp://x", "http://", "/here", ""],
     "onboarding_url": ["javascript:alert(1)"],
@@ -29,7 +30,7 @@ TEXTS = {
     "auth.proxy_header.email_header_name": [""],
     "auth.proxy_header.groups_field_name": [""],
     "auth.proxy_header.provider_field_name": [""],
-    "auth.security.cors.allowed_origins": ["example.com", "https://a/", "https://u@a", "null"],
+    "auth.security.cors.allowed_origins": ["example.com", "https://a/b", "https://u@a", "null"],
     "auth.native.enabled": ["perhaps", ""],
     "batches.allowed_completion_windows": [""],
     "batches.async_requests.completion_window": ["soon", ""],
