@@ -14,7 +14,7 @@ from dwctl.downloads import routes as downloads
 from dwctl.files.routes import all as files
 from dwctl.identity.routes import all as identity
 from dwctl.monitoring import routes as monitoring
-from dwctl.operations import health, metrics, pages
+from dwctl.operations import health, metrics, pages, reference
 from dwctl.sources import routes as sources
 from dwctl.web import current
 
@@ -38,5 +38,6 @@ def register(app: Flask, api: Api) -> None:
     app.register_blueprint(playground.blueprint, url_prefix=f"{ADMIN}/ai")
     app.register_blueprint(health.blueprint)
     app.register_blueprint(pages.blueprint)
+    app.register_blueprint(reference.blueprint)
     if current.parts(app).settings.enable_metrics:
         app.register_blueprint(metrics.blueprint)

@@ -18,11 +18,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from dwctl import config
-from dwctl.app import create_app
 from dwctl.db import psycopg_url
 from dwctl.local.postgres import EmbeddedPostgres
 from tests import loopback
+from tests.applications import application, migrate
 from tests.cast import Cast
 from tests.fake_upstream import SECRET as UPSTREAM_SECRET
 from tests.fake_upstream import FakeUpstream
@@ -63,12 +62,7 @@ def template(cluster: str) -> Iterator[str]:
     name = f"template_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(cluster, autocommit=True) as server:
         server.execute(f'CREATE DATABASE "{name}"')
-    app = create_app(config.load({"DATABASE_URL": with_database(cluster, name)}))
-    runner = app.test_cli_runner()
-    result = runner.invoke(args=["db", "upgrade"])
-    assert result.exit_code == 0, result.output
-    with app.app_context():
-        app.extensions["sqlalchemy"].engine.dispose()
+    migrate(with_database(cluster, name))
     yield name
     with psycopg.connect(cluster, autocommit=True) as server:
         server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
@@ -112,10 +106,8 @@ def environ(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict
 @pytest.fixture(scope="module")
 def app(environ: dict[str, str]) -> Iterator[Flask]:
     """The application in this process, for the control plane's routes."""
-    made = create_app(config.load(environ))
-    yield made
-    with made.app_context():
-        made.extensions["sqlalchemy"].engine.dispose()
+    with application(environ) as made:
+        yield made
 
 
 @pytest.fixture

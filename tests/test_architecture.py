@@ -268,3 +268,12 @@ def test_no_test_reaches_the_network():
         pytest.raises(pytest.fail.Exception, match="tests reach this machine only"),
     ):
         connection.connect(("192.0.2.1", 80))
+
+
+def test_an_application_of_the_tests_is_closed() -> None:
+    """What it leaves open is collected in the middle of some other test, and fails that."""
+    makes = re.compile(r"\bcreate_(?:worker_)?app\(")
+    # The one place that closes them; and one whose application has no database.
+    fine = {"applications.py", "test_every_field.py", "test_architecture.py"}
+    leaving = [path for path in (ROOT / "tests").rglob("*.py") if "node_modules" not in path.parts and path.name not in fine and makes.search(path.read_text())]  # fmt: skip
+    assert leaving == []

@@ -17,6 +17,7 @@ from uuid import UUID
 import psycopg
 
 from dwctl import sql
+from dwctl.ai.idempotency import NEVER_AGAIN
 from dwctl.config import Batches, window_seconds
 from dwctl.errors import DwctlError
 
@@ -30,6 +31,13 @@ class AtCapacity(DwctlError):
     code = "insufficient_capacity"
     status = 429
     retryable = True
+
+
+class LargerThanWindow(AtCapacity):
+    """The batch alone is more than a model can answer within the window."""
+
+    retryable = False
+    headers = (NEVER_AGAIN,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,11 @@ class Headroom:
     def is_enough(self) -> bool:
         """Whether what is wanted fits beside what is taken."""
         return self.taken + self.wanted <= self.limit
+
+    @property
+    def can_ever_be(self) -> bool:
+        """Whether what is wanted would fit where nothing is taken."""
+        return self.wanted <= self.limit
 
     @property
     def wait_s(self) -> float:
@@ -90,13 +103,19 @@ def headroom_of(demand: Demand, taken: int, rules: Batches, window: str) -> Head
 
 
 def refusal(window: str, full: Sequence[Headroom]) -> AtCapacity:
-    """Names the models that are full, and when there may be room."""
+    """Names the models that are full, and when there may be room, where there ever is."""
     names = ", ".join(room.alias for room in full)
+    begin = f"Insufficient capacity for {window} completion window. The following models are currently at capacity: {names}."
+    never = [f"{room.alias} ({max(room.limit, 0):.0f})" for room in full if not room.can_ever_be]
+    if never:
+        return LargerThanWindow(
+            f"{begin} The batch alone is more than they answer within that window: {', '.join(never)} requests at most."
+            " Split it, or use a longer completion window."
+        )
     longest = min(window_seconds(window), _LONGEST_WAIT_S)
     wait_s = max(1, math.ceil(min(max(room.wait_s for room in full), longest)))
     return AtCapacity(
-        f"Insufficient capacity for {window} completion window. The following models are currently at capacity: {names}."
-        " Try again later or use a longer completion window.",
+        f"{begin} Try again later or use a longer completion window.",
         retry_after_s=wait_s,
         members={"retry_after_seconds": wait_s},
     )

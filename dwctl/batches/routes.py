@@ -35,7 +35,7 @@ from dwctl.identity import api_keys, people
 from dwctl.identity.people import People
 from dwctl.queue import identifiers
 from dwctl.queue.tables import Batch
-from dwctl.web import current, pagination
+from dwctl.web import current, described, pagination
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("batches", __name__, description="Batches: a file of requests, run once.")
@@ -46,6 +46,7 @@ guard.protect(blueprint)
 @guard.requires_own(Resource.BATCHES, Operation.CREATE)
 @blueprint.arguments(BatchCreate)
 @blueprint.response(201, BatchSchema)
+@described.says(refusals=(402, 429))
 def create_batch(wanted: dict[str, Any]) -> dict[str, Any]:
     """Run the lines of a file. The answer comes at once, its requests are made by a worker"""
     caller = guard.identify()

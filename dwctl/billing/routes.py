@@ -15,15 +15,18 @@ from dwctl.billing.schemas import (
     TransactionQuery,
     TransactionSchema,
 )
+from dwctl.billing.statements import Place
 from dwctl.billing.tables import Transaction
 from dwctl.db import db
 from dwctl.errors import Forbidden, NotFound
+from dwctl.web import cursors
 from dwctl.web.pagination import envelope, substring
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("transactions", __name__, description="Credits: the ledger of each account.")
 guard.protect(blueprint)
 
+_NEWEST_FIRST = "newest first, as of one moment"
 _TYPES = frozenset({"purchase", "admin_grant", "admin_removal", "usage"})
 
 
@@ -51,8 +54,11 @@ def list_transactions(query: dict[str, Any]) -> dict[str, Any]:
         end=query["end_date"],
         fold_batches=query["group_batches"] and not query["all"],
     )
-    page = statements.read(db.session(), filters, skip=query["skip"], limit=query["limit"])
-    body = envelope(list(page.entries), page.total, skip=query["skip"], limit=query["limit"])
+    skip, limit = query["skip"], query["limit"]
+    page = statements.read(db.session(), filters, skip=skip, limit=limit, after=_asked())
+    if page.next:
+        cursors.offer(_NEWEST_FIRST, [str(page.next.newest), str(page.next.last)])
+    body = envelope(list(page.entries), page.total, skip=skip, limit=limit)
     return {**body, "page_start_balance": page.start_balance}
 
 
@@ -64,6 +70,11 @@ def get_transaction(transaction_id: UUID) -> Transaction:
     if found is None or not _may_read(guard.identify(), found.user_id):
         raise NotFound(f"Transaction with ID {transaction_id} not found")
     return found
+
+
+def _asked() -> Place | None:
+    position = cursors.asked(_NEWEST_FIRST)
+    return None if position is None else Place(*(int(number or 0) for number in position))
 
 
 def _whose(caller: Caller, user_id: UUID | None, *, everybody: bool) -> UUID | None:

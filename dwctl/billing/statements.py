@@ -13,6 +13,7 @@ from sqlalchemy import (
     CTE,
     ColumnElement,
     FromClause,
+    Select,
     Subquery,
     Text,
     and_,
@@ -63,6 +64,16 @@ class Filters:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page ends. newest: what came into the ledger later is left out of the pages behind it, so that a batch that goes on stays where it
+    was; last: the entry that was shown last. Both are numbers of entries (`seq`).
+    """
+
+    newest: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A ledger entry, or all usage of one batch (`batch_id` is set, `calls` counts it)."""
 
@@ -86,40 +97,48 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One page. `start_balance` is the account's balance right after the page's newest entry; 0 for everybody's."""
+    """One page. `start_balance` is the account's balance right after the page's newest entry; 0 for everybody's. `next` is None on the last page."""
 
     entries: tuple[Entry, ...]
     total: int
     start_balance: Decimal
+    next: Place | None = None
 
 
-def read(session: Session, filters: Filters, *, skip: int, limit: int) -> Statement:
-    """A page, its total and its balance, as of one moment (one statement).
+def read(
+    session: Session, filters: Filters, *, skip: int, limit: int, after: Place | None = None
+) -> Statement:
+    """A page, its total and its balance, as of one moment (one statement). With `after`, `skip` counts from that place.
 
     The balance follows time only: search and types do not change it. A batch is folded from its entries within the dates.
     """
-    dated = _dated(filters)
+    dated = _dated(filters, after.newest if after else None)
     entries: FromClause = _folded(dated) if filters.fold_batches else dated
     matching = select(entries).where(*_matching(entries, filters)).subquery()
-    page = select(matching).order_by(matching.c.seq.desc()).offset(skip).limit(limit).subquery()
+    later = matching.c.seq < after.last if after else true()
+    ordered = select(matching).where(later).order_by(matching.c.seq.desc())
+    page = ordered.offset(skip).limit(limit + 1).subquery()
+    newest = select(func.max(dated.c.seq)).scalar_subquery()
     totals = select(
         select(func.count()).select_from(matching).scalar_subquery().label("total"),
-        _start_balance(entries, filters, skip).label("start_balance"),
+        (literal(after.newest, BigInteger()) if after else newest).label("newest"),
+        _start_balance(entries, filters, skip, after).label("start_balance"),
     ).subquery()
     rows = session.execute(
         select(totals, page).select_from(totals.outerjoin(page, true())).order_by(page.c.seq.desc())
     ).all()
-    found = tuple(_entry(row) for row in rows if row.id is not None)
+    found = tuple(_entry(row) for row in rows[:limit] if row.id is not None)
     if filters.fold_batches:
         found = tuple(_with_origins(session, found))
-    return Statement(found, rows[0].total, rows[0].start_balance)
+    next = Place(rows[0].newest, rows[limit - 1].seq) if len(rows) > limit else None
+    return Statement(found, rows[0].total, rows[0].start_balance, next)
 
 
 def _signed(amount: Any, kind: Any) -> ColumnElement[Decimal]:
     return case((kind.in_(CREDITING), amount), else_=-amount)
 
 
-def _dated(filters: Filters) -> Subquery:
+def _dated(filters: Filters, newest: int | None) -> Subquery:
     t = Transaction
     query = select(
         t.seq,
@@ -140,6 +159,8 @@ def _dated(filters: Filters) -> Subquery:
         query = query.where(t.created_at >= filters.start)
     if filters.end is not None:
         query = query.where(t.created_at <= filters.end)
+    if newest is not None:
+        query = query.where(t.seq <= newest)
     return query.subquery("entries")
 
 
@@ -178,33 +199,49 @@ def _matching(entries: FromClause, filters: Filters) -> list[ColumnElement[bool]
     return found
 
 
-def _start_balance(entries: FromClause, filters: Filters, skip: int) -> ColumnElement[Decimal]:
+def _start_balance(
+    entries: FromClause, filters: Filters, skip: int, after: Place | None
+) -> ColumnElement[Decimal]:
     if filters.user_id is None:
         return literal(Decimal(0))
-    newer = (
-        select(_signed(entries.c.amount, entries.c.transaction_type).label("signed"))
-        .order_by(entries.c.seq.desc())
-        .limit(skip)
-        .subquery()
-    )
-    skipped = select(func.coalesce(func.sum(newer.c.signed), 0)).scalar_subquery()
     current = (
         select(func.coalesce(func.max(Balance.balance), 0))
         .where(Balance.user_id == filters.user_id)
         .scalar_subquery()
     )
-    return current - _later(filters.user_id, filters.end) - skipped
+    balance: ColumnElement[Decimal] = current - _later(filters)
+    rest = select(_signed_amount(entries)).order_by(entries.c.seq.desc())
+    if after:
+        shown = select(_signed_amount(entries)).where(entries.c.seq >= after.last)
+        balance = balance - _since(filters, after.newest) - _sum(shown)
+        rest = rest.where(entries.c.seq < after.last)
+    return balance - _sum(rest.limit(skip))
 
 
-def _later(user_id: UUID, end: datetime | None) -> ColumnElement[Decimal]:
-    if end is None:
+def _signed_amount(entries: FromClause) -> ColumnElement[Decimal]:
+    return _signed(entries.c.amount, entries.c.transaction_type).label("signed")
+
+
+def _sum(amounts: Select[Any]) -> ColumnElement[Decimal]:
+    return select(func.coalesce(func.sum(amounts.subquery().c.signed), 0)).scalar_subquery()
+
+
+def _later(filters: Filters) -> ColumnElement[Decimal]:
+    """What the account's balance owes to the time after the dates."""
+    if filters.end is None:
         return literal(Decimal(0))
-    t = Transaction
-    signed = _signed(t.amount, t.transaction_type)
-    after = select(func.coalesce(func.sum(signed), 0)).where(
-        t.user_id == user_id, t.created_at > end
-    )
-    return after.scalar_subquery()
+    entries = Transaction.__table__
+    own = select(_signed_amount(entries)).where(entries.c.user_id == filters.user_id)
+    return _sum(own.where(entries.c.created_at > filters.end))
+
+
+def _since(filters: Filters, newest: int) -> ColumnElement[Decimal]:
+    """What it owes to entries within the dates that came after this one."""
+    entries = Transaction.__table__
+    own = select(_signed_amount(entries)).where(entries.c.user_id == filters.user_id)
+    if filters.end is not None:
+        own = own.where(entries.c.created_at <= filters.end)
+    return _sum(own.where(entries.c.seq > newest))
 
 
 def _entry(row: Any) -> Entry:

@@ -28,6 +28,7 @@ PAGE_BYTES = 1024 * 1024
 ANSWER_BYTES = 16 * 1024 * 1024
 """What an answer with a limit holds at most, but for its first line."""
 _LOOKS = 1000
+_LINE_ENDS = tuple((end.encode(), f"\\u{ord(end):04x}".encode()) for end in "\u0085\u2028\u2029")
 _LOOKS_FOR_FEW = 4000
 
 Place = tuple[int, UUID]
@@ -178,4 +179,14 @@ def _read(connection: psycopg.Connection[Any], reader: _Reader, most: int, bytes
     with connection.cursor(binary=True, row_factory=namedtuple_row) as cursor:
         row: Any = cursor.execute(_PAGES[reader.source.kind], values).fetchone()
     place = reader.place if row.line is None else (row.line, row.id or NIL)
-    return Page(row.lines or b"", row.taken, row.skipped, row.left_over, row.goes_on, place)
+    return Page(
+        _escaped(row.lines or b""), row.taken, row.skipped, row.left_over, row.goes_on, place
+    )
+
+
+def _escaped(lines: bytes) -> bytes:
+    """Lines without what Unicode takes for line ends inside the strings of JSON: `escape_line_ends` of queue/batches.sql, which counts their bytes."""
+    for end, escape in _LINE_ENDS:
+        if end in lines:
+            lines = lines.replace(end, escape)
+    return lines

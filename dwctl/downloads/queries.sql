@@ -56,8 +56,8 @@ SELECT t.line_number AS line, t.id, t.custom_id, t.method, t.path, t.body, octet
  ORDER BY t.line_number, t.id LIMIT %(looks)s
 
 -- name: input_text
-fusillade.escape_line_ends('{"custom_id":' || coalesce(to_json(t.custom_id)::text, 'null') || ',"method":' || to_json(t.method) || ',"url":' || to_json(t.path)
-|| ',"body":' || fusillade.one_line(t.body) || E'}\n')
+'{"custom_id":' || coalesce(to_json(t.custom_id)::text, 'null') || ',"method":' || to_json(t.method) || ',"url":' || to_json(t.path)
+|| ',"body":' || fusillade.one_line(t.body) || E'}\n'
 
 -- name: output_rows  lines of an output file, in the order in which they ended
 SELECT f.position AS line, f.request_id AS id, r.custom_id, r.response_status, r.response_body,
@@ -106,8 +106,8 @@ SELECT s.*, t.body, coalesce(octet_length(t.body), 0) + coalesce(octet_length(s.
                SELECT FROM fusillade.files f WHERE f.id = t.file_id AND f.deleted_at IS NULL)) LIMIT 1) t ON true
 
 -- name: result_text
-fusillade.escape_line_ends('{"id":"' || t.id || '","custom_id":' || coalesce(to_json(t.custom_id)::text, 'null') || ',"model":' || to_json(t.model)
+'{"id":"' || t.id || '","custom_id":' || coalesce(to_json(t.custom_id)::text, 'null') || ',"model":' || to_json(t.model)
 || ',"input_body":' || CASE WHEN t.body IS NULL THEN 'null' ELSE fusillade.one_line(t.body) END
 || ',"response_body":' || CASE WHEN t.state = 'completed' THEN fusillade.one_line(t.response_body) ELSE 'null' END
 || ',"error":' || CASE WHEN t.state = 'failed' THEN to_json(t.error)::text ELSE 'null' END
-|| ',"status":"' || CASE WHEN t.state IN ('claimed', 'processing') THEN 'in_progress' ELSE t.state END || E'"}\n')
+|| ',"status":"' || CASE WHEN t.state IN ('claimed', 'processing') THEN 'in_progress' ELSE t.state END || E'"}\n'

@@ -14,19 +14,24 @@ from dwctl.downloads import pages, sources
 from dwctl.downloads.pages import Source
 from dwctl.downloads.schemas import ContentQuery, ResultsQuery
 from dwctl.queue import identifiers
-from dwctl.web import current
+from dwctl.web import current, described
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("downloads", __name__, description="Files and results as JSON lines.")
 guard.protect(blueprint)
 
 _TYPE = "application/x-ndjson"
+_HEADERS = {
+    "X-Last-Line": "The number of the last line that was looked at: `skip` for the next page.",
+    "X-Incomplete": "`true` where more lines follow, or will.",
+}
 
 
 @blueprint.route("/files/<file_id>/content", methods=["GET"])
 @guard.requires_own(Resource.FILES, Operation.READ)
 @blueprint.arguments(ContentQuery, location="query")
 @blueprint.response(200, content_type=_TYPE)
+@described.says(headers=_HEADERS)
 def get_file_content(query: dict[str, Any], file_id: str) -> Response:
     """Download a file: as it was uploaded, or what a batch has put into it so far."""
     id = identifiers.parse("file", file_id)
@@ -40,6 +45,7 @@ def get_file_content(query: dict[str, Any], file_id: str) -> Response:
 @guard.requires_own(Resource.BATCHES, Operation.READ)
 @blueprint.arguments(ResultsQuery, location="query")
 @blueprint.response(200, content_type=_TYPE)
+@described.says(headers=_HEADERS)
 def get_batch_results(query: dict[str, Any], batch_id: str) -> Response:
     """Download a batch's lines with what they were asked and answered, in the order of its input."""
     id = identifiers.parse("batch", batch_id)

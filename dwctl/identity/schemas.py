@@ -71,7 +71,7 @@ class GroupSchema(ApiSchema):
 
     id = fields.UUID()
     name = fields.String()
-    description = fields.String()
+    description = fields.String(allow_none=True)
     created_by = fields.UUID()
     created_at = Instant()
     updated_at = Instant()
@@ -100,24 +100,24 @@ class UserSchema(ApiSchema):
     id = fields.UUID()
     username = fields.String()
     email = fields.String()
-    display_name = fields.String()
-    avatar_url = fields.String()
+    display_name = fields.String(allow_none=True)
+    avatar_url = fields.String(allow_none=True)
     is_admin = fields.Boolean()
     roles = fields.List(fields.String(), attribute="role_names")
     created_at = Instant()
     updated_at = Instant()
-    last_login = Instant()
+    last_login = Instant(allow_none=True)
     auth_source = fields.String()
-    external_user_id = fields.String()
+    external_user_id = fields.String(allow_none=True)
     has_payment_provider_id = fields.Boolean()
     batch_notifications_enabled = fields.Boolean()
-    low_balance_threshold = fields.Float()
-    auto_topup_amount = fields.Float()
-    auto_topup_threshold = fields.Float()
+    low_balance_threshold = fields.Float(allow_none=True)
+    auto_topup_amount = fields.Float(allow_none=True)
+    auto_topup_threshold = fields.Float(allow_none=True)
     has_auto_topup_payment_method = fields.Boolean(
         attribute="has_payment_provider_id", dump_only=True
     )
-    auto_topup_monthly_limit = fields.Float()
+    auto_topup_monthly_limit = fields.Float(allow_none=True)
     user_type = fields.String()
     groups = fields.List(fields.Nested(GroupSchema))
     credit_balance = fields.Float()
@@ -199,18 +199,18 @@ class ApiKeySchema(ApiSchema):
 
     id = fields.UUID()
     name = fields.String()
-    description = fields.String()
+    description = fields.String(allow_none=True)
     key_prefix = fields.String(attribute="secret_prefix")
     purpose = fields.String()
     user_id = fields.UUID()
     created_by = fields.UUID()
     created_at = Instant()
-    last_used = Instant()
+    last_used = Instant(allow_none=True)
     model_access = fields.List(fields.UUID())
-    requests_per_second = fields.Float()
-    burst_size = fields.Integer()
-    capacity = fields.Integer()
-    tokens_per_minute = fields.Integer()
+    requests_per_second = fields.Float(allow_none=True)
+    burst_size = fields.Integer(allow_none=True)
+    capacity = fields.Integer(allow_none=True)
+    tokens_per_minute = fields.Integer(allow_none=True)
 
 
 class ApiKeyWithSecret(ApiKeySchema):
@@ -299,7 +299,7 @@ class ActiveOrganization(ApiSchema):
     """In whose name to act; null for one's own."""
 
     organization_id = fields.UUID(load_default=None, allow_none=True, load_only=True)
-    active_organization_id = fields.UUID(dump_only=True)
+    active_organization_id = fields.UUID(dump_only=True, allow_none=True)
 
 
 class AsyncRequestsSchema(ApiSchema):
@@ -327,8 +327,8 @@ class OnwardsSchema(ApiSchema):
 class ConfigSchema(ApiSchema):
     """The settings that a dashboard needs. `batches` and `ai_api_base_url` are left out where there are none."""
 
-    region = fields.String()
-    organization = fields.String()
+    region = fields.String(allow_none=True)
+    organization = fields.String(allow_none=True)
     payment_enabled = fields.Boolean()
     docs_url = fields.String()
     docs_jsonl_url = fields.String()

@@ -57,7 +57,7 @@ SELECT i.model, count(*) AS requests FROM fusillade.inflight i GROUP BY i.model;
 SELECT count(*) > %(few)s AS many FROM (SELECT FROM fusillade.ready UNION ALL SELECT FROM fusillade.delayed LIMIT %(few)s + 1) w;
 
 -- name: among  of the requests that are being run (or, with `waiting`, that wait), those that match, most advanced and newest first
-SELECT r.id, count(*) OVER () AS matching
+SELECT r.id, count(*) OVER () AS matching, r.state = 'processing' AS processing
   FROM (SELECT i.id FROM fusillade.inflight i WHERE NOT %(waiting)s UNION
         SELECT o.id FROM fusillade.open_calls o WHERE NOT %(waiting)s UNION
         SELECT d.id FROM fusillade.ready d WHERE %(waiting)s UNION

@@ -13,24 +13,39 @@ from dwctl.access.ownership import may_reach
 from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.errors import Invalid, NotFound
 from dwctl.monitoring import daemons, progress, queue_depth, requests
-from dwctl.monitoring.requests import Filters
-from dwctl.monitoring.schemas import DaemonQuery, RequestDetailSchema, RequestPage, RequestQuery
+from dwctl.monitoring.requests import Filters, Place
+from dwctl.monitoring.schemas import (
+    DaemonQuery,
+    DaemonsSchema,
+    ProgressSchema,
+    RequestDetailSchema,
+    RequestPage,
+    RequestQuery,
+)
 from dwctl.queue import identifiers
 from dwctl.queue.tables import State
-from dwctl.web import current
+from dwctl.web import current, cursors, described
 from dwctl.web.pagination import envelope
 from dwctl.web.schemas import Blueprint
 
 ai = Blueprint("daemons", __name__, description="Processes, and how far batches are.")
 admin = Blueprint("monitoring", __name__, description="The queue: what waits, and every request.")
+_LIST = "part, processing, id"
+
 guard.protect(ai)
 guard.protect(admin)
+
+_COUNTS = {
+    "type": "object",
+    "description": "By model, then by window.",
+    "additionalProperties": {"type": "object", "additionalProperties": {"type": "integer"}},
+}
 
 
 @ai.route("/daemons", methods=["GET"])
 @guard.requires(Resource.SYSTEM, Operation.READ)
 @ai.arguments(DaemonQuery, location="query")
-@ai.response(200)
+@ai.response(200, DaemonsSchema)
 def list_daemons(query: dict[str, Any]) -> Response:
     """List web and worker processes with their last signs of life."""
     status = query["status"] or None
@@ -44,7 +59,7 @@ def list_daemons(query: dict[str, Any]) -> Response:
 
 @ai.route("/batches/<batch_id>/progress", methods=["GET"])
 @guard.requires_own(Resource.BATCHES, Operation.READ)
-@ai.response(200)
+@ai.response(200, ProgressSchema)
 def get_batch_progress(batch_id: str) -> Response:
     """Say how far a batch is, what holds it up, and when it will end."""
     id, parts = identifiers.parse("batch", batch_id), current.parts()
@@ -66,6 +81,7 @@ def get_batch_progress(batch_id: str) -> Response:
 @admin.route("/monitoring/pending-request-counts", methods=["GET"])
 @guard.requires(Resource.SYSTEM, Operation.READ)
 @admin.response(200)
+@described.says(body=_COUNTS, example={"gpt-oss": {"24h": 12}})
 def count_pending_requests() -> Response:
     """Count what is not over, by model and by the window within which it is due."""
     parts = current.parts()
@@ -82,11 +98,19 @@ def list_batch_requests(query: dict[str, Any]) -> dict[str, Any]:
     """List requests of all batches, single ones too; what runs and waits first."""
     filters, skip, limit = _filters(guard.identify(), query), query["skip"], query["limit"]
     with current.parts().connections.transaction() as connection:
-        ids = requests.page(
-            connection, filters, skip=skip, limit=limit, active_first=query["active_first"]
+        places = requests.page(
+            connection,
+            filters,
+            skip=skip,
+            limit=limit + 1,
+            active_first=query["active_first"],
+            after=_asked(),
         )
-        data = requests.shown(connection, ids)
+        data = requests.shown(connection, [place.id for place in places[:limit]])
         total = requests.total(connection, filters)
+    if len(places) > limit:
+        part, processing, id = places[limit - 1]
+        cursors.offer(_LIST, [str(part), str(int(processing)), str(id)])
     # An estimate may be less than what is on the page.
     return envelope(data, max(total, skip + len(data) if data else 0), skip=skip, limit=limit)
 
@@ -103,6 +127,14 @@ def get_batch_request(request_id: UUID) -> Any:
     ):
         raise NotFound(f"BatchRequest with ID {request_id} not found")
     return found[0]
+
+
+def _asked() -> Place | None:
+    position = cursors.asked(_LIST)
+    if position is None:
+        return None
+    part, processing, id = (text or "" for text in position)
+    return Place(int(part), processing == "1", UUID(id))
 
 
 def _filters(caller: Caller, query: dict[str, Any]) -> Filters:

@@ -31,31 +31,31 @@ class RequestSchema(ApiSchema):
     """A request in a list."""
 
     id = fields.UUID()
-    batch_id = fields.UUID()
+    batch_id = fields.UUID(allow_none=True)
     model = fields.String()
     status = fields.String()
     created_at = Instant()
-    completed_at = Instant()
-    failed_at = Instant()
-    duration_ms = fields.Float()
-    response_status = fields.Integer()
-    service_tier = fields.String()
-    prompt_tokens = fields.Integer()
-    completion_tokens = fields.Integer()
-    reasoning_tokens = fields.Integer()
-    total_tokens = fields.Integer()
-    total_cost = fields.Float()
-    created_by_email = fields.String()
+    completed_at = Instant(allow_none=True)
+    failed_at = Instant(allow_none=True)
+    duration_ms = fields.Float(allow_none=True)
+    response_status = fields.Integer(allow_none=True)
+    service_tier = fields.String(allow_none=True)
+    prompt_tokens = fields.Integer(allow_none=True)
+    completion_tokens = fields.Integer(allow_none=True)
+    reasoning_tokens = fields.Integer(allow_none=True)
+    total_tokens = fields.Integer(allow_none=True)
+    total_cost = fields.Float(allow_none=True)
+    created_by_email = fields.String(allow_none=True)
 
 
 class RequestDetailSchema(RequestSchema):
     """One request with its bodies, as they are stored."""
 
-    body = fields.String()
-    response_body = fields.String()
-    error = fields.String()
-    completion_window = fields.String()
-    batch_created_by = fields.String()
+    body = fields.String(allow_none=True)
+    response_body = fields.String(allow_none=True)
+    error = fields.String(allow_none=True)
+    completion_window = fields.String(allow_none=True)
+    batch_created_by = fields.String(allow_none=True)
 
 
 class RequestPage(ApiSchema):
@@ -65,3 +65,72 @@ class RequestPage(ApiSchema):
     total_count = fields.Integer()
     skip = fields.Integer()
     limit = fields.Integer()
+
+
+class WorkSchema(ApiSchema):
+    """What a process has done, and does now."""
+
+    requests_processed = fields.Integer()
+    requests_failed = fields.Integer()
+    requests_in_flight = fields.Integer()
+
+
+class DaemonSchema(ApiSchema):
+    """A web or worker process. Times in Unix seconds; those that have not come are left out."""
+
+    id = fields.UUID()
+    status = fields.String(metadata={"enum": ["initializing", "running", "dead"]})
+    hostname = fields.String(allow_none=True)
+    pid = fields.Integer(allow_none=True)
+    version = fields.String(allow_none=True)
+    started_at = fields.Integer()
+    last_heartbeat = fields.Integer()
+    stopped_at = fields.Integer()
+    stats = fields.Nested(WorkSchema)
+    config = fields.Dict(allow_none=True)
+
+
+class DaemonsSchema(ApiSchema):
+    """Processes, newest first."""
+
+    daemons = fields.List(fields.Nested(DaemonSchema))
+
+
+class ProgressCountsSchema(ApiSchema):
+    """A batch's lines by what has become of them."""
+
+    total = fields.Integer()
+    prepared = fields.Integer()
+    running = fields.Integer()
+    completed = fields.Integer()
+    failed = fields.Integer()
+    cancelled = fields.Integer()
+    remaining = fields.Integer()
+
+
+class ModelProgressSchema(ApiSchema):
+    """The lines of one model. `lines_ahead` are those of others that come before; `concurrency` is how many may run at once."""
+
+    model = fields.String()
+    requests = fields.Integer()
+    remaining = fields.Integer()
+    lines_ahead = fields.Integer()
+    in_flight = fields.Integer()
+    concurrency = fields.Integer(allow_none=True)
+    limited_by = fields.String(allow_none=True)
+    paused_until = fields.Integer(allow_none=True)
+
+
+class ProgressSchema(ApiSchema):
+    """How far a batch is, what holds it up, and when it will end at the rate that was seen. Times in Unix seconds."""
+
+    object = fields.Constant("batch.progress")
+    batch_id = fields.UUID()
+    requests = fields.Nested(ProgressCountsSchema)
+    lines_ahead = fields.Integer()
+    limited_by = fields.String(allow_none=True)
+    models = fields.List(fields.Nested(ModelProgressSchema))
+    lines_per_second = fields.Float(allow_none=True)
+    expires_at = fields.Integer()
+    estimated_end_at = fields.Integer(allow_none=True)
+    estimated_in_time = fields.Boolean(allow_none=True)

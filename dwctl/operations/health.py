@@ -1,4 +1,4 @@
-"""`/healthz`: the process runs. `/readyz`: it can do its work, and what is wrong when it cannot.
+"""`/healthz` (or `/health`): the process runs. `/readyz`: it can do its work, and what is wrong when it cannot.
 
 Not ready (503): the database cannot be reached, its tables are older than this code, keys and models were never loaded, or the recorder
 is full. Said but no reason to be unready: no worker is alive, records wait in the spool, notifications do not arrive.
@@ -48,6 +48,7 @@ class Check:
 
 
 @blueprint.get("/healthz")
+@blueprint.get("/health")
 def show_health() -> Response:
     """200 as long as the process answers; nothing is checked."""
     return Response("OK", mimetype="text/plain")

@@ -33,7 +33,7 @@ from dwctl.sources.schemas import (
 )
 from dwctl.sources.syncs import Entries
 from dwctl.sources.tables import SourceConnection, SyncOperation
-from dwctl.web import current
+from dwctl.web import current, described
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("connections", __name__, description="External sources of files.")
@@ -98,6 +98,7 @@ def try_connection(id: UUID) -> dict[str, Any]:
 @guard.requires_own(Resource.CONNECTIONS, Operation.READ)
 @blueprint.arguments(FilesQuery, location="query")
 @blueprint.response(200, ExternalFilesSchema)
+@described.says(refusals=(502,))
 def list_files_of_connection(query: dict[str, Any], id: UUID) -> Found:
     """List the source's files (`.jsonl`, `.jsonl.gz`), as a synchronisation of everything would find them."""
     with _opened(_connection(id)) as source:
@@ -117,6 +118,7 @@ def list_synced_keys(query: dict[str, Any], id: UUID) -> Sequence[Any]:
 @guard.requires_own(Resource.CONNECTIONS, Operation.CREATE)
 @blueprint.arguments(SyncCreate)
 @blueprint.response(202, SyncSchema)
+@described.says(refusals=(429,))
 def start_sync(wanted: dict[str, Any], id: UUID) -> SyncOperation:
     """Have the source's files run as batches."""
     caller = guard.identify()

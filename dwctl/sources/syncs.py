@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from dwctl.batches import creation
@@ -121,7 +122,7 @@ def synced_keys(session: Session, connection: SourceConnection, limit: int) -> S
     """The objects that are batches, by key, each as it was synchronised last."""
     return session.execute(
         select(SyncEntry.external_key, SyncEntry.external_last_modified)
-        .distinct(SyncEntry.external_key)
+        .ext(distinct_on(SyncEntry.external_key))
         .where(
             SyncEntry.connection_id == connection.id,
             SyncEntry.status.not_in((EntryStatus.SKIPPED, EntryStatus.DELETED)),

@@ -33,6 +33,8 @@ _FAMILIES = ("x-stainless-", "openai-", "anthropic-")
 _EXPOSED = ", ".join(
     [
         "location",
+        "link",
+        "x-total-count",
         "x-request-id",
         "request-id",
         "retry-after",

@@ -1,16 +1,20 @@
-"""Paging by `skip` and `limit`, and the envelope {"data", "total_count", "skip", "limit"}.
+"""Paging: by `skip` and `limit`, or from page to page by `after`; and the envelope {"data", "total_count", "skip", "limit"}.
 
-`limit` is clamped to 1..101 (101 so that a client can fetch one row more than it shows), a negative `skip` counts as 0.
+`limit` is clamped to 1..101 (101 so that a client can fetch one row more than it shows), a negative `skip` counts as 0. An answer after which there is more
+names the next page in its header `Link`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from marshmallow import post_load
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from dwctl.web.schemas import ApiSchema, Clamped
+from dwctl.web import cursors
+from dwctl.web.keyset import Order
+from dwctl.web.schemas import ApiSchema, Clamped, Text
 
 MAX_LIMIT = 101
 
@@ -20,14 +24,35 @@ class PageQuery(ApiSchema):
 
     skip = Clamped(0, 2**62, load_default=0)
     limit = Clamped(1, MAX_LIMIT, load_default=10)
+    after = Text(
+        longest=cursors.LONGEST,
+        metadata={
+            "description": "A cursor from the `Link` header of the page before; `skip` counts from there."
+        },
+    )
+
+    @post_load
+    def leave_cursor(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
+        """A view has nothing to do with the cursor: `page` asks for it."""
+        return {name: value for name, value in data.items() if name != "after"}
 
 
 def page(session: Session, query: Select[Any], *, skip: int, limit: int) -> tuple[list[Any], int]:
-    """One page of the entities a query selects, and how many there are in all. The query brings its own order."""
+    """One page of the entities that a query selects, and how many there are in all.
+
+    The query brings its own order, which ends with a primary key. Where the request has a cursor, the page begins behind it; where more
+    rows follow, the answer says so.
+    """
+    order = Order.of(query)
     counted = select(func.count()).select_from(query.order_by(None).subquery())
     total = session.scalar(counted) or 0
-    rows = session.scalars(query.offset(skip).limit(limit)).unique().all()
-    return list(rows), total
+    if (position := cursors.asked(order.name)) is not None:
+        query = query.where(order.behind(position))
+    keys = [key.text.label(f"position_{place}") for place, key in enumerate(order.keys)]
+    rows = session.execute(query.add_columns(*keys).offset(skip).limit(limit + 1)).all()
+    if len(rows) > limit:
+        cursors.offer(order.name, rows[limit - 1][-len(keys) :])
+    return [row[0] for row in rows[:limit]], total
 
 
 def envelope(data: list[Any], total: int, *, skip: int, limit: int) -> dict[str, Any]:

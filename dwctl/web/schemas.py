@@ -49,11 +49,11 @@ class Clamped(fields.Integer):
 
     def __init__(self, least: int, most: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._least, self._most = least, most
+        self.least, self.most = least, most
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
         number = super()._deserialize(value, attr, data, **kwargs)
-        return min(max(number, self._least), self._most)
+        return min(max(number, self.least), self.most)
 
 
 class Instant(fields.DateTime):
@@ -233,6 +233,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
         def response(
             self, status_code: int, schema: type[Schema] | Schema | None = None, **options: Any
         ) -> Callable[[V], V]: ...
+        def alt_response(self, status_code: int, **options: Any) -> Callable[[V], V]: ...
 
 
 class Words(Name):

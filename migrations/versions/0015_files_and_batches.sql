@@ -1316,20 +1316,20 @@ EXCEPTION WHEN data_exception OR statement_too_complex THEN
     RETURN to_json(given)::text;
 END $$;
 
--- A line without the line ends that JSON allows inside its strings and Unicode counts as such (U+0085, U+2028, U+2029): spelled as escapes,
--- since Python's splitlines, and clients that read lines by it, would take a line for two.
+-- A line as it is downloaded: without the line ends that JSON allows inside its strings and Unicode counts as such (U+0085, U+2028, U+2029),
+-- which are spelled as escapes, since Python's splitlines, and clients that read lines by it, would take a line for two. (A download does the
+-- same with whole pages, in downloads/pages.py: looking at each line alone costs more than making it.)
 CREATE OR REPLACE FUNCTION fusillade.escape_line_ends(line text) RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 BEGIN
-    IF strpos(line, U&'\0085') > 0 OR strpos(line, U&'\2028') > 0 OR strpos(line, U&'\2029') > 0 THEN
-        RETURN replace(replace(replace(line, U&'\0085', '\u0085'), U&'\2028', '\u2028'), U&'\2029', '\u2029');
+    IF octet_length(line) = char_length(line) THEN
+        RETURN line;
     END IF;
-    RETURN line;
+    RETURN replace(replace(replace(line, U&'\0085', '\u0085'), U&'\2028', '\u2028'), U&'\2029', '\u2029');
 END $$;
 
 CREATE OR REPLACE FUNCTION fusillade.output_line(id uuid, custom_id text, status int, body text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT fusillade.escape_line_ends(
-        '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":{"status_code":'
-        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || E'},"error":null}\n')
+    SELECT '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":{"status_code":'
+        || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || E'},"error":null}\n'
 $$;
 
 CREATE OR REPLACE FUNCTION fusillade.message_in(given json) RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
@@ -1452,17 +1452,16 @@ BEGIN
         failure.code := 'batch_expired';
         failure.message := 'The batch''s completion window ended before the request was run.';
     END IF;
-    RETURN fusillade.escape_line_ends(
-        '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":'
+    RETURN '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":'
         || CASE WHEN failure.status IS NULL THEN 'null' ELSE
             '{"status_code":' || failure.status || ',"request_id":"' || id || '","body":' || fusillade.one_line(failure.body) || '}' END
-        || ',"error":{"code":' || to_json(failure.code) || ',"message":' || to_json(failure.message) || E'}}\n');
+        || ',"error":{"code":' || to_json(failure.code) || ',"message":' || to_json(failure.message) || E'}}\n';
 END $$;
 
 CREATE OR REPLACE FUNCTION fusillade.line_bytes(line fusillade.requests) RETURNS bigint LANGUAGE sql STABLE AS $$
-    SELECT octet_length(CASE line.state WHEN 'completed'
+    SELECT octet_length(fusillade.escape_line_ends(CASE line.state WHEN 'completed'
         THEN fusillade.output_line(line.id, line.custom_id, line.response_status, line.response_body)
-        ELSE fusillade.error_line(line.id, line.custom_id, line.state, line.error) END)::bigint
+        ELSE fusillade.error_line(line.id, line.custom_id, line.state, line.error) END))::bigint
 $$;
 
 CREATE OR REPLACE FUNCTION fusillade.delete_file(one uuid) RETURNS boolean LANGUAGE plpgsql AS $$

@@ -257,6 +257,9 @@ def exchange(
         sender.start()
         try:
             _read_all(connection, found, expected, heads, came.release)
+            # What came back may have come before all was sent.
+            sender.join(patience_s)
+            _probe(connection, found, expected)
         except Ended as end:
             found.end = str(end)
         except TimeoutError:
@@ -283,6 +286,9 @@ def _read_all(
         final += answer.status >= 200
         if answer.closes or answer.framing == "close":
             break
+
+
+def _probe(connection: Connection, found: Exchange, expected: int) -> None:
     closes = bool(found.answers) and found.answers[-1].closes
     if expected and not closes:
         with contextlib.suppress(OSError):

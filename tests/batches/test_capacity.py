@@ -52,9 +52,7 @@ def test_room_is_throughput_times_window_times_relaxation(
         ([Headroom("a", 2.0, 100, 90, 30)], 10),
         ([Headroom("a", 2.0, 100, 90, 30), Headroom("b", 1.0, 100, 100, 30)], 30),
         ([Headroom("a", 100.0, 100, 100, 1)], 1),
-        ([Headroom("a", 0.0, 0, 0, 1)], HOUR_S),
-        ([Headroom("a", 1.0, 0, 0, 10**12)], HOUR_S),
-        ([Headroom("a", 1.0, 0, 0, 1)], HOUR_S),
+        ([Headroom("a", 1.0, 10**6, 10**6, 10**6)], HOUR_S),
     ],
 )
 def test_a_refusal_says_when_there_may_be_room(rooms: list[Headroom], wait_s: int) -> None:
@@ -62,6 +60,22 @@ def test_a_refusal_says_when_there_may_be_room(rooms: list[Headroom], wait_s: in
     assert refused.retry_after_s == wait_s
     assert all(room.alias in refused.message for room in rooms)
     assert math.isfinite(refused.retry_after_s)
+
+
+@pytest.mark.parametrize(
+    ("full", "never"),
+    [
+        ([Headroom("a", 0.0, 0, 0, 1)], "a (0) requests"),
+        ([Headroom("a", -1.0, -3600, 0, 1)], "a (0) requests"),
+        ([Headroom("a", 1.0, 3600, 0, 10**12)], "a (3600) requests"),
+        ([Headroom("a", 1.0, 3600, 3600, 1), Headroom("b", 0.5, 1800, 0, 1801)], ": b (1800) requests"),
+    ],
+)  # fmt: skip
+def test_what_can_never_fit_is_not_to_be_tried_again(full: list[Headroom], never: str) -> None:
+    refused = refusal("1h", full)
+    assert never in refused.message
+    assert (refused.status, refused.retryable, refused.retry_after_s) == (429, False, None)
+    assert ("x-should-retry", "false") in refused.headers
 
 
 def test_what_counts_against_a_window(desk: Desk) -> None:
@@ -124,7 +138,8 @@ def test_all_models_fit_or_none_is_taken(desk: Desk) -> None:
     assert answer.status_code == 429
     assert full in answer.json["error"]["message"]
     assert roomy not in answer.json["error"]["message"]
-    assert answer.headers["Retry-After"] == "86400"
+    assert "Retry-After" not in answer.headers
+    assert answer.headers["x-should-retry"] == "false"
     for table in ("fusillade.batches", "fusillade.files"):
         column = "file_id" if table.endswith("batches") else "name LIKE 'batch-%%' AND id"
         left = f"SELECT count(*) FROM {table} WHERE {column} = %s"

@@ -137,7 +137,8 @@ def test_line_ends_of_unicode_are_escapes(sql: psycopg.Connection, mark: str) ->
     body = json.dumps({"said": said}, ensure_ascii=False)
     failure = tagged("NonRetriableHttpStatus", {"status": 400, "body": body})
     row = sql.execute(
-        "SELECT fusillade.output_line(%s, %s, 200, %s), fusillade.error_line(%s, %s, 'failed', %s)",
+        "SELECT fusillade.escape_line_ends(fusillade.output_line(%s, %s, 200, %s)),"
+        " fusillade.escape_line_ends(fusillade.error_line(%s, %s, 'failed', %s))",
         (ID, custom_id, body, ID, custom_id, failure),
     ).fetchone()
     assert row

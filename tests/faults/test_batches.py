@@ -18,10 +18,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from dwctl import config
-from dwctl.app import create_app
 from dwctl.batches import changes
 from dwctl.local.postgres import EmbeddedPostgres
+from tests.applications import migrate
 from tests.batches import made
 from tests.gateway import Gateway
 from tests.processes import QUICK, Process, eventually
@@ -47,11 +46,7 @@ def server() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture(scope="module")
 def database_url(server: EmbeddedPostgres) -> str:
     url = server.start()
-    app = create_app(config.load({"DATABASE_URL": url}))
-    done = app.test_cli_runner().invoke(args=["db", "upgrade"])
-    assert done.exit_code == 0, done.output
-    with app.app_context():
-        app.extensions["sqlalchemy"].engine.dispose()
+    migrate(url)
     return url
 
 

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dwctl import config
-from dwctl.app import create_app
 from dwctl.local.postgres import EmbeddedPostgres
+from tests.applications import migrate
 from tests.cast import Cast
 from tests.gateway import FLEX, REALTIME, Gateway, Held, assert_openai_error, cost, marker
 from tests.processes import DEAD_AFTER_S, QUICK, Service, eventually
@@ -35,11 +34,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture(scope="module")
 def database_url(postgres: EmbeddedPostgres) -> str:
     url = postgres.start()
-    app = create_app(config.load({"DATABASE_URL": url}))
-    result = app.test_cli_runner().invoke(args=["db", "upgrade"])
-    assert result.exit_code == 0, result.output
-    with app.app_context():
-        app.extensions["sqlalchemy"].engine.dispose()
+    migrate(url)
     return url
 
 

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 import requests
 
-from dwctl import config
-from dwctl.app import create_app
 from dwctl.local.postgres import EmbeddedPostgres
+from tests.applications import migrate
 from tests.cast import Cast
 from tests.faults.deaf import DeafProxy
 from tests.gateway import (
@@ -45,11 +44,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture(scope="module")
 def database_url(postgres: EmbeddedPostgres) -> str:
     url = postgres.start()
-    app = create_app(config.load({"DATABASE_URL": url}))
-    result = app.test_cli_runner().invoke(args=["db", "upgrade"])
-    assert result.exit_code == 0, result.output
-    with app.app_context():
-        app.extensions["sqlalchemy"].engine.dispose()
+    migrate(url)
     return url
 
 

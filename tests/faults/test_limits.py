@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dwctl import config
-from dwctl.app import create_app
 from dwctl.local.postgres import EmbeddedPostgres
+from tests.applications import migrate
 from tests.gateway import Gateway, Held, assert_openai_error, unique
 from tests.processes import QUICK, Process, Service, eventually
 
@@ -34,11 +33,7 @@ def server() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture(scope="module")
 def database_url(server: EmbeddedPostgres) -> str:
     url = server.start()
-    app = create_app(config.load({"DATABASE_URL": url}))
-    done = app.test_cli_runner().invoke(args=["db", "upgrade"])
-    assert done.exit_code == 0, done.output
-    with app.app_context():
-        app.extensions["sqlalchemy"].engine.dispose()
+    migrate(url)
     return url
 
 

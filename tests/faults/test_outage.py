@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from dwctl import config
-from dwctl.app import create_app
 from dwctl.local.postgres import EmbeddedPostgres
+from tests.applications import migrate
 from tests.gateway import HELLO, Account, Gateway, assert_openai_error
 from tests.processes import Process, Service, eventually
 
@@ -41,11 +40,7 @@ def server() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture(scope="module")
 def database_url(server: EmbeddedPostgres) -> str:
     url = server.start()
-    app = create_app(config.load({"DATABASE_URL": url}))
-    done = app.test_cli_runner().invoke(args=["db", "upgrade"])
-    assert done.exit_code == 0, done.output
-    with app.app_context():
-        app.extensions["sqlalchemy"].engine.dispose()
+    migrate(url)
     return url
 
 

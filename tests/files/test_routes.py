@@ -10,9 +10,8 @@ import psycopg
 import pytest
 from sqlalchemy import event
 
-from dwctl import config
-from dwctl.app import create_app
 from dwctl.db import db
+from tests.applications import application
 from tests.files.shelf import Shelf, unique
 
 NOBODY = "11111111-1111-4111-8111-111111111111"
@@ -295,10 +294,10 @@ def test_the_number_of_statements_does_not_grow_with_the_page(shelf: Shelf) -> N
 def test_a_database_that_does_not_answer_is_no_missing_file(
     shelf: Shelf, environ: dict[str, str], database_url: str
 ) -> None:
-    impatient = create_app(config.load(environ | {"DWCTL_DATABASE__STATEMENT_TIMEOUT": "200ms"}))
     file = shelf.file(shelf.cast["alice"])
-    waiting = Shelf(impatient, shelf.cast, shelf.sql)
-    with psycopg.connect(database_url) as other:
+    impatient = environ | {"DWCTL_DATABASE__STATEMENT_TIMEOUT": "200ms"}
+    with application(impatient) as app, psycopg.connect(database_url) as other:
+        waiting = Shelf(app, shelf.cast, shelf.sql)
         other.execute("LOCK TABLE fusillade.files IN ACCESS EXCLUSIVE MODE")
         asked = (("GET", ""), ("GET", f"/{file}"), ("GET", f"/{file}/cost-estimate"), ("DELETE", f"/{file}"))  # fmt: skip
         for method, path in asked:
@@ -306,9 +305,8 @@ def test_a_database_that_does_not_answer_is_no_missing_file(
             assert answer.status_code == 503, (method, path)
             assert answer.headers["Retry-After"]
             assert set(answer.json["error"]) == {"message", "type", "param", "code"}  # type: ignore[index]
-    assert waiting("alice", "GET", f"/{file}").status_code == 200
-    with impatient.app_context():
-        db.engine.dispose()
+        other.rollback()
+        assert waiting("alice", "GET", f"/{file}").status_code == 200
 
 
 def test_a_file_from_a_connection_says_so(shelf: Shelf) -> None:

@@ -9,12 +9,12 @@ import pytest
 from flask import Flask
 
 from dwctl import config
-from dwctl.app import create_app
 from dwctl.config import Settings
 from dwctl.db import connect
 from dwctl.files import duties, samples
 from dwctl.files.custom_ids import CustomIds
 from dwctl.files.lines import LineChecker, Rules, UsableModel
+from tests.applications import application
 from tests.cast import Cast
 from tests.catalog.conftest import Admin, admin  # noqa: F401
 from tests.files.shelf import FILES, Shelf, unique
@@ -125,12 +125,10 @@ def test_samples_are_right_in_strict_mode_too(kind: str) -> None:
 
 def test_none_are_made_where_they_are_switched_off(app: Flask, cast: Cast, environ: dict[str, str]) -> None:  # fmt: skip
     for off in ("DWCTL_SAMPLE_FILES__ENABLED", "DWCTL_BATCHES__ENABLED"):
-        other = create_app(config.load(environ | {off: "false"}))
-        _, user = register(other)
+        with application(environ | {off: "false"}) as other:
+            _, user = register(other)
         with connect(config.load(environ)) as connection:
             row = connection.execute(
                 "SELECT count(*) FROM newcomers WHERE user_id = %s", (user,)
             ).fetchone()
             assert row == (0,)
-        with other.app_context():
-            other.extensions["sqlalchemy"].engine.dispose()

@@ -16,8 +16,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from dwctl import config
-from dwctl.app import create_app
+from tests.applications import application
 from tests.cast import Cast
 from tests.processes import eventually
 
@@ -121,7 +120,5 @@ def waits_for_lock(sql: psycopg.Connection, how_many: int = 1) -> None:
 def app_with(environ: dict[str, str], **settings: str) -> Iterator[Flask]:
     """Another application on the same database; `auth__native__enabled="false"` changes a setting."""
     more = {f"DWCTL_{name.upper()}": value for name, value in settings.items()}
-    made = create_app(config.load(environ | more))
-    yield made
-    with made.app_context():
-        made.extensions["sqlalchemy"].engine.dispose()
+    with application(environ | more) as made:
+        yield made

@@ -11,25 +11,26 @@ from flask import Flask
 from dwctl import config
 from dwctl.app import create_app
 from dwctl.worker.app import create_worker_app
+from tests.applications import application
 from tests.processes import Service
 
 PATH = "/internal/metrics"
 TOKEN = "a-token-for-scrapers"
 
 
-def made(environ: dict[str, str], which: str) -> Flask:
-    create = {"web": create_app, "worker": create_worker_app}[which]
-    return create(config.load(environ))
+CREATE = {"web": create_app, "worker": create_worker_app}
 
 
 @pytest.fixture(scope="module", params=["web", "worker"])
-def open_here(request: pytest.FixtureRequest, environ: dict[str, str]) -> Flask:
-    return made(environ, request.param)
+def open_here(request: pytest.FixtureRequest, environ: dict[str, str]) -> Iterator[Flask]:
+    with application(environ, CREATE[request.param]) as made:
+        yield made
 
 
 @pytest.fixture(scope="module", params=["web", "worker"])
-def with_token(request: pytest.FixtureRequest, environ: dict[str, str]) -> Flask:
-    return made(environ | {"DWCTL_METRICS_TOKEN": TOKEN}, request.param)
+def with_token(request: pytest.FixtureRequest, environ: dict[str, str]) -> Iterator[Flask]:
+    with application(environ | {"DWCTL_METRICS_TOKEN": TOKEN}, CREATE[request.param]) as made:
+        yield made
 
 
 def status(app: Flask, peer: str = "127.0.0.1", **headers: str) -> int:

@@ -12,6 +12,7 @@ from dwctl.catalog import components
 from dwctl.catalog.schemas import ComponentFields, ComponentSchema
 from dwctl.catalog.tables import Component
 from dwctl.db import db
+from dwctl.web import described
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint(
@@ -54,6 +55,7 @@ def update_component(changes: dict[str, Any], id: UUID, model_id: UUID) -> Compo
 @blueprint.route(_ONE, methods=["DELETE"])
 @guard.requires(Resource.COMPOSITE_MODELS, Operation.UPDATE)
 @blueprint.response(200)
+@described.says(body={"type": "string"}, example="Component removed")
 def remove_component(id: UUID, model_id: UUID) -> str:
     """Take a model out of a composite one."""
     session = db.session()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from dwctl.access import guard
@@ -26,7 +26,7 @@ from dwctl.catalog.schemas import (
 from dwctl.catalog.tables import TIMEOUTS, Endpoint
 from dwctl.db import db
 from dwctl.errors import DwctlError
-from dwctl.web import current
+from dwctl.web import current, described, pagination
 from dwctl.web.pagination import PageQuery
 from dwctl.web.schemas import Blueprint
 
@@ -40,15 +40,11 @@ guard.protect(blueprint)
 @guard.requires(Resource.ENDPOINTS, Operation.READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, EndpointSchema(many=True))
+@described.says(headers={"X-Total-Count": "How many there are in all."})
 def list_endpoints(query: dict[str, Any]) -> tuple[Sequence[Endpoint], int, dict[str, str]]:
     """List endpoints, newest first. The header X-Total-Count says how many there are."""
-    total = db.session.scalar(select(func.count()).select_from(Endpoint))
-    rows = db.session.scalars(
-        select(Endpoint)
-        .order_by(Endpoint.created_at.desc(), Endpoint.id.desc())
-        .offset(query["skip"])
-        .limit(query["limit"])
-    ).all()
+    newest_first = select(Endpoint).order_by(Endpoint.created_at.desc(), Endpoint.id.desc())
+    rows, total = pagination.page(db.session(), newest_first, **query)
     return rows, 200, {"X-Total-Count": str(total)}
 
 
@@ -56,6 +52,7 @@ def list_endpoints(query: dict[str, Any]) -> tuple[Sequence[Endpoint], int, dict
 @guard.requires(Resource.ENDPOINTS, Operation.CREATE)
 @blueprint.arguments(EndpointCreate)
 @blueprint.response(201, EndpointSchema)
+@described.says(refusals=(502,))
 def create_endpoint(new: dict[str, Any]) -> Endpoint:
     """Add an endpoint and, unless `sync` is false, the models on its list."""
     new["url"] = discovery.normalise_url(new["url"])
@@ -143,6 +140,7 @@ def delete_endpoint(id: UUID) -> None:
 @blueprint.route("/endpoints/<id:id>/synchronize", methods=["POST"])
 @guard.requires(Resource.ENDPOINTS, Operation.UPDATE)
 @blueprint.response(200, SynchronisedSchema)
+@described.says(refusals=(502,))
 def synchronize_endpoint(id: UUID) -> Synchronised:
     """Bring the endpoint's models in line with its list."""
     return _synchronise(id)

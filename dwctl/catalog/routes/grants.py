@@ -16,6 +16,7 @@ from dwctl.catalog.details import Sight
 from dwctl.catalog.schemas import ModelSchema
 from dwctl.db import db
 from dwctl.identity.routes import groups
+from dwctl.web import described
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("model access", __name__, description="Which groups may use which model.")
@@ -25,6 +26,7 @@ guard.protect(blueprint)
 @blueprint.route("/groups/<id:group_id>/models", methods=["GET"])
 @guard.requires(Resource.GROUPS, Operation.READ)
 @blueprint.response(200)
+@described.ids()
 def list_models_of_group(group_id: UUID) -> Sequence[UUID]:
     """List the ids of a group's models, oldest grant first."""
     return access.models_of_group(db.session(), group_id)
@@ -56,6 +58,7 @@ def revoke_model(group_id: UUID, deployment_id: UUID) -> None:
 @blueprint.route("/models/<id:deployment_id>/groups", methods=["GET"])
 @guard.requires(Resource.GROUPS, Operation.READ)
 @blueprint.response(200)
+@described.ids()
 def list_groups_of_model(deployment_id: UUID) -> Sequence[UUID]:
     """List the ids of the groups that may use a model."""
     return access.groups_of_model(db.session(), deployment_id)

@@ -21,7 +21,7 @@ from dwctl.catalog.schemas import (
 from dwctl.catalog.tables import DeployedModel, Endpoint
 from dwctl.db import db
 from dwctl.errors import Invalid, NotFound
-from dwctl.web import current
+from dwctl.web import current, described
 from dwctl.web.pagination import envelope, includes, substring
 from dwctl.web.schemas import Blueprint
 
@@ -96,6 +96,7 @@ def update_model(changes: dict[str, Any], id: UUID) -> dict[str, Any]:
 @blueprint.route("/models/<id:id>", methods=["DELETE"])
 @guard.requires(Resource.MODELS, Operation.DELETE)
 @blueprint.response(200)
+@described.says(body={"type": "string", "format": "uuid"})
 def delete_model(id: UUID) -> str:
     """Delete a model; its alias becomes free. The answer is its id."""
     models.delete(db.session(), id)

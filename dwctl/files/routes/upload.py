@@ -25,7 +25,7 @@ from dwctl.files.storing import FileHead, StoredFile
 from dwctl.identity import api_keys
 from dwctl.printable import printable
 from dwctl.queue.tables import File
-from dwctl.web import current
+from dwctl.web import current, described
 from dwctl.web.body import Body
 from dwctl.web.schemas import Blueprint
 
@@ -46,6 +46,7 @@ _SKIPPED_S = 30.0
 @blueprint.route("/files", methods=["POST"])
 @guard.requires_own(Resource.FILES, Operation.CREATE)
 @blueprint.response(201, FileSchema)
+@described.says(refusals=(400, 404, 408, 413, 415, 429))
 def upload_file() -> dict[str, Any]:
     """Upload a file of requests (JSONL, one request in each line) for batches"""
     try:

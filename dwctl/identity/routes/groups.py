@@ -22,7 +22,7 @@ from dwctl.identity.schemas import (
     UsersQuery,
 )
 from dwctl.identity.tables import Group
-from dwctl.web import current, pagination
+from dwctl.web import current, described, pagination
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("groups", __name__, description="Groups and their members")
@@ -96,6 +96,7 @@ def delete_group(group_id: UUID) -> None:
 @blueprint.route("/groups/<id:group_id>/users", methods=["GET"])
 @guard.requires(Resource.USERS, Operation.READ)
 @blueprint.response(200, description="Ids of its users")
+@described.ids()
 def list_group_users(group_id: UUID) -> list[str]:
     """List the ids of a group's users"""
     session = db.session()

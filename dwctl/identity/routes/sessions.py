@@ -19,7 +19,7 @@ from dwctl.identity.schemas import (
     SignedIn,
 )
 from dwctl.identity.tables import User
-from dwctl.web import current, html
+from dwctl.web import current, described, html
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("authentication", __name__, description="Sign-in by password")
@@ -53,6 +53,7 @@ def registration_status() -> dict[str, Any]:
 @blueprint.route("/register", methods=["POST"])
 @blueprint.arguments(Registration)
 @blueprint.response(201, SignedIn)
+@described.says(refusals=(403, 429))
 def register(wanted: dict[str, Any]) -> dict[str, Any]:
     """Register and sign in"""
     settings, session = current.settings(), db.session()
@@ -73,6 +74,7 @@ def login_status() -> dict[str, Any]:
 @blueprint.route("/login", methods=["POST"])
 @blueprint.arguments(Credentials)
 @blueprint.response(200, SignedIn)
+@described.says(refusals=(401, 403, 429))
 def login(given: dict[str, str]) -> dict[str, Any]:
     """Sign in"""
     settings, session = current.settings(), db.session()
@@ -87,6 +89,7 @@ def login(given: dict[str, str]) -> dict[str, Any]:
 
 @blueprint.route("/logout", methods=["POST"])
 @blueprint.response(200, Message)
+@described.says(refusals=(403,))
 def logout() -> dict[str, str]:
     """Sign out here"""
     _end_session()
@@ -95,7 +98,9 @@ def logout() -> dict[str, str]:
 
 
 @blueprint.route("/logout", methods=["GET"])
-@blueprint.response(302, description="To the dashboard; or a page with a button")
+@blueprint.response(302, description="To the dashboard.")
+@blueprint.alt_response(200, description="A page that asks first.", content_type="text/html")
+@described.says(headers={"Location": "Where to go on."})
 def leave() -> AnyResponse:
     """Sign out here, as a link does it. Where no page of ours is known to have the link, a page asks first"""
     if not _is_own_navigation():
@@ -109,6 +114,7 @@ def leave() -> AnyResponse:
 @account.route("/password-change", methods=["POST"])
 @account.arguments(PasswordChange)
 @account.response(200, Message)
+@described.says(refusals=(429,))
 def change_password(given: dict[str, str]) -> dict[str, str]:
     """Change one's password; other sessions end"""
     settings, session = current.settings(), db.session()

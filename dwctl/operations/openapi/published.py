@@ -1,0 +1,46 @@
+"""The schemas that OpenAI and Open Responses publish, as far as our routes speak them, with what we promise less or take more.
+
+`published/*.json` are cut out of their OpenAPI documents (OpenAI: MIT; Open Responses 2026-04-24: Apache 2.0; licences beside them), without
+vendor extensions. What servers of models leave out of their answers is not required in ours.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import orjson
+
+Json = dict[str, Any]
+
+
+def schemas() -> Json:
+    """All of them by name; each call makes new ones."""
+    folder = resources.files("dwctl.operations.openapi").joinpath("published")
+    found: Json = {}
+    for name in ("openai.json", "openresponses.json"):
+        found |= orjson.loads(folder.joinpath(name).read_bytes())
+    _loosen(found)
+    return found
+
+
+def _loosen(found: Json) -> None:
+    choice = found["CreateChatCompletionResponse"]["properties"]["choices"]["items"]
+    choice["required"] = ["index", "message", "finish_reason"]
+    found["ChatCompletionResponseMessage"]["required"] = ["role"]
+    # Upstream servers have reasons of their own, and null for none.
+    for name in ("CreateChatCompletionResponse", "CreateCompletionResponse"):
+        reason = found[name]["properties"]["choices"]["items"]["properties"]["finish_reason"]
+        reason.pop("enum", None)
+        reason["type"] = ["string", "null"]
+    completion = found["CreateCompletionResponse"]["properties"]["choices"]["items"]
+    completion["required"] = ["index", "text", "finish_reason"]
+    # What was asked for is echoed, not left out.
+    shown = found["JsonSchemaResponseFormat"]["properties"]
+    shown["schema"] = {"type": ["object", "null"], "additionalProperties": True}
+    # Tools and items of other kinds go to upstreams that speak the protocol themselves.
+    other = {"type": "object", "required": ["type"], "additionalProperties": True}
+    body = found["CreateResponseBody"]
+    body["required"] = ["model", "input"]
+    tools = body["properties"]["tools"]["anyOf"][0]
+    tools["items"] = {"anyOf": [tools["items"], other]}

@@ -1,0 +1,54 @@
+"""Every operation of both documents is called, and answers what its document says."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.gateway import Gateway
+from tests.operations.documented import judge, operations
+from tests.operations.world import NOBODY, World, all_cases
+from tests.processes import QUICK
+
+
+@pytest.fixture(scope="module")
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    return environ | QUICK | {"DWCTL_OUTBOUND__SOURCES": "private"}
+
+
+@pytest.fixture(scope="module")
+def world(stage: Gateway) -> World:
+    return World(stage)
+
+
+def test_every_operation_has_a_case() -> None:
+    assert operations().keys() - all_cases().keys() == set(), "tests/operations/cases/ lacks them"
+    assert all_cases().keys() - operations().keys() == set()
+
+
+@pytest.mark.parametrize("id", sorted(all_cases()))
+def test_the_answer_is_the_documented_one(world: World, id: str) -> None:
+    world.operation = operations()[id]
+    case = all_cases()[id]
+    answer = case(world)
+    expected = getattr(case, "refused", None)
+    said = answer.text[:500]
+    assert answer.status_code == expected if expected else answer.ok, (answer.status_code, said)
+    judge(world.operation, answer)
+
+
+@pytest.mark.parametrize("id", sorted(operations()))
+@pytest.mark.parametrize("who", [None, "bob"])
+def test_refusals_are_documented_ones(world: World, id: str, who: str | None) -> None:
+    """By nobody, and by somebody without a role: with ids that nothing has, and an empty body."""
+    operation = world.operation = operations()[id]
+    names = [name for place, name in operation.parameters if place == "path"]
+    body = {} if "requestBody" in operation.described else None
+    judge(operation, world.ask(dict.fromkeys(names, NOBODY), json=body, by=who))
+
+
+@pytest.mark.parametrize("id", sorted(id for id, one in operations().items() if "{" in one.path))
+def test_malformed_ids_are_refused_as_documented(world: World, id: str) -> None:
+    operation = world.operation = operations()[id]
+    names = [name for place, name in operation.parameters if place == "path"]
+    body = {} if "requestBody" in operation.described else None
+    judge(operation, world.ask(dict.fromkeys(names, "no-id"), json=body))
