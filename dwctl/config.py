@@ -50,8 +50,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_remembered: list[Settings] = []
-
 
 @dataclass(frozen=True)
 class Database:
@@ -670,9 +668,23 @@ def load(environ: Mapping[str, str] | None = None, file: Path | None = None) -> 
     return loaded.settings
 
 
+@dataclass
+class _Remembered:
+    """The last good settings, and what their files looked like when they were read."""
+
+    settings: Settings | None = None
+    look: sources.Look = ()
+
+
+_remembered = _Remembered()
+
+
 def remember() -> None:
-    """Keep the settings as they are now for processes that are forked from this one, unless they have a mistake (ConfigError)."""
-    _remembered[:] = [read().settings]
+    """Keep the settings for processes that are forked from this one, if their files have changed. Raises ConfigError once for a mistake."""
+    look = sources.look(sources.files(os.environ, names()))
+    if look != _remembered.look:
+        _remembered.look = look
+        _remembered.settings = read().settings
 
 
 def load_or_remembered() -> Settings:
@@ -680,9 +692,9 @@ def load_or_remembered() -> Settings:
     try:
         return load()
     except ConfigError:
-        if not _remembered:
+        if _remembered.settings is None:
             raise
-        return _remembered[0]
+        return _remembered.settings
 
 
 def tell(remarks: Iterable[Remark]) -> None:

@@ -78,7 +78,7 @@ def show(name: str, file: Path | None, as_json: bool) -> None:
     elif name in config.names():
         output.show_one(_described(loaded, name), as_json=as_json)
     else:
-        raise click.ClickException(_unknown(name))
+        raise click.ClickException(output.shown(_unknown(name)))
 
 
 @group.command("example")
@@ -100,12 +100,12 @@ def _load(file: Path | None, *, serving: bool = False) -> Loaded:
             config.require_serving(loaded.settings)
     except ConfigError as error:
         for problem in error.problems:
-            click.echo(f"dwctl: {problem}", err=True)
+            click.echo(f"dwctl: {output.shown(problem)}", err=True)
         raise click.exceptions.Exit(1) from error
     for remark in loaded.remarks:
         level = logging.getLevelName(remark.level).lower()
         text = f"{level}: {remark.setting}: {remark.event}: {remark.reason} ({remark.origin})"
-        click.echo(text, err=True)
+        click.echo(output.shown(text), err=True)
     return loaded
 
 

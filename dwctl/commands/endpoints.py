@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
 from flask.cli import AppGroup
-from marshmallow import ValidationError
 from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from dwctl.catalog import discovery, endpoints
 from dwctl.catalog.discovery import Server
 from dwctl.catalog.endpoints import AliasConflict
-from dwctl.catalog.schemas import EndpointCreate
-from dwctl.catalog.tables import DeployedModel, Endpoint
+from dwctl.catalog.schemas import EndpointCreate, EndpointUpdate
+from dwctl.catalog.tables import TIMEOUTS, DeployedModel, Endpoint
 from dwctl.commands import output
+from dwctl.commands.given import OrNone, changes, checked
 from dwctl.db import db
-from dwctl.errors import Conflict, Invalid
+from dwctl.errors import Conflict, NotFound
 from dwctl.identity.tables import NIL
 from dwctl.web import current
 
-group = AppGroup("endpoints", help="Upstream inference servers: add, list.")
+group = AppGroup("endpoints", help="Upstream inference servers: add, list, time-outs.")
+
+
+def _timeout(name: str, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    field = f"{name.replace('-', '_')}_timeout_seconds"
+    return click.option(f"--{name}", field, type=OrNone(float), help=f"{what}, in seconds.")
 
 
 @group.command("add")
@@ -38,7 +45,8 @@ def add(
     """Add the OpenAI-compatible server at URL, and the models that it lists."""
     if api_key_stdin:
         api_key = sys.stdin.readline().rstrip("\r\n")
-    fields = _checked({"name": name, "url": discovery.normalise_url(url), "api_key": api_key})
+    fields: dict[str, Any] = {"name": name, "url": discovery.normalise_url(url), "api_key": api_key}
+    checked(EndpointCreate(), fields)
     names: list[str] = []
     if sync:
         settings = current.settings()
@@ -61,7 +69,7 @@ def add(
 
 
 @group.command("list")
-@click.option("--limit", default=100, show_default=True)
+@output.limit
 @output.as_json
 @output.one_line_errors
 def list_endpoints(limit: int, as_json: bool) -> None:
@@ -75,14 +83,41 @@ def list_endpoints(limit: int, as_json: bool) -> None:
     output.show_list([_row(endpoint, models) for endpoint, models in rows], as_json=as_json)
 
 
-def _checked(fields: dict[str, Any]) -> dict[str, Any]:
-    """What the admin API would accept."""
-    try:
-        EndpointCreate().load(fields)
-    except ValidationError as error:
-        problems = [f"{name}: {' '.join(texts)}" for name, texts in error.messages_dict.items()]
-        raise Invalid("; ".join(problems)) from error
-    return fields
+@group.command("timeouts")
+@click.argument("endpoint", metavar="NAME|ID")
+@_timeout("connect", "For connecting")
+@_timeout("first-byte", "Until the first byte of an answer")
+@_timeout("idle", "For silence in an answer that has begun")
+@_timeout("total", "For the whole of a call")
+@output.as_json
+@output.one_line_errors
+def timeouts(endpoint: str, as_json: bool, **given: Any) -> None:
+    """Show the time-outs of calls to a server, or change those that are named.
+
+    What is not set here is as upstream.* in the settings says.
+
+    \b
+    Examples:
+      dwctl endpoints timeouts vllm
+      dwctl endpoints timeouts vllm --first-byte 30 --total none
+    """
+    session = db.session()
+    found = find(session, endpoint)
+    if wanted := changes(given):
+        sealer = current.parts().sealer
+        endpoints.update(session, sealer, found, checked(EndpointUpdate(), wanted))
+        session.commit()
+    shown = {name: getattr(found, name) for name in TIMEOUTS}
+    output.show_one({"id": found.id, "name": found.name, **shown}, as_json=as_json)
+
+
+def find(session: Session, which: str) -> Endpoint:
+    """The endpoint with this name or id."""
+    same = Endpoint.id == id if (id := output.id_in(which)) else Endpoint.name == which
+    found = session.scalar(select(Endpoint).where(same))
+    if found is None:
+        raise NotFound(f"There is no endpoint with the {'ID' if id else 'name'} {which}")
+    return found
 
 
 def _row(endpoint: Endpoint, models: int) -> dict[str, Any]:

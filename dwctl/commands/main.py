@@ -14,6 +14,7 @@ from flask.cli import AppGroup, FlaskGroup
 
 from dwctl import __version__
 from dwctl.config import ConfigError
+from dwctl.printable import printable
 
 COMMANDS = {
     "up": ("dwctl.commands.up:command", "Start everything on this machine."),
@@ -25,9 +26,9 @@ COMMANDS = {
     "keys": ("dwctl.commands.keys:group", "API keys."),
     "endpoints": (
         "dwctl.commands.endpoints:group",
-        "Upstream inference servers: add, list.",
+        "Upstream inference servers: add, list, time-outs.",
     ),
-    "models": ("dwctl.commands.models:group", "Models, and who may call them: add, list."),
+    "models": ("dwctl.commands.models:group", "Models, and who may call them: add, list, limits."),
     "composites": ("dwctl.commands.composites:group", "Models that are served by others."),
     "credits": ("dwctl.commands.credits:group", "Balances and grants: grant, balance, reconcile."),
     "batches": (
@@ -126,4 +127,4 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return cli.main(args=arguments, prog_name="dwctl")
     except ConfigError as error:
-        sys.exit("\n".join(f"dwctl: {problem}" for problem in error.problems))
+        sys.exit("\n".join(f"dwctl: {printable(problem)}" for problem in error.problems))

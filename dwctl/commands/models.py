@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 from typing import Any
-from uuid import UUID
 
 import click
 from flask.cli import AppGroup
@@ -15,17 +14,18 @@ from dwctl.billing import price_list
 from dwctl.billing.tables import Tariff
 from dwctl.billing.tariffs import BATCH, REALTIME
 from dwctl.catalog import access, models, search
-from dwctl.catalog.schemas import MODEL_TYPES
+from dwctl.catalog.schemas import MODEL_TYPES, ModelUpdate
 from dwctl.catalog.search import Criteria
 from dwctl.catalog.tables import DeployedModel, Endpoint
-from dwctl.commands import output
+from dwctl.commands import endpoints, output
+from dwctl.commands.given import OrNone, changes, checked
 from dwctl.db import db
 from dwctl.errors import NotFound
 from dwctl.identity.tables import NIL
 from dwctl.web import current
 from dwctl.web.pagination import substring
 
-group = AppGroup("models", help="Models, and who may call them: add, list.")
+group = AppGroup("models", help="Models, and who may call them: add, list, limits.")
 
 _PER = Decimal(1_000_000)
 
@@ -43,7 +43,7 @@ def usd(text: str) -> Decimal:
 
 @group.command("add")
 @click.argument("alias")
-@click.option("--endpoint", required=True, help="The name of the endpoint that serves it.")
+@click.option("--endpoint", required=True, help="Name or id of the endpoint that serves it.")
 @click.option("--model-name", help="Its name there. Default: the alias.")
 @click.option("--type", "model_type", type=click.Choice(MODEL_TYPES))
 @click.option("--everyone", is_flag=True, help="Open it to everyone.")
@@ -77,7 +77,7 @@ def add(
         "model_name": model_name or alias,
         "alias": alias,
         "model_type": model_type,
-        "hosted_on": _endpoint_id(session, endpoint),
+        "hosted_on": endpoints.find(session, endpoint).id,
         "tariffs": [*realtime_tariffs(input_price, output_price), *batch],
     }
     windows = current.settings().batches.allowed_completion_windows
@@ -97,7 +97,7 @@ def realtime_tariffs(input: Decimal | None, output: Decimal | None) -> list[dict
 
 @group.command("list")
 @click.option("--search", "text", help="Part of an alias, a model name or an endpoint's name.")
-@click.option("--limit", default=100, show_default=True)
+@output.limit
 @output.as_json
 @output.one_line_errors
 def list_models(text: str | None, limit: int, as_json: bool) -> None:
@@ -110,10 +110,43 @@ def list_models(text: str | None, limit: int, as_json: bool) -> None:
     output.show_list(_rows(session, found), as_json=as_json)
 
 
-def _endpoint_id(session: Session, name: str) -> UUID:
-    found = session.scalar(select(Endpoint.id).where(Endpoint.name == name))
+@group.command("limits")
+@click.argument("model", metavar="ALIAS|ID")
+@click.option("--requests-per-second", type=OrNone(float))
+@click.option("--burst-size", type=OrNone(int), help="Requests at once, beyond that rate.")
+@click.option("--tokens-per-minute", type=OrNone(int))
+@click.option("--capacity", type=OrNone(int), help="Calls at once.")
+@click.option("--batch-capacity", type=OrNone(int), help="Queued requests at once.")
+@click.option("--throughput", type=OrNone(float), help="Requests a second that it can do.")
+@output.as_json
+@output.one_line_errors
+def limits(model: str, as_json: bool, **given: Any) -> None:
+    """Show the limits of a model, or change those that are named; "none" takes one away.
+
+    \b
+    Examples:
+      dwctl models limits gpt-4
+      dwctl models limits gpt-4 --requests-per-second 20 --capacity none
+    """
+    session = db.session()
+    found = find(session, model)
+    if wanted := changes(given):
+        windows = current.settings().batches.allowed_completion_windows
+        models.update(session, found, checked(ModelUpdate(), wanted), windows=windows)
+        session.commit()
+    shown = {name: getattr(found, name) for name in models.LIMITS}
+    output.show_one({"id": found.id, "alias": found.alias, **shown}, as_json=as_json)
+
+
+def find(session: Session, which: str) -> DeployedModel:
+    """The living model with this alias or id."""
+    same = DeployedModel.alias == which
+    if id := output.id_in(which):
+        same |= DeployedModel.id == id
+    living = select(DeployedModel).where(same, ~DeployedModel.deleted)
+    found = session.scalar(living.order_by(DeployedModel.alias == which))
     if found is None:
-        raise NotFound(f"There is no endpoint with the name {name}")
+        raise NotFound(f"There is no model with the {'ID' if id else 'alias'} {which}")
     return found
 
 

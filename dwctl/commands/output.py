@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 import click
+import psycopg
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -31,6 +32,16 @@ R = TypeVar("R")
 Row = Mapping[str, Any]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+limit = click.option(
+    "--limit",
+    default=100,
+    show_default=True,
+    type=click.IntRange(1, 100_000),
+    help="Print at most so many.",
+)
+
+yes = click.option("--yes", is_flag=True, help="Do it without asking.")
 
 _TAKEN = {
     "api_keys_name_unique": "This user has a key with that name already",
@@ -64,6 +75,15 @@ def show_one(row: Row, *, as_json: bool) -> None:
             click.echo(f"{name:<{width}}  {shown(value)}".rstrip())
 
 
+def confirm(what: str, *, yes: bool) -> None:
+    """Ask before what cannot be undone. Without a terminal nobody can answer: it is refused unless `yes` says it all."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.ClickException(f"{shown(what)} cannot be undone. Say --yes to do it")
+    click.confirm(f"{shown(what)} cannot be undone. Go on?", abort=True, err=True)
+
+
 def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
     """What dwctl refuses is one line on stderr and exit code 1, not a traceback."""
 
@@ -75,9 +95,10 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
             raise click.ClickException(shown(error.message)) from error
         except IntegrityError as error:
             raise click.ClickException(_taken(error) or integrity_error(error).message) from error
-        except DBAPIError as error:
+        except (DBAPIError, psycopg.Error) as error:
+            cause = getattr(error, "orig", None) or error
             raise click.ClickException(
-                f"The database does not answer: {reason_of(error.orig or error)}"
+                f"The database does not answer: {reason_of(cause)}"
             ) from error
 
     return guarded
@@ -104,6 +125,14 @@ def shown(value: Any) -> str:
         return "yes" if value else "no"
     text = value.strftime("%Y-%m-%d %H:%M") if isinstance(value, datetime) else str(value)
     return printable(text)
+
+
+def id_in(text: str) -> UUID | None:
+    """The id that an argument is, where names and ids are both taken."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def as_line(row: Row) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from typing import Any
+from uuid import UUID
 
 import click
 from flask.cli import AppGroup
@@ -68,7 +69,7 @@ def create(
 
 @group.command("list")
 @click.option("--search", help="Part of a name or e-mail.")
-@click.option("--limit", default=100, show_default=True)
+@output.limit
 @output.as_json
 @output.one_line_errors
 def list_users(search: str | None, limit: int, as_json: bool) -> None:
@@ -109,12 +110,21 @@ def set_password(email: str, password_stdin: bool, as_json: bool) -> None:
     output.show_one({"email": email, "password": "changed"}, as_json=as_json)
 
 
-def find(session: Session, email: str) -> User:
-    """The person with this e-mail; of several, the one who signs in by password."""
-    found = users.with_email(session, email)
+def find(session: Session, who: str) -> User:
+    """The person with this e-mail or id; of several, the one who signs in by password."""
+    if id := output.id_in(who):
+        return _with_id(session, id)
+    found = users.with_email(session, who)
     if not found:
-        raise NotFound(f"There is no user with the e-mail {email}")
+        raise NotFound(f"There is no user with the e-mail {who}")
     return next((user for user in found if user.password_hash), found[0])
+
+
+def _with_id(session: Session, id: UUID) -> User:
+    found = session.scalar(users.people().where(User.id == id))
+    if found is None:
+        raise NotFound(f"There is no user with the ID {id}")
+    return found
 
 
 def _ask_password() -> str:

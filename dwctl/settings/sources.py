@@ -6,7 +6,7 @@ it stands, for whoever has to mend it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 
 from dwctl.settings.kinds import ConfigError
+
+Look = tuple[tuple[int, ...] | None, ...]
 
 DEFAULT_FILE = Path("config.yaml")
 _PREFIX = "DWCTL_"
@@ -97,6 +99,19 @@ def files(environ: Mapping[str, str], known: Collection[str]) -> tuple[Path, ...
     """What `read` reads, first the file of settings, whether it is there or not."""
     variables = sorted(variable for variable in environ if _reads_file(variable, known))
     return (_named(environ) or DEFAULT_FILE, *(Path(environ[each]) for each in variables))
+
+
+def look(files: Iterable[Path]) -> Look:
+    """What the system says of each file, through links; it differs when one has changed. None for one that is not there."""
+    return tuple(map(_signature, files))
+
+
+def _signature(file: Path) -> tuple[int, ...] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _named(environ: Mapping[str, str]) -> Path | None:

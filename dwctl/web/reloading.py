@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 
 import gevent
 from flask import Flask
@@ -20,8 +19,6 @@ from dwctl.web import current
 
 log = logging.getLogger(__name__)
 
-Look = tuple[tuple[int, ...] | None, ...]
-
 
 class Reloading:
     """Of one application."""
@@ -30,8 +27,8 @@ class Reloading:
         self._app = app
         self._files = sources.files(os.environ, config.names())
         # The first look reads in any case: the file may have changed since the application was made.
-        self._read: Look = ()
-        self._seen: Look = ()
+        self._read: sources.Look = ()
+        self._seen: sources.Look = ()
         self._waiting: list[str] = []
 
     def run(self) -> None:
@@ -45,7 +42,7 @@ class Reloading:
 
     def look(self) -> None:
         """Read again what has changed since it was read, and not since the last look: nobody is writing any more."""
-        seen = threads.in_files(_look_at, self._files)
+        seen = threads.in_files(sources.look, self._files)
         rests, self._seen = seen == self._seen, seen
         if not rests or seen == self._read:
             return
@@ -77,15 +74,3 @@ class Reloading:
 def start(app: Flask) -> None:
     """Follow the files from now on, beside what this process does."""
     gevent.spawn(Reloading(app).run)
-
-
-def _look_at(files: tuple[Path, ...]) -> Look:
-    return tuple(map(_signature, files))
-
-
-def _signature(file: Path) -> tuple[int, ...] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

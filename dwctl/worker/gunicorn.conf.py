@@ -19,6 +19,7 @@ def on_starting(server):
 
     from dwctl import config
     from dwctl.analytics import spool_folder
+    from dwctl.web import master
 
     try:
         settings = config.load()
@@ -26,29 +27,14 @@ def on_starting(server):
         spool_folder.of(settings)
     except config.ConfigError as error:
         sys.exit(f"dwctl: {error}")
-    _set_grace(server, settings)
+    master.set_grace(server, settings)
+    master.follow_settings(server)
 
 
 def on_reload(server):
-    """SIGHUP: gunicorn has forgotten what it knew of our settings."""
-    from dwctl import config
+    from dwctl.web import master
 
-    _set_grace(server, config.load_or_remembered())
-
-
-def pre_fork(server, worker):
-    """A process that begins while the file of settings has a mistake goes on with what was there before."""
-    from dwctl import config
-
-    try:
-        config.remember()
-    except config.ConfigError as error:
-        server.log.error("settings not read again: %s", error)
-
-
-def _set_grace(server, settings):
-    # We end by ourselves when our grace is over; after this gunicorn kills (and Heroku after 30 s).
-    server.cfg.set("graceful_timeout", round(settings.shutdown.grace) + 3)
+    master.reload(server)
 
 
 def post_worker_init(worker):
