@@ -10,6 +10,7 @@ from flask_smorest import Api
 
 import dwctl.ai.tables
 import dwctl.analytics.tables
+import dwctl.audit.tables
 import dwctl.batches.tables
 import dwctl.billing.tables
 import dwctl.catalog.tables
@@ -19,10 +20,12 @@ import dwctl.identity.tables
 import dwctl.limits.tables
 import dwctl.mail.tables
 import dwctl.queue.tables
-import dwctl.sources.tables  # noqa: F401 - the migrations compare every mapped table, and end with the bootstrap
+import dwctl.sources.tables
+import dwctl.tools.tables  # noqa: F401 - the migrations compare every mapped table, and end with the bootstrap
 from dwctl import __version__, config, logs, urls
 from dwctl.ai.front import Front
 from dwctl.ai.gateway import Gateway
+from dwctl.audit import stamping
 from dwctl.config import Settings
 from dwctl.db import Connections, db, engine_options, sqlalchemy_url
 from dwctl.encryption import Sealer
@@ -48,6 +51,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     gateway = Gateway(current.parts(app), {"type": "onwards"})
     app.extensions["dwctl.gateway"] = gateway
     authentication.init_app(app)
+    stamping.init_app(app)
     urls.register(app, api)
     settings = gateway.settings
     front = Front(gateway, app.wsgi_app)

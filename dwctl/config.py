@@ -12,13 +12,13 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from marshmallow import Schema, ValidationError, validate
 
@@ -89,18 +89,22 @@ class Throttle:
     """How often one address may try, and how many wrong passwords for one account come from one address, within a minute.
 
     failures_per_account_per_hour: from wherever; beyond them each address has one try a minute for that account.
+    resets_per_account: mails that somebody may have sent to one account, from wherever, as long as the first of them is valid.
     """
 
     sign_ins_per_minute: int = 30
     registrations_per_minute: int = 20
     failures_per_account_per_minute: int = 10
     failures_per_account_per_hour: int = 40
+    resets_per_minute: int = 10
+    resets_per_account: int = 5
 
 
 @dataclass(frozen=True)
 class NativeAuth:
     enabled: bool = True
     allow_registration: bool = False
+    password_reset_token_duration: Duration = 1800.0
     password: Password = field(default_factory=Password)
     session: Session = field(default_factory=Session)
     throttle: Throttle = field(default_factory=Throttle)
@@ -126,6 +130,17 @@ class Cors:
     allowed_origins: tuple[str, ...] = ()
     allow_credentials: bool = True
     max_age: int = 3600
+    exposed_headers: tuple[str, ...] = ("location",)
+
+
+@dataclass(frozen=True)
+class SecurityHeaders:
+    """What browsers are told with every answer of a page or of the management routes; an empty text sends no such header."""
+
+    frame_options: str = "DENY"
+    referrer_policy: str = "strict-origin-when-cross-origin"
+    permissions_policy: str = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+    content_security_policy: str = "default-src 'none'; frame-ancestors 'none'"
 
 
 @dataclass(frozen=True)
@@ -133,6 +148,7 @@ class Security:
     """`hsts_max_age` in seconds; 0 sends no such header. `allowed_hosts` empty: any."""
 
     cors: Cors = field(default_factory=Cors)
+    headers: SecurityHeaders = field(default_factory=SecurityHeaders)
     allowed_hosts: tuple[str, ...] = ()
     hsts_max_age: int = 0
 
@@ -279,6 +295,7 @@ class Outbound:
     webhooks: str = "public"
     images: str = "public"
     sources: str = "public"
+    tools: str = "private"
     use_environment_proxies: bool = False
 
 
@@ -314,6 +331,13 @@ class Retention:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """`retention_days`: how long entries of the audit log are kept (0: for ever)."""
+
+    retention_days: int = 400
+
+
+@dataclass(frozen=True)
 class History:
     """How far a conversation is read back, for `previous_response_id` and for items that are only named."""
 
@@ -340,6 +364,18 @@ class Idempotency:
     """`keep`: how long an Idempotency-Key stands for its request."""
 
     keep: Duration = 86400.0
+
+
+@dataclass(frozen=True)
+class Organizations:
+    """`max_per_user`: of how many one person can be a member. `invitation_expiry`: how long the link in an invitation's mail works.
+
+    invitations_per_minute: mails of invitation that one address can have sent; 0: no limit.
+    """
+
+    max_per_user: int = 3
+    invitation_expiry: Duration = 604800.0
+    invitations_per_minute: int = 20
 
 
 @dataclass(frozen=True)
@@ -485,6 +521,59 @@ class Metadata:
 
 
 @dataclass(frozen=True)
+class Email:
+    """How mails leave. type: `file` writes each into the folder `path`, `smtp` hands it to the server `host`.
+
+    use_tls: STARTTLS, which the server must offer then; on port 465 from the first byte. timeout: of one step of the conversation;
+    a whole one may take four times as long.
+    """
+
+    type: str = "file"
+    path: str = "./emails"
+    host: str | None = None
+    port: int = 587
+    username: str | None = None
+    password: str | None = None
+    use_tls: bool = True
+    timeout: Duration = 15.0
+    from_email: str = "noreply@example.com"
+    from_name: str = "Control Layer"
+    reply_to: str | None = None
+    templates_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class DefaultModel:
+    """A model of a source that is there from the first start on."""
+
+    name: str
+    add_to_everyone_group: bool = False
+
+
+class _DefaultModelsField(schema.ObjectsField):
+    of = DefaultModel
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """An endpoint that the release command makes once. `sync_interval` is taken and means nothing: lists are read when somebody asks."""
+
+    name: str
+    url: str
+    api_key: str | None = None
+    sync_interval: Duration = 10.0
+    default_models: Annotated[tuple[DefaultModel, ...], _DefaultModelsField] = ()
+
+
+class _ModelSourcesField(schema.ObjectsField):
+    of = ModelSource
+
+
+ModelSources = Annotated[tuple[ModelSource, ...], _ModelSourcesField]
+"""Endpoints with `name`, `url`, `api_key`, and `default_models` (each `name`, `add_to_everyone_group`)."""
+
+
+@dataclass(frozen=True)
 class Shutdown:
     """`grace`: from SIGTERM until everything must have been drained (Heroku kills after 30 s)."""
 
@@ -501,6 +590,7 @@ class Settings:
     secret_key_previous: tuple[str, ...] = ()
     dashboard_url: str = "http://localhost:3001"
     onboarding_url: str | None = None
+    model_sources: ModelSources = ()
     enable_metrics: bool = True
     metrics_token: str | None = None
     trusted_proxies: Networks = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
@@ -511,14 +601,17 @@ class Settings:
     reload_interval: Duration = 1.0
     database: Database = field(default_factory=Database)
     auth: Auth = field(default_factory=Auth)
+    email: Email = field(default_factory=Email)
     limits: Limits = field(default_factory=Limits)
     onwards: Onwards = field(default_factory=Onwards)
     upstream: Upstream = field(default_factory=Upstream)
     outbound: Outbound = field(default_factory=Outbound)
     recorder: Recorder = field(default_factory=Recorder)
     retention: Retention = field(default_factory=Retention)
+    audit: Audit = field(default_factory=Audit)
     responses: Responses = field(default_factory=Responses)
     idempotency: Idempotency = field(default_factory=Idempotency)
+    organizations: Organizations = field(default_factory=Organizations)
     daemons: Daemons = field(default_factory=Daemons)
     snapshot: Snapshot = field(default_factory=Snapshot)
     batches: Batches = field(default_factory=Batches)
@@ -549,8 +642,10 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "outbound.webhooks": _REACHES,
     "outbound.images": _REACHES,
     "outbound.sources": _REACHES,
+    "outbound.tools": _REACHES,
     "auth.proxy_header.link_registered": ("take_over", "refuse"),
     "auth.native.session.cookie_same_site": ("strict", "lax", "none"),
+    "email.type": ("file", "smtp"),
     "onwards.show_served_by": ("never", "operators", "all"),
     "upstream.on_disconnect": ("cancel", "drain"),
     "log_level": ("debug", "info", "warning", "error"),
@@ -559,9 +654,12 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}"
+_ADDRESS = r"[^@\s<>,;:()\"]+@[^@\s<>,;:()\"]+"
 _URL = r"https?://[^\s/?#]+[^\s]*"
 _FORMS: Mapping[str, tuple[str, str]] = {
     "admin_email": (r"[^@\s]+@[^@\s]+", "an e-mail address"),
+    "email.from_email": (_ADDRESS, "an address"),
+    "email.reply_to": (_ADDRESS, "an address"),
     "dashboard_url": (_URL, "an absolute http(s) URL"),
     "onboarding_url": (_URL, "an absolute http(s) URL"),
     "metadata.ai_api_base_url": (_URL, "an absolute http(s) URL"),
@@ -846,7 +944,6 @@ def _holds(buffered_bytes: int, settings: Settings) -> bool:
     return not buffered_bytes or buffered_bytes >= settings.limits.requests.max_body_size
 
 
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+/?")
 _HOST = re.compile(
     r"(?:(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
 )
@@ -858,6 +955,58 @@ def _is_window(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+/?")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _origin_rules(cors: Cors) -> Mapping[str, bool]:
+    wrong = (o for o in cors.allowed_origins if o not in ("*", "null"))
+    origins = {
+        f"auth.security.cors.allowed_origins: {origin!r} is no origin such as https://console.example": _ORIGIN.fullmatch(
+            origin
+        )
+        is not None
+        for origin in wrong
+    }
+    exposed = {
+        f"auth.security.cors.exposed_headers: {name!r} is no header name": re.fullmatch(
+            _TOKEN, name
+        )
+        is not None
+        for name in cors.exposed_headers
+    }
+    return origins | exposed
+
+
+def _cookie_rules(session: Session) -> Mapping[str, bool]:
+    return {
+        # A browser keeps no such cookie from anybody.
+        "auth.native.session.cookie_same_site: none needs cookie_secure": session.cookie_secure
+        or session.cookie_same_site != "none",
+    }
+
+
+def _email_rules(email: Email) -> Mapping[str, bool]:
+    folder = email.templates_dir
+    return {
+        "email.host: must be set where email.type is smtp": email.type != "smtp"
+        or bool(email.host),
+        "email.username: goes with email.password, and the other way round": (
+            email.username is None
+        )
+        == (email.password is None),
+        "email.from_name: must have no control characters": not _CONTROL.search(email.from_name),
+        "email.templates_dir: must be a folder that is there": folder is None
+        or Path(folder).is_dir(),
+        "email.path: must be set where email.type is file": email.type != "file"
+        or bool(email.path),
+    }
+
+
+def _are_different(names: Sequence[str]) -> bool:
+    return all(name.strip() for name in names) and len(set(names)) == len(names)
 
 
 def _check(settings: Settings, written: sources.Written) -> None:
@@ -877,14 +1026,30 @@ def _check(settings: Settings, written: sources.Written) -> None:
         "auth.security.cors.allowed_origins: * cannot go with credentials": not (
             "*" in cors.allowed_origins and cors.allow_credentials
         ),
+        **_origin_rules(settings.auth.security.cors),
+        **_cookie_rules(settings.auth.native.session),
+        **_email_rules(settings.email),
+        "connections.encryption_key: is weak (under 16 bytes)": settings.connections.encryption_key
+        is None
+        or len(settings.connections.encryption_key.encode()) >= 16,
+        "model_sources: names must be different, and none empty": _are_different(
+            [source.name for source in settings.model_sources]
+        ),
+        **{
+            f"model_sources.{source.name}.default_models: names must be different, and none empty": _are_different(
+                [model.name for model in source.default_models]
+            )
+            for source in settings.model_sources
+        },
+        **{
+            f"model_sources.{source.name}.url: must begin with http:// or https://": re.match(
+                r"https?://[^\s/]", source.url
+            )
+            is not None
+            for source in settings.model_sources
+        },
         "auth.security.cors.allowed_origins: null is the origin of any sandboxed page": "null"
         not in cors.allowed_origins,
-        **{
-            f"auth.security.cors.allowed_origins: {origin!r} is no origin (https://name or https://name:port, nothing behind it)": origin
-            in ("*", "null")
-            or _ORIGIN.fullmatch(origin) is not None
-            for origin in cors.allowed_origins
-        },
         f"forwarded_headers: must be some of {', '.join(FORWARDED_HEADERS)}": set(
             settings.forwarded_headers
         )

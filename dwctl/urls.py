@@ -7,6 +7,7 @@ from flask_smorest import Api
 
 from dwctl.ai import playground
 from dwctl.ai import routes as ai
+from dwctl.audit import routes as audit
 from dwctl.batches import routes as batches
 from dwctl.billing import routes as billing
 from dwctl.catalog.routes import all as catalog
@@ -15,7 +16,9 @@ from dwctl.files.routes import all as files
 from dwctl.identity.routes import all as identity
 from dwctl.monitoring import routes as monitoring
 from dwctl.operations import health, metrics, pages, reference
+from dwctl.organizations.routes import all as organizations
 from dwctl.sources import routes as sources
+from dwctl.tools import routes as tools
 from dwctl.web import current
 
 ADMIN = "/admin/api/v1"
@@ -26,11 +29,13 @@ def register(app: Flask, api: Api) -> None:
     """Mount every room."""
     for blueprint in identity.AUTHENTICATION:
         api.register_blueprint(blueprint, url_prefix="/authentication")
-    for blueprint in (*identity.ADMIN, *catalog.ADMIN):
+    for blueprint in (*identity.ADMIN, *organizations.ADMIN, *catalog.ADMIN):
         api.register_blueprint(blueprint, url_prefix=ADMIN)
     api.register_blueprint(billing.blueprint, url_prefix=ADMIN)
+    api.register_blueprint(audit.blueprint, url_prefix=ADMIN)
     api.register_blueprint(monitoring.admin, url_prefix=ADMIN)
     api.register_blueprint(sources.blueprint, url_prefix=ADMIN)
+    api.register_blueprint(tools.blueprint, url_prefix=ADMIN)
     app.register_blueprint(ai.blueprint, url_prefix=AI)
     if current.parts(app).settings.batches.enabled:
         for blueprint in (*files.AI, batches.blueprint, downloads.blueprint, monitoring.ai):
@@ -39,5 +44,7 @@ def register(app: Flask, api: Api) -> None:
     app.register_blueprint(health.blueprint)
     app.register_blueprint(pages.blueprint)
     app.register_blueprint(reference.blueprint)
+    for page in identity.PAGES:
+        app.register_blueprint(page)
     if current.parts(app).settings.enable_metrics:
         app.register_blueprint(metrics.blueprint)

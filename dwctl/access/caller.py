@@ -32,6 +32,8 @@ class Caller:
     active_organization_id: UUID | None = None
     api_key_id: UUID | None = None
     login_session_id: UUID | None = None
+    secret_hash: bytes | None = field(default=None, repr=False)
+    """SHA-256 of the API key's secret that was shown."""
 
     @property
     def owner_id(self) -> UUID:

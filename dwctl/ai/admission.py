@@ -24,6 +24,7 @@ from dwctl.catalog.routing import Key, Limits, Model, Routing
 from dwctl.catalog.snapshot import Snapshot
 from dwctl.clock import time_s
 from dwctl.errors import DwctlError, Unavailable
+from dwctl.identity import api_keys
 from dwctl.limits.demands import Demand, Whose, demand
 from dwctl.protocols import asked as reading
 from dwctl.protocols.asked import Asked
@@ -80,15 +81,22 @@ def bearer(authorization: str | None) -> str | None:
 
 
 def authenticate(snapshot: Snapshot, authorization: str | None) -> Key:
-    """Whose key it is. Raises Refused (401)."""
+    """Whose key it is. Raises Refused (401), with a code and a reason of its own where the secret was right once."""
     secret = bearer(authorization)
     if secret is None:
         raise Refused(MISSING_KEY, code="unauthenticated", status=401)
     if snapshot.loaded_at is None:
         raise Unavailable("The gateway is starting. Try again shortly.", retry_after_s=1)
-    key = snapshot.find_key(hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest())
+    digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+    key = snapshot.find_key(digest)
     if key is None:
         raise Refused(INVALID_KEY, code="invalid_api_key", status=401)
+    # No notification comes when a time is up.
+    if key.expires_at is not None and key.expires_at <= time_s():
+        replaced = snapshot.routing.hashes.get(key.id) != digest if key.id else False
+        raise Refused(
+            api_keys.expiry(key.expires_at, replaced=replaced), code=api_keys.EXPIRED, status=401
+        )
     return key
 
 

@@ -187,7 +187,9 @@ def _owners() -> frozenset[UUID]:
         caller = authentication.caller_of_session(request)
         if caller is not None:
             return frozenset({caller.user_id, caller.owner_id})
-    return frozenset({admission.authenticate(gateway().snapshot, authorization).owner_id})
+    key = admission.authenticate(gateway().snapshot, authorization)
+    authentication.check_purpose(key.purpose, request.path)
+    return frozenset({key.owner_id})
 
 
 def _model(model: Model) -> dict[str, object]:

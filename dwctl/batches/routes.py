@@ -12,6 +12,7 @@ import psycopg
 from flask import request
 from sqlalchemy import func, select
 
+import dwctl.batches.departures  # noqa: F401 - registers what happens to batches when their account is deleted
 from dwctl.access import guard, ownership
 from dwctl.access.caller import Caller
 from dwctl.access.permissions import Operation, Resource, may_all

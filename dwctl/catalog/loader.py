@@ -127,17 +127,28 @@ class Loader:
     def _with_keys(self, old: Routing, ids: Ids) -> Routing:
         keys: dict[bytes, Key] = {}
         hashes: dict[UUID, bytes] = {}
+        retired: dict[UUID, tuple[bytes, ...]] = {}
         if ids is not None:
             keys = self._copy(old.keys)
             hashes = self._copy(old.hashes)
+            retired = self._copy(old.retired)
             for id in ids:
-                if gone := hashes.pop(id, None):
-                    keys.pop(gone, None)
+                for gone in (hashes.pop(id, None), *retired.pop(id, ())):
+                    if gone is not None:
+                        keys.pop(gone, None)
         for row in self._rows("snapshot_keys", ids):
             digest = bytes(row.secret_hash)
             keys[digest] = _key(row)
             hashes[row.id] = digest
-        return replace(old, keys=keys, hashes=hashes)
+        for row in self._rows("snapshot_retired_secrets", ids):
+            current = hashes.get(row.api_key_id)
+            if current is None:
+                continue
+            digest, key = bytes(row.secret_hash), keys[current]
+            ends = [end for end in (row.expires_at, key.expires_at) if end is not None]
+            keys[digest] = replace(key, expires_at=min(ends))
+            retired[row.api_key_id] = (*retired.get(row.api_key_id, ()), digest)
+        return replace(old, keys=keys, hashes=hashes, retired=retired)
 
     def _groups(self, old: Mapping[UUID, frozenset[UUID]], ids: Ids) -> dict[UUID, frozenset[UUID]]:
         groups: dict[UUID, frozenset[UUID]] = {}
@@ -180,10 +191,13 @@ class Loader:
 
     def _key_ids(self, changes: Changes) -> Ids:
         keys, users = changes.get("api_keys", set()), changes.get("users", set())
-        roles = changes.get("user_roles", set())
-        if keys is None or users is None or roles is None:
+        roles, retired = (
+            changes.get("user_roles", set()),
+            changes.get("retired_api_key_secrets", set()),
+        )
+        if keys is None or users is None or roles is None or retired is None:
             return None
-        return keys | self._ids("snapshot_key_ids_of_users", users | roles)
+        return keys | retired | self._ids("snapshot_key_ids_of_users", users | roles)
 
     def _model_ids(self, changes: Changes) -> Ids:
         found: set[UUID] = set()
@@ -292,6 +306,7 @@ def _key(row: Any) -> Key:
         purpose=row.purpose,
         limits=_limits(row),
         sees_providers=row.sees_providers,
+        expires_at=row.expires_at,
     )
 
 

@@ -2,7 +2,7 @@
 
 -- name: snapshot_keys  API keys that let somebody in: not deleted, nor their owner or creator
 SELECT k.id, k.secret_hash, k.user_id, k.created_by, k.purpose, k.requests_per_second, k.burst_size,
-       k.capacity, k.tokens_per_minute, (o.is_admin OR EXISTS (
+       k.capacity, k.tokens_per_minute, extract(epoch FROM k.expires_at)::float8 AS expires_at, (o.is_admin OR EXISTS (
            SELECT FROM user_roles r WHERE r.user_id = o.id AND r.role = 'PLATFORMMANAGER')) AS sees_providers
   FROM api_keys k
   JOIN users o ON o.id = k.user_id AND NOT o.is_deleted
@@ -10,17 +10,25 @@ SELECT k.id, k.secret_hash, k.user_id, k.created_by, k.purpose, k.requests_per_s
  WHERE NOT k.is_deleted AND k.secret_hash IS NOT NULL
    AND (%(ids)s::uuid[] IS NULL OR k.id = ANY (%(ids)s));
 
+-- name: snapshot_retired_secrets  earlier secrets of keys that were rotated, with the end of each
+SELECT api_key_id, secret_hash, extract(epoch FROM expires_at)::float8 AS expires_at
+  FROM retired_api_key_secrets
+ WHERE %(ids)s::uuid[] IS NULL OR api_key_id = ANY (%(ids)s)
+ ORDER BY secret_hash;
+
 -- name: snapshot_key_ids_of_users  the keys that a change of these users may open or close
 SELECT id FROM api_keys WHERE user_id = ANY (%(ids)s) OR created_by = ANY (%(ids)s);
 
 -- name: snapshot_key_by_hash  one key that the snapshot does not know (yet)
 SELECT k.id, k.secret_hash, k.user_id, k.created_by, k.purpose, k.requests_per_second, k.burst_size,
-       k.capacity, k.tokens_per_minute, (o.is_admin OR EXISTS (
+       k.capacity, k.tokens_per_minute, extract(epoch FROM k.expires_at)::float8 AS expires_at, (o.is_admin OR EXISTS (
            SELECT FROM user_roles r WHERE r.user_id = o.id AND r.role = 'PLATFORMMANAGER')) AS sees_providers
   FROM api_keys k
   JOIN users o ON o.id = k.user_id AND NOT o.is_deleted
   JOIN users c ON c.id = k.created_by AND NOT c.is_deleted
- WHERE NOT k.is_deleted AND k.secret_hash = %(hash)s;
+ WHERE NOT k.is_deleted AND k.id = coalesce(
+           (SELECT id FROM api_keys WHERE secret_hash = %(hash)s),
+           (SELECT api_key_id FROM retired_api_key_secrets WHERE secret_hash = %(hash)s));
 
 -- name: snapshot_groups  the groups of each account, without Everyone (which has no rows)
 SELECT user_id, array_agg(group_id) AS groups
@@ -89,7 +97,11 @@ SELECT table_name,
 SELECT (SELECT count(*) FROM api_keys k
           JOIN users o ON o.id = k.user_id AND NOT o.is_deleted
           JOIN users c ON c.id = k.created_by AND NOT c.is_deleted
-         WHERE NOT k.is_deleted AND k.secret_hash IS NOT NULL) AS keys,
+         WHERE NOT k.is_deleted AND k.secret_hash IS NOT NULL)
+     + (SELECT count(*) FROM retired_api_key_secrets r
+          JOIN api_keys k ON k.id = r.api_key_id AND NOT k.is_deleted AND k.secret_hash IS NOT NULL
+          JOIN users o ON o.id = k.user_id AND NOT o.is_deleted
+          JOIN users c ON c.id = k.created_by AND NOT c.is_deleted) AS keys,
        (SELECT count(DISTINCT user_id) FROM user_groups) AS groups,
        (SELECT count(*) FROM user_balance_checkpoints WHERE balance > 0) AS funded,
        (SELECT count(*) FROM deployed_models WHERE NOT deleted AND status = 'active') AS models;

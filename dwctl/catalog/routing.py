@@ -38,7 +38,7 @@ UNLIMITED = Limits()
 class Key:
     """Who a credential stands for on the AI surface. `owner_id` pays and has the groups; `id` is None for a queued row without a key.
 
-    `sees_providers`: its owner may read endpoints.
+    `sees_providers`: its owner may read endpoints. `expires_at`: since when it lets nobody in any more, in Unix time.
     """
 
     id: UUID | None
@@ -47,6 +47,7 @@ class Key:
     purpose: str
     limits: Limits = UNLIMITED
     sees_providers: bool = False
+    expires_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +127,14 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Everything that routing knows at one moment."""
+    """Everything that routing knows at one moment.
+
+    `keys` are found by the hash of their secret (`hashes`), and by those of earlier ones (`retired`) as keys that expire with these.
+    """
 
     keys: Mapping[bytes, Key] = field(default_factory=dict)
     hashes: Mapping[UUID, bytes] = field(default_factory=dict)
+    retired: Mapping[UUID, tuple[bytes, ...]] = field(default_factory=dict)
     groups: Mapping[UUID, frozenset[UUID]] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
     funded: frozenset[UUID] = frozenset()

@@ -240,7 +240,8 @@ def _everything(loader: Loader) -> Routing:
 
 def _parts(old: Routing) -> list[list[Any]]:
     """References to all that a value is made of."""
-    all = (old.keys, old.keys.values(), old.hashes, old.groups, old.groups.values(), old.funded)
+    keys = (old.keys, old.keys.values(), old.hashes, old.retired, old.retired.values())
+    all = (*keys, old.groups, old.groups.values(), old.funded)
     return [list(some) for some in all]
 
 

@@ -235,6 +235,24 @@ class TrafficRule(Base):
     )
 
 
+class ProviderDisplay(Base):
+    """How a provider, as models' metadata names it, is shown to people. The key is in lower case."""
+
+    __tablename__ = "provider_display_configs"
+
+    provider_key: Mapped[str] = mapped_column(Text, primary_key=True)
+    display_name: Mapped[str] = mapped_column(Text)
+    icon: Mapped[str | None] = mapped_column(Text)
+    created_by: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        CheckConstraint("btrim(provider_key) <> ''", name="provider_key"),
+        CheckConstraint("btrim(display_name) <> ''", name="display_name"),
+    )
+
+
 class RoutingChange(Base):
     """A row that routing snapshots must read again, written by triggers; without `row_id` all of its table.
 

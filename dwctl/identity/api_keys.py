@@ -1,5 +1,8 @@
 """API keys: `sk-` and 32 random bytes. The secret is shown once; kept are its SHA-256 and the first letters for show.
 
+A rotation gives a key another secret; the one before opens the same for a while (`RetiredSecret`). Whatever hangs on the key (owner, limits,
+what it was used for) hangs on its id, and stays.
+
 Hidden keys have no secret: the batch and playground key of an (owner, creator) pair is a name for whose work it is.
 """
 
@@ -7,19 +10,34 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select, text
+from sqlalchemy import Select, delete, func, or_, select, text, union_all, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
-from dwctl.errors import NotFound
-from dwctl.identity.tables import NIL, ApiKey
+from dwctl import clock
+from dwctl.errors import Conflict, Invalid, NotFound, Unauthenticated
+from dwctl.identity import users
+from dwctl.identity.tables import NIL, ApiKey, RetiredSecret, User
+from dwctl.web import pagination
+from dwctl.web.schemas import rfc3339
 
 PREFIX = "sk-"
 SHOWN_LETTERS = 10
 PURPOSES = ("platform", "realtime", "batch", "playground")
 RESERVED_PURPOSES = ("batch", "playground")
+
+DAY_S = 86_400
+MOST_OVERLAP_S = 30 * DAY_S
+MOST_RETIRED = 5
+"""So many earlier secrets of one key are kept, and work at once at most."""
+
+EXPIRED = "api_key_expired"
+"""The code of the refusal of a secret that was right once."""
 
 _MODELS = text(
     """
@@ -51,9 +69,11 @@ def create(
     burst_size: int | None = None,
     capacity: int | None = None,
     tokens_per_minute: int | None = None,
+    expires_at: datetime | None = None,
 ) -> tuple[ApiKey, str]:
     """A new key and its secret, which nobody can show again. A name that the pair uses already breaks a constraint (409)."""
-    secret = PREFIX + secrets.token_urlsafe(32)
+    check_expiry(expires_at)
+    secret = _new_secret()
     key = ApiKey(
         name=name,
         description=description,
@@ -66,10 +86,110 @@ def create(
         burst_size=burst_size,
         capacity=capacity,
         tokens_per_minute=tokens_per_minute,
+        expires_at=expires_at,
     )
     session.add(key)
     session.flush()
     return key, secret
+
+
+def check_expiry(at: datetime | None) -> None:
+    """Raises Invalid for a time that is over."""
+    if at is not None and at <= clock.now():
+        raise Invalid(
+            "expires_at must be in the future; delete the key to end it now", param="expires_at"
+        )
+
+
+def rotate(session: Session, key: ApiKey, *, overlap_s: int) -> str:
+    """Give the key a new secret, which nobody can show again. All earlier ones end in `overlap_s` seconds at the latest (0: at once).
+
+    Raises Invalid for a key that has expired, NotFound for one that was deleted meanwhile, Conflict where too many earlier secrets would work.
+    """
+    # Rotations of one key follow each other: each retires the secret of the one before.
+    session.refresh(key, with_for_update=True)
+    if key.is_deleted:
+        raise NotFound(f"API key with ID {key.id} not found")
+    if key.expires_at is not None and key.expires_at <= clock.now():
+        raise Invalid("This API key has expired. Set another expires_at first", param="expires_at")
+    _retire(session, key, overlap_s)
+    secret = _new_secret()
+    key.secret_hash, key.secret_prefix = fingerprint(secret), secret[:SHOWN_LETTERS]
+    session.flush()
+    session.expire(key, ["living_retired_secrets"])
+    return secret
+
+
+def _retire(session: Session, key: ApiKey, overlap_s: int) -> None:
+    end = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, overlap_s)
+    of_key = RetiredSecret.api_key_id == key.id
+    shortened = update(RetiredSecret).where(of_key, RetiredSecret.expires_at > end)
+    session.execute(shortened.values(expires_at=end))
+    row = insert(RetiredSecret).values(
+        secret_hash=key.secret_hash,
+        secret_prefix=key.secret_prefix,
+        api_key_id=key.id,
+        expires_at=end,
+    )
+    session.execute(row)
+    by_age = select(RetiredSecret.secret_hash, RetiredSecret.expires_at > func.now()).where(of_key)
+    kept = session.execute(by_age.order_by(RetiredSecret.retired_at.desc())).all()
+    if sum(lives for _, lives in kept) > MOST_RETIRED:
+        raise Conflict(
+            f"{MOST_RETIRED} earlier secrets of this API key still work. Wait until one has ended, or rotate with a shorter overlap_seconds (0 ends them now)",
+            members={"resource": "api_key"},
+        )
+    gone = [digest for digest, _ in kept[MOST_RETIRED:]]
+    if gone:
+        session.execute(delete(RetiredSecret).where(RetiredSecret.secret_hash.in_(gone)))
+
+
+def _new_secret() -> str:
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def with_secret(session: Session, digest: bytes) -> tuple[User, ApiKey] | None:
+    """The living key with this secret, or that had it before, and its creator. None where there is none. Raises Expired."""
+    owner = aliased(User)
+    now_or_before = union_all(
+        select(ApiKey.id).where(ApiKey.secret_hash == digest),
+        select(RetiredSecret.api_key_id).where(RetiredSecret.secret_hash == digest),
+    )
+    ends_at = func.least(ApiKey.expires_at, RetiredSecret.expires_at)
+    # Not now(): the transaction may have begun, and waited for a lock, before the secret ended.
+    is_over = ends_at <= func.clock_timestamp()
+    found = session.execute(
+        users.people()
+        .join(ApiKey, ApiKey.created_by == User.id)
+        .join(owner, owner.id == ApiKey.user_id)
+        .outerjoin(
+            RetiredSecret,
+            (RetiredSecret.api_key_id == ApiKey.id) & (RetiredSecret.secret_hash == digest),
+        )
+        .where(ApiKey.id.in_(now_or_before), ApiKey.is_deleted.is_(False))
+        .where(owner.is_deleted.is_(False))
+        .add_columns(ApiKey, ends_at, is_over)
+    ).one_or_none()
+    if found is None:
+        return None
+    user, key, end, has_ended = found
+    if has_ended:
+        raise Expired(expiry(end.timestamp(), replaced=key.secret_hash != digest))
+    return user, key
+
+
+class Expired(Unauthenticated):
+    """The API key has expired"""
+
+    code = EXPIRED
+
+
+def expiry(at: float, *, replaced: bool) -> str:
+    """What is said of a secret that has ended (Unix time): its key's own end, or `replaced` by a rotation."""
+    when = rfc3339(datetime.fromtimestamp(int(at), tz=UTC))
+    if replaced:
+        return f"This secret of the API key was replaced and ended at {when}. Use the new one."
+    return f"This API key expired at {when}. Use another, or have its expires_at changed."
 
 
 def visible(owner_id: UUID, *, created_by: UUID | None) -> Select[ApiKey]:
@@ -82,12 +202,40 @@ def visible(owner_id: UUID, *, created_by: UUID | None) -> Select[ApiKey]:
     return query.order_by(ApiKey.created_at.desc(), ApiKey.id.desc())
 
 
+def matching(
+    keys: Select[ApiKey], *, search: str | None, purpose: str | None, created_by: UUID | None
+) -> Select[ApiKey]:
+    """Those of them whose name, description or prefix contains the text, and that have this purpose and creator."""
+    if pattern := pagination.substring(search):
+        columns = (ApiKey.name, ApiKey.description, ApiKey.secret_prefix)
+        keys = keys.where(or_(*(column.ilike(pattern, escape="\\") for column in columns)))
+    if purpose is not None:
+        keys = keys.where(ApiKey.purpose == purpose)
+    if created_by is not None:
+        keys = keys.where(ApiKey.created_by == created_by)
+    return keys
+
+
+def change(key: ApiKey, changes: Mapping[str, Any]) -> None:
+    """Set what is named: None clears, but leaves the name. Raises Invalid for an end that is over."""
+    check_expiry(changes.get("expires_at"))
+    for name, value in changes.items():
+        if not (name == "name" and value is None):
+            setattr(key, name, value)
+
+
 def get(session: Session, key_id: UUID, owner_id: UUID, *, created_by: UUID | None) -> ApiKey:
     """One of the keys that `visible` lists. Raises NotFound."""
     found = session.scalar(visible(owner_id, created_by=created_by).where(ApiKey.id == key_id))
     if found is None:
         raise NotFound(f"API key with ID {key_id} not found")
     return found
+
+
+def revoke(session: Session, owner_id: UUID, creator_id: UUID) -> None:
+    """End the keys that a person has made for an account, hidden ones too."""
+    theirs = update(ApiKey).where(ApiKey.user_id == owner_id, ApiKey.created_by == creator_id)
+    session.execute(theirs.where(ApiKey.is_deleted.is_(False)).values(is_deleted=True))
 
 
 def models_of(session: Session, owner_id: UUID) -> list[UUID]:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from flask import Flask, Request
 from sqlalchemy import exists, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from dwctl import clock
 from dwctl.access import guard
@@ -49,6 +49,7 @@ class SignIn:
     source: str
     api_key: ApiKey | None = None
     login: LoginSession | None = None
+    secret_hash: bytes | None = None
 
 
 _Way = Callable[[Session, Request, Settings], SignIn | None]
@@ -86,11 +87,8 @@ def confirm(session: Session, caller: Caller) -> None:
 
 def _is_there(session: Session, caller: Caller) -> bool:
     # A statement of its own after the lock: it sees what was committed while that was waited for.
-    if caller.api_key_id is not None:
-        living = ApiKey.is_deleted.is_(False)
-        return (
-            session.scalar(select(exists().where(ApiKey.id == caller.api_key_id, living))) is True
-        )
+    if caller.secret_hash is not None:
+        return api_keys.with_secret(session, caller.secret_hash) is not None
     if caller.login_session_id is not None:
         same = LoginSession.id == caller.login_session_id
         return session.scalar(select(exists().where(same))) is True
@@ -122,24 +120,17 @@ def _by_api_key(session: Session, request: Request, settings: Settings) -> SignI
     secret = secret.strip()
     if scheme.lower() != "bearer" or not secret.startswith(api_keys.PREFIX):
         return None
-    owner = aliased(User)
-    key_and_creator = (
-        users.people()
-        .join(ApiKey, ApiKey.created_by == User.id)
-        .join(owner, owner.id == ApiKey.user_id)
-        .where(ApiKey.secret_hash == api_keys.fingerprint(secret))
-        .where(ApiKey.is_deleted.is_(False), owner.is_deleted.is_(False))
-        .add_columns(ApiKey)
-    )
-    found = session.execute(key_and_creator).one_or_none()
+    digest = api_keys.fingerprint(secret)
+    found = api_keys.with_secret(session, digest)
     if found is None:
         raise Unauthenticated
     user, key = found
-    _check_purpose(key.purpose, request.path)
-    return SignIn(user, "api_key", key)
+    check_purpose(key.purpose, request.path)
+    return SignIn(user, "api_key", key, secret_hash=digest)
 
 
-def _check_purpose(purpose: str, path: str) -> None:
+def check_purpose(purpose: str, path: str) -> None:
+    """Refuse a key that is for other paths: 401 on the admin API, 403 on the management routes under /ai."""
     if path.startswith("/admin/api/"):
         allowed: tuple[str, ...] = ("platform",)
     elif path.startswith("/ai/"):
@@ -221,6 +212,7 @@ def _caller(session: Session, request: Request, found: SignIn) -> Caller:
         active_organization_id=_active_organization(request, found.api_key, memberships),
         api_key_id=found.api_key.id if found.api_key else None,
         login_session_id=found.login.id if found.login else None,
+        secret_hash=found.secret_hash,
     )
 
 

@@ -1,4 +1,4 @@
-"""Chores of the identity room: login sessions that ran out, attempts to sign in that count no more."""
+"""Chores of the identity room: login sessions and secrets that ran out, attempts to sign in that count no more."""
 
 from __future__ import annotations
 
@@ -35,7 +35,34 @@ def forget_attempts(connection: psycopg.Connection[Any], _settings: Settings) ->
     return 1.0 if gone == _ATTEMPTS_AT_ONCE else _TEN_MINUTES_S
 
 
+def forget_secrets(connection: psycopg.Connection[Any], _settings: Settings) -> float:
+    """Delete earlier secrets of keys a week after their end, some at a time: until then whoever uses one is told what has become of it."""
+    gone = connection.execute(
+        "DELETE FROM retired_api_key_secrets WHERE secret_hash IN (SELECT secret_hash FROM retired_api_key_secrets"
+        " WHERE expires_at < now() - interval '7 days' ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)",
+        (_AT_ONCE,),
+    ).rowcount
+    return 1.0 if gone == _AT_ONCE else float(HOUR_S)
+
+
+def forget_resets(connection: psycopg.Connection[Any], _settings: Settings) -> float:
+    """Delete links for new passwords and codes of command lines a day after their end, some at a time."""
+    gone = 0
+    for table in ("password_reset_tokens", "command_line_codes"):
+        gone = max(
+            gone,
+            connection.execute(
+                f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE expires_at < now() - interval '1 day'"
+                " ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)",
+                (_AT_ONCE,),
+            ).rowcount,
+        )
+    return 1.0 if gone == _AT_ONCE else float(HOUR_S)
+
+
 DUTIES = (
     Duty("forget_sessions", forget_sessions),
+    Duty("forget_secrets", forget_secrets),
     Duty("forget_attempts", forget_attempts),
+    Duty("forget_resets", forget_resets),
 )

@@ -88,7 +88,7 @@ def change_password(
 ) -> None:
     """Replace the password and end the person's other sessions; `keep` is the token of the one that goes on, `address` where the attempt comes from."""
     native = settings.auth.native
-    passwords.check_length(new, native.password)
+    passwords.check_length(new, native.password, param="new_password")
     user = users.get(session, user_id)
     stored, email = user.password_hash, user.email.lower()
     if stored is None:
@@ -99,7 +99,7 @@ def change_password(
     password_hash = passwords.hash_password(new, native.password)
     throttle.was_right(session, guess)
     person = _still(session, user_id, stored, "Current password is incorrect")
-    _replace(session, person, password_hash, keep=keep)
+    replace_password(session, person, password_hash, keep=keep)
 
 
 def set_password(
@@ -109,14 +109,18 @@ def set_password(
     user_id = user.id
     session.rollback()
     password_hash = passwords.hash_password(new, settings.auth.native.password)
-    _replace(session, users.get(session, user_id), password_hash, keep=keep)
+    replace_password(session, users.get(session, user_id), password_hash, keep=keep)
 
 
-def _replace(session: Session, person: User, password_hash: str, *, keep: str | None) -> None:
+def replace_password(
+    session: Session, person: User, password_hash: str, *, keep: str | None
+) -> None:
+    """Store the hash, and end the person's sessions but the one of the token `keep`, and every link by which the old password could be replaced."""
     person.password_hash = password_hash
     person.updated_at = clock.now()
     session.flush()
     sessions.end_all(session, person.id, but=keep)
+    users.end_reset_tokens(session, person.id)
 
 
 def _still(session: Session, user_id: UUID, stored: str | None, refusal: str) -> User:

@@ -1,32 +1,14 @@
-"""Who belongs to which organisation, and the organisation that a business e-mail domain stands for."""
+"""Who belongs to which organisation, for those who ask whether somebody may: the room `dwctl.organizations` changes it."""
 
 from __future__ import annotations
 
-import logging
-import re
 from uuid import UUID
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from dwctl.access.caller import Membership
-from dwctl.config import Settings
-from dwctl.identity import users
 from dwctl.identity.tables import OrganizationMembership, User
-
-log = logging.getLogger(__name__)
-
-_DOMAIN = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+")
-
-_PERSONAL = (
-    "gmail.com googlemail.com outlook.com hotmail.com hotmail.co.uk live.com live.co.uk msn.com yahoo.com yahoo.co.uk yahoo.fr "
-    "yahoo.de ymail.com rocketmail.com icloud.com me.com mac.com aol.com proton.me protonmail.com pm.me gmx.com gmx.de gmx.net "
-    "web.de t-online.de mail.com mail.ru yandex.com yandex.ru zoho.com fastmail.com hey.com tutanota.com tuta.io qq.com 163.com "
-    "126.com naver.com orange.fr free.fr laposte.net libero.it comcast.net verizon.net btinternet.com"
-)
-PERSONAL_DOMAINS = frozenset(_PERSONAL.split())
-"""Domains whose users have nothing to do with each other."""
 
 
 def memberships_of(session: Session, user_id: UUID) -> tuple[Membership, ...]:
@@ -36,42 +18,20 @@ def memberships_of(session: Session, user_id: UUID) -> tuple[Membership, ...]:
     )
 
 
-def is_member(session: Session, user_id: UUID, organization_id: UUID) -> bool:
-    """Whether the user is an active member."""
+def role_of(session: Session, user_id: UUID, organization_id: UUID) -> str | None:
+    """The user's role in an organisation that exists; None for who is no active member."""
     memberships = memberships_of(session, user_id)
-    return any(membership.organization_id == organization_id for membership in memberships)
+    return next((m.role for m in memberships if m.organization_id == organization_id), None)
 
 
-def join_by_domain(session: Session, user: User, settings: Settings) -> None:
-    """Make a new person a member of the organisation named after their e-mail's domain, or the owner of a new one.
-
-    A failure is logged and leaves the person without an organisation: it must not keep anybody from signing in.
-    """
-    domain = user.email.rpartition("@")[2].lower()
-    if domain in PERSONAL_DOMAINS or not _DOMAIN.fullmatch(domain):
-        return
-    try:
-        with session.begin_nested():
-            _join(session, user, domain, settings)
-    except SQLAlchemyError:
-        log.exception("joining by e-mail domain failed", extra={"user_id": str(user.id)})
-
-
-def _join(session: Session, user: User, domain: str, settings: Settings) -> None:
-    users.lock(session, f"organization {domain}")
-    taken = session.scalar(select(User).where(User.username == domain))
-    if taken is not None and taken.user_type != "organization":
-        return
-    organization = taken or users.create(
-        session,
-        username=domain,
-        email=user.email,
-        roles=settings.auth.default_user_roles,
-        auth_source="organization",
-        user_type="organization",
+def holds_membership(session: Session, user_id: UUID, organization_id: UUID) -> bool:
+    """Whether the user is an active member, and stays one until the transaction ends: who removes them waits, and then sees what it has made."""
+    held = select(OrganizationMembership.id).where(
+        OrganizationMembership.user_id == user_id,
+        OrganizationMembership.organization_id == organization_id,
+        OrganizationMembership.status == "active",
     )
-    role = "member" if taken else "owner"
-    session.add(OrganizationMembership(user_id=user.id, organization_id=organization.id, role=role))
+    return session.scalar(held.with_for_update(read=True)) is not None
 
 
 def _memberships(user_id: UUID) -> Select[UUID, str, str]:

@@ -29,14 +29,12 @@ WAIT_S = 10
 _turns = BoundedSemaphore(AT_ONCE)
 
 
-def check_length(password: str, rule: Password) -> None:
-    """Refuse a password that is too short or too long, counted in characters."""
+def check_length(password: str, rule: Password, *, param: str = "password") -> None:
+    """Refuse a password that is too short or too long, counted in characters. `param` is the field that holds it."""
     if len(password) < rule.min_length:
-        raise Invalid(f"Password must be at least {rule.min_length} characters", param="password")
+        raise Invalid(f"Password must be at least {rule.min_length} characters", param=param)
     if len(password) > rule.max_length:
-        raise Invalid(
-            f"Password must be no more than {rule.max_length} characters", param="password"
-        )
+        raise Invalid(f"Password must be no more than {rule.max_length} characters", param=param)
 
 
 def hash_password(password: str, rule: Password) -> str:

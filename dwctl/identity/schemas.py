@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import Any, ClassVar
 
 from marshmallow import fields, post_dump, validate
 
-from dwctl.identity.api_keys import PURPOSES
+from dwctl.identity.api_keys import DAY_S, MOST_OVERLAP_S, PURPOSES
 from dwctl.roles import ROLES
 from dwctl.web.pagination import PageQuery
 from dwctl.web.schemas import (
@@ -23,9 +24,30 @@ from dwctl.web.schemas import (
 
 _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
 _URL_LENGTH = 2048
-_is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
+EMAIL = re.compile(r"[^@\s]+@[^@\s]+$")
+is_email = validate.Regexp(EMAIL, error="Not a valid email address.")
 _MOST_TOKENS = 2**53
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
+
+_PAGE = {"total_count": 1, "skip": 0, "limit": 10}
+_API_KEY: dict[str, Any] = {
+    "id": "6a1f5c0e-3a52-4a0c-9d1c-0d6f5f1c2b7e",
+    "name": "nightly evaluation",
+    "description": None,
+    "key_prefix": "sk-4fTzc9Q",
+    "purpose": "realtime",
+    "user_id": "0b8f5a52-6c0e-4c7f-8f8e-2f4f6a1d9c33",
+    "created_by": "0b8f5a52-6c0e-4c7f-8f8e-2f4f6a1d9c33",
+    "created_at": "2026-01-31T10:20:30.123456Z",
+    "last_used": None,
+    "model_access": ["d2719f6e-7e64-4f0b-9d5a-1f1a8b7b1f10"],
+    "requests_per_second": 2.5,
+    "burst_size": None,
+    "capacity": None,
+    "tokens_per_minute": None,
+    "expires_at": "2027-06-30T00:00:00Z",
+    "retired_secrets": [],
+}
 
 
 class Extended:
@@ -50,7 +72,7 @@ def _username() -> fields.Field[str]:
 
 
 def _email() -> fields.Field[str]:
-    return Trimmed(required=True, validate=_is_email)
+    return Trimmed(required=True, validate=is_email)
 
 
 def _optional_text() -> fields.Field[str]:
@@ -194,14 +216,27 @@ class GroupUpdate(ApiSchema):
     description = _optional_text()
 
 
+class RetiredSecretSchema(ApiSchema):
+    """An earlier secret of a key that was rotated, and until when it works."""
+
+    key_prefix = fields.String(attribute="secret_prefix")
+    expires_at = Instant()
+
+
 class ApiKeySchema(ApiSchema):
     """A key without its secret."""
+
+    example: ClassVar[dict[str, Any]] = _API_KEY
 
     id = fields.UUID()
     name = fields.String()
     description = fields.String(allow_none=True)
-    key_prefix = fields.String(attribute="secret_prefix")
-    purpose = fields.String()
+    key_prefix = fields.String(
+        attribute="secret_prefix", metadata={"description": "The first letters of the secret."}
+    )
+    purpose = fields.String(
+        metadata={"description": "`realtime` for inference, `platform` for the admin API."}
+    )
     user_id = fields.UUID()
     created_by = fields.UUID()
     created_at = Instant()
@@ -209,18 +244,49 @@ class ApiKeySchema(ApiSchema):
     model_access = fields.List(fields.UUID())
     requests_per_second = fields.Float(allow_none=True)
     burst_size = fields.Integer(allow_none=True)
-    capacity = fields.Integer(allow_none=True)
+    capacity = fields.Integer(
+        allow_none=True, metadata={"description": "How many calls run at once."}
+    )
     tokens_per_minute = fields.Integer(allow_none=True)
+    expires_at = Instant(
+        allow_none=True,
+        metadata={"description": "From when on the key is refused (401 `api_key_expired`)."},
+    )
+    retired_secrets = fields.List(
+        fields.Nested(RetiredSecretSchema),
+        attribute="living_retired_secrets",
+        metadata={"description": "Earlier secrets that still work, the newest first."},
+    )
 
 
 class ApiKeyWithSecret(ApiKeySchema):
-    """A new key with its secret, which is shown this once."""
+    """A key with its new secret, which is shown this once."""
 
-    key = fields.String()
+    example: ClassVar[dict[str, Any]] = {
+        **_API_KEY,
+        "key": "sk-4fTzc9Qm0gDYq3mP1Yl8wUu0vUe5rJ2nKx7bHsLaE6o",
+    }
+
+    key = fields.String(metadata={"description": "The secret. Nobody can show it again."})
+
+
+class ApiKeysQuery(PageQuery):
+    """Which of an account's keys."""
+
+    search = Name(
+        load_default=None,
+        metadata={"description": "Part of the name, the description or the prefix."},
+    )
+    purpose = fields.String(load_default=None, validate=validate.OneOf(PURPOSES))
+    created_by = fields.UUID(
+        load_default=None, metadata={"description": "Keys of this person only."}
+    )
 
 
 class ApiKeyPage(ApiSchema):
     """A page of keys."""
+
+    example: ClassVar[dict[str, Any]] = {**_PAGE, "data": [_API_KEY]}
 
     data = fields.List(fields.Nested(ApiKeySchema))
     total_count = fields.Integer()
@@ -231,6 +297,13 @@ class ApiKeyPage(ApiSchema):
 class ApiKeyCreate(ApiSchema):
     """A key to be made. `member_id` says for whom in an organisation."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "name": "nightly evaluation",
+        "purpose": "realtime",
+        "requests_per_second": 2.5,
+        "expires_at": "2027-06-30T00:00:00Z",
+    }
+
     name = Name(required=True)
     description = _optional_text()
     purpose = fields.String(load_default="realtime", validate=validate.OneOf(PURPOSES))
@@ -238,11 +311,28 @@ class ApiKeyCreate(ApiSchema):
     burst_size = Whole(least=1, load_default=None, allow_none=True)
     capacity = Whole(least=1, load_default=None, allow_none=True)
     tokens_per_minute = Whole(least=1, most=_MOST_TOKENS, load_default=None, allow_none=True)
+    expires_at = Instant(load_default=None, allow_none=True)
     member_id = fields.UUID(load_default=None, allow_none=True)
 
 
+class ApiKeyRotation(ApiSchema):
+    """How a key gets another secret."""
+
+    may_be_absent = True
+    example: ClassVar[dict[str, Any]] = {"overlap_seconds": 3600}
+
+    overlap_seconds = Whole(
+        least=0,
+        most=MOST_OVERLAP_S,
+        load_default=DAY_S,
+        metadata={"description": "For how long earlier secrets go on working; 0 ends them now."},
+    )
+
+
 class ApiKeyUpdate(ApiSchema):
-    """Changes of a key. Null clears the description and the limits, and leaves the name."""
+    """Changes of a key. Null clears the description, the limits and the end, and leaves the name."""
+
+    example: ClassVar[dict[str, Any]] = {"description": "CI only", "burst_size": 10}
 
     name = Name(allow_none=True)
     description = Text(allow_none=True)
@@ -250,6 +340,7 @@ class ApiKeyUpdate(ApiSchema):
     burst_size = Whole(least=1, allow_none=True)
     capacity = Whole(least=1, allow_none=True)
     tokens_per_minute = Whole(least=1, most=_MOST_TOKENS, allow_none=True)
+    expires_at = Instant(allow_none=True)
 
 
 class Registration(ApiSchema):

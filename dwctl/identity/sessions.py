@@ -12,28 +12,66 @@ from typing import Any, Literal, cast
 from uuid import UUID
 
 from flask import Response
-from sqlalchemy import delete, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from dwctl import clock, config
+from dwctl.errors import NotFound
 from dwctl.identity.tables import LoginSession
+from dwctl.printable import printable
 
 ORGANIZATION_COOKIE = "dw_active_org"
 ORGANIZATION_COOKIE_AGE_S = 30 * 86400
 
 EXTEND_AFTER_S = 60
+LONGEST_AGENT = 300
 
 
-def start(session: Session, user_id: UUID, rule: config.Session) -> str:
-    """A new session's token. Old ones of the user stay, those that have run out are cleared away."""
+def start(
+    session: Session,
+    user_id: UUID,
+    rule: config.Session,
+    *,
+    address: str | None = None,
+    user_agent: str | None = None,
+) -> str:
+    """A new session's token. Old ones of the user stay, those that have run out are cleared away.
+
+    `address` and `user_agent` are what the list of sessions shows of where it was begun.
+    """
     token = secrets.token_urlsafe(32)
     now = clock.now()
     session.execute(
         delete(LoginSession).where(LoginSession.user_id == user_id, LoginSession.expires_at <= now)
     )
     expires_at = now + timedelta(seconds=min(rule.timeout, rule.lifetime))
-    session.add(LoginSession(user_id=user_id, token_hash=_hash(token), expires_at=expires_at))
+    session.add(
+        LoginSession(
+            user_id=user_id,
+            token_hash=_hash(token),
+            expires_at=expires_at,
+            address=address,
+            user_agent=printable(user_agent, LONGEST_AGENT) if user_agent else None,
+        )
+    )
     return token
+
+
+def living(user_id: UUID) -> Select[LoginSession]:
+    """A person's sessions that have not run out, the last used first."""
+    mine = select(LoginSession).where(
+        LoginSession.user_id == user_id, LoginSession.expires_at > func.now()
+    )
+    return mine.order_by(LoginSession.last_used_at.desc(), LoginSession.id.desc())
+
+
+def end_one(session: Session, user_id: UUID, session_id: UUID) -> None:
+    """End one session of a person. Raises NotFound, also where it has run out."""
+    same = delete(LoginSession).where(
+        LoginSession.id == session_id, LoginSession.user_id == user_id
+    )
+    if session.scalar(same.returning(LoginSession.id)) is None:
+        raise NotFound(f"Session with ID {session_id} not found")
 
 
 def find(session: Session, token: str) -> LoginSession | None:
@@ -48,7 +86,8 @@ def extend(session: Session, login: LoginSession, rule: config.Session) -> None:
         same = update(LoginSession).where(LoginSession.id == login.id)
         # Not by the object: an UPDATE of no row is an error there.
         session.execute(
-            same.values(expires_at=full), execution_options={"synchronize_session": False}
+            same.values(expires_at=full, last_used_at=clock.now()),
+            execution_options={"synchronize_session": False},
         )
 
 
@@ -72,6 +111,13 @@ def end_all(session: Session, user_id: UUID, *, but: str | None = None) -> None:
     if but is not None:
         others = others.where(LoginSession.token_hash != _hash(but))
     session.execute(others)
+
+
+def end_others(session: Session, user_id: UUID, session_id: UUID) -> None:
+    """Sign the user out everywhere but in this session."""
+    session.execute(
+        delete(LoginSession).where(LoginSession.user_id == user_id, LoginSession.id != session_id)
+    )
 
 
 def set_cookie(response: Response, token: str, rule: config.Session) -> None:

@@ -25,6 +25,8 @@ from dwctl.roles import ROLES
 NIL = UUID(int=0)
 """The system user, and the Everyone group."""
 
+_READABLE = "expires_at > '2000-01-01Z' AND expires_at < '10000-01-01Z'"
+
 
 class RoleName(StrEnum):
     """Roles as stored; the wire shows them in PascalCase (`access.permissions`)."""
@@ -108,6 +110,7 @@ class User(Base):
             postgresql_where=text("external_user_id IS NOT NULL"),
         ),
         Index("users_email_lower_idx", text("lower(email)")),
+        Index("users_username_lower_idx", text("lower(username)")),
         Index("users_created_at_id_idx", text("created_at DESC"), text("id DESC")),
     )
 
@@ -156,7 +159,10 @@ class GroupMembership(Base):
 
 
 class OrganizationMembership(Base):
-    """A user in an organisation, or an invitation to one (`user_id` null, `status` pending)."""
+    """A user in an organisation, or an invitation to one (`status` pending; `user_id` null, as whoever has the address may accept it).
+
+    A trigger refuses members that are no persons, and organisations that are none.
+    """
 
     __tablename__ = "user_organizations"
 
@@ -174,13 +180,26 @@ class OrganizationMembership(Base):
     __table_args__ = (
         CheckConstraint("role IN ('owner', 'admin', 'member')", name="role"),
         CheckConstraint("status IN ('active', 'pending')", name="status"),
+        CheckConstraint("user_id IS NOT NULL OR status = 'pending'", name="member"),
+        CheckConstraint("user_id IS NOT NULL OR invite_email IS NOT NULL", name="whom"),
         UniqueConstraint("user_id", "organization_id"),
         Index("user_organizations_organization_id_idx", "organization_id"),
         Index(
             "user_organizations_invite_unique",
-            "invite_email",
+            text("lower(invite_email)"),
             "organization_id",
             unique=True,
+            postgresql_where=text("status = 'pending'"),
+        ),
+        Index(
+            "user_organizations_invite_token_unique",
+            "invite_token_hash",
+            unique=True,
+            postgresql_where=text("invite_token_hash IS NOT NULL"),
+        ),
+        Index(
+            "user_organizations_expires_at_idx",
+            "expires_at",
             postgresql_where=text("status = 'pending'"),
         ),
     )
@@ -207,6 +226,13 @@ class ApiKey(Base):
     purpose: Mapped[str] = mapped_column(Text, server_default="realtime")
     hidden: Mapped[bool] = mapped_column(server_default="false")
     is_deleted: Mapped[bool] = mapped_column(server_default="false")
+    expires_at: Mapped[datetime | None]
+
+    living_retired_secrets: Mapped[list[RetiredSecret]] = relationship(
+        primaryjoin="and_(RetiredSecret.api_key_id == ApiKey.id, RetiredSecret.expires_at > func.now())",
+        order_by="RetiredSecret.retired_at.desc(), RetiredSecret.secret_hash",
+        viewonly=True,
+    )
 
     __table_args__ = (
         CheckConstraint(
@@ -220,6 +246,7 @@ class ApiKey(Base):
         CheckConstraint("burst_size >= 1", name="burst_size"),
         CheckConstraint("capacity >= 1", name="capacity"),
         CheckConstraint("tokens_per_minute >= 1", name="tokens_per_minute"),
+        CheckConstraint(_READABLE, name="expires_at"),
         Index(
             "api_keys_name_unique",
             "user_id",
@@ -239,6 +266,24 @@ class ApiKey(Base):
     )
 
 
+class RetiredSecret(Base):
+    """An earlier secret of a key, which opens what the key opens until `expires_at`; kept for a while longer, to say what has become of it."""
+
+    __tablename__ = "retired_api_key_secrets"
+
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    secret_prefix: Mapped[str | None] = mapped_column(Text)
+    api_key_id: Mapped[UUID] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
+    retired_at: Mapped[CreatedAt]
+    expires_at: Mapped[datetime]
+
+    __table_args__ = (
+        CheckConstraint(_READABLE, name="expires_at"),
+        Index("retired_api_key_secrets_api_key_id_idx", "api_key_id", "retired_at"),
+        Index("retired_api_key_secrets_expires_at_idx", "expires_at"),
+    )
+
+
 class LoginSession(Base):
     """One signed-in browser; the cookie holds a token, this row its SHA-256."""
 
@@ -249,11 +294,63 @@ class LoginSession(Base):
     token_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     created_at: Mapped[CreatedAt]
     expires_at: Mapped[datetime]
+    last_used_at: Mapped[CreatedAt]
+    address: Mapped[str | None] = mapped_column(Text)
+    user_agent: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         Index("login_sessions_user_id_idx", "user_id"),
         Index("login_sessions_expires_at_idx", "expires_at"),
     )
+
+
+class PasswordResetToken(Base):
+    """A link by which a person may choose a new password; the mail holds the token, this row its SHA-256."""
+
+    __tablename__ = "password_reset_tokens"
+
+    id: Mapped[Id]
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    token_hash: Mapped[str] = mapped_column(Text, unique=True)
+    expires_at: Mapped[datetime]
+    created_at: Mapped[CreatedAt]
+    used_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("password_reset_tokens_user_id_idx", "user_id"),
+        Index("password_reset_tokens_expires_at_idx", "expires_at"),
+    )
+
+
+class CommandLineCode(Base):
+    """What a command line exchanges for its keys: the redirection holds the code, this row its SHA-256. `challenge` is S256 of what only the command line knows (RFC 7636)."""
+
+    __tablename__ = "command_line_codes"
+
+    id: Mapped[Id]
+    code_hash: Mapped[str] = mapped_column(Text, unique=True)
+    challenge: Mapped[str] = mapped_column(Text)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    organization_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    created_at: Mapped[CreatedAt]
+    expires_at: Mapped[datetime]
+
+    __table_args__ = (
+        Index("command_line_codes_user_id_idx", "user_id"),
+        Index("command_line_codes_organization_id_idx", "organization_id"),
+        Index("command_line_codes_expires_at_idx", "expires_at"),
+    )
+
+
+class SystemConfig(Base):
+    """What the release command has done once and for all, such as `endpoints_seeded`."""
+
+    __tablename__ = "system_config"
+
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    value: Mapped[bool] = mapped_column(server_default="false")
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
 
 
 class SignInAttempt(Base):

@@ -69,6 +69,16 @@ def admit(session: Session, what: str, address: str, limit: int) -> None:
         _settle(session, attempts <= most, left_s)
 
 
+def admit_account(session: Session, what: str, account: str, limit: int, window_s: float) -> None:
+    """Count one thing done to an account from wherever, or refuse it beyond the limit (0: no limit). Ends the transaction.
+
+    `account` is whatever stands for it at this door, known or not. The window is at most the longest of this module.
+    """
+    if limit:
+        attempts, left_s = _count(session, _key(what, account), min(round(window_s), HOUR_S))
+        _settle(session, attempts <= limit, left_s)
+
+
 def begin_guess(session: Session, account: str, address: str, rule: Throttle) -> Guess:
     """Count a guess at an account's secret as a wrong one, or refuse it. Ends the transaction; verify only after it.
 

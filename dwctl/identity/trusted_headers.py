@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from dwctl.config import ProxyHeaderAuth, Settings
 from dwctl.errors import Unauthenticated
-from dwctl.identity import groups, names, organizations, users
+from dwctl.identity import groups, names, users
 from dwctl.identity.tables import User
 from dwctl.web import proxies
 
@@ -121,8 +121,7 @@ def _create(session: Session, claim: Claim, settings: Settings) -> User:
         external_user_id=claim.external_id,
     )
     users.welcome(session, user, settings)
-    if settings.auth.proxy_header.auto_create_organizations:
-        organizations.join_by_domain(session, user, settings)
+    users.arrive(session, user, settings)
     return user
 
 

@@ -18,6 +18,7 @@ from dwctl.identity.tables import (
     ApiKey,
     GroupMembership,
     OrganizationMembership,
+    PasswordResetToken,
     RoleName,
     User,
     UserRole,
@@ -31,6 +32,7 @@ WelcomeHook = Callable[[Session, User, Settings], None]
 
 _DELETION_HOOKS: list[DeletionHook] = []
 _WELCOME_HOOKS: list[WelcomeHook] = []
+_ARRIVAL_HOOKS: list[WelcomeHook] = []
 
 
 def before_deletion(hook: DeletionHook) -> DeletionHook:
@@ -45,6 +47,12 @@ def on_welcome(hook: WelcomeHook) -> WelcomeHook:
     return hook
 
 
+def on_arrival(hook: WelcomeHook) -> WelcomeHook:
+    """Have `hook(session, user, settings)` run where somebody comes by trusted header for the first time. It must not fail."""
+    _ARRIVAL_HOOKS.append(hook)
+    return hook
+
+
 def accounts() -> Select[User]:
     """People and organisations that exist."""
     return select(User).where(User.is_deleted.is_(False), User.id != NIL)
@@ -53,6 +61,11 @@ def accounts() -> Select[User]:
 def people() -> Select[User]:
     """Individuals that exist."""
     return accounts().where(User.user_type == "individual")
+
+
+def organizations() -> Select[User]:
+    """Organisations that exist."""
+    return accounts().where(User.user_type == "organization")
 
 
 def newest_first(query: Select[User], search: str | None) -> Select[User]:
@@ -64,17 +77,25 @@ def newest_first(query: Select[User], search: str | None) -> Select[User]:
     return query.order_by(User.created_at.desc(), User.id.desc())
 
 
-def get(session: Session, account_id: UUID) -> User:
-    """The account. Raises NotFound, also for the system user and for deleted ones."""
-    found = session.scalar(accounts().where(User.id == account_id))
+def get(session: Session, account_id: UUID, *, stays: bool = False) -> User:
+    """The account. Raises NotFound, also for the system user and for deleted ones. With `stays` nobody deletes it within this transaction."""
+    wanted = accounts().where(User.id == account_id)
+    found = session.scalar(wanted.with_for_update(read=True) if stays else wanted)
     if found is None:
         raise NotFound(f"User with ID {account_id} not found")
     return found
 
 
+def hold(session: Session, *ids: UUID) -> None:
+    """Lock these people against whoever makes or takes away what is theirs."""
+    rows = select(User.id).where(User.id.in_(ids)).order_by(User.id)
+    session.execute(rows.with_for_update(key_share=True))
+
+
 def with_email(session: Session, email: str) -> list[User]:
     """Individuals with this e-mail in any spelling of its case: the exact one first, then the oldest."""
-    same = people().where(func.lower(User.email) == email.lower())
+    # What lower case is, the database says: its locale may know of fewer letters than Python.
+    same = people().where(func.lower(User.email) == func.lower(email))
     return list(session.scalars(same.order_by(User.email != email, User.created_at, User.id)))
 
 
@@ -117,6 +138,12 @@ def welcome(session: Session, user: User, settings: Settings) -> None:
     """What a person who comes by registration or by trusted header starts with."""
     grant_initial_credits(session, user, settings)
     for hook in _WELCOME_HOOKS:
+        hook(session, user, settings)
+
+
+def arrive(session: Session, user: User, settings: Settings) -> None:
+    """What a person is made by the identity provider's word for their address."""
+    for hook in _ARRIVAL_HOOKS:
         hook(session, user, settings)
 
 
@@ -165,6 +192,13 @@ def revoke_credentials(session: Session, account_id: UUID) -> None:
         update(ApiKey).where(keys, ApiKey.is_deleted.is_(False)).values(is_deleted=True)
     )
     sessions.end_all(session, account_id)
+    end_reset_tokens(session, account_id)
+
+
+def end_reset_tokens(session: Session, user_id: UUID) -> None:
+    """Make every link of a person by which a password can be replaced a used one."""
+    unused = (PasswordResetToken.user_id == user_id, PasswordResetToken.used_at.is_(None))
+    session.execute(update(PasswordResetToken).where(*unused).values(used_at=func.now()))
 
 
 def _revoke_everything(session: Session, account_id: UUID) -> None:

@@ -65,13 +65,14 @@ class ListField(fields.Field[tuple[str, ...]]):
         self, value: Any, attr: str | None, data: Any, **kwargs: Any
     ) -> tuple[str, ...]:
         if isinstance(value, str):
-            value = _listed(value)
+            value = listed(value)
         if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
             raise ValidationError("must be a list of texts")
         return tuple(part for part in value if part)
 
 
-def _listed(text: str) -> Any:
+def listed(text: str) -> Any:
+    """The parts of a comma list, or what a JSON array holds; None for half an array."""
     if not text.lstrip().startswith("["):
         return [part.strip() for part in text.split(",")]
     try:

@@ -10,6 +10,7 @@ from dwctl.settings import schema
 S = TypeVar("S")
 
 LIVE = (
+    "audit",
     "auth.native",
     "auth.proxy_header",
     "auth.default_user_roles",
@@ -24,12 +25,14 @@ LIVE = (
     "connections.sync.max_open",
     "credits",
     "dashboard_url",
+    "email",
     "limits.files.max_file_size",
     "limits.files.max_requests_per_file",
     "log_level",
     "metadata",
     "metrics_token",
     "onboarding_url",
+    "organizations",
     "retention",
     "sample_files",
 )

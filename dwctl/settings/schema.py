@@ -6,24 +6,20 @@ import dataclasses
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from dataclasses import MISSING
 from decimal import Decimal
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from dwctl.settings.kinds import (
-    Duration,
-    DurationField,
-    Escalations,
-    EscalationsField,
-    Factors,
-    FactorsField,
     IntListField,
     ListField,
     NetworkListField,
     Networks,
+    listed,
 )
 
 Checks = Mapping[str, validate.Validator]
@@ -35,13 +31,11 @@ _FIELDS: dict[Any, type[fields.Field[Any]]] = {
     float: fields.Float,
     bool: fields.Boolean,
     Decimal: fields.Decimal,
-    Duration: DurationField,
     tuple[str, ...]: ListField,
     tuple[int, ...]: IntListField,
     Networks: NetworkListField,
-    Factors: FactorsField,
-    Escalations: EscalationsField,
 }
+"""Of kinds that are Python's own. An annotated one names its field itself."""
 
 
 @cache
@@ -69,10 +63,11 @@ def walk(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def build(cls: type, checks: Checks, prefix: str = "") -> Schema:
     """The schema whose `load` gives an instance. Unknown members are errors."""
-    members: dict[str, Any] = {
-        item.name: _field(hints(cls)[item.name], f"{prefix}{item.name}", checks)
-        for item in dataclasses.fields(cls)
-    }
+    members: dict[str, Any] = {}
+    for item in dataclasses.fields(cls):
+        member = _field(hints(cls)[item.name], f"{prefix}{item.name}", checks)
+        member.required = item.default is MISSING and item.default_factory is MISSING
+        members[item.name] = member
     base = Schema.from_dict(members, name=cls.__name__)
 
     class Built(base):  # type: ignore[valid-type,misc]
@@ -86,12 +81,14 @@ def build(cls: type, checks: Checks, prefix: str = "") -> Schema:
     return Built()
 
 
-def explain(messages: Mapping[str, Any], cls: type, prefix: str = "") -> Iterator[tuple[str, str]]:
+def explain(
+    messages: Mapping[str, Any], cls: type | None, prefix: str = ""
+) -> Iterator[tuple[str, str]]:
     """The dotted name of each bad setting, and what is wrong with it."""
     for name, problem in messages.items():
-        kind = hints(cls).get(name)
+        kind = hints(cls).get(name) if cls else None
         if isinstance(problem, dict):
-            inner = cast(type, kind) if dataclasses.is_dataclass(kind) else cls
+            inner = cast(type, kind) if dataclasses.is_dataclass(kind) else None
             yield from explain(problem, inner, f"{prefix}{name}.")
         else:
             text = ", ".join(map(str, problem)) if isinstance(problem, list) else str(problem)
@@ -99,8 +96,8 @@ def explain(messages: Mapping[str, Any], cls: type, prefix: str = "") -> Iterato
             yield prefix + name, _unknown(name, cls) if unknown else text.rstrip(".")
 
 
-def _unknown(name: str, cls: type) -> str:
-    near = get_close_matches(name, hints(cls), n=1)
+def _unknown(name: str, cls: type | None) -> str:
+    near = get_close_matches(name, hints(cls) if cls else (), n=1)
     return f"unknown setting (is {near[0]} meant?)" if near else "unknown setting"
 
 
@@ -110,7 +107,8 @@ def _field(kind: Any, path: str, checks: Checks) -> fields.Field[Any]:
         return _Nested(build(cast(type, kind), checks, f"{path}."))
     if kind is str and optional:
         return _OptionalText(allow_none=True, validate=checks.get(path))
-    return _FIELDS[kind](allow_none=optional, validate=checks.get(path))
+    made = kind.__metadata__[0] if typing.get_origin(kind) is Annotated else _FIELDS[kind]
+    return cast("fields.Field[Any]", made(allow_none=optional, validate=checks.get(path)))
 
 
 class _Nested(fields.Field[Any]):
@@ -135,3 +133,16 @@ class _OptionalText(fields.String):
     def deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
         blank = isinstance(value, str) and not value.strip()
         return super().deserialize(None if blank else value, *args, **kwargs)
+
+
+class ObjectsField(fields.Field[tuple[Any, ...]]):
+    """A YAML list of mappings, or in the environment a JSON array of objects; each becomes an `of`."""
+
+    of: type
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, str):
+            value = listed(value) if value.strip() else []
+        if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
+            raise ValidationError("must be a list of mappings")
+        return tuple(build(self.of, {}).load(part) for part in value)

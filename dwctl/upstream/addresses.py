@@ -28,6 +28,7 @@ class Purpose(StrEnum):
     WEBHOOKS = "webhooks"
     IMAGES = "images"
     SOURCES = "sources"
+    TOOLS = "tools"
 
 
 class Kind(Enum):

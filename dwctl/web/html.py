@@ -11,12 +11,16 @@ from flask import Response
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
-def page(html: str, status: int = 200) -> Response:
-    """An answer that is this page. It may have `<style>` elements and forms to our own routes; scripts and whatever else is loaded are refused."""
+def page(html: str, status: int = 200, *, forms_lead_to: str = "") -> Response:
+    """An answer that is this page. It may have `<style>` elements and forms to our own routes; scripts and whatever else is loaded are refused.
+
+    `forms_lead_to` is an origin to which such a route may redirect: browsers hold redirections to the same rule.
+    """
     styles = " ".join(f"'sha256-{_digest(style)}'" for style in _STYLE.findall(html)) or "'none'"
+    to = f" {forms_lead_to}" if forms_lead_to else ""
     response = Response(html, status, mimetype="text/html")
     response.headers["Content-Security-Policy"] = (
-        f"default-src 'none'; style-src {styles}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        f"default-src 'none'; style-src {styles}; base-uri 'none'; form-action 'self'{to}; frame-ancestors 'none'"
     )
     response.headers["X-Frame-Options"] = "DENY"
     # Without a referrer for our own, a form would be sent with `Origin: null`, as if from a foreign page.

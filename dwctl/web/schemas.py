@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from uuid import UUID
 
 import flask_smorest
@@ -42,6 +42,9 @@ class ApiSchema(Schema):
 
     class Meta:
         unknown = EXCLUDE
+
+    may_be_absent: ClassVar[bool] = False
+    """Whether a request may come without a body, which then means an empty object."""
 
 
 class Clamped(fields.Integer):
@@ -189,8 +192,10 @@ def rfc3339(value: datetime) -> str:
 
 class _Parser(FlaskParser):
     def load_json(self, req: Any, schema: Schema) -> Any:
-        _insist_on_json(req)
         body = body_limits.body_of(req)
+        if not body and isinstance(schema, ApiSchema) and schema.may_be_absent:
+            return {}
+        _insist_on_json(req)
         if not body:
             raise BadRequest("The request has no body, JSON is expected.")
         data = json_body.read(body, schema)

@@ -10,6 +10,7 @@ from dwctl import config
 from dwctl.ai.gateway import Gateway
 from dwctl.app import base_app
 from dwctl.config import Settings
+from dwctl.mail.sending import Sending
 from dwctl.operations import health, metrics
 from dwctl.sources.syncing import Syncing
 from dwctl.web import current
@@ -29,11 +30,14 @@ def create_worker_app(settings: Settings | None = None) -> Flask:
     claims = app.extensions["dwctl.claims"] = Claims(gateway)
     duties = app.extensions["dwctl.duties"] = DutyRunner(parts.connections, current.in_force(app))
     app.extensions["dwctl.syncing"] = Syncing(parts.connections, current.in_force(app))
+    sending = app.extensions["dwctl.sending"] = Sending(
+        parts.connections, current.in_force(app), parts.sealer
+    )
     app.register_blueprint(health.blueprint)
     if parts.settings.enable_metrics:
         app.register_blueprint(metrics.blueprint)
     app.wsgi_app = Entrance(app, parts.settings, app.wsgi_app)  # type: ignore[method-assign]
-    metrics.init_app(app, [collector(claims, duties)])
+    metrics.init_app(app, [collector(claims, duties, sending)])
     return app
 
 

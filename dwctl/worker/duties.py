@@ -16,6 +16,7 @@ from gevent.event import Event
 from dwctl import sql
 from dwctl.ai import duties as ai_duties
 from dwctl.analytics import duties as analytics_duties
+from dwctl.audit import duties as audit_duties
 from dwctl.batches import duties as batches_duties
 from dwctl.catalog import duties as catalog_duties
 from dwctl.config import Settings
@@ -23,6 +24,7 @@ from dwctl.db import Connections, DatabaseAway
 from dwctl.files import duties as files_duties
 from dwctl.identity import duties as identity_duties
 from dwctl.limits import duties as limits_duties
+from dwctl.organizations import duties as organizations_duties
 from dwctl.queue import duties as queue_duties
 from dwctl.queue.duties import Duty
 from dwctl.sources import duties as sources_duties
@@ -38,12 +40,14 @@ ALL: tuple[Duty, ...] = (
     *queue_duties.DUTIES,
     *analytics_duties.DUTIES,
     *identity_duties.DUTIES,
+    *organizations_duties.DUTIES,
     *catalog_duties.DUTIES,
     *limits_duties.DUTIES,
     *ai_duties.DUTIES,
     *files_duties.DUTIES,
     *batches_duties.DUTIES,
     *sources_duties.DUTIES,
+    *audit_duties.DUTIES,
 )
 
 

@@ -12,6 +12,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from dwctl.mail.sending import Sending
 from dwctl.printable import printable
 from dwctl.queue.duties import reclaimed
 from dwctl.worker.claims import Claims
@@ -19,7 +20,9 @@ from dwctl.worker.duties import DutyRunner
 from dwctl.worker.tally import Spreads, Tally
 
 
-def collector(claims: Claims, duties: DutyRunner) -> Callable[[], Iterator[Metric]]:
+def collector(
+    claims: Claims, duties: DutyRunner, sending: Sending
+) -> Callable[[], Iterator[Metric]]:
     """What `operations.metrics` adds to the page of this process."""
 
     def collect() -> Iterator[Metric]:
@@ -33,6 +36,7 @@ def collector(claims: Claims, duties: DutyRunner) -> Callable[[], Iterator[Metri
         yield from _claims(claims)
         yield from _tally(claims.runs.tally)
         yield from _duties(duties)
+        yield from _mails(sending)
 
     return collect
 
@@ -154,3 +158,18 @@ def _duties(duties: DutyRunner) -> Iterator[Metric]:
         faults.add_metric([name], duties.faults[name])
     yield runs
     yield faults
+
+
+def _mails(sending: Sending) -> Iterator[Metric]:
+    for name, text, counts in (
+        ("dwctl_mails_sent", "Mails that the mail server took.", sending.sent),
+        ("dwctl_mails_failed", "Attempts to send a mail that failed.", sending.failed),
+        ("dwctl_mails_given_up", "Mails that will not be sent.", sending.given_up),
+    ):
+        by_template: dict[tuple[str, ...], int] = {
+            (template,): count for template, count in counts.items()
+        }
+        yield _counted(name, text, ("template",), by_template)
+    yield GaugeMetricFamily(
+        "dwctl_mails_waiting_max", "Mails that wait to be sent.", value=sending.waiting
+    )

@@ -11,6 +11,7 @@ from gevent.event import Event
 from dwctl import config
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.process import rarely_collect_garbage
+from dwctl.mail.sending import Sending
 from dwctl.sources.syncing import Syncing
 from dwctl.worker.claims import Claims
 from dwctl.worker.duties import DutyRunner
@@ -27,14 +28,16 @@ def start(worker: Any) -> None:
     claims: Claims = parts["dwctl.claims"]
     duties: DutyRunner = parts["dwctl.duties"]
     syncing: Syncing = parts["dwctl.syncing"]
+    sending: Sending = parts["dwctl.sending"]
     rarely_collect_garbage()
     claims.start()
     duties.listen(gateway.wakeups)
     syncing.start(gateway.wakeups)
+    sending.start(gateway.wakeups)
     gateway.start()
     duties.start()
     worker.dwctl_drained = Event()
-    gevent.spawn(_drain_at_the_end, worker, gateway, claims, duties, syncing)
+    gevent.spawn(_drain_at_the_end, worker, gateway, claims, duties, syncing, sending)
 
 
 def stop(worker: Any) -> None:
@@ -48,7 +51,12 @@ def stop(worker: Any) -> None:
 
 
 def _drain_at_the_end(
-    worker: Any, gateway: Gateway, claims: Claims, duties: DutyRunner, syncing: Syncing
+    worker: Any,
+    gateway: Gateway,
+    claims: Claims,
+    duties: DutyRunner,
+    syncing: Syncing,
+    sending: Sending,
 ) -> None:
     while worker.alive:
         gevent.sleep(_LOOK_EVERY_S)
@@ -56,5 +64,6 @@ def _drain_at_the_end(
     gateway.drain()
     duties.stop()
     syncing.stop()
+    sending.stop()
     claims.drain(began + gateway.settings.shutdown.grace - 2 * _LAST_WRITES_S)
     worker.dwctl_drained.set()

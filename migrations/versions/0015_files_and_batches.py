@@ -217,5 +217,7 @@ def downgrade():
 
 def run(name):
     # As it stands: what SQLAlchemy would read as its parameters are members of JSON texts.
-    connection = op.get_bind().execution_options(no_parameters=True)
-    connection.exec_driver_sql(HERE.with_name(name).read_text("utf-8"))
+    # For this statement only: an option of the connection would stay for the migrations after it, whose `%` it doubles.
+    op.get_bind().exec_driver_sql(
+        HERE.with_name(name).read_text("utf-8"), execution_options={"no_parameters": True}
+    )

@@ -326,6 +326,23 @@ STEPS: dict[str, Step] = {
     "a component's endpoint vanishes": _statement(
         f"DELETE FROM inference_endpoints WHERE id = (SELECT hosted_on FROM deployed_models WHERE id = {_COMPONENTS_MODEL})"
     ),
+    "keys have an end": _statement(
+        "UPDATE api_keys SET expires_at = now() + interval '1 day' WHERE user_id = %(owner)s"
+    ),
+    "keys have no end": _statement(
+        "UPDATE api_keys SET expires_at = NULL WHERE user_id = %(owner)s"
+    ),
+    "keys are rotated": _statement(
+        "WITH old AS (SELECT id, secret_hash FROM api_keys WHERE user_id = %(owner)s AND secret_hash IS NOT NULL), retired AS ("
+        "INSERT INTO retired_api_key_secrets (api_key_id, secret_hash, expires_at) SELECT id, secret_hash, now() + interval '2 days' FROM old)"
+        " UPDATE api_keys k SET secret_hash = sha256(gen_random_uuid()::text::bytea) FROM old WHERE k.id = old.id"
+    ),
+    "earlier secrets end": _statement(
+        "UPDATE retired_api_key_secrets SET expires_at = now() WHERE api_key_id IN (SELECT id FROM api_keys WHERE user_id = %(owner)s)"
+    ),
+    "earlier secrets are forgotten": _statement(
+        "DELETE FROM retired_api_key_secrets WHERE api_key_id IN (SELECT id FROM api_keys WHERE user_id = %(other)s)"
+    ),
     "keys have limits": _statement(
         "UPDATE api_keys SET capacity = coalesce(capacity, 0) + 1, tokens_per_minute = 100 WHERE user_id = %(owner)s"
     ),

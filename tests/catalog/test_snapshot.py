@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -135,6 +138,44 @@ def test_a_revoked_key_stops_everywhere(seeded: Gateway, everywhere: Everywhere)
     everywhere(lambda url: status(seeded, ok, account)(url) == 200)
     seeded.admin("DELETE", f"/users/{account.id}/api-keys/{account.key_id}")
     everywhere(lambda url: status(seeded, ok, account)(url) == 401)
+
+
+def test_a_key_expires_everywhere_without_being_told(
+    seeded: Gateway, everywhere: Everywhere, sql: psycopg.Connection[Any]
+) -> None:
+    ok, account = seeded.model("ok"), seeded.account()
+    path = f"/users/{account.id}/api-keys/{account.key_id}"
+    end = datetime.now(UTC) + timedelta(seconds=2)
+    seeded.admin("PATCH", path, {"expires_at": end.isoformat()})
+    everywhere(lambda url: status(seeded, ok, account)(url) == 200)
+    told = "SELECT count(*) FROM routing_changes WHERE table_name LIKE '%api_key%'"
+    before = sql.execute(told).fetchone()
+    time.sleep((end - datetime.now(UTC)).total_seconds())
+    everywhere(lambda url: status(seeded, ok, account)(url) == 401)
+    answer = seeded.chat(ok, by=account)
+    assert answer.json()["error"]["code"] == "api_key_expired"
+    assert answer.json()["error"]["message"].startswith("This API key expired at 2")
+    assert sql.execute(told).fetchone() == before
+    seeded.admin("PATCH", path, {"expires_at": None})
+    everywhere(lambda url: status(seeded, ok, account)(url) == 200)
+
+
+def test_a_rotated_key_has_two_secrets_everywhere_and_then_one(
+    webs: list[str], seeded: Gateway, everywhere: Everywhere
+) -> None:
+    ok, old = seeded.model("ok"), seeded.account()
+    path = f"/users/{old.id}/api-keys/{old.key_id}/rotate"
+    new = replace(old, key=seeded.admin("POST", path, {"overlap_seconds": 60}).json()["key"])
+    for by, url in itertools.product((new, old), webs):
+        answer = seeded.chat(ok, by=by, url=url)
+        assert answer.status_code == 200
+        assert seeded.log_of(answer).api_key_id == old.key_id
+    newest = replace(old, key=seeded.admin("POST", path, {"overlap_seconds": 0}).json()["key"])
+    assert seeded.chat(ok, by=newest).status_code == 200
+    for gone in (old, new):
+        everywhere(lambda url, gone=gone: status(seeded, ok, gone)(url) == 401)  # type: ignore[misc]  # mypy cannot infer it
+    error = seeded.chat(ok, by=old).json()["error"]
+    assert (error["code"], "was replaced" in error["message"]) == ("api_key_expired", True)
 
 
 def test_a_deleted_user_stops_everywhere(seeded: Gateway, everywhere: Everywhere) -> None:

@@ -96,6 +96,8 @@ def test_secrets_are_known_by_their_names():
 def test_no_secret_is_shown(dwctl: Any, name: str):
     value = f"postgresql://user:{SECRET}@host/x" if name.startswith("database") else SECRET
     variable = {"DWCTL_" + name.upper().replace(".", "__"): value}
+    if name == "email.password":
+        variable["DWCTL_EMAIL__USERNAME"] = "dwctl"
     for args in (["check"], ["check", "--json"], ["show", name], ["show", name, "--json"]):
         result = dwctl(*args, **variable)
         assert result.exit_code == 0, result.output

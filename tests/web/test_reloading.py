@@ -13,10 +13,9 @@ import requests
 from flask import Flask
 
 from dwctl import config
-from dwctl.app import create_app
-from dwctl.db import db
 from dwctl.web import current
 from dwctl.web.reloading import Reloading
+from tests.applications import application
 from tests.processes import Process, Service, eventually
 
 
@@ -49,10 +48,8 @@ def app(environ: dict[str, str], file: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DWCTL_CONFIG", str(file))
-    app = create_app()
-    yield app
-    with app.app_context():
-        db.engine.dispose()
+    with application(os.environ) as app:
+        yield app
     logging.getLogger("dwctl").setLevel(logging.INFO)
 
 

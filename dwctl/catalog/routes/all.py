@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from dwctl.catalog.routes import components, endpoints, grants, models
+from dwctl.catalog.routes import components, endpoints, grants, models, providers
 
-ADMIN = (endpoints.blueprint, models.blueprint, components.blueprint, grants.blueprint)
+ADMIN = (
+    endpoints.blueprint,
+    models.blueprint,
+    components.blueprint,
+    grants.blueprint,
+    providers.blueprint,
+)

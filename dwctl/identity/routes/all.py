@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
-from dwctl.identity.routes import api_keys, groups, sessions, settings, users
+from dwctl.identity.routes import (
+    api_keys,
+    command_line,
+    groups,
+    login_sessions,
+    resets,
+    sessions,
+    settings,
+    users,
+)
 
-AUTHENTICATION = (sessions.blueprint, sessions.account)
-ADMIN = (users.blueprint, groups.blueprint, api_keys.blueprint, settings.blueprint)
+AUTHENTICATION = (
+    sessions.blueprint,
+    sessions.account,
+    resets.blueprint,
+    command_line.exchange,
+)
+ADMIN = (
+    users.blueprint,
+    groups.blueprint,
+    api_keys.blueprint,
+    settings.blueprint,
+    login_sessions.blueprint,
+    command_line.blueprint,
+)
+PAGES = (resets.page,)

@@ -1,9 +1,11 @@
-"""API keys of a user or an organisation: create, list, show, change, delete."""
+"""API keys of a user or an organisation: create, list, show, change, rotate, delete."""
 
 from __future__ import annotations
 
 from typing import Any
 from uuid import UUID
+
+from sqlalchemy.orm import selectinload
 
 from dwctl.access import guard
 from dwctl.access.caller import Caller
@@ -15,14 +17,15 @@ from dwctl.identity.routes.users import target_of
 from dwctl.identity.schemas import (
     ApiKeyCreate,
     ApiKeyPage,
+    ApiKeyRotation,
     ApiKeySchema,
+    ApiKeysQuery,
     ApiKeyUpdate,
     ApiKeyWithSecret,
     Extended,
 )
 from dwctl.identity.tables import ApiKey, User
 from dwctl.web import pagination
-from dwctl.web.pagination import PageQuery
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("api_keys", __name__, description="API keys")
@@ -46,13 +49,18 @@ def _may(operation: Operation) -> Any:
 @blueprint.arguments(ApiKeyCreate)
 @blueprint.response(201, ApiKeyWithSecret)
 def create_api_key(wanted: dict[str, Any], user_id: UUID | str) -> Extended:
-    """Create a key; its secret is shown this once"""
+    """Create a key; its secret is shown this once
+
+    `name` is unique among the keys that one person has made for one account. `expires_at` ends the key without anybody doing anything.
+    Everybody makes keys for themselves and for their organisations; `member_id` (administrators only) says for whom in an organisation.
+    """
     _check_name(wanted["name"])
     _check_purpose(wanted["purpose"])
     session, caller = db.session(), guard.identify()
     authentication.confirm(session, caller)
-    owner = users.get(session, target_of(caller, user_id))
+    owner = users.get(session, target_of(caller, user_id), stays=True)
     creator_id = _creator(caller, owner, wanted.pop("member_id"))
+    _confirm_membership(caller, owner)
     _check_rank(caller, owner, users.get(session, creator_id))
     key, secret = api_keys.create(session, owner_id=owner.id, creator_id=creator_id, **wanted)
     session.commit()
@@ -61,13 +69,20 @@ def create_api_key(wanted: dict[str, Any], user_id: UUID | str) -> Extended:
 
 @blueprint.route("/users/<user:user_id>/api-keys", methods=["GET"])
 @guard.checks(_may(Operation.READ))
-@blueprint.arguments(PageQuery, location="query")
+@blueprint.arguments(ApiKeysQuery, location="query")
 @blueprint.response(200, ApiKeyPage)
-def list_api_keys(query: dict[str, int], user_id: UUID | str) -> dict[str, Any]:
-    """List keys, newest first"""
+def list_api_keys(query: dict[str, Any], user_id: UUID | str) -> dict[str, Any]:
+    """List keys, newest first
+
+    Whoever may not read everybody's keys sees those that they have made themselves. Hidden and deleted keys are left out.
+    """
     session, caller = db.session(), guard.identify()
     owner_id = target_of(caller, user_id)
-    wanted = api_keys.visible(owner_id, created_by=_only_of(caller, Operation.READ))
+    filters = {name: query.pop(name) for name in ("search", "purpose", "created_by")}
+    visible = api_keys.visible(owner_id, created_by=_only_of(caller, Operation.READ))
+    wanted = api_keys.matching(visible, **filters).options(
+        selectinload(ApiKey.living_retired_secrets)
+    )
     found, total = pagination.page(session, wanted, **query)
     models = api_keys.models_of(session, owner_id)
     shown = [Extended(key, model_access=models) for key in found]
@@ -88,17 +103,37 @@ def get_api_key(user_id: UUID | str, key_id: UUID) -> Extended:
 @blueprint.arguments(ApiKeyUpdate)
 @blueprint.response(200, ApiKeySchema)
 def update_api_key(changes: dict[str, Any], user_id: UUID | str, key_id: UUID) -> Extended:
-    """Change a key's name, description and limits"""
+    """Change a key's name, description, limits and end
+
+    What is left out stays as it is. Null clears the description, the limits and `expires_at`.
+    """
     session = db.session()
-    key = _load(user_id, key_id, Operation.UPDATE)
-    if changes.get("name") is None:
-        changes.pop("name", None)
-    else:
+    if changes.get("name") is not None:
         _check_name(changes["name"])
-    for name, value in changes.items():
-        setattr(key, name, value)
+    authentication.confirm(session, guard.identify())
+    key = _load(user_id, key_id, Operation.UPDATE)
+    api_keys.change(key, changes)
     session.commit()
     return Extended(key, model_access=api_keys.models_of(session, key.user_id))
+
+
+@blueprint.route("/users/<user:user_id>/api-keys/<id:key_id>/rotate", methods=["POST"])
+@guard.checks(_may(Operation.UPDATE))
+@blueprint.arguments(ApiKeyRotation, required=False)
+@blueprint.response(200, ApiKeyWithSecret)
+def rotate_api_key(wanted: dict[str, int], user_id: UUID | str, key_id: UUID) -> Extended:
+    """Give a key a new secret, which is shown this once
+
+    Id, limits and what the key was used for stay. Earlier secrets work on for `overlap_seconds` (a day where it is not said, 0 ends them
+    now), so that clients can be changed one after the other; at most five of them at once.
+    """
+    session, caller = db.session(), guard.identify()
+    key = _settled(user_id, key_id, Operation.UPDATE)
+    authentication.confirm(session, caller)
+    _check_rank(caller, users.get(session, key.user_id), users.get(session, key.created_by))
+    secret = api_keys.rotate(session, key, overlap_s=wanted["overlap_seconds"])
+    session.commit()
+    return Extended(key, key=secret, model_access=api_keys.models_of(session, key.user_id))
 
 
 @blueprint.route("/users/<user:user_id>/api-keys/<id:key_id>", methods=["DELETE"])
@@ -106,8 +141,15 @@ def update_api_key(changes: dict[str, Any], user_id: UUID | str, key_id: UUID) -
 @blueprint.response(204)
 def delete_api_key(user_id: UUID | str, key_id: UUID) -> None:
     """Delete a key; what it was used for stays attributed to it"""
-    _load(user_id, key_id, Operation.DELETE).is_deleted = True
+    _settled(user_id, key_id, Operation.DELETE).is_deleted = True
     db.session.commit()
+
+
+def _settled(user_id: UUID | str, key_id: UUID, operation: Operation) -> ApiKey:
+    """The key, for a change that takes a secret away: what that secret is just making (`authentication.confirm`) is there already, or will not be."""
+    creator_id = _load(user_id, key_id, operation).created_by
+    users.hold(db.session(), creator_id, guard.identify().user_id)
+    return _load(user_id, key_id, operation)
 
 
 def _load(user_id: UUID | str, key_id: UUID, operation: Operation) -> ApiKey:
@@ -143,6 +185,15 @@ def _creator(caller: Caller, owner: User, member_id: UUID | None) -> UUID:
     return owner.id if owner.user_type == "individual" else caller.user_id
 
 
+def _confirm_membership(caller: Caller, owner: User) -> None:
+    """The caller is still the member that they were when the request came in, where that is why they may. Held, like the credential."""
+    if owner.user_type == "organization" and not may_all(
+        caller, Resource.API_KEYS, Operation.CREATE
+    ):
+        still = organizations.holds_membership(db.session(), caller.user_id, owner.id)
+        guard.insist(still, Resource.API_KEYS, Operation.CREATE, owner.id)
+
+
 def _check_rank(caller: Caller, *whose: User) -> None:
     """A key passes every check that its account does, so those of administrators are made by administrators."""
     if not caller.is_admin and any(account.is_admin for account in whose):
@@ -154,5 +205,5 @@ def _check_member(caller: Caller, owner: User, member_id: UUID) -> None:
         raise Forbidden("Insufficient permissions to Create API keys for other members")
     if owner.user_type != "organization":
         raise Invalid("member_id is for keys of an organization", param="member_id")
-    if not organizations.is_member(db.session(), member_id, owner.id):
+    if not organizations.holds_membership(db.session(), member_id, owner.id):
         raise Invalid("This user is not a member of the organization", param="member_id")

@@ -20,6 +20,7 @@ from dwctl.identity.schemas import (
 )
 from dwctl.identity.tables import User
 from dwctl.web import current, described, html
+from dwctl.web.navigation import is_own_navigation
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("authentication", __name__, description="Sign-in by password")
@@ -103,7 +104,7 @@ def logout() -> dict[str, str]:
 @described.says(headers={"Location": "Where to go on."})
 def leave() -> AnyResponse:
     """Sign out here, as a link does it. Where no page of ours is known to have the link, a page asks first"""
-    if not _is_own_navigation():
+    if not is_own_navigation(request, same_site=True):
         return html.page(_ASK)
     _end_session()
     response = redirect("/")
@@ -132,24 +133,19 @@ def change_password(given: dict[str, str]) -> dict[str, str]:
     return {"message": "Password changed successfully"}
 
 
-def _is_own_navigation() -> bool:
-    """Whether the browser says that a person has followed a link of this site, or typed the address."""
-    said = request.headers.get
-    return (
-        said("Sec-Fetch-Site") in ("same-origin", "same-site", "none")
-        and said("Sec-Fetch-Mode") == "navigate"
-        and said("Sec-Fetch-Dest") == "document"
-        and "Sec-Purpose" not in request.headers
-    )
-
-
 def _availability(what: str, enabled: bool) -> dict[str, Any]:
     return {"enabled": enabled, "message": f"{what} is {'enabled' if enabled else 'disabled'}"}
 
 
 def _sign_in(user: User, message: str) -> dict[str, Any]:
     rule = current.settings().auth.native.session
-    token = sessions.start(db.session(), user.id, rule)
+    token = sessions.start(
+        db.session(),
+        user.id,
+        rule,
+        address=throttle.address_of(request),
+        user_agent=request.headers.get("User-Agent"),
+    )
     db.session.commit()
 
     @after_this_request

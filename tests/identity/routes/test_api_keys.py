@@ -24,7 +24,7 @@ from tests.identity.doors import (
 MINE = "/users/current/api-keys"
 FIELDS = {
     "id", "name", "description", "key_prefix", "purpose", "user_id", "created_by", "created_at", "last_used", "model_access",
-    "requests_per_second", "burst_size", "capacity", "tokens_per_minute",
+    "requests_per_second", "burst_size", "capacity", "tokens_per_minute", "expires_at", "retired_secrets",
 }  # fmt: skip
 
 

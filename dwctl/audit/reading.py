@@ -1,0 +1,130 @@
+"""Finds entries: what a reader may see of them, and what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, or_, select, text
+from sqlalchemy.orm import Session
+
+from dwctl.access.caller import Caller
+from dwctl.access.guard import insist
+from dwctl.access.permissions import Operation, Resource, may_all
+from dwctl.audit.tables import AuditEntry
+from dwctl.errors import Forbidden, NotFound
+from dwctl.web.pagination import substring
+
+MANAGING_ROLES = frozenset({"owner", "admin"})
+
+_MEMBERS = text(
+    "SELECT user_id FROM user_organizations WHERE organization_id = ANY(:organizations) AND status = 'active'"
+)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What was asked for; None narrows nothing. `action`: how it begins. `resource_id`: also where it is the other side. `search`: part of a name or of the action."""
+
+    actor_id: UUID | None = None
+    action: str | None = None
+    resource_type: str | None = None
+    resource_id: str | None = None
+    organization_id: UUID | None = None
+    request_id: UUID | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    search: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a reader sees: the entries of these organisations, or all of them (None)."""
+
+    organizations: frozenset[UUID] | None = None
+
+    def covers(self, entry: AuditEntry) -> bool:
+        """Whether the entry is within it."""
+        return self.organizations is None or entry.organization_id in self.organizations
+
+
+def may_read(caller: Caller, **_path: Any) -> None:
+    """Those with System:Read read everything; owners and admins of organisations what belongs to these."""
+    scope_of(caller)
+
+
+def scope_of(caller: Caller) -> Scope:
+    """What the caller sees. Raises Forbidden where that is nothing."""
+    if may_all(caller, Resource.SYSTEM, Operation.READ):
+        return Scope()
+    managed = frozenset(
+        membership.organization_id
+        for membership in caller.memberships
+        if membership.role in MANAGING_ROLES
+    )
+    insist(bool(managed), Resource.SYSTEM, Operation.READ)
+    return Scope(managed)
+
+
+def newest_first(scope: Scope, filters: Filters) -> Select[AuditEntry]:
+    """The entries. Raises Forbidden for an organisation that is not within the scope."""
+    asked = filters.organization_id
+    if scope.organizations is not None and asked is not None and asked not in scope.organizations:
+        raise Forbidden(
+            f"Insufficient permissions to Read the audit log of organization {asked}: its owners and admins may"
+        )
+    return select(AuditEntry).where(*_conditions(scope, filters)).order_by(AuditEntry.id.desc())
+
+
+def get(session: Session, scope: Scope, id: int) -> AuditEntry:
+    """One entry. Raises NotFound, also for one outside the scope."""
+    found = session.get(AuditEntry, id) if 0 < id < 2**63 else None
+    if found is None or not scope.covers(found):
+        raise NotFound(f"Audit entry with ID {id} not found")
+    return found
+
+
+def as_rows(session: Session, scope: Scope, entries: Iterable[AuditEntry]) -> list[Row]:
+    """Entries as they are shown. An organisation's managers see where its members act from, not where the platform's own people do."""
+    rows = [_row(entry) for entry in entries]
+    if scope.organizations is not None:
+        asked = {"organizations": list(scope.organizations)}
+        members = frozenset(session.scalars(_MEMBERS, asked))
+        rows = [row if row["actor_id"] in members else {**row, "address": None} for row in rows]
+    return rows
+
+
+COLUMNS = tuple(column.key for column in AuditEntry.__table__.columns)
+
+
+def _row(entry: AuditEntry) -> Row:
+    return {name: getattr(entry, name) for name in COLUMNS}
+
+
+def _conditions(scope: Scope, filters: Filters) -> list[ColumnElement[bool]]:
+    entry = AuditEntry
+    wanted: list[tuple[Any, ColumnElement[bool]]] = [
+        (scope.organizations, entry.organization_id.in_(scope.organizations or ())),
+        (filters.organization_id, entry.organization_id == filters.organization_id),
+        (filters.actor_id, entry.actor_id == filters.actor_id),
+        (filters.action, entry.action.startswith(filters.action or "", autoescape=True)),
+        (filters.resource_type, entry.resource_type == filters.resource_type),
+        (
+            filters.resource_id,
+            or_(entry.resource_id == filters.resource_id, entry.related_id == filters.resource_id),
+        ),
+        (filters.request_id, entry.request_id == filters.request_id),
+        (filters.since, entry.at >= filters.since),
+        (filters.until, entry.at < filters.until),
+    ]
+    conditions = [condition for value, condition in wanted if value is not None]
+    pattern = substring(filters.search)
+    if pattern:
+        columns = (entry.actor_name, entry.resource_name, entry.action)
+        conditions.append(or_(*(column.ilike(pattern, escape="\\") for column in columns)))
+    return conditions

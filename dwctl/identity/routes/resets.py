@@ -1,0 +1,115 @@
+"""Forgotten passwords: ask for a link by mail, choose a new password; and the page that the link leads to."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from flask import Blueprint as PlainBlueprint
+from flask import Response, render_template, request
+
+from dwctl.access import guard
+from dwctl.db import db
+from dwctl.errors import DwctlError, Invalid
+from dwctl.identity import native, resets, throttle
+from dwctl.identity.schemas import Message
+from dwctl.identity.sign_in_schemas import ResetConfirmation, ResetRequest
+from dwctl.web import current, html
+from dwctl.web.schemas import Blueprint
+
+blueprint = Blueprint("password_resets", __name__, description="Forgotten passwords")
+guard.open_to_all(blueprint, reason="whoever has forgotten a password cannot sign in")
+
+page = PlainBlueprint("reset_password", __name__, template_folder="../templates")
+guard.open_to_all(page, reason="the mail's link leads here; its token is the credential")
+
+
+@blueprint.route("/password-resets", methods=["POST"])
+@blueprint.arguments(ResetRequest)
+@blueprint.response(200, Message)
+def request_reset(given: dict[str, str]) -> dict[str, str]:
+    """Ask for a link by which a forgotten password can be replaced
+
+    The answer is the same whether or not there is such an account. The link comes by mail, to accounts that have a password, works once, and
+    for half an hour (`auth.native.password_reset_token_duration`).
+    """
+    settings, session = current.settings(), db.session()
+    native.insist_on_enabled(settings)
+    rule = settings.auth.native
+    limits = rule.throttle
+    address, email = throttle.address_of(request), given["email"]
+    throttle.admit(session, "ask for a reset", address, limits.resets_per_minute)
+    # As long as the first of them is valid: whoever's account is meant can always use one, or ask again.
+    throttle.admit_account(
+        session,
+        "ask for a reset",
+        email.lower(),
+        limits.resets_per_account,
+        rule.password_reset_token_duration,
+    )
+    resets.ask(session, email, settings)
+    session.commit()
+    return {"message": "If an account with that email exists, a password reset link has been sent."}
+
+
+@blueprint.route("/password-resets/<id:token_id>/confirm", methods=["POST"])
+@blueprint.arguments(ResetConfirmation)
+@blueprint.response(200, Message)
+def confirm_reset(given: dict[str, str], token_id: UUID) -> dict[str, str]:
+    """Choose a new password with the token of the mail
+
+    Ends every login session of the account and every other link; its API keys stay.
+    """
+    _confirm(token_id, given["token"], given["new_password"])
+    return {"message": "Password has been reset successfully"}
+
+
+@page.get("/reset-password")
+def show_form() -> Response:
+    """The page that the mail's link leads to, where no dashboard has one of its own."""
+    return _page()
+
+
+@page.post("/reset-password")
+def take_form() -> Response:
+    """The same, with the form filled in."""
+    given = request.form
+    try:
+        if given.get("new_password") != given.get("again"):
+            raise Invalid("The two passwords are different")
+        try:
+            token_id = UUID(given.get("id", ""))
+        except ValueError:
+            raise Invalid(resets.REFUSAL) from None
+        _confirm(token_id, given.get("token", "")[:200], given.get("new_password", ""))
+    except DwctlError as error:
+        if error.status >= 500:
+            raise
+        return _page(error.message, error.status)
+    return _page(done=True)
+
+
+def _confirm(token_id: UUID, token: str, new_password: str) -> None:
+    settings, session = current.settings(), db.session()
+    native.insist_on_enabled(settings)
+    limit = settings.auth.native.throttle.sign_ins_per_minute
+    throttle.admit(session, "confirm a reset", throttle.address_of(request), limit)
+    resets.confirm(session, token_id, token, new_password, settings)
+    session.commit()
+
+
+def _page(refusal: str = "", status: int = 200, *, done: bool = False) -> Response:
+    settings = current.settings()
+    rule = settings.auth.native.password
+    return html.page(
+        render_template(
+            "reset_password.html",
+            title=settings.metadata.title,
+            id=request.values.get("id", ""),
+            token=request.values.get("token", ""),
+            refusal=refusal,
+            done=done,
+            least=rule.min_length,
+            most=rule.max_length,
+        ),
+        status,
+    )

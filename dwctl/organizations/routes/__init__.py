@@ -1,0 +1,1 @@
+"""The doors of this room: organisations, their members, invitations."""
