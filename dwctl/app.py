@@ -13,6 +13,7 @@ import dwctl.analytics.tables
 import dwctl.audit.tables
 import dwctl.batches.tables
 import dwctl.billing.tables
+import dwctl.catalog.seeding
 import dwctl.catalog.tables
 import dwctl.files.tables
 import dwctl.identity.bootstrap

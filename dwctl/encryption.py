@@ -29,6 +29,15 @@ class Sealer:
         self._keys = {key_id: AESGCM(key) for key, key_id in map(_derive, secrets)}
         self._newest = _derive(secrets[0])[1] if secrets else None
 
+    @property
+    def newest(self) -> str | None:
+        """The id of the key that seals; None without any."""
+        return self._newest
+
+    def has(self, key_id: str) -> bool:
+        """Whether what that key has sealed can be opened."""
+        return key_id in self._keys
+
     def seal(self, text: str) -> str:
         """The text in the form that the module docstring shows."""
         if self._newest is None:
@@ -43,11 +52,17 @@ class Sealer:
         key_id, _, body = rest.partition(":")
         if key_id not in self._keys:
             raise Undecryptable
-        raw = base64.b64decode(body)
         try:
+            raw = base64.b64decode(body)
             return self._keys[key_id].decrypt(raw[:12], raw[12:], b"dwctl").decode()
         except Exception as error:
             raise Undecryptable from error
+
+
+def key_id_of(sealed: str) -> str:
+    """By which key a text was sealed; empty for one that is none of ours."""
+    version, _, rest = sealed.partition(":")
+    return rest.partition(":")[0] if version == "v1" else ""
 
 
 def _derive(secret: str) -> tuple[bytes, str]:

@@ -119,10 +119,13 @@ def _conditions(scope: Scope, filters: Filters) -> list[ColumnElement[bool]]:
             or_(entry.resource_id == filters.resource_id, entry.related_id == filters.resource_id),
         ),
         (filters.request_id, entry.request_id == filters.request_id),
-        (filters.since, entry.at >= filters.since),
-        (filters.until, entry.at < filters.until),
     ]
     conditions = [condition for value, condition in wanted if value is not None]
+    # (A comparison with None is none.)
+    if filters.since is not None:
+        conditions.append(entry.at >= filters.since)
+    if filters.until is not None:
+        conditions.append(entry.at < filters.until)
     pattern = substring(filters.search)
     if pattern:
         columns = (entry.actor_name, entry.resource_name, entry.action)

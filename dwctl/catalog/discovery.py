@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+import gevent
 import orjson
 import requests
 from requests import PreparedRequest, Response
@@ -26,12 +27,21 @@ from urllib3.exceptions import (
 
 from dwctl.config import Outbound
 from dwctl.errors import DwctlError, Invalid
+from dwctl.pace import Pace
+from dwctl.patience import Patience
 from dwctl.upstream.addresses import Purpose, policy_for
 from dwctl.upstream.errors import AddressNotAllowed
 from dwctl.upstream.outbound import session
 from dwctl.upstream.target import parse_origin, request_path
+from dwctl.web.schemas import CONTROL
 
-MAX_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 8 * 1024 * 1024
+MAX_MODELS = 5000
+"""How many an endpoint may list. (One whose list is longer is used with `model_filter` and `skip_fetch`.)"""
+LONGEST_NAME = 512
+"""As long as a model's name in a call may be."""
+_LONGEST_OWNER = 255
+_LARGEST_TIME = 2**53
 _CONNECT_TIMEOUT_S = 10.0
 _BY_DEFAULT = Outbound()
 _ANTHROPIC = "api.anthropic.com"
@@ -114,8 +124,10 @@ def list_models(
     shown = url.partition("?")[0]
     until = time.monotonic() + timeout_s
     policy = policy_for(outbound, Purpose.ENDPOINTS)
+    whole = Patience(timeout_s)
     try:
         with (
+            whole,
             session(policy, use_environment_proxies=outbound.use_environment_proxies) as asking,
             asking.get(
                 url,
@@ -133,6 +145,11 @@ def list_models(
             code=error.code,
             retryable=False,
         ) from error
+    except gevent.Timeout as error:
+        # Of a server that trickles its head nothing else tires: each byte is in time.
+        if error is not whole:
+            raise
+        raise DiscoveryFailed(f"{shown} did not answer within {timeout_s:g} s") from error
     except (requests.Timeout, ReadTimeoutError) as error:
         raise DiscoveryFailed(f"{shown} did not answer within {timeout_s:g} s") from error
     except (requests.RequestException, HTTPError, UnicodeError) as error:
@@ -180,13 +197,28 @@ def _entries(shown: str, body: bytes, *, anthropic: bool) -> list[ListedModel]:
     data = answer.get("data") if isinstance(answer, dict) else answer
     if not isinstance(data, list):
         raise DiscoveryFailed(f"{shown} did not answer a list of models")
+    if len(data) > MAX_MODELS:
+        raise DiscoveryFailed(
+            f"{shown} lists {len(data)} models, more than the {MAX_MODELS} that are taken: name those that you want in model_filter, "
+            "with skip_fetch",
+            code="too_many_models",
+            retryable=False,
+        )
     found: dict[str, ListedModel] = {}
+    pace = Pace()
     for entry in data:
         name = entry.get("id") if isinstance(entry, dict) else None
-        # PostgreSQL stores no NUL.
-        if isinstance(name, str) and name.strip() and "\x00" not in name:
+        if isinstance(name, str) and is_name(name):
             found.setdefault(name, _listed(entry, anthropic=anthropic))
+        pace()
+    if data and not found:
+        raise DiscoveryFailed(f"{shown} did not answer a list of models: no entry has an id")
     return list(found.values())
+
+
+def is_name(text: str) -> bool:
+    """Whether models can have this name: one line of printable characters, not blank and not too long."""
+    return bool(text.strip()) and len(text) <= LONGEST_NAME and not CONTROL.search(text)
 
 
 def _listed(entry: Mapping[str, Any], *, anthropic: bool) -> ListedModel:
@@ -196,9 +228,14 @@ def _listed(entry: Mapping[str, Any], *, anthropic: bool) -> ListedModel:
         created = _epoch(entry["created_at"])
     return ListedModel(
         id=entry["id"],
-        created=int(created) if isinstance(created, int | float) else None,
-        owned_by=owner if isinstance(owner, str) else "",
+        created=_whole(created),
+        owned_by=owner[:_LONGEST_OWNER] if isinstance(owner, str) else "",
     )
+
+
+def _whole(seconds: Any) -> int | None:
+    good = isinstance(seconds, int | float) and abs(seconds) <= _LARGEST_TIME
+    return int(seconds) if good else None
 
 
 def _epoch(text: str) -> float | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import String, cast, or_, select
 from sqlalchemy.orm import Session
 
 from dwctl import clock
-from dwctl.billing import price_list
+from dwctl.billing import money, price_list
 from dwctl.catalog import rules
 from dwctl.catalog.tables import DeployedModel, Endpoint
 from dwctl.errors import Invalid, NotFound
@@ -59,6 +61,8 @@ _COLUMNS = {"model_type": "type", "metadata": "info"}
 _FALLBACK_ON_STATUS = [500, 502, 503, 504]
 """Of a composite model that was made without saying."""
 _MOST = {"tokens_per_minute": 2**53}
+_PROVIDER_PRICES = {"rate": (2, Decimal("99999999.99")), "input_token_cost_ratio": (2, Decimal(1))}
+"""Digits after the point and the largest value of those whose columns are not those of prices."""
 _ELSEWHERE = frozenset({"tariffs", "traffic_routing_rules", "provider_pricing"})
 
 
@@ -70,6 +74,18 @@ def load(session: Session, model_id: UUID, *, lock: bool = False) -> DeployedMod
     )
     if found is None:
         raise NotFound(f"Deployment with ID {model_id} not found")
+    return found
+
+
+def living(session: Session, alias: str, *, lock: bool = False) -> DeployedModel:
+    """The model that has the alias now, or the id; locked as by `load` on request. Raises NotFound."""
+    # An alias may look like the id of another one: the alias wins.
+    same = or_(DeployedModel.alias == alias, cast(DeployedModel.id, String) == alias.lower())
+    known = select(DeployedModel).where(same, ~DeployedModel.deleted)
+    query = known.order_by((DeployedModel.alias == alias).desc())
+    found = session.scalar(query.with_for_update(key_share=True) if lock else query)
+    if found is None:
+        raise NotFound(f"There is no model with the alias {alias}")
     return found
 
 
@@ -217,10 +233,29 @@ def _set_provider_pricing(model: DeployedModel, pricing: Mapping[str, Any]) -> N
 
 
 def _set_provider_price(model: DeployedModel, name: str, value: Any) -> None:
-    if value is not None and value < 0:
-        raise Invalid(f"provider_pricing.{name} must not be negative")
-    if name == "input_token_cost_ratio" and value is not None and value > 1:
-        raise Invalid("provider_pricing.input_token_cost_ratio must be between 0 and 1")
+    if value is not None:
+        value = _storable(name, value)
     if value is not None or name.endswith("_per_token"):
         column = "hourly_rate" if name == "rate" else name
         setattr(model, f"downstream_{column}", value)
+
+
+def _storable(name: str, value: Decimal) -> Decimal:
+    """The value as its column holds it. Further digits of a price come from dividing and are rounded, but not to nothing."""
+    if value < 0:
+        raise _price_refused(name, "must not be negative")
+    if name == "input_token_cost_ratio" and value > 1:
+        raise _price_refused(name, "must be between 0 and 1")
+    scale, most = _PROVIDER_PRICES.get(name, (money.SCALE, money.LARGEST))
+    if value > most:
+        raise _price_refused(name, f"must be at most {most}")
+    kept = value.quantize(Decimal(1).scaleb(-scale), ROUND_HALF_UP)
+    if value and not kept:
+        raise _price_refused(
+            name, f"is below the smallest that is kept, {Decimal(1).scaleb(-scale):f}"
+        )
+    return kept
+
+
+def _price_refused(name: str, reason: str) -> Invalid:
+    return Invalid(f"provider_pricing.{name} {reason}", param=f"provider_pricing.{name}")

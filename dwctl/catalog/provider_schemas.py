@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from marshmallow import fields
 
-from dwctl.catalog.schemas import not_blank
+from dwctl.catalog.endpoint_schemas import not_blank
 from dwctl.web.schemas import ApiSchema, Instant, Name, Whole
 
 _ICON = "A built-in key (anthropic, google, openai, onwards, snowflake), an https URL or a path on this server; blank: none."

@@ -1,16 +1,16 @@
-"""Endpoints, models and their parts on the wire."""
+"""Models and their parts on the wire."""
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_dump, post_load, validate, validates_schema
 
 from dwctl.billing.money import price_text
+from dwctl.catalog.discovery import LONGEST_NAME
+from dwctl.catalog.endpoint_schemas import EndpointSchema
 from dwctl.catalog.routing import Strategy
 from dwctl.catalog.search import ORDERS
-from dwctl.catalog.tables import LONGEST_TIMEOUT_S
 from dwctl.identity.schemas import GroupSchema
 from dwctl.web.pagination import PageQuery
 from dwctl.web.schemas import (
@@ -30,172 +30,9 @@ from dwctl.web.schemas import (
 PURPOSES = ("platform", "realtime", "batch", "playground")
 MODEL_TYPES = ("CHAT", "EMBEDDINGS", "RERANKER")
 
-_LONGEST_ALIAS = 512
-"""As long as a model's name in a call may be."""
-_LONGEST_VALUE = 2048
-_MOST_MODELS = 1000
-
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-
-
-def not_blank(value: str) -> None:
-    """A marshmallow check."""
-    if not value.strip():
-        raise ValidationError("Must not be blank.")
-
-
-def header_name(value: str) -> None:
-    """A marshmallow check: what HTTP allows as a name."""
-    if not _HEADER_NAME.fullmatch(value):
-        raise ValidationError("Not a valid HTTP header name.")
-
-
-def header_value(value: str) -> None:
-    """A marshmallow check: what HTTP can carry in a header."""
-    try:
-        value.encode("latin-1")
-    except UnicodeEncodeError:
-        raise ValidationError("Not possible in an HTTP header.") from None
-    if not value.isprintable():
-        raise ValidationError("Not possible in an HTTP header.")
-
-
-def _seconds() -> Number:
-    return Number(
-        allow_none=True,
-        validate=validate.Range(
-            0,
-            LONGEST_TIMEOUT_S,
-            min_inclusive=False,
-            error="Must be above {min} and at most {max}.",
-        ),
-        metadata={"description": "Seconds; null: as the setting says."},
-    )
-
-
-class EndpointSchema(ApiSchema):
-    """An upstream inference server. Its API key is never shown."""
-
-    id = fields.UUID()
-    name = fields.String()
-    description = fields.String(allow_none=True)
-    url = fields.String()
-    model_filter = fields.List(fields.String(), allow_none=True)
-    requires_api_key = fields.Function(
-        lambda endpoint: endpoint.api_key_sealed is not None, metadata={"type": "boolean"}
-    )
-    auth_header_name = fields.String()
-    auth_header_prefix = fields.String()
-    created_by = fields.UUID()
-    created_at = Instant()
-    updated_at = Instant()
-    connect_timeout_seconds = fields.Float(allow_none=True)
-    first_byte_timeout_seconds = fields.Float(allow_none=True)
-    idle_timeout_seconds = fields.Float(allow_none=True)
-    total_timeout_seconds = fields.Float(allow_none=True)
-
-
-class EndpointFields(ApiSchema):
-    """What can be set and changed. In a change null clears `description`, `api_key`, `model_filter` and the time-outs."""
-
-    description = Text(allow_none=True)
-    api_key = Name(longest=_LONGEST_VALUE, allow_none=True, validate=header_value)
-    model_filter = ListOf(
-        Name(longest=_LONGEST_ALIAS, validate=not_blank), most=_MOST_MODELS, allow_none=True
-    )
-    alias_mapping = MapOf(
-        keys=Name(longest=_LONGEST_ALIAS),
-        values=Name(longest=_LONGEST_ALIAS, validate=not_blank),
-        allow_none=True,
-    )
-    auth_header_name = Name(allow_none=True, validate=header_name)
-    auth_header_prefix = Name(allow_none=True, validate=header_value)
-    connect_timeout_seconds = _seconds()
-    first_byte_timeout_seconds = _seconds()
-    idle_timeout_seconds = _seconds()
-    total_timeout_seconds = _seconds()
-
-    @post_load
-    def trim_aliases(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
-        """Aliases have no white space around them."""
-        if data.get("alias_mapping") is not None:
-            data["alias_mapping"] = {k: v.strip() for k, v in data["alias_mapping"].items()}
-        return data
-
-
-class EndpointCreate(EndpointFields):
-    """`sync` (or `auto_sync_models`) adds the server's models; with `skip_fetch` those that `model_filter` names, unasked."""
-
-    name = Name(required=True, validate=not_blank)
-    url = Name(longest=_LONGEST_VALUE, required=True)
-    sync = fields.Boolean(allow_none=True)
-    auto_sync_models = fields.Boolean(
-        allow_none=True, metadata={"description": "Another name of `sync`, which wins."}
-    )
-    skip_fetch = fields.Boolean(load_default=False)
-
-
-class EndpointUpdate(EndpointFields):
-    """Absent fields stay as they are."""
-
-    name = Name(allow_none=True, validate=not_blank)
-    url = Name(longest=_LONGEST_VALUE, allow_none=True)
-
-
-class EndpointValidate(ApiSchema):
-    """Either a new server, or one that is known."""
-
-    type = fields.String(required=True, validate=validate.OneOf(("new", "existing")))
-    url = Name(longest=_LONGEST_VALUE)
-    api_key = Name(longest=_LONGEST_VALUE, allow_none=True, validate=header_value)
-    auth_header_name = Name(allow_none=True, validate=header_name)
-    auth_header_prefix = Name(allow_none=True, validate=header_value)
-    endpoint_id = fields.UUID()
-
-    @validates_schema
-    def needs_its_half(self, data: dict[str, Any], **_kwargs: Any) -> None:
-        """A new server needs its URL, a known one its id."""
-        needed = "url" if data["type"] == "new" else "endpoint_id"
-        if needed not in data:
-            raise ValidationError("Missing data for required field.", needed)
-
-
-class ListedModelSchema(ApiSchema):
-    """A model as an upstream server lists it."""
-
-    id = fields.String()
-    object = fields.String()
-    created = fields.Integer(allow_none=True)
-    owned_by = fields.String()
-
-
-class ListedModels(ApiSchema):
-    """OpenAI's list."""
-
-    object = fields.String()
-    data = fields.List(fields.Nested(ListedModelSchema))
-
-
-class ValidationSchema(ApiSchema):
-    """`status` is success, with the models, or error, with the reason."""
-
-    status = fields.String()
-    models = fields.Nested(ListedModels, allow_none=True)
-    error = fields.String(allow_none=True)
-
-
-class SynchronisedSchema(ApiSchema):
-    """What a synchronisation found and changed."""
-
-    endpoint_id = fields.UUID()
-    changes_made = fields.Integer()
-    new_models_created = fields.Integer()
-    models_reactivated = fields.Integer()
-    models_deactivated = fields.Integer()
-    models_deleted = fields.Integer()
-    total_models_fetched = fields.Integer()
-    filtered_models_count = fields.Integer()
-    synced_at = Instant()
+_ID = "5d0e7a0b-3a52-4f2e-8f5e-0a6f0f6f5c21"
+_ENDPOINT_ID = "8c1f3f52-8a6e-4e0b-9d3b-1f0c5b7a2e44"
+_AT = "2026-01-31T10:20:30.123456Z"
 
 
 class TariffSchema(ApiSchema):
@@ -229,7 +66,7 @@ class TariffSchema(ApiSchema):
 class TariffCreate(ApiSchema):
     """A tariff of the set that is wanted. One with purpose batch needs a window."""
 
-    name = Name(longest=_LONGEST_ALIAS, required=True)
+    name = Name(longest=LONGEST_NAME, required=True)
     input_price_per_token = Money(required=True)
     output_price_per_token = Money(required=True)
     api_key_purpose = fields.String(allow_none=True, validate=validate.OneOf(PURPOSES))
@@ -240,7 +77,7 @@ class ActionSchema(ApiSchema):
     """Refuse, or serve by another model (`target` is its alias)."""
 
     type = fields.String(required=True, validate=validate.OneOf(("deny", "redirect")))
-    target = Name(longest=_LONGEST_ALIAS, allow_none=True)
+    target = Name(longest=LONGEST_NAME, allow_none=True)
 
 
 class RuleSchema(ApiSchema):
@@ -317,34 +154,111 @@ class ModelFields(ApiSchema):
 
     type = fields.String(validate=validate.OneOf(("standard", "composite")))
     is_composite = fields.Boolean(allow_none=True)
-    alias = Name(longest=_LONGEST_ALIAS, allow_none=True)
+    alias = Name(
+        longest=LONGEST_NAME,
+        allow_none=True,
+        metadata={
+            "description": "The name that callers use: exact, with its case; unique among the models that are there. Without one, `model_name`."
+        },
+    )
     display_name = Name(allow_none=True)
     description = Text(allow_none=True)
-    model_type = fields.String(allow_none=True, validate=validate.OneOf(MODEL_TYPES))
-    capabilities = ListOf(Name(), most=100, allow_none=True)
-    requests_per_second = Number(allow_none=True)
-    burst_size = Whole(most=2**53, allow_none=True)
-    capacity = Whole(most=2**53, allow_none=True)
-    batch_capacity = Whole(most=2**53, allow_none=True)
-    throughput = Number(allow_none=True)
-    tokens_per_minute = Whole(most=2**53, allow_none=True)
+    model_type = fields.String(
+        allow_none=True,
+        validate=validate.OneOf(MODEL_TYPES),
+        metadata={"description": "What it is for; null: not said."},
+    )
+    capabilities = ListOf(
+        Name(),
+        most=100,
+        allow_none=True,
+        metadata={
+            "description": "Words of your own, such as `vision` and `reasoning`, to filter by."
+        },
+    )
+    requests_per_second = Number(
+        allow_none=True, metadata={"description": "Over all processes; fractions are fine."}
+    )
+    burst_size = Whole(
+        most=2**53,
+        allow_none=True,
+        metadata={"description": "Calls that may come at once within that rate."},
+    )
+    capacity = Whole(
+        most=2**53, allow_none=True, metadata={"description": "Calls at the same time."}
+    )
+    batch_capacity = Whole(
+        most=2**53,
+        allow_none=True,
+        metadata={"description": "The same for queued requests; null: as `capacity`."},
+    )
+    throughput = Number(
+        allow_none=True,
+        metadata={
+            "description": "Requests per second by which batches are admitted; null: as the setting says."
+        },
+    )
+    tokens_per_minute = Whole(
+        most=2**53,
+        allow_none=True,
+        metadata={"description": "Tokens in and out, over all processes."},
+    )
     lb_strategy = fields.String(
         allow_none=True, validate=validate.OneOf([each.value for each in Strategy])
     )
     fallback_enabled = fields.Boolean(allow_none=True)
     fallback_on_rate_limit = fields.Boolean(allow_none=True)
-    fallback_on_status = ListOf(Whole(), most=100, allow_none=True)
+    fallback_on_status = ListOf(
+        Whole(),
+        most=100,
+        allow_none=True,
+        metadata={
+            "description": "Statuses after which the next component is tried; 5 stands for all of 500 to 599."
+        },
+    )
     fallback_with_replacement = fields.Boolean(allow_none=True)
-    fallback_max_attempts = Whole(allow_none=True)
-    sanitize_responses = fields.Boolean(allow_none=True)
-    trusted = fields.Boolean(allow_none=True)
-    open_responses_adapter = fields.Boolean(allow_none=True)
+    fallback_max_attempts = Whole(
+        allow_none=True, metadata={"description": "Null: as many as there are components."}
+    )
+    sanitize_responses = fields.Boolean(
+        allow_none=True,
+        metadata={
+            "description": "Show callers what the protocol has, and nothing else of the server. For open mode."
+        },
+    )
+    trusted = fields.Boolean(
+        allow_none=True, metadata={"description": "Pass on what the server says. For strict mode."}
+    )
+    open_responses_adapter = fields.Boolean(
+        allow_none=True, metadata={"description": "Serve `/responses` through chat completions."}
+    )
     forward_service_tier = fields.Boolean(allow_none=True)
     refuse_unrunnable_tools = fields.Boolean(allow_none=True)
-    allowed_batch_completion_windows = ListOf(Name(), most=100, allow_none=True)
-    tariffs = ListOf(fields.Nested(TariffCreate), most=100, allow_none=True)
-    traffic_routing_rules = ListOf(fields.Nested(RuleSchema), most=100, allow_none=True)
-    metadata = fields.Nested(MetadataSchema, allow_none=True)
+    allowed_batch_completion_windows = ListOf(
+        Name(),
+        most=100,
+        allow_none=True,
+        metadata={"description": "Null: all that are configured; none: no batches."},
+    )
+    tariffs = ListOf(
+        fields.Nested(TariffCreate),
+        most=100,
+        allow_none=True,
+        metadata={
+            "description": "The set in force from now on. What stays the same stays, the rest is closed, and kept as history."
+        },
+    )
+    traffic_routing_rules = ListOf(
+        fields.Nested(RuleSchema),
+        most=100,
+        allow_none=True,
+        metadata={"description": "All of them, one for a purpose; null or none: no rules."},
+    )
+    metadata = fields.Nested(
+        MetadataSchema,
+        allow_none=True,
+        metadata={"description": "Replaced as a whole; 16 KiB at most."},
+    )
 
     @post_load
     def settle_the_kind(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
@@ -360,9 +274,38 @@ class ModelFields(ApiSchema):
 class ModelCreate(ModelFields):
     """A standard model runs on one endpoint (`hosted_on`), a composite one on its components."""
 
-    model_name = Name(longest=_LONGEST_ALIAS, required=True)
+    model_name = Name(
+        longest=LONGEST_NAME, required=True, metadata={"description": "What the server calls it."}
+    )
     hosted_on = fields.UUID(allow_none=True)
     provider_pricing = fields.Nested(ProviderPricingCreate, allow_none=True)
+
+    example: ClassVar[dict[str, Any]] = {
+        "type": "standard",
+        "model_name": "openai/gpt-oss-20b",
+        "alias": "gpt-oss",
+        "hosted_on": _ENDPOINT_ID,
+        "model_type": "CHAT",
+        "capabilities": ["reasoning"],
+        "requests_per_second": 20,
+        "capacity": 64,
+        "tariffs": [
+            {
+                "name": "realtime",
+                "input_price_per_token": "0.0000002",
+                "output_price_per_token": "0.0000008",
+                "api_key_purpose": "realtime",
+            },
+            {
+                "name": "batch 24h",
+                "input_price_per_token": "0.0000001",
+                "output_price_per_token": "0.0000004",
+                "api_key_purpose": "batch",
+                "completion_window": "24h",
+            },
+        ],
+        "metadata": {"provider": "OpenAI", "context_window": 131072},
+    }
 
     @validates_schema
     def kind_and_endpoint_agree(self, data: dict[str, Any], **_kwargs: Any) -> None:
@@ -382,13 +325,31 @@ class ModelUpdate(ModelFields):
 
     provider_pricing = fields.Nested(ProviderPricingUpdate, allow_none=True)
 
+    example: ClassVar[dict[str, Any]] = {
+        "display_name": "GPT-OSS",
+        "requests_per_second": None,
+        "traffic_routing_rules": [{"api_key_purpose": "playground", "action": {"type": "deny"}}],
+    }
+
 
 class SightQuery(ApiSchema):
     """What of a model is shown. `deleted` and `inactive` are for those who administer the system."""
 
-    include = Words(load_default=None)
-    deleted = TrueOrFalse(load_default=False)
-    inactive = TrueOrFalse(load_default=False)
+    include = Words(
+        load_default=None,
+        metadata={
+            "description": "Comma-separated: `groups`, `metrics`, `endpoints`, `components`, `status`, `pricing`; `facets` of the list. What is unknown or not the caller's to see is left out."
+        },
+    )
+    deleted = TrueOrFalse(
+        load_default=False, metadata={"description": "Also those that are deleted."}
+    )
+    inactive = TrueOrFalse(
+        load_default=False,
+        metadata={
+            "description": "Those that vanished from their server's list: only these in a list."
+        },
+    )
 
 
 class ModelQuery(PageQuery, SightQuery):
@@ -398,12 +359,19 @@ class ModelQuery(PageQuery, SightQuery):
     group = Words(
         load_default=None, metadata={"description": "Group ids, comma-separated: any of them."}
     )
-    accessible = TrueOrFalse(load_default=False)
-    search = Name(load_default=None)
+    accessible = TrueOrFalse(
+        load_default=False, metadata={"description": "Only what the caller's account may use."}
+    )
+    search = Name(
+        load_default=None,
+        metadata={"description": "Part of an alias, a model name or an endpoint's name."},
+    )
     is_composite = TrueOrFalse(load_default=None)
-    provider = Name(load_default=None)
+    provider = Name(
+        load_default=None, metadata={"description": "`metadata.provider`; its case is nothing."}
+    )
     model_type = fields.String(load_default=None, validate=validate.OneOf(MODEL_TYPES))
-    capability = Name(load_default=None)
+    capability = Name(load_default=None, metadata={"description": "One of `capabilities`."})
     sort = fields.String(load_default="created_at", validate=validate.OneOf(tuple(ORDERS)))
     sort_direction = fields.String(load_default=None, validate=validate.OneOf(("asc", "desc")))
 
@@ -444,6 +412,8 @@ class ComponentFields(ApiSchema):
     enabled = fields.Boolean(allow_none=True)
     sort_order = Whole(allow_none=True, metadata={"description": "The lowest comes first."})
 
+    example: ClassVar[dict[str, Any]] = {"weight": 80, "enabled": True, "sort_order": 0}
+
 
 class EndpointNameSchema(ApiSchema):
     """Which endpoint."""
@@ -476,6 +446,23 @@ class ComponentSchema(ApiSchema):
     created_at = Instant()
     model = fields.Nested(ComponentModelSchema)
 
+    example: ClassVar[dict[str, Any]] = {
+        "weight": 80,
+        "enabled": True,
+        "sort_order": 0,
+        "created_at": _AT,
+        "model": {
+            "id": _ID,
+            "alias": "gpt-oss",
+            "model_name": "openai/gpt-oss-20b",
+            "description": None,
+            "model_type": "CHAT",
+            "endpoint": {"id": _ENDPOINT_ID, "name": "gpu-1"},
+            "trusted": False,
+            "open_responses_adapter": True,
+        },
+    }
+
 
 class FallbackSchema(ApiSchema):
     """When a composite model's next component is tried."""
@@ -495,7 +482,7 @@ class ModelSchema(ApiSchema):
     alias = fields.String()
     display_name = fields.String()
     description = fields.String(allow_none=True)
-    model_type = fields.String(allow_none=True)
+    model_type = fields.String(allow_none=True, validate=validate.OneOf(MODEL_TYPES))
     capabilities = fields.List(fields.String(), allow_none=True)
     created_by = fields.UUID()
     hosted_on = fields.UUID()
@@ -510,7 +497,11 @@ class ModelSchema(ApiSchema):
     groups = fields.List(fields.Nested(GroupSchema))
     metrics = fields.Nested(MetricsSchema)
     status = fields.Nested(StatusSchema)
-    provider_pricing = fields.Dict()
+    provider_pricing = fields.Dict(
+        metadata={
+            "description": "`mode` per_token with two prices, or hourly with `rate` and `input_token_cost_ratio`."
+        }
+    )
     endpoint = fields.Nested(EndpointSchema)
     tariffs = fields.List(fields.Nested(TariffSchema))
     is_composite = fields.Boolean()
@@ -525,8 +516,30 @@ class ModelSchema(ApiSchema):
     traffic_routing_rules = fields.List(fields.Nested(RuleSchema))
     allowed_batch_completion_windows = fields.List(fields.String())
     metadata = fields.Dict()
-    activity_status = fields.String()
+    activity_status = fields.String(
+        validate=validate.OneOf(("active", "inactive")),
+        metadata={"description": "Inactive: vanished from its server's list, and not called."},
+    )
     deleted = fields.Boolean()
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": _ID,
+        "model_name": "openai/gpt-oss-20b",
+        "alias": "gpt-oss",
+        "description": None,
+        "model_type": "CHAT",
+        "capabilities": ["reasoning"],
+        "hosted_on": _ENDPOINT_ID,
+        "created_at": _AT,
+        "updated_at": _AT,
+        "requests_per_second": 20.0,
+        "capacity": 64,
+        "is_composite": False,
+        "sanitize_responses": False,
+        "trusted": False,
+        "open_responses_adapter": True,
+        "metadata": {"provider": "OpenAI", "context_window": 131072},
+    }
 
 
 class FacetsSchema(ApiSchema):
@@ -545,3 +558,10 @@ class ModelPage(ApiSchema):
     skip = fields.Integer()
     limit = fields.Integer()
     facets = fields.Nested(FacetsSchema)
+
+    example: ClassVar[dict[str, Any]] = {
+        "data": [ModelSchema.example],
+        "total_count": 1,
+        "skip": 0,
+        "limit": 10,
+    }

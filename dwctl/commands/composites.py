@@ -17,7 +17,7 @@ from dwctl.catalog.components import WEIGHTS
 from dwctl.catalog.routing import Strategy
 from dwctl.catalog.tables import Component, DeployedModel
 from dwctl.commands import output
-from dwctl.commands.models import find, realtime_tariffs, usd
+from dwctl.commands.models import realtime_tariffs, usd
 from dwctl.db import db
 from dwctl.errors import NotFound
 from dwctl.identity.tables import NIL
@@ -150,17 +150,42 @@ def add_component(alias: str, model: str, weight: int, place: int, as_json: bool
 def remove_component(alias: str, model: str, as_json: bool) -> None:
     """Let MODEL no longer serve under ALIAS."""
     session = db.session()
-    ids = (_id_of(session, alias), _id_of(session, model))
-    try:
-        session.delete(components.get(session, *ids))
-    except NotFound:
-        raise NotFound(f"{model} does not serve under {alias}") from None
+    session.delete(_component(session, alias, model))
     session.commit()
     output.show_one({"alias": alias, "removed": model}, as_json=as_json)
 
 
-def _id_of(session: Session, which: str) -> UUID:
-    return find(session, which).id
+@group.command("set-component")
+@click.argument("alias")
+@click.argument("model")
+@click.option("--weight", type=_WEIGHT, help="Its share of calls.")
+@click.option("--place", type=int, help="The lowest has priority.")
+@click.option("--enable/--disable", "enabled", default=None, help="Whether it is called.")
+@output.as_json
+@output.one_line_errors
+def set_component(
+    alias: str, model: str, weight: int | None, place: int | None, enabled: bool | None, as_json: bool
+) -> None:  # fmt: skip
+    """Change how MODEL serves under ALIAS. Strategy and fallback: dwctl models set ALIAS lb_strategy=priority fallback_on_status=429,5"""
+    session = db.session()
+    component = _component(session, alias, model)
+    components.update(component, {"weight": weight, "sort_order": place, "enabled": enabled})
+    session.flush()
+    (row,) = _rows([component])
+    session.commit()
+    output.show_one(row, as_json=as_json)
+
+
+def _component(session: Session, alias: str, model: str) -> Component:
+    ids = (_id_of(session, alias), _id_of(session, model))
+    try:
+        return components.get(session, *ids)
+    except NotFound:
+        raise NotFound(f"{model} does not serve under {alias}") from None
+
+
+def _id_of(session: Session, alias: str) -> UUID:
+    return models.living(session, alias).id
 
 
 def _rows(found: Sequence[Component]) -> list[dict[str, Any]]:

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import click
 from flask.cli import AppGroup
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
-from dwctl.catalog import discovery, endpoints
-from dwctl.catalog.discovery import Server
-from dwctl.catalog.endpoints import AliasConflict
-from dwctl.catalog.schemas import EndpointCreate, EndpointUpdate
-from dwctl.catalog.tables import TIMEOUTS, DeployedModel, Endpoint
-from dwctl.commands import output
-from dwctl.commands.given import OrNone, changes, checked
+from dwctl.catalog import discovery, endpoints, listing
+from dwctl.catalog.discovery import ListedModel, Server
+from dwctl.catalog.endpoint_schemas import (
+    EndpointCreate,
+    EndpointSchema,
+    EndpointUpdate,
+    SynchronisedSchema,
+)
+from dwctl.catalog.listing import AliasConflict
+from dwctl.catalog.tables import DeployedModel, Endpoint
+from dwctl.commands import assignments, output
+from dwctl.commands.assignments import checked, read
 from dwctl.db import db
-from dwctl.errors import Conflict, NotFound
+from dwctl.errors import Conflict
 from dwctl.identity.tables import NIL
 from dwctl.web import current
 
-group = AppGroup("endpoints", help="Upstream inference servers: add, list, time-outs.")
-
-
-def _timeout(name: str, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    field = f"{name.replace('-', '_')}_timeout_seconds"
-    return click.option(f"--{name}", field, type=OrNone(float), help=f"{what}, in seconds.")
+group = AppGroup("endpoints", help="Upstream inference servers: add, change, synchronise, remove.")
 
 
 @group.command("add")
@@ -49,13 +47,8 @@ def add(
     checked(EndpointCreate(), fields)
     names: list[str] = []
     if sync:
-        settings = current.settings()
-        server = Server(fields["url"], fields["api_key"])
-        listed = discovery.list_models(
-            server, timeout_s=settings.upstream.models_timeout, outbound=settings.outbound
-        )
-        names = [model.id for model in listed]
-    choices = endpoints.choose(names, None, {})
+        names = [model.id for model in _ask(Server(fields["url"], fields["api_key"]))]
+    choices = listing.choose(names, None, {})
     session = db.session()
     try:
         made = endpoints.create(session, current.parts().sealer, fields, choices, created_by=NIL)
@@ -83,41 +76,109 @@ def list_endpoints(limit: int, as_json: bool) -> None:
     output.show_list([_row(endpoint, models) for endpoint, models in rows], as_json=as_json)
 
 
-@group.command("timeouts")
-@click.argument("endpoint", metavar="NAME|ID")
-@_timeout("connect", "For connecting")
-@_timeout("first-byte", "Until the first byte of an answer")
-@_timeout("idle", "For silence in an answer that has begun")
-@_timeout("total", "For the whole of a call")
+@group.command("show")
+@click.argument("name")
 @output.as_json
 @output.one_line_errors
-def timeouts(endpoint: str, as_json: bool, **given: Any) -> None:
-    """Show the time-outs of calls to a server, or change those that are named.
+def show(name: str, as_json: bool) -> None:
+    """Show the endpoint NAME. Its key is never shown."""
+    shown = EndpointSchema().dump(endpoints.named(db.session(), name))
+    output.show_one(shown, as_json=as_json)
 
-    What is not set here is as upstream.* in the settings says.
 
-    \b
-    Examples:
-      dwctl endpoints timeouts vllm
-      dwctl endpoints timeouts vllm --first-byte 30 --total none
+@group.command("set")
+@click.argument("name")
+@assignments.argument
+@output.as_json
+@output.one_line_errors
+def set_fields(name: str, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Change fields of the endpoint NAME, as the admin API's PATCH does: url=http://gpu-2:8000/v1 description=null.
+
+    With alias_mapping its models follow at once; else `dwctl endpoints sync` has them follow the server's list.
     """
     session = db.session()
-    found = find(session, endpoint)
-    if wanted := changes(given):
-        sealer = current.parts().sealer
-        endpoints.update(session, sealer, found, checked(EndpointUpdate(), wanted))
-        session.commit()
-    shown = {name: getattr(found, name) for name in TIMEOUTS}
-    output.show_one({"id": found.id, "name": found.name, **shown}, as_json=as_json)
+    changes = read(EndpointUpdate(), assignments)
+    if changes.get("url") is not None:
+        changes["url"] = discovery.normalise_url(changes["url"])
+    aliases = changes.pop("alias_mapping", None)
+    endpoint = endpoints.named(session, name, lock=True)
+    endpoints.update(session, current.parts().sealer, endpoint, changes)
+    if aliases is not None:
+        listing.remap(session, endpoint, aliases)
+    session.commit()
+    output.show_one(EndpointSchema().dump(endpoint), as_json=as_json)
 
 
-def find(session: Session, which: str) -> Endpoint:
-    """The endpoint with this name or id."""
-    same = Endpoint.id == id if (id := output.id_in(which)) else Endpoint.name == which
-    found = session.scalar(select(Endpoint).where(same))
-    if found is None:
-        raise NotFound(f"There is no endpoint with the {'ID' if id else 'name'} {which}")
-    return found
+@group.command("set-api-key")
+@click.argument("name")
+@output.as_json
+@output.one_line_errors
+def set_api_key(name: str, as_json: bool) -> None:
+    """Store the key that the first line of standard input says as ours at the endpoint NAME; an empty line forgets it."""
+    session = db.session()
+    given = {"api_key": sys.stdin.readline().rstrip("\r\n") or None}
+    changes = checked(EndpointUpdate(), given)
+    endpoint = endpoints.named(session, name, lock=True)
+    endpoints.update(session, current.parts().sealer, endpoint, changes)
+    session.commit()
+    shown = {"id": endpoint.id, "name": endpoint.name}
+    output.show_one({**shown, "api_key": endpoint.api_key_sealed is not None}, as_json=as_json)
+
+
+@group.command("sync")
+@click.argument("name")
+@output.as_json
+@output.one_line_errors
+def sync(name: str, as_json: bool) -> None:
+    """Bring the models of the endpoint NAME in line with its server's list."""
+    session = db.session()
+    endpoint = endpoints.named(session, name)
+    id, server = endpoint.id, endpoints.server_of(endpoint, current.parts().sealer)
+    session.rollback()
+    names = [model.id for model in _ask(server)]
+    done = endpoints.synchronise(session, id, server, names)
+    session.commit()
+    shown = SynchronisedSchema().dump(done)
+    conflicts = [each["attempted_alias"] for each in shown.pop("conflicts")]
+    output.show_one({**shown, "aliases_taken": conflicts}, as_json=as_json)
+
+
+@group.command("validate")
+@click.argument("name")
+@output.as_json
+@output.one_line_errors
+def validate(name: str, as_json: bool) -> None:
+    """Ask the server of the endpoint NAME for its list of models, and change nothing."""
+    session = db.session()
+    server = endpoints.server_of(endpoints.named(session, name), current.parts().sealer)
+    session.rollback()
+    rows = [{"model": model.id, "owned_by": model.owned_by} for model in _ask(server)]
+    output.show_list(rows, as_json=as_json)
+
+
+@group.command("remove")
+@click.argument("name")
+@output.yes
+@output.as_json
+@output.one_line_errors
+def remove(name: str, yes: bool, as_json: bool) -> None:
+    """Delete the endpoint NAME with its models."""
+    session = db.session()
+    found = endpoints.named(session, name)
+    id, name = found.id, found.name
+    # Nothing is held while somebody thinks.
+    session.rollback()
+    output.confirm(f"Deleting the endpoint {name}, its models, their grants and prices", yes=yes)
+    session.delete(endpoints.load(session, id, lock=True))
+    session.commit()
+    output.show_one({"id": id, "name": name, "endpoint": "deleted"}, as_json=as_json)
+
+
+def _ask(server: Server) -> list[ListedModel]:
+    settings = current.settings()
+    return discovery.list_models(
+        server, timeout_s=settings.upstream.models_timeout, outbound=settings.outbound
+    )
 
 
 def _row(endpoint: Endpoint, models: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from uuid import UUID
 
 import click
 from flask.cli import AppGroup
@@ -13,19 +14,20 @@ from sqlalchemy.orm import Session
 from dwctl.billing import price_list
 from dwctl.billing.tables import Tariff
 from dwctl.billing.tariffs import BATCH, REALTIME
-from dwctl.catalog import access, models, search
-from dwctl.catalog.schemas import MODEL_TYPES, ModelUpdate
+from dwctl.catalog import access, details, endpoints, models, search
+from dwctl.catalog.details import Sight
+from dwctl.catalog.schemas import MODEL_TYPES, ModelSchema, ModelUpdate
 from dwctl.catalog.search import Criteria
 from dwctl.catalog.tables import DeployedModel, Endpoint
-from dwctl.commands import endpoints, output
-from dwctl.commands.given import OrNone, changes, checked
+from dwctl.commands import assignments, output
+from dwctl.commands.assignments import read
 from dwctl.db import db
-from dwctl.errors import NotFound
-from dwctl.identity.tables import NIL
+from dwctl.errors import Invalid, NotFound
+from dwctl.identity.tables import NIL, Group
 from dwctl.web import current
 from dwctl.web.pagination import substring
 
-group = AppGroup("models", help="Models, and who may call them: add, list, limits.")
+group = AppGroup("models", help="Models, and who may call them.")
 
 _PER = Decimal(1_000_000)
 
@@ -43,7 +45,7 @@ def usd(text: str) -> Decimal:
 
 @group.command("add")
 @click.argument("alias")
-@click.option("--endpoint", required=True, help="Name or id of the endpoint that serves it.")
+@click.option("--endpoint", required=True, help="The name of the endpoint that serves it.")
 @click.option("--model-name", help="Its name there. Default: the alias.")
 @click.option("--type", "model_type", type=click.Choice(MODEL_TYPES))
 @click.option("--everyone", is_flag=True, help="Open it to everyone.")
@@ -77,7 +79,7 @@ def add(
         "model_name": model_name or alias,
         "alias": alias,
         "model_type": model_type,
-        "hosted_on": endpoints.find(session, endpoint).id,
+        "hosted_on": endpoints.named(session, endpoint).id,
         "tariffs": [*realtime_tariffs(input_price, output_price), *batch],
     }
     windows = current.settings().batches.allowed_completion_windows
@@ -110,44 +112,101 @@ def list_models(text: str | None, limit: int, as_json: bool) -> None:
     output.show_list(_rows(session, found), as_json=as_json)
 
 
-@group.command("limits")
-@click.argument("model", metavar="ALIAS|ID")
-@click.option("--requests-per-second", type=OrNone(float))
-@click.option("--burst-size", type=OrNone(int), help="Requests at once, beyond that rate.")
-@click.option("--tokens-per-minute", type=OrNone(int))
-@click.option("--capacity", type=OrNone(int), help="Calls at once.")
-@click.option("--batch-capacity", type=OrNone(int), help="Queued requests at once.")
-@click.option("--throughput", type=OrNone(float), help="Requests a second that it can do.")
+@group.command("show")
+@click.argument("alias")
 @output.as_json
 @output.one_line_errors
-def limits(model: str, as_json: bool, **given: Any) -> None:
-    """Show the limits of a model, or change those that are named; "none" takes one away.
-
-    \b
-    Examples:
-      dwctl models limits gpt-4
-      dwctl models limits gpt-4 --requests-per-second 20 --capacity none
-    """
+def show(alias: str, as_json: bool) -> None:
+    """Show all of the model ALIAS: limits, prices, rules, and the groups that may call it."""
     session = db.session()
-    found = find(session, model)
-    if wanted := changes(given):
-        windows = current.settings().batches.allowed_completion_windows
-        models.update(session, found, checked(ModelUpdate(), wanted), windows=windows)
-        session.commit()
-    shown = {name: getattr(found, name) for name in models.LIMITS}
-    output.show_one({"id": found.id, "alias": found.alias, **shown}, as_json=as_json)
+    output.show_one(_whole(session, models.living(session, alias)), as_json=as_json)
 
 
-def find(session: Session, which: str) -> DeployedModel:
-    """The living model with this alias or id."""
-    same = DeployedModel.alias == which
-    if id := output.id_in(which):
-        same |= DeployedModel.id == id
-    living = select(DeployedModel).where(same, ~DeployedModel.deleted)
-    found = session.scalar(living.order_by(DeployedModel.alias == which))
+@group.command("set")
+@click.argument("alias")
+@assignments.argument
+@output.as_json
+@output.one_line_errors
+def set_fields(alias: str, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Change fields of the model ALIAS, as the admin API's PATCH does: requests_per_second=5 display_name=null alias=new-name."""
+    session = db.session()
+    changes = read(ModelUpdate(), assignments)
+    model = models.living(session, alias, lock=True)
+    models.update(session, model, changes, windows=current.settings().batches.allowed_completion_windows)  # fmt: skip
+    session.commit()
+    output.show_one(_whole(session, model), as_json=as_json)
+
+
+@group.command("remove")
+@click.argument("alias")
+@output.yes
+@output.as_json
+@output.one_line_errors
+def remove(alias: str, yes: bool, as_json: bool) -> None:
+    """Delete the model ALIAS. The alias becomes free; what was called stays recorded."""
+    session = db.session()
+    found = models.living(session, alias)
+    id, alias = found.id, found.alias
+    # Nothing is held while somebody thinks.
+    session.rollback()
+    output.confirm(f"Deleting the model {alias}", yes=yes)
+    models.delete(session, id)
+    session.commit()
+    output.show_one({"id": id, "alias": alias, "model": "deleted"}, as_json=as_json)
+
+
+_for_everyone = click.option("--everyone", is_flag=True, help="Everyone, instead of a group.")
+
+
+@group.command("grant")
+@click.argument("alias")
+@click.argument("group_name", metavar="GROUP", required=False)
+@_for_everyone
+@output.as_json
+@output.one_line_errors
+def grant(alias: str, group_name: str | None, everyone: bool, as_json: bool) -> None:
+    """Open the model ALIAS to the members of GROUP; again changes nothing."""
+    session = db.session()
+    model, group_id = models.living(session, alias), _group_id(session, group_name, everyone)
+    access.grant(session, group_id=group_id, model_id=model.id, granted_by=NIL)
+    session.commit()
+    output.show_one({"alias": model.alias, "granted": group_name or "everyone"}, as_json=as_json)
+
+
+@group.command("revoke")
+@click.argument("alias")
+@click.argument("group_name", metavar="GROUP", required=False)
+@_for_everyone
+@output.as_json
+@output.one_line_errors
+def revoke(alias: str, group_name: str | None, everyone: bool, as_json: bool) -> None:
+    """Take the model ALIAS from GROUP."""
+    session = db.session()
+    model, group_id = models.living(session, alias), _group_id(session, group_name, everyone)
+    try:
+        access.revoke(session, group_id=group_id, model_id=model.id)
+    except NotFound:
+        raise NotFound(f"{alias} is not granted to {group_name or 'everyone'}") from None
+    session.commit()
+    output.show_one({"alias": model.alias, "revoked": group_name or "everyone"}, as_json=as_json)
+
+
+def _group_id(session: Session, name: str | None, everyone: bool) -> UUID:
+    if everyone == (name is not None):
+        raise Invalid("Name a group, or say --everyone")
+    found = NIL if everyone else session.scalar(select(Group.id).where(Group.name == name))
     if found is None:
-        raise NotFound(f"There is no model with the {'ID' if id else 'alias'} {which}")
+        raise NotFound(f"There is no group with the name {name}")
     return found
+
+
+def _whole(session: Session, model: DeployedModel) -> dict[str, Any]:
+    """What an administrator sees of it."""
+    include = frozenset({"groups", "pricing", "components"})
+    sight = Sight(limits=True, author=True, routing=True, prices=True, lifecycle=True, include=include)  # fmt: skip
+    shown: dict[str, Any] = ModelSchema().dump(details.describe(session, [model], sight)[0])
+    shown["groups"] = [group["name"] for group in shown["groups"]]
+    return shown
 
 
 def _tariff(purpose: str, window: str | None, input: Decimal, output: Decimal) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def _by_api_key(session: Session, request: Request, settings: Settings) -> SignI
     digest = api_keys.fingerprint(secret)
     found = api_keys.with_secret(session, digest)
     if found is None:
-        raise Unauthenticated
+        raise Unauthenticated(code="invalid_api_key")
     user, key = found
     check_purpose(key.purpose, request.path)
     return SignIn(user, "api_key", key, secret_hash=digest)

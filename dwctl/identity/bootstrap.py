@@ -1,4 +1,4 @@
-"""The first administrator. The Everyone group and the system user come with the migrations.
+"""The first administrator, and what else a new deployment begins with. The Everyone group and the system user come with the migrations.
 
 Importing this module makes `flask db upgrade` end with it, so that a release leaves behind a database that somebody can sign in to.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import click
 from flask.cli import with_appcontext
@@ -35,6 +37,17 @@ class Bootstrap:
     password: str | None
 
 
+BootstrapHook = Callable[[Session, Settings, UUID], None]
+
+_HOOKS: list[BootstrapHook] = []
+
+
+def on_bootstrap(hook: BootstrapHook) -> BootstrapHook:
+    """Have `hook(session, settings, administrator's id)` run in the bootstrap's transaction, at each release."""
+    _HOOKS.append(hook)
+    return hook
+
+
 def bootstrap(settings: Settings, *, invent_password: bool = False) -> Bootstrap:
     """Make sure that the first administrator exists; commits. Needs an application context, no secret key.
 
@@ -51,6 +64,8 @@ def bootstrap(settings: Settings, *, invent_password: bool = False) -> Bootstrap
         password = settings.admin_password or invented
     if password:
         admin.password_hash = passwords.hash_password(password, settings.auth.native.password)
+    for hook in _HOOKS:
+        hook(session, settings, admin.id)
     session.commit()
     shown = invented if password == invented else None
     return Bootstrap(created=not found, email=settings.admin_email, password=shown)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar
 
 from marshmallow import fields, post_dump, validate
@@ -24,8 +23,7 @@ from dwctl.web.schemas import (
 
 _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
 _URL_LENGTH = 2048
-EMAIL = re.compile(r"[^@\s]+@[^@\s]+$")
-is_email = validate.Regexp(EMAIL, error="Not a valid email address.")
+is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
 _MOST_TOKENS = 2**53
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
 

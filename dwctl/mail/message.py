@@ -58,9 +58,14 @@ def build(
     return Envelope(settings.from_email, to), mail
 
 
+def is_address(text: str) -> bool:
+    """Whether this is one address, to which a mail can be sent."""
+    return _ADDRESS.fullmatch(text) is not None and text.isprintable()
+
+
 def _address(address: str, name: str = "") -> Address:
     """Raises Undeliverable for what is no single address."""
-    if not _ADDRESS.fullmatch(address) or not address.isprintable():
+    if not is_address(address):
         raise Undeliverable("not an address")
     username, _, domain = address.partition("@")
     return Address(name, username, domain)

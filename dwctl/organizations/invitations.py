@@ -10,7 +10,6 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, delete, func, select
@@ -95,7 +94,6 @@ def send(
         "organization": _name(organization),
         "role": row.role,
         "inviter": _name(inviter),
-        "site": urlsplit(settings.dashboard_url).netloc,
         "expires_at": row.expires_at.strftime("%Y-%m-%d %H:%M UTC"),
     }
     mail = outbox.Mail("org_invite", row.invite_email, values, row.expires_at)

@@ -40,18 +40,22 @@ def check_role(role: str) -> str:
     return role
 
 
-def listed(session: Session, organization_id: UUID, *, skip: int, limit: int) -> list[Member]:
+def listed(organization_id: UUID) -> Select[OrganizationMembership]:
     """Active members first, then invitations, each by age."""
-    wanted = _rows(organization_id).offset(skip).limit(limit)
-    rows = session.scalars(wanted).all()
+    mine = select(OrganizationMembership).where(
+        OrganizationMembership.organization_id == organization_id
+    )
+    return mine.order_by(
+        OrganizationMembership.status,
+        OrganizationMembership.created_at,
+        OrganizationMembership.id,
+    )
+
+
+def with_people(session: Session, rows: Sequence[OrganizationMembership]) -> list[Member]:
+    """The rows with who is behind them."""
     people = _people(session, rows)
     return [Member(row, people.get(row.user_id or row.invite_email)) for row in rows]
-
-
-def count(session: Session, organization_id: UUID) -> int:
-    """How many entries the list has."""
-    counted = select(func.count()).select_from(_rows(organization_id).order_by(None).subquery())
-    return session.scalar(counted) or 0
 
 
 def get(session: Session, organization_id: UUID, user_id: UUID) -> OrganizationMembership:
@@ -136,17 +140,6 @@ def _end(session: Session, member: OrganizationMembership) -> None:
     session.delete(member)
     session.flush()
     api_keys.revoke(session, organization_id, user_id)
-
-
-def _rows(organization_id: UUID) -> Select[OrganizationMembership]:
-    mine = select(OrganizationMembership).where(
-        OrganizationMembership.organization_id == organization_id
-    )
-    return mine.order_by(
-        OrganizationMembership.status,
-        OrganizationMembership.created_at,
-        OrganizationMembership.id,
-    )
 
 
 def _active(organization_id: UUID) -> Select[OrganizationMembership]:

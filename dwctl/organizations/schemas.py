@@ -128,10 +128,9 @@ class OrganizationUpdate(ApiSchema):
     )
 
 
-class OrganizationsQuery(ApiSchema):
+class OrganizationsQuery(PageQuery):
     """Which organisations. One's own all come at once where `limit` is not given."""
 
-    skip = Clamped(0, 2**62, load_default=0)
     limit = Clamped(1, 101, load_default=None)
     search = Name(load_default=None)
 
@@ -190,7 +189,7 @@ class OwnOrganization(ApiSchema):
 
     id = fields.UUID()
     name = fields.String(metadata={"description": "Its unique name."})
-    display_name = fields.String()
+    display_name = fields.String(allow_none=True)
     role = fields.String(metadata={"description": _ROLES})
 
 

@@ -21,16 +21,17 @@ def seal(config: Mapping[str, Any], settings: Settings) -> str:
         raise Invalid(
             "No connection can be stored: neither connections.encryption_key nor secret_key is set"
         )
-    return _sealer(settings).seal(orjson.dumps(config).decode())
+    return sealer(settings).seal(orjson.dumps(config).decode())
 
 
 def unseal(sealed: str, settings: Settings) -> dict[str, Any]:
     """The configuration again. Raises Undecryptable."""
-    config: dict[str, Any] = orjson.loads(_sealer(settings).open(sealed))
+    config: dict[str, Any] = orjson.loads(sealer(settings).open(sealed))
     return config
 
 
-def _sealer(settings: Settings) -> Sealer:
+def sealer(settings: Settings) -> Sealer:
+    """What seals and opens them."""
     own = settings.connections
     return Sealer(
         [

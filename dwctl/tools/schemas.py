@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from marshmallow import fields, validate
 
-from dwctl.catalog.schemas import header_value, not_blank
+from dwctl.catalog.endpoint_schemas import header_value, not_blank
 from dwctl.tools.tables import KINDS
 from dwctl.web.schemas import ApiSchema, Instant, MapOf, Name, Text, Whole
 

@@ -30,28 +30,28 @@ _HEADERS = frozenset(
 )
 # What SDKs send beside those: which SDK it is, for which organisation, which beta.
 _FAMILIES = ("x-stainless-", "openai-", "anthropic-")
-_EXPOSED = ", ".join(
-    [
-        "location",
-        "link",
-        "x-total-count",
-        "x-request-id",
-        "request-id",
-        "retry-after",
-        "retry-after-ms",
-        "x-should-retry",
-        "x-ignored-fields",
-        "idempotent-replayed",
-        "openai-processing-ms",
-        "openai-model",
-        "x-ratelimit-limit-requests",
-        "x-ratelimit-limit-tokens",
-        "x-ratelimit-remaining-requests",
-        "x-ratelimit-remaining-tokens",
-        "x-ratelimit-reset-requests",
-        "x-ratelimit-reset-tokens",
-    ]
+_EXPOSED = (
+    "location",
+    "x-request-id",
+    "request-id",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "x-ignored-fields",
+    "idempotent-replayed",
+    "link",
+    "x-total-count",
+    "www-authenticate",
+    "openai-processing-ms",
+    "openai-model",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-reset-tokens",
 )
+"""What answers of ours say in headers; pages of allowed origins may always read it."""
 _NAME = re.compile(r"[a-z0-9-]{1,64}")
 _MOST_NAMES = 64
 
@@ -67,6 +67,8 @@ class CrossOrigin:
         self._origins = frozenset(origin.rstrip("/") for origin in settings.allowed_origins)
         self._credentials = settings.allow_credentials
         self._max_age = str(settings.max_age)
+        also = (name.lower() for name in settings.exposed_headers)
+        self._exposed = ", ".join(dict.fromkeys([*also, *_EXPOSED]))
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -91,7 +93,7 @@ class CrossOrigin:
         # Settings refuse `*` together with credentials.
         shown = "*" if "*" in self._origins else origin
         headers = [*vary, ("access-control-allow-origin", shown)]
-        headers.append(("access-control-expose-headers", _EXPOSED))
+        headers.append(("access-control-expose-headers", self._exposed))
         if self._credentials:
             headers.append(("access-control-allow-credentials", "true"))
         return headers

@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from dwctl.clock import uuid7
 from dwctl.db import DatabaseAway
-from dwctl.errors import Conflict, DwctlError, Invalid, NotFound
+from dwctl.errors import Conflict, DwctlError, Invalid, NotFound, Unavailable
 from dwctl.web import request_id
 from dwctl.web.envelope import openai_error
 
@@ -46,8 +46,19 @@ UNIQUE_MESSAGES: dict[str, tuple[str, str]] = {
 
 def headers_of(error: DwctlError) -> dict[str, str]:
     """Headers that go with an error, whatever its body's form."""
-    wait = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return {**dict(error.headers), **wait}
+    found = dict(error.headers)
+    if error.status == 401:
+        found["WWW-Authenticate"] = _challenge(error.code)
+    if error.retry_after_s is not None:
+        found["Retry-After"] = str(error.retry_after_s)
+    return found
+
+
+def _challenge(code: str) -> str:
+    """What RFC 6750 has a 401 say; browsers ask for no password because of it. `error` only where something was shown that does not hold."""
+    if code == "unauthenticated":
+        return 'Bearer realm="dwctl"'
+    return f'Bearer realm="dwctl", error="invalid_token", error_description="{code}"'
 
 
 def init_app(app: Flask) -> None:
@@ -153,6 +164,8 @@ def _database_error(error: DBAPIError) -> Response:
     if error.connection_invalidated or not sqlstate or sqlstate[:2] in ("08", "57", "53"):
         log.warning("database away", extra={"request_id": str(request_id.current())})
         return _answer(DatabaseAway())
+    if sqlstate[:2] == "40":
+        return _answer(Unavailable("Somebody else changed the same at the same time, and nothing was changed. Try again.", code="busy", retry_after_s=1))  # fmt: skip
     if sqlstate[:2] in ("22", "23"):
         return _answer(Invalid("Invalid data provided", code="invalid_data"))
     return _unknown(error)

@@ -32,7 +32,8 @@ _MOST_NAMED = 100
 _LONGEST_NUMBER = 64
 _PLAIN = re.compile(r"-?(?=\.?[0-9])[0-9]*\.?[0-9]*")
 _FLOAT = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What is on no line."""
 _SPELT_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _CHARSETS = ("utf-8", "utf8", "us-ascii")
 
@@ -119,7 +120,7 @@ class Name(Text):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
-        if _CONTROL.search(text):
+        if CONTROL.search(text):
             raise ValidationError("Must not contain control characters.")
         return text
 

@@ -68,9 +68,17 @@ CREATE TABLE group_tool_sources (
 CREATE INDEX group_tool_sources_tool_source_id_idx ON group_tool_sources (tool_source_id);
 """
 
+AUDITED = """
+SELECT audit_table('provider_display_configs', 'provider', id_column => 'provider_key', name_column => 'display_name');
+SELECT audit_table('tool_sources', 'tool_source', name_column => 'name');
+SELECT audit_table('deployment_tool_sources', 'model', 'tool_attached', '', 'tool_detached', id_column => 'deployment_id', related_column => 'tool_source_id');
+SELECT audit_table('group_tool_sources', 'group', 'tool_attached', '', 'tool_detached', id_column => 'group_id', related_column => 'tool_source_id');
+"""
+
 
 def upgrade() -> None:
     op.execute(TABLES)
+    op.execute(AUDITED)
 
 
 def downgrade() -> None:

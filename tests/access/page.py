@@ -74,7 +74,7 @@ def rows() -> Iterator[Row]:
                 route, *cells, own_keys = _cells(line)
                 method, path = route.split()
                 path = (prefix[1] if prefix else "") + path
-                yield Row(method, path, *cells, own_keys or keys[1].replace("none", ""))
+                yield Row(method, path, *cells, (own_keys or keys[1]).replace("none", ""))
 
 
 def permissions() -> Iterator[tuple[str, str, str, str]]:

@@ -230,6 +230,18 @@ def test_the_list_is_an_array_newest_first_with_its_total_in_a_header(admin: Adm
     assert admin.get("/endpoints", limit=1, skip=2).json[0]["id"] == ids[0]
 
 
+def test_endpoints_are_found_by_name_url_and_description(admin: Admin) -> None:
+    word = f"{unique('sought')}_%"
+    by_name = admin.endpoint(name=f"x {word.upper()} y")
+    by_url = admin.endpoint(url=f"http://x.example/{word}")
+    by_text = admin.endpoint(description=word)
+    admin.endpoint(name=word.replace("_", "-"))
+    answer = admin.get("/endpoints", search=f" {word} ")
+    assert [row["id"] for row in answer.json] == [by_text, by_url, by_name]
+    assert answer.headers["X-Total-Count"] == "3"
+    assert len(admin.get("/endpoints", search=" ", limit=100).json) > 3
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [
@@ -441,6 +453,7 @@ def test_a_synchronisation_follows_the_list(
         "total_models_fetched": 3,
         "filtered_models_count": 3,
         "synced_at": first["synced_at"],
+        "conflicts": [{"model_name": clash, "attempted_alias": clash}],
     }
     assert models_of(sql, id) == {
         a: (a, "active", "CHAT"),

@@ -10,7 +10,9 @@ import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import event
 
+from dwctl.db import db
 from tests.cast import Cast
 from tests.catalog.conftest import ADMIN, Admin, unique
 
@@ -163,6 +165,11 @@ def test_names_are_trimmed_and_the_alias_defaults_to_the_name(admin: Admin) -> N
         pytest.param({"metadata": {"released_at": "soon"}}, 422, "released_at", id="no date"),
         pytest.param({"provider_pricing": {"mode": "hourly", "rate": "2"}}, 422, "input_token_cost_ratio", id="hourly without ratio"),
         pytest.param({"provider_pricing": {"mode": "hourly", "rate": "2", "input_token_cost_ratio": "1.5"}}, 400, "between 0 and 1", id="ratio above 1"),
+        pytest.param({"provider_pricing": {"mode": "hourly", "rate": "100000000", "input_token_cost_ratio": "0"}}, 400, "provider_pricing.rate must be at most 99999999.99", id="rate too large"),
+        pytest.param({"provider_pricing": {"mode": "hourly", "rate": "0.001", "input_token_cost_ratio": "0"}}, 400, "provider_pricing.rate is below the smallest that is kept, 0.01", id="rate rounds to nothing"),
+        pytest.param({"provider_pricing": {"mode": "per_token", "input_price_per_token": "1e10"}}, 422, "input_price_per_token", id="price no plain number"),
+        pytest.param({"provider_pricing": {"mode": "per_token", "input_price_per_token": 1e10}}, 400, "provider_pricing.input_price_per_token must be at most", id="provider price too large"),
+        pytest.param({"provider_pricing": {"mode": "per_token", "input_price_per_token": "-1"}}, 400, "must not be negative", id="negative provider price"),
         pytest.param({"provider_pricing": {"mode": "other"}}, 422, "mode", id="unknown mode"),
     ],
 )  # fmt: skip
@@ -761,3 +768,48 @@ def test_pages_do_not_overlap(admin: Admin) -> None:
     pages = [admin.get("/models", search=marker, skip=skip, limit=2).json for skip in (0, 2, 4)]
     assert [row["alias"] for page in pages for row in page["data"]] == made[::-1]
     assert {(page["total_count"], page["limit"]) for page in pages} == {(5, 2)}
+
+
+def test_aliases_are_exact(admin: Admin) -> None:
+    """Case and composition tell them apart, as they do in calls; space around them does not."""
+    alias, on = unique("Caf\u00e9"), admin.endpoint()
+    for other in (alias.lower(), alias.upper(), alias.replace("\u00e9", "e\u0301"), f"{alias} x"):
+        assert admin.model(alias=other, hosted_on=on)["alias"] == other
+    assert admin.model(alias=f"\u2003{alias}\t ".replace("\t", ""), hosted_on=on)["alias"] == alias
+    body = {"type": "standard", "model_name": "m", "alias": f" {alias} ", "hosted_on": on}
+    assert admin.post("/models", body).status_code == 409
+    assert admin.post("/models", body | {"alias": "a\nb"}).status_code == 422
+    assert admin.post("/models", body | {"alias": "x" * 513}).status_code == 422
+
+
+def test_a_list_costs_the_same_statements_however_many_models_it_shows(
+    admin: Admin, app: Flask, sql: psycopg.Connection
+) -> None:
+    on, word = admin.endpoint(), unique("counted")
+    composite = admin.post("/models", {"type": "composite", "model_name": f"{word}-both"}).json[
+        "id"
+    ]
+    for n in range(6):
+        model = admin.model(everyone=True, alias=f"{word}-{n}", hosted_on=on, tariffs=[REALTIME],
+                            traffic_routing_rules=[{"api_key_purpose": "batch", "action": {"type": "redirect", "target": f"{word}-both"}}])  # fmt: skip
+        admin.post(f"/models/{composite}/components/{model['id']}", {})
+    statements: list[str] = []
+    with app.app_context():
+        engine = db.engine
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        statements.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    counts = []
+    try:
+        for limit in (2, 7):
+            statements.clear()
+            page = admin.get("/models", search=word, limit=limit, sort_direction="asc", include="groups,metrics,status,pricing,endpoints,components,facets")  # fmt: skip
+            assert len(page.json["data"]) == limit
+            counts.append(len(statements))
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    assert counts[0] == counts[1]
+    # Who asks (4), the page and its count, its rules, six includes (metrics are two), three facets.
+    assert counts[0] <= 18

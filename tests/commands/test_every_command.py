@@ -130,36 +130,30 @@ def test_a_person_is_named_by_e_mail_or_id(dwctl: Shell):
 
 def test_models_and_endpoints_are_named_by_name_or_id(dwctl: Shell):
     server, alias = unique(), unique()
-    endpoint: Any = dwctl.json("endpoints", "add", server, "http://models.example/v1", "--no-sync")
-    model: Any = dwctl.json("models", "add", alias, "--endpoint", endpoint["id"])
+    endpoint = dwctl.json("endpoints", "add", server, "http://models.example/v1", "--no-sync")
+    model = dwctl.json("models", "add", alias, "--endpoint", endpoint["id"])
     assert model["endpoint"] == server
-    changed = dwctl.json("models", "limits", model["id"], "--requests-per-second", "2.5", "--capacity", "7")  # fmt: skip
-    assert changed == dwctl.json("models", "limits", alias)
-    assert (changed["requests_per_second"], changed["capacity"], changed["throughput"]) == (2.5, 7, None)  # fmt: skip
-    assert dwctl.json("models", "limits", alias, "--capacity", "none")["capacity"] is None
-    waits = dwctl.json("endpoints", "timeouts", endpoint["id"], "--first-byte", "30", "--idle", "0.5")  # fmt: skip
-    assert (waits["first_byte_timeout_seconds"], waits["idle_timeout_seconds"]) == (30, 0.5)
-    assert dwctl.json("endpoints", "timeouts", server, "--idle", "none")["idle_timeout_seconds"] is None  # fmt: skip
+    changed = dwctl.json("models", "set", model["id"].upper(), "capacity=7")
+    assert changed == dwctl.json("models", "show", alias)
+    assert changed["capacity"] == 7
+    waits = dwctl.json("endpoints", "set", endpoint["id"], "idle_timeout_seconds=0.5")
+    assert waits == dwctl.json("endpoints", "show", server)
+    # What is called like the id of another one is found by its name.
+    named = dwctl.json("models", "add", model["id"], "--endpoint", server)
+    assert dwctl.json("models", "show", model["id"])["id"] == named["id"]
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "code"),
-    [
-        ("--capacity", "0", 1),
-        ("--capacity", "1.5", 2),
-        ("--capacity", "many", 2),
-        ("--requests-per-second", "-1", 1),
-        ("--requests-per-second", "nan", 1),
-        ("--tokens-per-minute", "99999999999999999999", 1),
-    ],
-)
-def test_a_limit_that_is_none_is_refused(dwctl: Shell, option: str, value: str, code: int):
+@pytest.mark.parametrize("what", ["models", "endpoints"])
+def test_what_cannot_be_undone_is_asked_first(dwctl: Shell, what: str):
     server, alias = unique(), unique()
     dwctl.json("endpoints", "add", server, "http://models.example/v1", "--no-sync")
     dwctl.json("models", "add", alias, "--endpoint", server)
-    result = dwctl("models", "limits", alias, option, value)
-    refused(result)
-    assert result.exit_code == code
+    name = alias if what == "models" else server
+    refused(result := dwctl(what, "remove", name))
+    assert result.stderr.endswith("cannot be undone. Say --yes to do it\n")
+    assert dwctl(what, "show", name).exit_code == 0
+    assert dwctl.json(what, "remove", name, "--yes")
+    refused(dwctl(what, "show", name))
 
 
 def test_composites_are_listed(dwctl: Shell):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import http.server
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
 import requests
 
 from tests.gateway import ADMIN, UPSTREAM_KEY, Gateway, unique
-from tests.identity.doors import PASSWORD
+from tests.identity.doors import PASSWORD, insert_key
 from tests.processes import eventually
 
 ME = ADMIN + "/users/current"
@@ -124,3 +125,20 @@ def test_an_endpoints_credential_does_not_follow_it_to_another_server(
     stage.admin("POST", f"/endpoints/{id}/synchronize")
     assert heads
     assert not any(UPSTREAM_KEY in head or "authorization" in head.lower() for head in heads)
+
+
+def test_stored_responses_are_for_inference_keys(
+    stage: Gateway, sql: psycopg.Connection[Any]
+) -> None:
+    """A key for the admin API may call models, and reads nothing of what is kept under /ai."""
+    statuses = {"platform": 403, "realtime": 404, "batch": 404, "playground": 404}
+    path = f"{stage.url}/ai/v1/responses/resp_{stage.cast['alice']}"
+    for purpose, status in statuses.items():
+        key = insert_key(sql, stage.cast["alice"], purpose=purpose)
+        for method in ("GET", "DELETE"):
+
+            def answered(method: str = method, key: str = key, status: int = status) -> bool:
+                by_key = {"Authorization": f"Bearer {key}"}
+                return requests.request(method, path, headers=by_key, timeout=20).status_code == status  # fmt: skip
+
+            eventually(answered)

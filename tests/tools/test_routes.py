@@ -194,3 +194,20 @@ def test_one_name_at_once_is_taken_once(app: Flask, cast: Cast) -> None:
     for thread in threads:
         thread.join()
     assert sorted(statuses) == [201, 409, 409, 409]
+
+
+def test_changes_are_in_the_audit_log_without_the_key(
+    admin: Admin, client: FlaskClient, sql: psycopg.Connection[Any]
+) -> None:
+    made = tool(admin, api_key="hush-hush")
+    admin.patch(f"/tool-sources/{made['id']}", {"api_key": "quiet-quiet"})
+    put(admin, client, f"/groups/{EVERYONE}/tool-sources/{made['id']}")
+    admin.delete(f"/tool-sources/{made['id']}")
+    rows = sql.execute(
+        "SELECT action, before::text, after::text FROM audit_log WHERE resource_id = %(id)s OR related_id = %(id)s ORDER BY id",
+        {"id": made["id"]},
+    ).fetchall()
+    assert {row[0] for row in rows} == {"tool_source.created", "tool_source.credential_changed", "tool_source.deleted", "group.tool_attached", "group.tool_detached"}  # fmt: skip
+    assert "hush" not in str(rows)
+    assert "quiet" not in str(rows)
+    assert "v1:" not in str(rows)

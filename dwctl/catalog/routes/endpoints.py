@@ -7,27 +7,27 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from dwctl.access import guard
 from dwctl.access.permissions import Operation, Resource
-from dwctl.catalog import discovery, endpoints
+from dwctl.catalog import discovery, endpoints, listing
 from dwctl.catalog.discovery import DiscoveryFailed, ListedModel, Server
-from dwctl.catalog.endpoints import Synchronised
-from dwctl.catalog.schemas import (
+from dwctl.catalog.endpoint_schemas import (
     EndpointCreate,
+    EndpointQuery,
     EndpointSchema,
     EndpointUpdate,
     EndpointValidate,
     SynchronisedSchema,
     ValidationSchema,
 )
+from dwctl.catalog.listing import Synchronised
 from dwctl.catalog.tables import TIMEOUTS, Endpoint
 from dwctl.db import db
+from dwctl.encryption import Undecryptable
 from dwctl.errors import DwctlError
 from dwctl.web import current, described, pagination
-from dwctl.web.pagination import PageQuery
 from dwctl.web.schemas import Blueprint
 
 log = logging.getLogger(__name__)
@@ -38,13 +38,13 @@ guard.protect(blueprint)
 
 @blueprint.route("/endpoints", methods=["GET"])
 @guard.requires(Resource.ENDPOINTS, Operation.READ)
-@blueprint.arguments(PageQuery, location="query")
+@blueprint.arguments(EndpointQuery, location="query")
 @blueprint.response(200, EndpointSchema(many=True))
 @described.says(headers={"X-Total-Count": "How many there are in all."})
 def list_endpoints(query: dict[str, Any]) -> tuple[Sequence[Endpoint], int, dict[str, str]]:
-    """List endpoints, newest first. The header X-Total-Count says how many there are."""
-    newest_first = select(Endpoint).order_by(Endpoint.created_at.desc(), Endpoint.id.desc())
-    rows, total = pagination.page(db.session(), newest_first, **query)
+    """List endpoints, newest first."""
+    found = endpoints.newest_first(pagination.substring(query.pop("search")))
+    rows, total = pagination.page(db.session(), found, **query)
     return rows, 200, {"X-Total-Count": str(total)}
 
 
@@ -68,7 +68,7 @@ def create_endpoint(new: dict[str, Any]) -> Endpoint:
         db.session(),
         current.parts().sealer,
         fields,
-        endpoints.choose(names, fields.get("model_filter"), aliases),
+        listing.choose(names, fields.get("model_filter"), aliases),
         created_by=guard.identify().user_id,
     )
     db.session.commit()
@@ -81,13 +81,10 @@ def create_endpoint(new: dict[str, Any]) -> Endpoint:
 @blueprint.response(200, ValidationSchema)
 def validate_endpoint(candidate: dict[str, Any]) -> dict[str, Any]:
     """Try an endpoint out: its models, or why they could not be listed."""
-    if candidate["type"] == "existing":
-        server = _known_server(candidate["endpoint_id"])
-    else:
-        server = _new_server({**candidate, "url": discovery.normalise_url(candidate["url"])})
     try:
+        server = _candidate(candidate)
         listed = _ask(server, current.settings().upstream.validate_timeout)
-    except DiscoveryFailed as error:
+    except (DiscoveryFailed, Undecryptable) as error:
         return {"status": "error", "models": None, "error": error.message}
     if not listed:
         return {"status": "error", "models": None, "error": "The endpoint lists no models"}
@@ -118,7 +115,7 @@ def update_endpoint(changes: dict[str, Any], id: UUID) -> Endpoint:
     endpoint = endpoints.load(session, id, lock=True)
     endpoints.update(session, current.parts().sealer, endpoint, changes)
     if aliases is not None:
-        endpoints.remap(session, endpoint, aliases)
+        listing.remap(session, endpoint, aliases)
     session.commit()
     session.refresh(endpoint)
     if aliases is None and not only_timeouts:
@@ -153,6 +150,12 @@ def _sync_wanted(new: dict[str, Any]) -> bool:
     return sync is not False
 
 
+def _candidate(candidate: dict[str, Any]) -> Server:
+    if candidate["type"] == "existing":
+        return _known_server(candidate["endpoint_id"])
+    return _new_server({**candidate, "url": discovery.normalise_url(candidate["url"])})
+
+
 def _new_server(fields: dict[str, Any]) -> Server:
     names = ("url", "api_key", "auth_header_name", "auth_header_prefix")
     given = {name: fields[name] for name in names if fields.get(name) is not None}
@@ -175,8 +178,8 @@ def _names(server: Server) -> list[str]:
 
 
 def _synchronise(endpoint_id: UUID) -> Synchronised:
-    names = _names(_known_server(endpoint_id))
-    done = endpoints.synchronise(db.session(), endpoint_id, names)
+    server = _known_server(endpoint_id)
+    done = endpoints.synchronise(db.session(), endpoint_id, server, _names(server))
     db.session.commit()
     return done
 

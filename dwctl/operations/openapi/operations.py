@@ -22,6 +22,7 @@ Json = dict[str, Any]
 
 _UUID = {"type": "string", "format": "uuid"}
 _BY_CONVERTER: dict[str, Json] = {
+    "int": {"type": "integer", "minimum": 0},
     "id": _UUID,
     "user": {"anyOf": [_UUID, {"const": "current"}]},
     "path": {"type": "string", "minLength": 1},

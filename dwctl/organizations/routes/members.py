@@ -14,7 +14,7 @@ from dwctl.identity.schemas import Extended
 from dwctl.organizations import accounts, locks, members, rights
 from dwctl.organizations.members import Member
 from dwctl.organizations.schemas import MemberCreate, MemberSchema, MembersQuery, MemberUpdate
-from dwctl.web import current
+from dwctl.web import current, pagination
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("organization_members", __name__, description="Members of organizations")
@@ -43,8 +43,8 @@ def list_members(query: dict[str, int], organization_id: UUID) -> Any:
     """
     session, caller = db.session(), guard.identify()
     organization = accounts.get(session, organization_id)
-    found = members.listed(session, organization.id, **query)
-    total = members.count(session, organization.id)
+    rows, total = pagination.page(session, members.listed(organization.id), **query)
+    found = members.with_people(session, rows)
     shown = [_shown(caller, member) for member in found]
     return shown, {"X-Total-Count": str(total)}
 

@@ -1,0 +1,104 @@
+"""What ends with a membership, or with an organisation, ends on every process within a second: two web processes and a worker."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import requests
+
+from tests.gateway import ADMIN, Account, Gateway, unique
+from tests.processes import QUICK, Service
+
+AT_ONCE_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    return environ | QUICK
+
+
+@pytest.fixture(scope="module")
+def service(service: Service) -> Service:
+    service.start_web()
+    return service
+
+
+class Firm:
+    """An organisation with credit and two members, each with a key for it, and a model for everybody."""
+
+    def __init__(self, stage: Gateway) -> None:
+        self.stage, self.alias = stage, stage.model("ok")
+        self.owner, self.member = stage.account(None), stage.account(None)
+        body = {"name": unique("firm"), "email": "x@y.example", "owner_id": str(self.owner.id)}
+        self.id = stage.admin("POST", "/organizations", body).json()["id"]
+        stage.credit(self.id, "100")
+        self.path = f"/organizations/{self.id}"
+        stage.admin("POST", f"{self.path}/members", {"user_id": str(self.member.id)})
+        self.keys = {person.id: self.key(person) for person in (self.owner, self.member)}
+
+    def ask(self, url: str, method: str, path: str, by: Account, **more: Any) -> requests.Response:
+        headers = by.session | more.pop("headers", {})
+        return requests.request(method, url + ADMIN + path, headers=headers, timeout=20, **more)
+
+    def key(self, of: Account) -> str:
+        body = {"name": unique("key")}
+        made = self.ask(self.stage.url, "POST", f"/users/{self.id}/api-keys", of, json=body)
+        assert made.status_code == 201, made.text
+        return str(made.json()["key"])
+
+    def chat(self, url: str, of: Account, **more: Any) -> requests.Response:
+        return requests.post(
+            f"{url}/ai/v1/chat/completions",
+            json={"model": self.alias, "messages": [{"role": "user", "content": "x"}], **more},
+            headers={"Authorization": f"Bearer {self.keys[of.id]}"},
+            timeout=20,
+        )
+
+    def all_say(self, status: int, of: Account, within_s: float = AT_ONCE_S) -> None:
+        """Every web process answers calls by that key so, from then on."""
+        until = time.monotonic() + within_s
+        urls = [web.url for web in self.stage.service.webs]
+        while {self.chat(url, of).status_code for url in urls} != {status}:
+            assert time.monotonic() < until, [self.chat(url, of).text for url in urls]
+            time.sleep(0.05)
+
+
+def test_a_member_who_is_removed_is_out_everywhere(stage: Gateway) -> None:
+    firm = Firm(stage)
+    here, there = (web.url for web in stage.service.webs)
+    acting = {"X-Organization-Id": firm.id}
+    cookie = {"Cookie": f"dw_active_org={firm.id}"}
+    firm.all_say(200, firm.member, 5)
+    assert firm.ask(there, "GET", "/users/current", firm.member, headers=acting).ok
+    removed = firm.ask(here, "DELETE", f"{firm.path}/members/{firm.member.id}", firm.owner)
+    assert removed.status_code == 204
+    assert firm.ask(there, "GET", "/users/current", firm.member, headers=acting).status_code == 403
+    seen = firm.ask(there, "GET", "/users/current", firm.member, headers=cookie)
+    assert (seen.status_code, "active_organization_id" in seen.json()) == (200, False)
+    firm.all_say(401, firm.member)
+    firm.all_say(200, firm.owner)
+
+
+def test_an_organization_that_is_deleted_calls_no_more(stage: Gateway) -> None:
+    firm = Firm(stage)
+    firm.all_say(200, firm.owner, 5)
+    waiting = requests.post(
+        f"{stage.url}/ai/v1/responses",
+        json={"model": firm.alias, "input": "x", "background": True, "service_tier": "flex"},
+        headers={"Authorization": f"Bearer {firm.keys[firm.owner.id]}"},
+        timeout=20,
+    )
+    assert waiting.ok, waiting.text
+    assert stage.admin("DELETE", firm.path).status_code == 204
+    firm.all_say(401, firm.owner)
+    firm.all_say(401, firm.member)
+    # What waited for a worker is run for nobody.
+    stage.service.worker()
+    request = waiting.json()["id"].removeprefix("resp_")
+    until = time.monotonic() + 20
+    while stage.one("SELECT state FROM fusillade.requests WHERE id = %s", request).state != "failed":  # fmt: skip
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert stage.one("SELECT count(*) FROM credits_transactions WHERE user_id = %s AND source_id LIKE %s", firm.id, f"%{request}%")[0] == 0  # fmt: skip
