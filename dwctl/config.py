@@ -875,7 +875,11 @@ def _schema() -> Schema:
 
 
 def _located(written: sources.Written, name: str, problem: str) -> str:
-    origin = written.origin(name)
+    """With its place: its own, or that of the list or mapping that it is in."""
+    origin, around = written.origin(name), name
+    while origin is None and around:
+        around = around.rpartition(".")[0]
+        origin = written.origins.get(around)
     return f"{name}: {problem}" + (f" ({origin})" if origin else "")
 
 

@@ -20,6 +20,9 @@ Look = tuple[tuple[int, ...] | None, ...]
 DEFAULT_FILE = Path("config.yaml")
 _PREFIX = "DWCTL_"
 _NULL = "tag:yaml.org,2002:null"
+_MERGE = "tag:yaml.org,2002:merge"
+_MOST_VALUES = 100_000
+_DEEPEST = 100
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -135,12 +138,7 @@ def _reads_file(variable: str, known: Collection[str]) -> bool:
 def _add_file(written: Written, path: Path, *, must_exist: bool) -> None:
     written.files.append(path)
     try:
-        loader = _Loader(path.read_text("utf-8"))
-        try:
-            root = loader.get_single_node()
-            tree = _value(loader, root, path, "", written) if root is not None else None
-        finally:
-            loader.dispose()
+        tree = _File(path, written).read()
     except FileNotFoundError as error:
         if must_exist:
             raise ConfigError(f"{path}: there is no such file") from error
@@ -163,37 +161,79 @@ def _no_yaml(path: Path, error: Exception) -> str:
     return f"{path}: not valid YAML ({type(error).__name__})"
 
 
-def _value(
-    loader: yaml.SafeLoader, node: yaml.Node, path: Path, name: str, written: Written
-) -> Any:
-    """Text, None, list or dict; what it holds is noted with its line."""
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(loader, node, path, name, written)
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(loader, part, path, "", Written()) for part in node.value]
-    return None if node.tag == _NULL else node.value
+class _File:
+    """One YAML file on its way into what is written."""
 
+    def __init__(self, path: Path, written: Written) -> None:
+        self._path = path
+        self._written = written
+        self._left = _MOST_VALUES
+        text = path.read_text("utf-8")
+        self._refuse_deep(text)
+        self._loader = _Loader(text)
 
-def _mapping(
-    loader: yaml.SafeLoader, node: yaml.MappingNode, path: Path, name: str, written: Written
-) -> dict[str, Any]:
-    own = [
-        (key.value, key.start_mark.line + 1) for key, _ in node.value if key.tag.endswith(":str")
-    ]
-    for key, line in own:
-        first = next(where for known, where in own if known == key)
-        if first != line:
-            raise ConfigError(f"{path}:{line}: {key} stands here a second time, after line {first}")
-    loader.flatten_mapping(node)
-    found: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise ConfigError(f"{path}:{key_node.start_mark.line + 1}: a setting's name is a text")
-        key = str(key_node.value)
-        inner = f"{name}.{key}" if name else key
-        written.origins[inner] = f"{path}:{key_node.start_mark.line + 1}"
-        found[key] = _value(loader, value_node, path, inner, written)
-    return found
+    def read(self) -> Any:
+        """What it holds; names are noted with their lines. Raises ConfigError, yaml.YAMLError and RecursionError."""
+        try:
+            root = self._loader.get_single_node()
+            return None if root is None else self._value(root, "")
+        finally:
+            self._loader.dispose()
+
+    def _refuse_deep(self, text: str) -> None:
+        """Composing recurses in C, beyond what Python guards: a process would crash."""
+        depth = 0
+        for event in yaml.parse(text, Loader=_Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                place = self._path if event.start_mark is None else self._at(event.start_mark)
+                raise ConfigError(f"{place}: nested more than {_DEEPEST} deep")
+
+    def _value(self, node: yaml.Node, name: str | None) -> Any:
+        """Text, None, list or dict. `name`: None inside lists, whose parts have none."""
+        self._left -= 1
+        if self._left < 0:  # Aliases of aliases: a few lines, and no end.
+            raise ConfigError(f"{self._path}: more than {_MOST_VALUES} values")
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, name)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(part, None) for part in node.value]
+        return None if node.tag == _NULL else node.value
+
+    def _mapping(self, node: yaml.MappingNode, name: str | None) -> dict[str, Any]:
+        self._refuse_repeated(node)
+        self._loader.flatten_mapping(node)
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            place = self._place(key_node)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ConfigError(f"{place}: a setting's name is a text")
+            key = str(key_node.value)
+            inner = None if name is None else f"{name}.{key}" if name else key
+            if inner is not None:
+                self._written.origins[inner] = place
+            found[key] = self._value(value_node, inner)
+        return found
+
+    def _refuse_repeated(self, node: yaml.MappingNode) -> None:
+        """YAML would take the last one, and nobody would know. (What `<<` merges comes later.)"""
+        first: dict[str, yaml.Node] = {}
+        for key, _value in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            if key.value in first:
+                line = first[key.value].start_mark.line + 1
+                raise ConfigError(
+                    f"{self._place(key)}: {key.value} stands here a second time, after line {line}"
+                )
+            first[key.value] = key
+
+    def _place(self, node: yaml.Node) -> str:
+        return self._at(node.start_mark)
+
+    def _at(self, mark: Any) -> str:
+        return f"{self._path}:{mark.line + 1}"
 
 
 def _add_environment(written: Written, environ: Mapping[str, str], known: Collection[str]) -> None:

@@ -81,23 +81,6 @@ def test_a_bad_setting_is_one_line(tmp_path: Path):
     ]
 
 
-@pytest.mark.parametrize(
-    ("setting", "value", "problem"),
-    [
-        ("limits.account.realtime", "-1", "must not be negative"),
-        ("retention.rollups_days", "-1", "must not be negative"),
-        ("limits.requests.stalled_reader_timeout", "0", "must be at least 1s"),
-    ],
-)
-def test_a_number_without_sense_is_refused_by_its_name(
-    tmp_path: Path, setting: str, value: str, problem: str
-):
-    name = "DWCTL_" + setting.upper().replace(".", "__")
-    done = run("users", "list", folder=tmp_path, **{name: value})
-    assert done.returncode == 1
-    assert done.stderr.splitlines() == [f"dwctl: {setting}: {problem}"]
-
-
 def test_an_unknown_command_is_refused(tmp_path: Path):
     done = run("frobnicate", folder=tmp_path)
     assert done.returncode == 2

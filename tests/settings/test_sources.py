@@ -50,6 +50,7 @@ def test_each_value_knows_where_it_stands(tmp_path: Path):
         ("log_level: info\nmetadata: {}\nlog_level: debug\n", "FILE:3: log_level stands here a second time, after line 1"),
         ("- a\n", "FILE: a mapping of settings is wanted"),
         ("? [a]\n: b\n", "FILE:1: a setting's name is a text"),
+        ("model_sources:\n- {name: a}\n", "model_sources.url: Missing data for required field (FILE:1)"),
         ("secret_key:\n  a: b\n", "secret_key: Not a valid string (FILE:1)"),
     ],
 )  # fmt: skip
@@ -115,6 +116,15 @@ def test_sections_with_nothing_in_them_set_nothing(tmp_path: Path, text: str):
 def test_blank_variables_of_optional_texts_set_nothing():
     environ = {"DWCTL_ADMIN_PASSWORD": "", "DWCTL_AUTH__NATIVE__SESSION__COOKIE_DOMAIN": " "}
     assert config.load(environ) == config.Settings()
+
+
+def test_aliases_without_end_are_refused(tmp_path: Path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    assert problem(in_file(tmp_path, "\n".join(lines))).endswith(": more than 100000 values")
+    assert "not valid YAML" in problem(in_file(tmp_path, "a: &a [*a]"))
+    deep = "[" * 300_000 + "]" * 300_000
+    assert problem(in_file(tmp_path, f"a: {deep}")).endswith(":1: nested more than 100 deep")
 
 
 def test_anchors_and_merges_are_understood(tmp_path: Path):
