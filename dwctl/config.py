@@ -392,6 +392,7 @@ class Snapshot:
 
     debounce: Duration = 0.05
     full_reload_interval: Duration = 60.0
+    key_use_interval: Duration = 30.0
 
 
 @dataclass(frozen=True)
@@ -511,6 +512,14 @@ class Credits:
 
 
 @dataclass(frozen=True)
+class Support:
+    """How often people may ask for help by mail; 0 switches a limit off."""
+
+    requests_per_account_per_hour: int = 5
+    requests_per_hour: int = 100
+
+
+@dataclass(frozen=True)
 class Metadata:
     title: str = "dwctl"
     region: str | None = None
@@ -590,6 +599,7 @@ class Settings:
     secret_key_previous: tuple[str, ...] = ()
     dashboard_url: str = "http://localhost:3001"
     onboarding_url: str | None = None
+    support_email: str | None = None
     model_sources: ModelSources = ()
     enable_metrics: bool = True
     metrics_token: str | None = None
@@ -620,6 +630,7 @@ class Settings:
     background_services: BackgroundServices = field(default_factory=BackgroundServices)
     credits: Credits = field(default_factory=Credits)
     metadata: Metadata = field(default_factory=Metadata)
+    support: Support = field(default_factory=Support)
     shutdown: Shutdown = field(default_factory=Shutdown)
 
     @property

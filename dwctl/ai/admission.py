@@ -97,6 +97,8 @@ def authenticate(snapshot: Snapshot, authorization: str | None) -> Key:
         raise Refused(
             api_keys.expiry(key.expires_at, replaced=replaced), code=api_keys.EXPIRED, status=401
         )
+    if key.id is not None:
+        snapshot.key_use.note(key.id)
     return key
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -106,28 +106,24 @@ def _row(entry: AuditEntry) -> Row:
     return {name: getattr(entry, name) for name in COLUMNS}
 
 
-def _conditions(scope: Scope, filters: Filters) -> list[ColumnElement[bool]]:
+def _conditions(scope: Scope, filters: Filters) -> Iterator[ColumnElement[bool]]:
     entry = AuditEntry
-    wanted: list[tuple[Any, ColumnElement[bool]]] = [
-        (scope.organizations, entry.organization_id.in_(scope.organizations or ())),
-        (filters.organization_id, entry.organization_id == filters.organization_id),
-        (filters.actor_id, entry.actor_id == filters.actor_id),
-        (filters.action, entry.action.startswith(filters.action or "", autoescape=True)),
-        (filters.resource_type, entry.resource_type == filters.resource_type),
-        (
-            filters.resource_id,
-            or_(entry.resource_id == filters.resource_id, entry.related_id == filters.resource_id),
-        ),
-        (filters.request_id, entry.request_id == filters.request_id),
-    ]
-    conditions = [condition for value, condition in wanted if value is not None]
-    # (A comparison with None is none.)
+    if scope.organizations is not None:
+        yield entry.organization_id.in_(scope.organizations)
+    for name in ("organization_id", "actor_id", "resource_type", "request_id"):
+        value = getattr(filters, name)
+        if value is not None:
+            yield getattr(entry, name) == value
+    if filters.action is not None:
+        yield entry.action.startswith(filters.action, autoescape=True)
+    if filters.resource_id is not None:
+        sides = (entry.resource_id, entry.related_id)
+        yield or_(*(side == filters.resource_id for side in sides))
     if filters.since is not None:
-        conditions.append(entry.at >= filters.since)
+        yield entry.at >= filters.since
     if filters.until is not None:
-        conditions.append(entry.at < filters.until)
+        yield entry.at < filters.until
     pattern = substring(filters.search)
     if pattern:
         columns = (entry.actor_name, entry.resource_name, entry.action)
-        conditions.append(or_(*(column.ilike(pattern, escape="\\") for column in columns)))
-    return conditions
+        yield or_(*(column.ilike(pattern, escape="\\") for column in columns))

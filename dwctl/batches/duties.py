@@ -15,6 +15,7 @@ import psycopg
 
 from dwctl import sql
 from dwctl.analytics.faults import Fault, judge
+from dwctl.batches import departures
 from dwctl.batches.changes import AT_ONCE
 from dwctl.config import Settings
 from dwctl.queue.duties import Duty
@@ -104,4 +105,5 @@ DUTIES = (
     Duty("retry_batches", sweep_retries, CHANNEL),
     Duty("count_batches", count, CHANNEL),
     Duty("forget_reservations", forget_reservations),
+    Duty("end_work_of_leavers", departures.end_work, departures.CHANNEL),
 )

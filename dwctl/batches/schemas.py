@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from marshmallow import fields
 
 from dwctl.web.pagination import MAX_LIMIT
@@ -20,6 +22,13 @@ from dwctl.web.schemas import (
 
 class BatchCreate(ApiSchema):
     """A batch that is wanted."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "input_file_id": "file-0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "endpoint": "/v1/chat/completions",
+        "completion_window": "24h",
+        "metadata": {"project": "search"},
+    }
 
     input_file_id = Text(required=True, longest=255)
     endpoint = Name(required=True)
@@ -46,6 +55,8 @@ class BatchListQuery(ApiSchema):
 
 class RetryRequests(ApiSchema):
     """Failed lines to run again; ids with or without their prefix."""
+
+    example: ClassVar[dict[str, Any]] = {"request_ids": ["0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b"]}
 
     request_ids = ListOf(Text(longest=255), most=100_000, required=True)
 
@@ -77,6 +88,17 @@ class RequestCountsSchema(ApiSchema):
 class UsageSchema(ApiSchema):
     """Sums over a batch's successful calls. Costs in USD, as decimal text."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "total_requests": 40,
+        "total_prompt_tokens": 4800,
+        "total_completion_tokens": 3200,
+        "total_reasoning_tokens": 0,
+        "total_tokens": 8000,
+        "avg_duration_ms": 812.5,
+        "avg_ttfb_ms": 98.1,
+        "total_cost": "0.0208",
+    }
+
     total_requests = fields.Integer()
     total_prompt_tokens = fields.Integer()
     total_completion_tokens = fields.Integer()
@@ -99,6 +121,20 @@ class ProvenanceSchema(ApiSchema):
 
 class BatchSchema(ApiSchema):
     """A batch. What has not happened is not there; times in seconds since 1970."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": "batch_0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+        "object": "batch",
+        "endpoint": "/v1/chat/completions",
+        "input_file_id": "file-0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "completion_window": "24h",
+        "status": "in_progress",
+        "created_at": 1780000000,
+        "in_progress_at": 1780000001,
+        "expires_at": 1780086400,
+        "request_counts": {"total": 100, "completed": 40, "failed": 0},
+        "metadata": {"project": "search"},
+    }
 
     id = fields.String()
     object = fields.String()
@@ -134,11 +170,48 @@ class RetrySchema(ApiSchema):
 class RetriedBatchSchema(BatchSchema):
     """A batch of which lines are run again."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "id": "batch_0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+        "object": "batch",
+        "endpoint": "/v1/chat/completions",
+        "input_file_id": "file-0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "completion_window": "24h",
+        "status": "in_progress",
+        "created_at": 1780000000,
+        "in_progress_at": 1780000001,
+        "expires_at": 1780086400,
+        "request_counts": {"total": 100, "completed": 40, "failed": 0},
+        "metadata": {"project": "search"},
+        "retry": {"retried": 3, "refused": []},
+    }
+
     retry = fields.Nested(RetrySchema)
 
 
 class BatchListSchema(ApiSchema):
     """A page of batches; the ids are of its ends, where it has any."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "object": "list",
+        "data": [
+            {
+                "id": "batch_0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+                "object": "batch",
+                "endpoint": "/v1/chat/completions",
+                "input_file_id": "file-0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+                "completion_window": "24h",
+                "status": "in_progress",
+                "created_at": 1780000000,
+                "in_progress_at": 1780000001,
+                "expires_at": 1780086400,
+                "request_counts": {"total": 100, "completed": 40, "failed": 0},
+                "metadata": {"project": "search"},
+            }
+        ],
+        "first_id": "batch_0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+        "last_id": "batch_0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+        "has_more": False,
+    }
 
     object = fields.String()
     data = fields.List(fields.Nested(BatchSchema))

@@ -1,4 +1,4 @@
-"""Mapped class of what batches reserve of their models' capacity; batches themselves are rows of the queue (`queue/tables.py`)."""
+"""Mapped classes of what batches reserve of their models' capacity, and of accounts whose work is being ended; batches themselves are rows of the queue (`queue/tables.py`)."""
 
 from __future__ import annotations
 
@@ -35,3 +35,13 @@ class CapacityReservation(Base):
             postgresql_where=text("released_at IS NULL"),
         ),
     )
+
+
+class Leaver(Base):
+    """An account that was deleted, until nothing of it can be on its way any more. `looked_at`: when its work was last ended."""
+
+    __tablename__ = "leavers"
+
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    left_at: Mapped[CreatedAt]
+    looked_at: Mapped[datetime | None]

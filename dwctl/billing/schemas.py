@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import fields, post_dump, validate
 
@@ -15,6 +15,17 @@ _OMITTED_WHEN_UNKNOWN = ("request_origin", "batch_sla", "batch_request_count")
 
 class TransactionSchema(ApiSchema):
     """A ledger entry, or the folded usage of a batch. `batch_id` is null unless folded."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+        "user_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "transaction_type": "admin_grant",
+        "batch_id": None,
+        "amount": "25.00",
+        "source_id": "invoice-2026-01",
+        "description": "January",
+        "created_at": "2026-01-31T10:20:30.123456Z",
+    }
 
     id = fields.UUID()
     user_id = fields.UUID()
@@ -36,6 +47,14 @@ class TransactionSchema(ApiSchema):
 
 class TransactionCreate(ApiSchema):
     """A grant or a removal. `source_id` is the caller's own; each can be used once."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "user_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "transaction_type": "admin_grant",
+        "amount": "25.00",
+        "source_id": "invoice-2026-01",
+        "description": "January",
+    }
 
     user_id = fields.UUID(required=True)
     transaction_type = fields.String(
@@ -62,6 +81,25 @@ class TransactionQuery(PageQuery):
 
 class TransactionPage(ApiSchema):
     """A page of entries. `page_start_balance` is the balance right after its newest entry."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "data": [
+            {
+                "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+                "user_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+                "transaction_type": "admin_grant",
+                "batch_id": None,
+                "amount": "25.00",
+                "source_id": "invoice-2026-01",
+                "description": "January",
+                "created_at": "2026-01-31T10:20:30.123456Z",
+            }
+        ],
+        "total_count": 1,
+        "skip": 0,
+        "limit": 10,
+        "page_start_balance": "25.00",
+    }
 
     data = fields.List(fields.Nested(TransactionSchema))
     total_count = fields.Integer()

@@ -8,10 +8,14 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, delete, exists, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.selectable import ForUpdateArg
 
 from dwctl.catalog.tables import DeployedModel, ModelAccess
 from dwctl.errors import NotFound
 from dwctl.identity.tables import NIL, Group, GroupMembership
+
+STAYS = ForUpdateArg(read=True, key_share=True)
+"""A lock on what another row is about to refer to: it is not deleted meanwhile."""
 
 
 def may_use(account_id: UUID) -> ColumnElement[bool]:
@@ -32,7 +36,7 @@ def in_groups(group_ids: Sequence[UUID]) -> ColumnElement[bool]:
 
 def grant(session: Session, *, group_id: UUID, model_id: UUID, granted_by: UUID) -> None:
     """Open a model to a group; again changes nothing. Raises NotFound when either is unknown."""
-    _require(session, group_id=group_id, model_id=model_id)
+    _require(session, group_id=group_id, model_id=model_id, lock=STAYS)
     session.execute(
         insert(ModelAccess)
         .values(group_id=group_id, deployment_id=model_id, granted_by=granted_by)
@@ -87,10 +91,16 @@ def groups_of_model(session: Session, model_id: UUID) -> Sequence[UUID]:
 
 
 def _require(
-    session: Session, *, group_id: UUID | None = None, model_id: UUID | None = None
+    session: Session,
+    *,
+    group_id: UUID | None = None,
+    model_id: UUID | None = None,
+    lock: ForUpdateArg | None = None,
 ) -> None:
-    if group_id is not None and session.get(Group, group_id) is None:
+    if group_id is not None and session.get(Group, group_id, with_for_update=lock) is None:
         raise NotFound(f"Group with ID {group_id} not found")
-    model = session.get(DeployedModel, model_id) if model_id is not None else None
+    model = (
+        session.get(DeployedModel, model_id, with_for_update=lock) if model_id is not None else None
+    )
     if model_id is not None and (model is None or model.deleted):
         raise NotFound(f"Deployment with ID {model_id} not found")

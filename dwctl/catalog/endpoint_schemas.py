@@ -200,6 +200,12 @@ class EndpointUpdate(EndpointFields):
 class EndpointValidate(ApiSchema):
     """Either a new server, or one that is known."""
 
+    conditions: ClassVar[dict[str, Any]] = {
+        "if": {"properties": {"type": {"const": "new"}}},
+        "then": {"required": ["url"]},
+        "else": {"required": ["endpoint_id"]},
+    }
+
     type = fields.String(required=True, validate=validate.OneOf(("new", "existing")))
     url = Name(longest=_LONGEST_VALUE)
     api_key = Name(longest=_LONGEST_VALUE, allow_none=True, validate=header_value)

@@ -136,7 +136,8 @@ def update(
 
 def delete(session: Session, model_id: UUID) -> None:
     """Delete a model softly, which frees its alias; again changes nothing. Raises NotFound for an id that never was."""
-    model = session.get(DeployedModel, model_id)
+    # Locked, since its endpoint may be going, and take it along.
+    model = session.get(DeployedModel, model_id, with_for_update={"key_share": True})
     if model is None:
         raise NotFound
     if not model.deleted:

@@ -109,3 +109,8 @@ SELECT (SELECT count(*) FROM api_keys k
 -- name: forget_changes  the log of changes has done its work after an hour (see snapshot_mark)
 DELETE FROM routing_changes WHERE id IN (
     SELECT id FROM routing_changes WHERE at < now() - interval '1 hour' ORDER BY at LIMIT %(most)s FOR UPDATE SKIP LOCKED);
+
+-- name: note_key_use  these keys are in use; exact to five minutes, as elsewhere (identity/authentication.py)
+UPDATE api_keys SET last_used = now() WHERE id IN (
+    SELECT id FROM api_keys WHERE id = ANY (%(ids)s) AND (last_used IS NULL OR last_used < now() - interval '5 minutes')
+     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED);

@@ -274,6 +274,11 @@ class ModelFields(ApiSchema):
 class ModelCreate(ModelFields):
     """A standard model runs on one endpoint (`hosted_on`), a composite one on its components."""
 
+    conditions: ClassVar[dict[str, Any]] = {
+        "if": {"properties": {"type": {"const": "standard"}}, "required": ["type"]},
+        "then": {"required": ["hosted_on"]},
+    }
+
     model_name = Name(
         longest=LONGEST_NAME, required=True, metadata={"description": "What the server calls it."}
     )

@@ -21,6 +21,7 @@ import gevent
 from gevent.event import Event
 
 from dwctl import clock
+from dwctl.catalog.key_use import KeyUse
 from dwctl.catalog.loader import Changes, Loader, Mark
 from dwctl.catalog.routing import Key, Routing
 from dwctl.config import Settings
@@ -45,6 +46,7 @@ class Snapshot:
     def __init__(self, settings: Settings, connections: Connections, sealer: Sealer) -> None:
         self.routing = Routing()
         self.loaded_at: float | None = None
+        self.key_use = KeyUse(connections, settings.snapshot.key_use_interval)
         self._settings = settings
         self._connections = connections
         self._sealer = sealer
@@ -64,11 +66,13 @@ class Snapshot:
         wakeups.subscribe(CHANNEL, self.note_change, self.catch_up)
         self.catch_up()
         self._greenlet = gevent.spawn(self._run, after)
+        self.key_use.start()
 
     def stop(self) -> None:
-        """Stop reloading."""
+        """Stop reloading, and write down which keys were used."""
         if self._greenlet is not None:
             self._greenlet.kill()
+        self.key_use.stop()
 
     @property
     def age_s(self) -> float | None:

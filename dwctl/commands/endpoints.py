@@ -20,7 +20,8 @@ from dwctl.catalog.endpoint_schemas import (
 from dwctl.catalog.listing import AliasConflict
 from dwctl.catalog.tables import DeployedModel, Endpoint
 from dwctl.commands import assignments, output
-from dwctl.commands.assignments import checked, read
+from dwctl.commands.assignments import read
+from dwctl.commands.given import checked
 from dwctl.db import db
 from dwctl.errors import Conflict
 from dwctl.identity.tables import NIL

@@ -22,8 +22,15 @@ COMMANDS = {
         "dwctl.identity.bootstrap:migration_commands",
         "Bring the database's tables up to date.",
     ),
-    "users": ("dwctl.commands.users:group", "People: create, list, set roles or a password."),
-    "keys": ("dwctl.commands.keys:group", "API keys."),
+    "users": (
+        "dwctl.commands.users:group",
+        "People: create, list, show, update, delete, roles, password.",
+    ),
+    "groups": ("dwctl.commands.groups:group", "Groups: members, and the models that they may use."),
+    "keys": (
+        "dwctl.commands.keys:group",
+        "API keys: create, list, show, update, rotate, revoke.",
+    ),
     "orgs": ("dwctl.commands.organizations:group", "Organizations, and who is in them."),
     "endpoints": (
         "dwctl.commands.endpoints:group",
@@ -42,6 +49,7 @@ COMMANDS = {
         "What is sealed at rest, and under which key: status, rotate.",
     ),
     "requests": ("dwctl.commands.requests:group", "The log of calls."),
+    "audit": ("dwctl.commands.audit:group", "Who changed what: list, show, export."),
     "config": ("dwctl.commands.configuration:group", "Settings: check, show, example."),
 }
 """Where each command is, and what it is for in a line."""

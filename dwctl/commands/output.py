@@ -45,6 +45,7 @@ yes = click.option("--yes", is_flag=True, help="Do it without asking.")
 
 _TAKEN = {
     "api_keys_name_unique": "This user has a key with that name already",
+    "groups_name_unique": "There is a group with that name already",
     "deployed_model_components_pair_unique": "That model serves there already",
 }
 """What the admin API calls `Resource already exists`, by the constraint that was hit."""

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from dwctl.catalog import models
 from dwctl.commands import assignments, output
-from dwctl.commands.assignments import checked, read
+from dwctl.commands.assignments import read
+from dwctl.commands.given import checked
 from dwctl.db import db
 from dwctl.errors import Invalid, NotFound
 from dwctl.identity.tables import Group

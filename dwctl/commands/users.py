@@ -9,18 +9,22 @@ from uuid import UUID
 
 import click
 from flask.cli import AppGroup
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dwctl import clock
+from dwctl.billing import ledger
+from dwctl.billing.money import amount_text
 from dwctl.commands import output
+from dwctl.commands.given import OrNone, changes, checked
 from dwctl.db import db
 from dwctl.errors import Invalid, NotFound
-from dwctl.identity import native, passwords, users
-from dwctl.identity.tables import User
+from dwctl.identity import api_keys, groups, native, organizations, passwords, profiles, users
+from dwctl.identity.schemas import UserUpdate
+from dwctl.identity.tables import Group, User
 from dwctl.roles import ROLES
 from dwctl.web import current
 
-group = AppGroup("users", help="People: create, list, set roles or a password.")
+group = AppGroup("users", help="People: create, list, show, update, delete, roles, password.")
 
 _from_stdin = click.option(
     "--password-stdin", is_flag=True, help="Read the password from standard input."
@@ -53,6 +57,7 @@ def create(
         raise Invalid(f"{email} is not an e-mail address")
     password_hash = _hash(_read_password()) if password_stdin else None
     session = db.session()
+    users.insist_on_free(session, username=username or email, email=email)
     user = users.create(
         session,
         username=username or email,
@@ -88,8 +93,7 @@ def set_roles(email: str, roles: tuple[str, ...], as_json: bool) -> None:
     """Replace the roles of a user. StandardUser stays, named or not."""
     session = db.session()
     user = find(session, email)
-    users.set_roles(user, roles)
-    user.updated_at = clock.now()
+    users.change_roles(session, user, roles)
     session.commit()
     output.show_one(_row(user), as_json=as_json)
 
@@ -108,6 +112,104 @@ def set_password(email: str, password_stdin: bool, as_json: bool) -> None:
     native.set_password(session, user, password, current.settings())
     session.commit()
     output.show_one({"email": email, "password": "changed"}, as_json=as_json)
+
+
+@group.command("show")
+@click.argument("who", metavar="EMAIL|ID")
+@output.as_json
+@output.one_line_errors
+def show(who: str, as_json: bool) -> None:
+    """Show a user: roles, balance, groups, organisations, keys."""
+    session = db.session()
+    output.show_one(_described(session, find(session, who)), as_json=as_json)
+
+
+@group.command("update")
+@click.argument("who", metavar="EMAIL|ID")
+@click.option("--display-name")
+@click.option("--avatar-url")
+@click.option("--batch-notifications", "batch_notifications_enabled", type=bool)
+@click.option("--low-balance-threshold", type=OrNone(float))
+@click.option("--auto-topup-amount", type=OrNone(float))
+@click.option("--auto-topup-threshold", type=OrNone(float))
+@click.option("--auto-topup-monthly-limit", type=OrNone(float))
+@output.as_json
+@output.one_line_errors
+def update(who: str, as_json: bool, **given: Any) -> None:
+    """Change what is named of a user; "none" takes a limit away.
+
+    \b
+    Examples:
+      dwctl users update ada@example.com --display-name "Ada"
+      dwctl users update ada@example.com --low-balance-threshold none
+    """
+    session = db.session()
+    user = find(session, who)
+    profiles.change(session, user, checked(UserUpdate(), changes(given)))
+    session.commit()
+    output.show_one(_described(session, user), as_json=as_json)
+
+
+@group.command("delete")
+@click.argument("who", metavar="EMAIL|ID")
+@output.yes
+@output.as_json
+@output.one_line_errors
+def delete(who: str, yes: bool, as_json: bool) -> None:
+    """Delete a user with keys, sessions and memberships; what runs for them is cancelled.
+
+    The row stays without what was personal in it, for what it is mentioned in.
+    """
+    session = db.session()
+    user = find(session, who)
+    shown = {"id": user.id, "email": user.email, "deleted": True}
+    output.confirm(f"Deleting {user.email}", yes=yes)
+    users.delete_account(session, user)
+    session.commit()
+    output.show_one(shown, as_json=as_json)
+
+
+@group.command("groups")
+@click.argument("who", metavar="EMAIL|ID")
+@output.as_json
+@output.one_line_errors
+def list_groups(who: str, as_json: bool) -> None:
+    """List the groups of a user by name, Everyone last."""
+    session = db.session()
+    user = find(session, who)
+    found = groups.of_accounts(session, [user.id])[user.id]
+    output.show_list([group_row(one) for one in found], as_json=as_json)
+
+
+def group_row(group: Group) -> dict[str, Any]:
+    """A group on one line."""
+    return {
+        "id": group.id,
+        "name": group.name,
+        "description": group.description,
+        "source": group.source,
+    }
+
+
+def _described(session: Session, user: User) -> dict[str, Any]:
+    keys = api_keys.visible(user.id, created_by=None)
+    return {
+        **_row(user),
+        "display_name": user.display_name,
+        "external_user_id": user.external_user_id,
+        "password": user.password_hash is not None,
+        "created": user.created_at,
+        "balance": amount_text(ledger.balances(session, [user.id])[user.id]),
+        "groups": [one.name for one in groups.of_accounts(session, [user.id])[user.id]],
+        "organizations": [
+            f"{one.name} ({one.role})" for one in organizations.memberships_of(session, user.id)
+        ],
+        "keys": session.scalar(select(func.count()).select_from(keys.order_by(None).subquery())),
+        "low_balance_threshold": user.low_balance_threshold,
+        "auto_topup_amount": user.auto_topup_amount,
+        "auto_topup_threshold": user.auto_topup_threshold,
+        "auto_topup_monthly_limit": user.auto_topup_monthly_limit,
+    }
 
 
 def find(session: Session, who: str) -> User:

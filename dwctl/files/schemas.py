@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from marshmallow import fields
 
 from dwctl.web.pagination import MAX_LIMIT
@@ -23,6 +25,17 @@ class FilesQuery(ApiSchema):
 class FileSchema(ApiSchema):
     """A file. Members that are not known are left out."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "id": "file-0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "object": "file",
+        "bytes": 2048,
+        "created_at": 1780000000,
+        "filename": "input.jsonl",
+        "purpose": "batch",
+        "status": "processed",
+        "expires_at": 1780086400,
+    }
+
     id = fields.String()
     object = fields.Constant("file")
     bytes = fields.Integer()
@@ -42,6 +55,25 @@ class FileSchema(ApiSchema):
 class FilesPage(ApiSchema):
     """A page of the list; no first and last id where it is empty."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "object": "list",
+        "data": [
+            {
+                "id": "file-0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+                "object": "file",
+                "bytes": 2048,
+                "created_at": 1780000000,
+                "filename": "input.jsonl",
+                "purpose": "batch",
+                "status": "processed",
+                "expires_at": 1780086400,
+            }
+        ],
+        "first_id": "file-0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "last_id": "file-0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "has_more": False,
+    }
+
     object = fields.Constant("list")
     data = fields.List(fields.Nested(FileSchema))
     first_id = fields.String()
@@ -51,6 +83,12 @@ class FilesPage(ApiSchema):
 
 class FileDeleted(ApiSchema):
     """What is left of a file."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "object": "file",
+        "deleted": True,
+    }
 
     id = fields.String()
     object = fields.Constant("file")
@@ -76,6 +114,24 @@ class ModelEstimateSchema(ApiSchema):
 
 class EstimateSchema(ApiSchema):
     """What running a file would cost, in USD."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "file_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "total_requests": 100,
+        "total_estimated_input_tokens": 12000,
+        "total_estimated_output_tokens": 8000,
+        "total_estimated_cost": "0.0520",
+        "models": [
+            {
+                "model": "gpt-oss",
+                "request_count": 100,
+                "estimated_input_tokens": 12000,
+                "estimated_output_tokens": 8000,
+                "estimated_cost": "0.0520",
+                "price_known": True,
+            }
+        ],
+    }
 
     file_id = fields.String()
     total_requests = fields.Integer()

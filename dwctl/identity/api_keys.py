@@ -192,11 +192,11 @@ def expiry(at: float, *, replaced: bool) -> str:
     return f"This API key expired at {when}. Use another, or have its expires_at changed."
 
 
-def visible(owner_id: UUID, *, created_by: UUID | None) -> Select[ApiKey]:
-    """The owner's keys that can be seen, newest first; `created_by` narrows them to one person's."""
-    query = select(ApiKey).where(
-        ApiKey.user_id == owner_id, ApiKey.hidden.is_(False), ApiKey.is_deleted.is_(False)
-    )
+def visible(owner_id: UUID | None, *, created_by: UUID | None) -> Select[ApiKey]:
+    """The keys that can be seen of an owner (None: of everybody), newest first; `created_by` narrows them to one person's."""
+    query = select(ApiKey).where(ApiKey.hidden.is_(False), ApiKey.is_deleted.is_(False))
+    if owner_id is not None:
+        query = query.where(ApiKey.user_id == owner_id)
     if created_by is not None:
         query = query.where(ApiKey.created_by == created_by)
     return query.order_by(ApiKey.created_at.desc(), ApiKey.id.desc())

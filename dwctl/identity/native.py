@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from dwctl import clock
 from dwctl.config import Settings
-from dwctl.errors import Conflict, Invalid, Unauthenticated
+from dwctl.errors import Invalid, Unauthenticated
 from dwctl.identity import names, passwords, sessions, throttle, users
 from dwctl.identity.tables import User
 
@@ -35,15 +35,11 @@ def register(
     display_name: str | None,
     settings: Settings,
 ) -> User:
-    """A new person with a password. Raises Conflict for an e-mail that somebody has, in any spelling of its case."""
+    """A new person with a password. Raises Conflict for a name or an e-mail that somebody has, in any spelling of its case."""
     rule = settings.auth.native.password
     passwords.check_length(password, rule)
     password_hash = passwords.hash_password(password, rule)
-    users.lock(session, f"email {email.lower()}")
-    if users.with_email(session, email):
-        raise Conflict(
-            "An account with this email address already exists", members={"resource": "user"}
-        )
+    users.insist_on_free(session, username=username, email=email)
     user = users.create(
         session,
         username=username,

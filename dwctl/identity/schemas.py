@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
-from marshmallow import fields, post_dump, validate
+from marshmallow import ValidationError, fields, post_dump, validate
 
 from dwctl.identity.api_keys import DAY_S, MOST_OVERLAP_S, PURPOSES
+from dwctl.identity.names import EMAIL
 from dwctl.roles import ROLES
 from dwctl.web.pagination import PageQuery
 from dwctl.web.schemas import (
@@ -23,10 +25,42 @@ from dwctl.web.schemas import (
 
 _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
 _URL_LENGTH = 2048
-is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
+is_email = validate.Regexp(EMAIL, error="Not a valid email address.")
+_DELETED = re.compile("deleted-[0-9a-f]{8}-", re.IGNORECASE)
 _MOST_TOKENS = 2**53
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
 
+_USER: dict[str, Any] = {
+    "id": "0b8f5a52-6c0e-4c7f-8f8e-2f4f6a1d9c33",
+    "username": "ada",
+    "email": "ada@example.org",
+    "display_name": "Ada Lovelace",
+    "avatar_url": None,
+    "is_admin": False,
+    "roles": ["StandardUser", "BatchAPIUser"],
+    "created_at": "2026-01-31T10:20:30.123456Z",
+    "updated_at": "2026-01-31T10:20:30.123456Z",
+    "last_login": "2026-02-01T08:00:00.000000Z",
+    "auth_source": "proxy-header",
+    "external_user_id": None,
+    "has_payment_provider_id": False,
+    "batch_notifications_enabled": False,
+    "low_balance_threshold": None,
+    "auto_topup_amount": None,
+    "auto_topup_threshold": None,
+    "has_auto_topup_payment_method": False,
+    "auto_topup_monthly_limit": None,
+    "user_type": "individual",
+}
+_GROUP: dict[str, Any] = {
+    "id": "7f0e9c7a-93a8-4b62-8f0c-6d1d4c9b2a11",
+    "name": "research",
+    "description": "May use the large models",
+    "created_by": "0b8f5a52-6c0e-4c7f-8f8e-2f4f6a1d9c33",
+    "created_at": "2026-01-31T10:20:30.123456Z",
+    "updated_at": "2026-01-31T10:20:30.123456Z",
+    "source": "native",
+}
 _PAGE = {"total_count": 1, "skip": 0, "limit": 10}
 _API_KEY: dict[str, Any] = {
     "id": "6a1f5c0e-3a52-4a0c-9d1c-0d6f5f1c2b7e",
@@ -48,6 +82,12 @@ _API_KEY: dict[str, Any] = {
 }
 
 
+def _is_not_of_the_deleted(name: str) -> None:
+    """An account becomes `deleted-<its id>` when it is deleted: whoever had that name could keep it from being deleted."""
+    if _DELETED.match(name):
+        raise ValidationError("Must not be the name of a deleted account.")
+
+
 class Extended:
     """An object with some more attributes, for a schema to read; they go before its own."""
 
@@ -66,11 +106,11 @@ class Trimmed(Name):
 
 
 def _username() -> fields.Field[str]:
-    return Trimmed(required=True, validate=_not_blank)
+    return Trimmed(required=True, validate=[_not_blank, _is_not_of_the_deleted])
 
 
 def _email() -> fields.Field[str]:
-    return Trimmed(required=True, validate=is_email)
+    return Trimmed(required=True, validate=[is_email, _is_not_of_the_deleted])
 
 
 def _optional_text() -> fields.Field[str]:
@@ -88,6 +128,8 @@ def _role_list(**options: Any) -> fields.Field[Any]:
 
 class GroupSchema(ApiSchema):
     """A group. `created_by` is left out where it is masked, `users` and `models` where not asked for or empty."""
+
+    example: ClassVar[dict[str, Any]] = _GROUP
 
     id = fields.UUID()
     name = fields.String()
@@ -109,6 +151,12 @@ class GroupSchema(ApiSchema):
 class MembershipSchema(ApiSchema):
     """An organisation and one's role in it."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "id": "3b1f8a1e-52a3-4c50-a8c4-0a1de1c5a7d2",
+        "name": "acme.example",
+        "role": "member",
+    }
+
     id = fields.UUID(attribute="organization_id")
     name = fields.String()
     role = fields.String()
@@ -116,6 +164,8 @@ class MembershipSchema(ApiSchema):
 
 class UserSchema(ApiSchema):
     """An account. The members from `groups` on are there only when asked for."""
+
+    example: ClassVar[dict[str, Any]] = _USER
 
     id = fields.UUID()
     username = fields.String()
@@ -149,6 +199,8 @@ class UserSchema(ApiSchema):
 class UserPage(ApiSchema):
     """A page of users."""
 
+    example: ClassVar[dict[str, Any]] = {**_PAGE, "data": [_USER]}
+
     data = fields.List(fields.Nested(UserSchema))
     total_count = fields.Integer()
     skip = fields.Integer()
@@ -157,6 +209,13 @@ class UserPage(ApiSchema):
 
 class UserCreate(ApiSchema):
     """A person to be made by an administrator."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "username": "ada",
+        "email": "ada@example.org",
+        "roles": ["StandardUser", "BatchAPIUser"],
+        "display_name": "Ada Lovelace",
+    }
 
     username = _username()
     email = _email()
@@ -167,6 +226,8 @@ class UserCreate(ApiSchema):
 
 class UserUpdate(ApiSchema):
     """Changes of an account. The four limits are cleared by null; elsewhere null means unchanged."""
+
+    example: ClassVar[dict[str, Any]] = {"display_name": "Ada Lovelace", "low_balance_threshold": 5}
 
     display_name = Name(allow_none=True)
     avatar_url = Name(allow_none=True, longest=_URL_LENGTH)
@@ -194,6 +255,8 @@ class IncludeQuery(ApiSchema):
 class GroupPage(ApiSchema):
     """A page of groups."""
 
+    example: ClassVar[dict[str, Any]] = {**_PAGE, "data": [_GROUP]}
+
     data = fields.List(fields.Nested(GroupSchema))
     total_count = fields.Integer()
     skip = fields.Integer()
@@ -203,12 +266,19 @@ class GroupPage(ApiSchema):
 class GroupCreate(ApiSchema):
     """A group to be made."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "name": "research",
+        "description": "May use the large models",
+    }
+
     name = Trimmed(required=True, validate=_not_blank)
     description = _optional_text()
 
 
 class GroupUpdate(ApiSchema):
     """Changes of a group; null means unchanged."""
+
+    example: ClassVar[dict[str, Any]] = {"description": "May use all models"}
 
     name = Trimmed(load_default=None, allow_none=True, validate=_not_blank)
     description = _optional_text()
@@ -344,6 +414,12 @@ class ApiKeyUpdate(ApiSchema):
 class Registration(ApiSchema):
     """A person who registers."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "username": "ada",
+        "email": "ada@example.org",
+        "password": "a-good-password",
+    }
+
     username = _username()
     email = _email()
     password = Text(required=True)
@@ -353,12 +429,19 @@ class Registration(ApiSchema):
 class Credentials(ApiSchema):
     """A person who signs in."""
 
+    example: ClassVar[dict[str, Any]] = {"email": "ada@example.org", "password": "a-good-password"}
+
     email = Trimmed(required=True)
     password = Text(required=True)
 
 
 class PasswordChange(ApiSchema):
     """The password as it is, and as it shall be."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "current_password": "a-good-password",
+        "new_password": "a-better-password",
+    }
 
     current_password = Text(required=True)
     new_password = Text(required=True)
@@ -367,6 +450,8 @@ class PasswordChange(ApiSchema):
 class Availability(ApiSchema):
     """Whether a way in is open."""
 
+    example: ClassVar[dict[str, Any]] = {"enabled": True, "message": "Native login is enabled"}
+
     enabled = fields.Boolean()
     message = fields.String()
 
@@ -374,11 +459,15 @@ class Availability(ApiSchema):
 class Message(ApiSchema):
     """A sentence."""
 
+    example: ClassVar[dict[str, Any]] = {"message": "Password changed successfully"}
+
     message = fields.String()
 
 
 class SignedIn(ApiSchema):
     """The person who has come in."""
+
+    example: ClassVar[dict[str, Any]] = {"user": _USER, "message": "Login successful"}
 
     user = fields.Nested(UserSchema)
     message = fields.String()
@@ -387,8 +476,30 @@ class SignedIn(ApiSchema):
 class ActiveOrganization(ApiSchema):
     """In whose name to act; null for one's own."""
 
+    example: ClassVar[dict[str, Any]] = {"organization_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47"}
+
     organization_id = fields.UUID(load_default=None, allow_none=True, load_only=True)
     active_organization_id = fields.UUID(dump_only=True, allow_none=True)
+
+
+class SupportRequest(ApiSchema):
+    """What somebody needs help with."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "subject": "A batch does not end",
+        "message": "batch_6a1f5c0e has been at 99 % since this morning.",
+    }
+
+    subject = Name(required=True)
+    message = Text(required=True, longest=20_000)
+
+
+class SupportSent(ApiSchema):
+    """That a request for help is on its way."""
+
+    example: ClassVar[dict[str, Any]] = {"sent": True}
+
+    sent = fields.Boolean()
 
 
 class AsyncRequestsSchema(ApiSchema):
@@ -415,6 +526,21 @@ class OnwardsSchema(ApiSchema):
 
 class ConfigSchema(ApiSchema):
     """The settings that a dashboard needs. `batches` and `ai_api_base_url` are left out where there are none."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "region": "eu-1",
+        "organization": None,
+        "payment_enabled": False,
+        "docs_url": "/ai/docs",
+        "docs_jsonl_url": "/ai/docs",
+        "batches": {
+            "enabled": True,
+            "allowed_completion_windows": ["24h", "1h"],
+            "allowed_url_paths": ["/v1/chat/completions"],
+            "async_requests": {"enabled": True, "completion_window": "1h"},
+        },
+        "onwards": {"strict_mode": False},
+    }
 
     region = fields.String(allow_none=True)
     organization = fields.String(allow_none=True)

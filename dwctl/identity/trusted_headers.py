@@ -5,6 +5,7 @@ The headers count only where the socket's peer is a trusted proxy: whoever else 
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass
 
@@ -17,6 +18,11 @@ from dwctl.errors import Unauthenticated
 from dwctl.identity import groups, names, users
 from dwctl.identity.tables import User
 from dwctl.web import proxies
+
+LONGEST_NAME = 255
+"""Characters of an id, an e-mail, a provider or a group. Groups that are no such names are left out."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ def _known(session: Session, claim: Claim) -> User | None:
     user = session.scalar(same)
     if user is not None and claim.email and user.email != claim.email:
         user.email = claim.email
+        # Links were sent to the address that they had.
+        users.end_reset_tokens(session, user.id)
     return user
 
 
@@ -126,7 +134,18 @@ def _create(session: Session, claim: Claim, settings: Settings) -> User:
 
 
 def _header(request: Request, name: str) -> str:
-    """A header's text. WSGI hands out bytes as latin-1; names are sent as UTF-8."""
+    """A header's text. Raises Unauthenticated for one that no name is like: it would stand in indexes, log lines and terminals."""
+    value = _text(request, name)
+    if len(value) > LONGEST_NAME or _CONTROL.search(value):
+        raise Unauthenticated(
+            f"Authentication required: the header {name} has control characters, or more than {LONGEST_NAME} characters",
+            code="unusable_identity",
+        )
+    return value
+
+
+def _text(request: Request, name: str) -> str:
+    """WSGI hands out bytes as latin-1; names are sent as UTF-8."""
     value = request.headers.get(name, "").strip()
     try:
         return value.encode("latin-1").decode()
@@ -143,5 +162,6 @@ def _provider(request: Request, rule: ProxyHeaderAuth) -> str:
 def _groups(request: Request, rule: ProxyHeaderAuth) -> frozenset[str] | None:
     if not rule.import_idp_groups or rule.groups_field_name not in request.headers:
         return None
-    named = (part.strip() for part in _header(request, rule.groups_field_name).split(","))
-    return frozenset(part for part in named if part) - set(rule.blacklisted_sso_groups)
+    named = (part.strip() for part in _text(request, rule.groups_field_name).split(","))
+    fit = (part for part in named if 0 < len(part) <= LONGEST_NAME and not _CONTROL.search(part))
+    return frozenset(fit) - set(rule.blacklisted_sso_groups)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
-from sqlalchemy import Select, delete, func, or_, select, text, update
+from sqlalchemy import Select, delete, exists, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from dwctl import clock
 from dwctl.billing import ledger
 from dwctl.config import Settings
-from dwctl.errors import NotFound
+from dwctl.errors import Conflict, Invalid, NotFound
 from dwctl.identity import sessions
 from dwctl.identity.tables import (
     NIL,
@@ -26,6 +26,7 @@ from dwctl.identity.tables import (
 from dwctl.web import pagination
 
 BASE_ROLE = "StandardUser"
+MANAGER = "PlatformManager"
 
 DeletionHook = Callable[[Session, UUID], None]
 WelcomeHook = Callable[[Session, User, Settings], None]
@@ -80,7 +81,9 @@ def newest_first(query: Select[User], search: str | None) -> Select[User]:
 def get(session: Session, account_id: UUID, *, stays: bool = False) -> User:
     """The account. Raises NotFound, also for the system user and for deleted ones. With `stays` nobody deletes it within this transaction."""
     wanted = accounts().where(User.id == account_id)
-    found = session.scalar(wanted.with_for_update(read=True) if stays else wanted)
+    # KEY SHARE, as a row has that refers to it: changes of an organisation's members do not wait for it.
+    held = wanted.with_for_update(read=True, key_share=True)
+    found = session.scalar(held if stays else wanted)
     if found is None:
         raise NotFound(f"User with ID {account_id} not found")
     return found
@@ -97,6 +100,22 @@ def with_email(session: Session, email: str) -> list[User]:
     # What lower case is, the database says: its locale may know of fewer letters than Python.
     same = people().where(func.lower(User.email) == func.lower(email))
     return list(session.scalars(same.order_by(User.email != email, User.created_at, User.id)))
+
+
+def insist_on_free(session: Session, *, username: str, email: str) -> None:
+    """Conflict where somebody has this name or e-mail, in any spelling of its case. Nobody else takes either within this transaction.
+
+    Trusted headers do not ask here: their ids may differ by case alone, and two of them may have one e-mail.
+    """
+    lock(session, f"email {email.lower()}")
+    lock(session, f"username {username.lower()}")
+    taken = select(exists().where(func.lower(User.username) == func.lower(username)))
+    if session.scalar(taken):
+        raise Conflict("This username is already taken", members={"resource": "user"})
+    if with_email(session, email):
+        raise Conflict(
+            "An account with this email address already exists", members={"resource": "user"}
+        )
 
 
 def lock(session: Session, what: str) -> None:
@@ -171,8 +190,46 @@ def set_roles(user: User, names: Iterable[str]) -> None:
     user.roles = rows
 
 
+def change_roles(session: Session, user: User, names: Iterable[str]) -> None:
+    """The same of a user who exists. Raises Invalid where nobody would be left who manages the platform."""
+    wanted = list(names)
+    _lock(session, user)
+    if _manages(user) and not user.is_admin and MANAGER not in wanted:
+        _insist_on_another_manager(session, user)
+    set_roles(user, wanted)
+    user.updated_at = clock.now()
+
+
+def _manages(user: User) -> bool:
+    return user.is_admin or MANAGER in user.role_names
+
+
+def _insist_on_another_manager(session: Session, user: User) -> None:
+    # Two managers who are leaving at once must not each rely on the other.
+    lock(session, "platform managers")
+    manages = exists().where(UserRole.user_id == User.id, UserRole.role == RoleName.PLATFORMMANAGER)
+    others = people().where(User.id != user.id, or_(User.is_admin, manages))
+    if not session.scalar(select(others.exists())):
+        raise Invalid(
+            f"{user.email} is the last account that may manage the platform. Make somebody else a {MANAGER} first"
+        )
+
+
+def _lock(session: Session, user: User) -> None:
+    """Read the account again, locked. Raises NotFound where it was deleted meanwhile."""
+    session.refresh(user, with_for_update={"key_share": True})
+    if user.is_deleted:
+        raise NotFound(f"User with ID {user.id} not found")
+
+
 def delete_account(session: Session, user: User) -> None:
-    """Scrub a person or an organisation and take away every way in; the row stays, for what it is mentioned in."""
+    """Scrub a person or an organisation and take away every way in; the row stays, for what it is mentioned in.
+
+    Raises NotFound where it is deleted already, Invalid where nobody would be left who manages the platform.
+    """
+    _lock(session, user)
+    if _manages(user):
+        _insist_on_another_manager(session, user)
     for hook in _DELETION_HOOKS:
         hook(session, user.id)
     user.email = f"deleted-{user.id}@deleted.local"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from marshmallow import fields
 
 from dwctl.web.pagination import PageQuery
@@ -51,6 +53,30 @@ class RequestSchema(ApiSchema):
 class RequestDetailSchema(RequestSchema):
     """One request with its bodies, as they are stored."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+        "batch_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "model": "gpt-oss",
+        "status": "completed",
+        "created_at": "2026-01-31T10:20:30.123456Z",
+        "completed_at": "2026-01-31T10:20:30.123456Z",
+        "failed_at": None,
+        "duration_ms": 812.5,
+        "response_status": 200,
+        "service_tier": None,
+        "prompt_tokens": 9,
+        "completion_tokens": 3,
+        "reasoning_tokens": 0,
+        "total_tokens": 12,
+        "total_cost": 0.015,
+        "created_by_email": "ada@example.com",
+        "body": "{}",
+        "response_body": "{}",
+        "error": None,
+        "completion_window": "24h",
+        "batch_created_by": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+    }
+
     body = fields.String(allow_none=True)
     response_body = fields.String(allow_none=True)
     error = fields.String(allow_none=True)
@@ -60,6 +86,32 @@ class RequestDetailSchema(RequestSchema):
 
 class RequestPage(ApiSchema):
     """A page of requests. `total_count` is an estimate where counting would take long."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "data": [
+            {
+                "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+                "batch_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+                "model": "gpt-oss",
+                "status": "completed",
+                "created_at": "2026-01-31T10:20:30.123456Z",
+                "completed_at": "2026-01-31T10:20:30.123456Z",
+                "failed_at": None,
+                "duration_ms": 812.5,
+                "response_status": 200,
+                "service_tier": None,
+                "prompt_tokens": 9,
+                "completion_tokens": 3,
+                "reasoning_tokens": 0,
+                "total_tokens": 12,
+                "total_cost": 0.015,
+                "created_by_email": "ada@example.com",
+            }
+        ],
+        "total_count": 1,
+        "skip": 0,
+        "limit": 10,
+    }
 
     data = fields.List(fields.Nested(RequestSchema))
     total_count = fields.Integer()
@@ -93,6 +145,26 @@ class DaemonSchema(ApiSchema):
 class DaemonsSchema(ApiSchema):
     """Processes, newest first."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "daemons": [
+            {
+                "id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+                "status": "running",
+                "hostname": "web-1",
+                "pid": 17,
+                "version": "0.1.0",
+                "started_at": 1780000000,
+                "last_heartbeat": 1780000060,
+                "stats": {
+                    "requests_processed": 1200,
+                    "requests_failed": 2,
+                    "requests_in_flight": 4,
+                },
+                "config": {"type": "worker"},
+            }
+        ]
+    }
+
     daemons = fields.List(fields.Nested(DaemonSchema))
 
 
@@ -123,6 +195,38 @@ class ModelProgressSchema(ApiSchema):
 
 class ProgressSchema(ApiSchema):
     """How far a batch is, what holds it up, and when it will end at the rate that was seen. Times in Unix seconds."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "object": "batch.progress",
+        "batch_id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+        "requests": {
+            "total": 100,
+            "prepared": 100,
+            "running": 4,
+            "completed": 40,
+            "failed": 0,
+            "cancelled": 0,
+            "remaining": 60,
+        },
+        "lines_ahead": 0,
+        "limited_by": None,
+        "models": [
+            {
+                "model": "gpt-oss",
+                "requests": 100,
+                "remaining": 60,
+                "lines_ahead": 0,
+                "in_flight": 4,
+                "concurrency": 10,
+                "limited_by": None,
+                "paused_until": None,
+            }
+        ],
+        "lines_per_second": 5.25,
+        "expires_at": 1780086400,
+        "estimated_end_at": 1780000012,
+        "estimated_in_time": True,
+    }
 
     object = fields.Constant("batch.progress")
     batch_id = fields.UUID()

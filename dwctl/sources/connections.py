@@ -13,6 +13,7 @@ from dwctl.access import ownership
 from dwctl.access.caller import Caller
 from dwctl.config import Settings
 from dwctl.errors import NotFound
+from dwctl.identity import users
 from dwctl.sources import sealing
 from dwctl.sources.provider import Source
 from dwctl.sources.providers import open_source
@@ -64,6 +65,14 @@ def delete(session: Session, connection: SourceConnection) -> None:
     connection.config_sealed = None
     session.flush()
     session.execute(select(func.pg_notify(CHANNEL, str(connection.id))))
+
+
+@users.before_deletion
+def delete_all(session: Session, account_id: UUID) -> None:
+    """An account that is deleted leaves no credential behind, and its synchronisations stop."""
+    living = (SourceConnection.owner_id == account_id) & SourceConnection.deleted_at.is_(None)
+    for connection in session.scalars(select(SourceConnection).where(living).with_for_update()):
+        delete(session, connection)
 
 
 def config_of(connection: SourceConnection, settings: Settings) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from marshmallow import ValidationError, fields, validate, validates_schema
@@ -67,6 +67,18 @@ class S3Config(ApiSchema):
 class ConnectionCreate(ApiSchema):
     """A new connection."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "provider": "s3",
+        "name": "nightly",
+        "config": {
+            "bucket": "prompts",
+            "region": "eu-central-1",
+            "access_key_id": "AKIDEXAMPLE",
+            "secret_access_key": "secret",
+            "prefix": "jobs/",
+        },
+    }
+
     provider = Name(required=True, validate=validate.OneOf(["s3"]))
     name = Name(required=True, validate=validate.Length(1, 255))
     kind = Name(load_default="source", allow_none=True, validate=validate.OneOf(["source"]))
@@ -75,6 +87,15 @@ class ConnectionCreate(ApiSchema):
 
 class ConnectionSchema(ApiSchema):
     """A connection; its configuration stays here."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "kind": "source",
+        "provider": "s3",
+        "name": "nightly",
+        "created_at": 1780000000,
+        "updated_at": 1780000000,
+    }
 
     id = fields.UUID()
     kind = fields.String()
@@ -85,6 +106,19 @@ class ConnectionSchema(ApiSchema):
 
 
 class ConnectionListSchema(ApiSchema):
+    example: ClassVar[dict[str, Any]] = {
+        "data": [
+            {
+                "id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+                "kind": "source",
+                "provider": "s3",
+                "name": "nightly",
+                "created_at": 1780000000,
+                "updated_at": 1780000000,
+            }
+        ]
+    }
+
     data = fields.List(fields.Nested(ConnectionSchema))
 
 
@@ -94,6 +128,12 @@ class ConnectionQuery(ApiSchema):
 
 class TestedSchema(ApiSchema):
     """Whether a source can be read, and why not."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "ok": True,
+        "provider": "s3",
+        "message": "The bucket can be read.",
+    }
 
     ok = fields.Boolean()
     provider = fields.String()
@@ -122,6 +162,12 @@ class ExternalFileSchema(ApiSchema):
 class ExternalFilesSchema(ApiSchema):
     """A page of a source's files. With `search` a page may be short, or empty, and yet not the last."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "data": [{"key": "jobs/one.jsonl", "size_bytes": 2048, "last_modified": 1780000000}],
+        "has_more": False,
+        "next_cursor": None,
+    }
+
     data = fields.List(fields.Nested(ExternalFileSchema))
     has_more = fields.Boolean()
     next_cursor = fields.String(allow_none=True)
@@ -132,12 +178,25 @@ class SyncedKeysQuery(ApiSchema):
 
 
 class SyncedKeySchema(ApiSchema):
+    example: ClassVar[dict[str, Any]] = {"key": "jobs/one.jsonl", "last_modified": 1780000000}
+
     key = fields.String(attribute="external_key")
     last_modified = Timestamp(attribute="external_last_modified")
 
 
 class SyncCreate(ApiSchema):
     """What to synchronise: everything (`snapshot`), or objects by their keys (`select`)."""
+
+    conditions: ClassVar[dict[str, Any]] = {
+        "if": {"properties": {"strategy": {"const": "select"}}, "required": ["strategy"]},
+        "then": {"required": ["file_keys"]},
+    }
+
+    example: ClassVar[dict[str, Any]] = {
+        "strategy": "select",
+        "file_keys": ["jobs/one.jsonl"],
+        "force": False,
+    }
 
     strategy = Name(load_default="snapshot", validate=validate.OneOf(["snapshot", "select"]))
     file_keys = ListOf(
@@ -156,6 +215,25 @@ class SyncCreate(ApiSchema):
 
 class SyncSchema(ApiSchema):
     """A synchronisation. Its counters are of objects; `error` says why it failed as a whole."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+        "connection_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "status": "completed",
+        "strategy": "snapshot",
+        "force": False,
+        "endpoint": "/v1/chat/completions",
+        "completion_window": "24h",
+        "files_found": 2,
+        "files_skipped": 0,
+        "files_ingested": 2,
+        "files_failed": 0,
+        "batches_created": 2,
+        "error": None,
+        "created_at": 1780000000,
+        "started_at": 1780000001,
+        "completed_at": 1780000030,
+    }
 
     id = fields.UUID()
     connection_id = fields.UUID()
@@ -176,6 +254,29 @@ class SyncSchema(ApiSchema):
 
 
 class SyncListSchema(ApiSchema):
+    example: ClassVar[dict[str, Any]] = {
+        "data": [
+            {
+                "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+                "connection_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+                "status": "completed",
+                "strategy": "snapshot",
+                "force": False,
+                "endpoint": "/v1/chat/completions",
+                "completion_window": "24h",
+                "files_found": 2,
+                "files_skipped": 0,
+                "files_ingested": 2,
+                "files_failed": 0,
+                "batches_created": 2,
+                "error": None,
+                "created_at": 1780000000,
+                "started_at": 1780000001,
+                "completed_at": 1780000030,
+            }
+        ]
+    }
+
     data = fields.List(fields.Nested(SyncSchema))
 
 
@@ -212,6 +313,29 @@ class EntrySchema(ApiSchema):
 
 class EntriesSchema(ApiSchema):
     """Objects of a synchronisation in the order of their keys."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "data": [
+            {
+                "id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+                "sync_id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+                "key": "jobs/one.jsonl",
+                "size_bytes": 2048,
+                "last_modified": 1780000000,
+                "status": "activated",
+                "file_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+                "batch_id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+                "template_count": 100,
+                "invalid_lines": 0,
+                "line_errors": None,
+                "error": None,
+                "created_at": 1780000000,
+                "updated_at": 1780000020,
+            }
+        ],
+        "has_more": False,
+        "next_cursor": None,
+    }
 
     data = fields.List(fields.Nested(EntrySchema))
     has_more = fields.Boolean()

@@ -8,8 +8,10 @@ from uuid import UUID
 from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.selectable import ForUpdateArg
 
-from dwctl.catalog import models
+from dwctl.catalog.access import STAYS
+from dwctl.catalog.tables import DeployedModel
 from dwctl.errors import NotFound
 from dwctl.identity.tables import Group
 from dwctl.tools import sources
@@ -40,8 +42,8 @@ def of_group(session: Session, group_id: UUID) -> Sequence[ToolSource]:
 
 def attach_to_model(session: Session, model_id: UUID, source_id: UUID) -> None:
     """Offer a tool to a model; again changes nothing. Raises NotFound when either is unknown or the model is deleted."""
-    _living_model(session, model_id)
-    sources.load(session, source_id)
+    _living_model(session, model_id, lock=STAYS)
+    sources.load(session, source_id, lock=STAYS)
     session.execute(
         insert(ModelTool)
         .values(deployment_id=model_id, tool_source_id=source_id)
@@ -51,8 +53,8 @@ def attach_to_model(session: Session, model_id: UUID, source_id: UUID) -> None:
 
 def attach_to_group(session: Session, group_id: UUID, source_id: UUID) -> None:
     """Offer a tool to a group; again changes nothing. Raises NotFound when either is unknown."""
-    _group(session, group_id)
-    sources.load(session, source_id)
+    _group(session, group_id, lock=STAYS)
+    sources.load(session, source_id, lock=STAYS)
     session.execute(
         insert(GroupTool)
         .values(group_id=group_id, tool_source_id=source_id)
@@ -82,11 +84,12 @@ def detach_from_group(session: Session, group_id: UUID, source_id: UUID) -> None
         raise NotFound(f"GroupToolSource with ID {group_id}/{source_id} not found")
 
 
-def _living_model(session: Session, model_id: UUID) -> None:
-    if models.load(session, model_id).deleted:
+def _living_model(session: Session, model_id: UUID, lock: ForUpdateArg | None = None) -> None:
+    found = session.get(DeployedModel, model_id, with_for_update=lock)
+    if found is None or found.deleted:
         raise NotFound(f"Deployment with ID {model_id} not found")
 
 
-def _group(session: Session, group_id: UUID) -> None:
-    if session.get(Group, group_id) is None:
+def _group(session: Session, group_id: UUID, lock: ForUpdateArg | None = None) -> None:
+    if session.get(Group, group_id, with_for_update=lock) is None:
         raise NotFound(f"Group with ID {group_id} not found")

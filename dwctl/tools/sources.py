@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.selectable import ForUpdateArg
 
 from dwctl import clock
 from dwctl.catalog.discovery import normalise_url
@@ -24,8 +25,8 @@ CLEARABLE = frozenset({"description", "parameters", "api_key"})
 """Fields that null clears; null leaves the others as they are."""
 
 
-def load(session: Session, id: UUID, *, lock: bool = False) -> ToolSource:
-    """The tool source; locked until the end of the transaction on request. Raises NotFound."""
+def load(session: Session, id: UUID, *, lock: bool | ForUpdateArg = False) -> ToolSource:
+    """The tool source; locked until the end of the transaction on request (as it says, or for a change). Raises NotFound."""
     found = session.get(ToolSource, id, with_for_update=lock or None)
     if found is None:
         raise NotFound(f"ToolSource with ID {id} not found")

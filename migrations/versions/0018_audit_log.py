@@ -66,14 +66,14 @@ CREATE TRIGGER audit_log_no_truncation BEFORE TRUNCATE ON audit_log
 # carries before its host is left out.
 SHOWN = r"""
 CREATE FUNCTION audit_is_secret(name text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
-    SELECT name ~ '^secret|_hash$|_sealed$|^payment_provider_id$'
+    SELECT starts_with(name, 'secret') OR right(name, 5) = '_hash' OR right(name, 7) = '_sealed' OR name = 'payment_provider_id'
 $$;
 CREATE FUNCTION audit_shown(name text, value jsonb, replaces boolean) RETURNS jsonb LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE
         WHEN value = 'null' THEN value
         WHEN audit_is_secret(name) THEN CASE WHEN replaces THEN '"(changed)"'::jsonb ELSE '"(set)"'::jsonb END
-        WHEN length(value::text) > 4000 THEN to_jsonb(left(coalesce(value #>> '{}', ''), 4000) || '…')
-        WHEN name ~ 'url$' AND jsonb_typeof(value) = 'string'
+        WHEN pg_column_size(value) > 4000 THEN to_jsonb(left(coalesce(value #>> '{}', ''), 2000) || '…')
+        WHEN right(name, 3) = 'url' AND jsonb_typeof(value) = 'string'
             THEN to_jsonb(regexp_replace(value #>> '{}', '//[^/?#]*@', '//'))
         ELSE value
     END

@@ -1,4 +1,4 @@
-"""Keys that expire, and secrets that live on for a while after a rotation; user names in any case
+"""Keys that expire, and secrets that live on for a while after a rotation; user names in any case; work of deleted accounts
 
 Instant but for the index over users' names, during which users are not written (a second for a million).
 
@@ -35,6 +35,15 @@ CREATE INDEX retired_api_key_secrets_api_key_id_idx ON retired_api_key_secrets (
 CREATE INDEX retired_api_key_secrets_expires_at_idx ON retired_api_key_secrets (expires_at);
 """
 
+LEAVERS = """
+CREATE TABLE leavers (
+    account_id uuid NOT NULL,
+    left_at timestamptz NOT NULL DEFAULT now(),
+    looked_at timestamptz,
+    CONSTRAINT leavers_pkey PRIMARY KEY (account_id)
+);
+"""
+
 USERS = "CREATE INDEX users_username_lower_idx ON users (lower(username));"
 
 CHANGES = """
@@ -52,6 +61,7 @@ WATCHED_NOW = (*WATCHED_BEFORE, "expires_at")
 def upgrade() -> None:
     op.execute(KEYS)
     op.execute(SECRETS)
+    op.execute(LEAVERS)
     op.execute(USERS)
     for event in ("INSERT", "UPDATE", "DELETE"):
         op.execute(
@@ -65,6 +75,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     watch_keys(WATCHED_BEFORE)
     op.execute("DROP INDEX users_username_lower_idx")
+    op.execute("DROP TABLE leavers")
     op.execute("DROP TABLE retired_api_key_secrets")
     op.execute("ALTER TABLE api_keys DROP COLUMN expires_at")
 

@@ -201,6 +201,20 @@ def test_the_log_is_kept_for_an_hour(sql: Sql, configured: Settings, cast: Cast)
     assert old not in kept
 
 
+def test_use_of_keys_is_written_down_around_those_that_are_locked(
+    snapshot: Snapshot, sql: Sql, database_url: str, cast: Cast
+):
+    locked, free, gone = add_key(sql, cast["admin"]), add_key(sql, cast["admin"]), uuid4()
+    for key in (locked, free, gone):
+        snapshot.key_use.note(key)
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT FROM api_keys WHERE id = %s FOR UPDATE", (locked,))
+        snapshot.key_use.write()
+    found = sql.execute("SELECT id FROM api_keys WHERE id = ANY (%s) AND last_used IS NOT NULL", ([locked, free],))  # fmt: skip
+    assert found.fetchall() == [(free,)]
+    snapshot.key_use.write()
+
+
 # -- any changes -----------------------------------------------------------------------------------
 
 Step = Callable[[Sql, UUID, UUID], None]

@@ -25,6 +25,11 @@ PROMISED_S = 3.0
 
 
 @pytest.fixture(scope="module")
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    return environ | {"DWCTL_SNAPSHOT__KEY_USE_INTERVAL": "100ms"}
+
+
+@pytest.fixture(scope="module")
 def webs(service: Service) -> list[str]:
     service.start_web()
     return [web.url for web in service.webs]
@@ -138,6 +143,28 @@ def test_a_revoked_key_stops_everywhere(seeded: Gateway, everywhere: Everywhere)
     everywhere(lambda url: status(seeded, ok, account)(url) == 200)
     seeded.admin("DELETE", f"/users/{account.id}/api-keys/{account.key_id}")
     everywhere(lambda url: status(seeded, ok, account)(url) == 401)
+
+
+def test_it_is_written_down_when_a_key_was_last_used(seeded: Gateway) -> None:
+    ok, used, unused = seeded.model("ok"), seeded.account(), seeded.account()
+
+    def last_used(account: Account) -> datetime | None:
+        found: datetime | None = seeded.one("SELECT last_used FROM api_keys WHERE id = %s", account.key_id).last_used  # fmt: skip
+        return found
+
+    assert last_used(used) is None
+    seeded.chat(ok, by=used)
+    eventually(lambda: last_used(used) is not None, 5)
+    noted = last_used(used)
+    assert noted
+    seeded.chat(ok, by=used)
+    # Somebody else's is written down after it, so this one had its turn.
+    seeded.chat(ok, by=unused)
+    eventually(lambda: last_used(unused) is not None, 5)
+    assert last_used(used) == noted
+    seeded.execute("UPDATE api_keys SET last_used = now() - interval '6 minutes' WHERE id = %s", used.key_id)  # fmt: skip
+    seeded.chat(ok, by=used)
+    eventually(lambda: (last_used(used) or noted) > noted, 5)
 
 
 def test_a_key_expires_everywhere_without_being_told(

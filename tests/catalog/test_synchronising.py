@@ -21,6 +21,7 @@ from tests.cast import Cast
 from tests.catalog.conftest import Admin, unique
 from tests.catalog.test_discovery import serve_once
 from tests.catalog.test_endpoints import URL, models_of, serve
+from tests.processes import eventually
 
 
 @pytest.fixture
@@ -227,3 +228,43 @@ def test_the_bound_of_bytes_is_said(monkeypatch: pytest.MonkeyPatch, admin: Admi
     requests_mock.get(f"{URL}/models", text=json.dumps({"data": entries(5000), "x": "y" * (1 << 20)}))  # fmt: skip
     tried = admin.post("/endpoints/validate", {"type": "new", "url": URL}).json
     assert "larger than 1 MiB" in tried["error"]
+
+
+Call = Callable[[Admin], Any]
+
+
+def meanwhile(app: Flask, sql: psycopg.Connection[Any], statement: str, call: Call) -> Any:
+    """The answer of a call that is made while the statement is executed, but not yet committed."""
+    with sql.transaction():
+        sql.execute(statement)  # type: ignore[call-overload]
+        answers: list[Any] = []
+        thread = threading.Thread(target=lambda: answers.append(call(Admin(app.test_client()))))
+        thread.start()
+        with psycopg.connect(
+            sql.info.dsn, password=sql.info.password or None, autocommit=True
+        ) as looking:
+            eventually(
+                lambda: looking.execute(
+                    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                ).fetchone()
+            )
+    thread.join()
+    return answers[0]
+
+
+def test_what_goes_while_somebody_changes_it_is_404(
+    admin: Admin, app: Flask, sql: psycopg.Connection[Any]
+) -> None:
+    everyone = "00000000-0000-0000-0000-000000000000"
+    calls: list[Callable[[str, str], Call]] = [
+        lambda _on, model: lambda admin: admin.delete(f"/models/{model}"),
+        lambda _on, model: lambda admin: admin.patch(f"/models/{model}", {"description": "x"}),
+        lambda _on, model: lambda admin: admin.post(f"/groups/{everyone}/models/{model}"),
+        lambda on, _model: lambda admin: admin.delete(f"/endpoints/{on}"),
+        lambda on, _model: lambda admin: admin.patch(f"/endpoints/{on}", {"alias_mapping": {}}),
+    ]
+    for call in calls:
+        on = admin.endpoint()
+        model = admin.model(hosted_on=on)["id"]
+        gone = f"DELETE FROM inference_endpoints WHERE id = '{on}'"
+        assert meanwhile(app, sql, gone, call(on, model)).status_code == 404

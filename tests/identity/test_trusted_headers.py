@@ -1,3 +1,4 @@
+import secrets
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -393,3 +394,45 @@ def ask_for_key(
 def living_keys(sql: psycopg.Connection, user: dict[str, Any]) -> int:
     count = "SELECT count(*) FROM api_keys WHERE user_id = %s AND NOT is_deleted"
     return int(sql.execute(count, (user["id"],)).fetchone()[0])  # type: ignore[index]
+
+
+ODD = {"long": "{}@x.example", "control": "u\x07{}", "line": "u\u2028{}".encode().decode("latin-1")}
+
+
+@pytest.mark.parametrize("kind", ODD)
+@pytest.mark.parametrize("header", ["x-doubleword-user", "x-doubleword-email", "x-doubleword-sso-provider"])  # fmt: skip
+def test_what_no_name_is_like_is_refused_with_the_reason(
+    app: Flask, kind: str, header: str, sql: psycopg.Connection
+) -> None:
+    # Letters by chance: repeated ones are made short by the database.
+    value = ODD[kind].format(secrets.token_urlsafe(3000 if kind == "long" else 3))
+    headers = {"x-doubleword-user": unique("odd"), header: value}
+    answer = app.test_client().get(ADMIN + "/users/current", headers=headers)
+    assert (answer.status_code, answer.json["code"]) == (401, "unusable_identity")
+    assert header in answer.json["message"]
+
+
+def test_thousands_of_groups_are_few_statements(
+    environ: dict[str, str], sql: psycopg.Connection
+) -> None:
+    name = unique("many")
+    some = [f"{name}-{n}" for n in range(1500)]
+    odd = ["x" * 256, "a\x07b", "", " "]
+    headers = {"x-doubleword-user": f"{name}@x.example", "x-doubleword-user-groups": ",".join(some + odd), "x-doubleword-sso-provider": name}  # fmt: skip
+    with app_with(environ, auth__proxy_header__import_idp_groups="true") as app:
+        for _ in range(2):
+            assert app.test_client().get(ADMIN + "/users/current", headers=headers).status_code == 200  # fmt: skip
+    joined = sql.execute("SELECT count(*) FROM user_groups m JOIN groups g ON g.id = m.group_id WHERE g.source = %s", (name,)).fetchone()  # fmt: skip
+    assert joined == (1500,)
+
+
+def test_an_email_that_somebody_else_has_opens_nothing_of_theirs(app: Flask) -> None:
+    browser, registered = register(app)
+    idp = unique("idp")
+    me = ADMIN + "/users/current"
+    came = {"x-doubleword-user": idp, "x-doubleword-email": f"{idp}@x.example"}
+    mine = app.test_client().get(me, headers=came).json["id"]
+    moved = app.test_client().get(me, headers=came | {"x-doubleword-email": registered["email"]})
+    assert (moved.json["id"], moved.json["email"]) == (mine, registered["email"])
+    assert browser.get(me).json["id"] == registered["id"]
+    assert log_in(app, registered["email"])[1].json["user"]["id"] == registered["id"]

@@ -177,3 +177,13 @@ def test_no_key_is_made_once_the_membership_is_gone(
         removing.commit()
         assert asked.result().status_code == 403
     assert _living_keys(sql, acme) == 0
+
+
+def test_keys_are_made_while_members_are_changed(
+    call: Doors, app: Flask, sql: psycopg.Connection, held: Any
+) -> None:
+    acme = company(app, sql)
+    path = f"/users/{acme.id}/api-keys"
+    with held("SELECT 1 FROM users WHERE id = %s FOR NO KEY UPDATE", acme.id):
+        assert acme["owner"]("POST", path, {"name": "k"}).status_code == 201
+        assert call("admin", "POST", path, {"name": "k"}).status_code == 201

@@ -139,6 +139,11 @@ class Walk:
         assert added.status_code == 200, added.text
         self.group = self.made("/groups", {"name": "walked"})
         self.user = str(cast["bob"])
+        company = {"name": "walked.example", "email": "a@walked.example"}
+        self.organization = self.made("/organizations", company)
+        member = {"user_id": self.user, "role": "owner"}
+        path = f"{ADMIN}/organizations/{self.organization}/members"
+        assert self.send("POST", path, orjson.dumps(member)).status_code == 201
 
     def made(self, path: str, body: dict[str, Any]) -> str:
         answer = self.send("POST", ADMIN + path, orjson.dumps(body))
@@ -162,6 +167,7 @@ class Walk:
             "group_id": self.group,
             "deployment_id": self.model,
             "model_id": self.model,
+            "organization_id": self.organization,
             "id": of_room,
         }
         path = rule.rule
@@ -184,7 +190,7 @@ class Walk:
             if isinstance(check, validate.OneOf):
                 return next(iter(check.choices))
         known = {"url": self.url, "sync": False, "email": f"walked{next(self._numbers)}@x.example", "password": "long-enough",
-                 "new_password": "long-enough", "hosted_on": self.endpoint, "user_id": self.user,
+                 "new_password": "long-enough", "hosted_on": self.endpoint, "user_id": self.user, "role": "member",
                  "completion_window": "24h", "endpoint": "/v1/chat/completions", "input_file_id": NOBODY, "bucket": "walked", "region": "eu-1"}  # fmt: skip
         if name in known:
             return known[name]

@@ -130,7 +130,7 @@ def update_endpoint(changes: dict[str, Any], id: UUID) -> Endpoint:
 @blueprint.response(204)
 def delete_endpoint(id: UUID) -> None:
     """Delete an endpoint with its models, their grants and tariffs."""
-    db.session.delete(endpoints.load(db.session(), id))
+    db.session.delete(endpoints.load(db.session(), id, lock=True))
     db.session.commit()
 
 

@@ -32,6 +32,7 @@ guard.protect(blueprint)
 @blueprint.route("/models", methods=["GET"])
 @blueprint.arguments(ModelQuery, location="query")
 @blueprint.response(200, ModelPage)
+@described.says(refusals=(404,))
 def list_models(query: dict[str, Any]) -> dict[str, Any]:
     """List the models that the caller may see; without Models:Read those that the caller's account may use."""
     session, caller = db.session(), guard.identify()

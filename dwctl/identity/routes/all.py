@@ -10,6 +10,7 @@ from dwctl.identity.routes import (
     resets,
     sessions,
     settings,
+    support,
     users,
 )
 
@@ -24,6 +25,7 @@ ADMIN = (
     groups.blueprint,
     api_keys.blueprint,
     settings.blueprint,
+    support.blueprint,
     login_sessions.blueprint,
     command_line.blueprint,
 )

@@ -58,9 +58,11 @@ def create_api_key(wanted: dict[str, Any], user_id: UUID | str) -> Extended:
     _check_purpose(wanted["purpose"])
     session, caller = db.session(), guard.identify()
     authentication.confirm(session, caller)
-    owner = users.get(session, target_of(caller, user_id), stays=True)
+    owner = users.get(session, target_of(caller, user_id))
     creator_id = _creator(caller, owner, wanted.pop("member_id"))
     _confirm_membership(caller, owner)
+    # After the membership, as whoever ends both takes them in that order.
+    users.get(session, owner.id, stays=True)
     _check_rank(caller, owner, users.get(session, creator_id))
     key, secret = api_keys.create(session, owner_id=owner.id, creator_id=creator_id, **wanted)
     session.commit()

@@ -44,7 +44,10 @@ def show_models_with(lister: ModelLister) -> ModelLister:
 @blueprint.arguments(UsersQuery, location="query")
 @blueprint.response(200, GroupPage)
 def list_groups(query: dict[str, Any]) -> dict[str, Any]:
-    """List groups by name"""
+    """List groups by name
+
+    `include=users,models` shows members and models with each, as far as there are any.
+    """
     skip, limit = query["skip"], query["limit"]
     wanted = groups.by_name(query["search"])
     found, total = pagination.page(db.session(), wanted, skip=skip, limit=limit)
@@ -76,9 +79,13 @@ def get_group(group_id: UUID) -> Group:
 @blueprint.arguments(GroupUpdate)
 @blueprint.response(200, GroupSchema)
 def update_group(changes: dict[str, Any], group_id: UUID) -> Group:
-    """Rename or describe a group"""
+    """Rename or describe a group
+
+    Null and what is left out mean unchanged. The name of a group that an identity provider brings is the provider's, while
+    `auth.proxy_header.import_idp_groups` is on (403).
+    """
     group = groups.get(db.session(), group_id)
-    groups.change(group, **changes)
+    groups.change(group, **changes, settings=current.settings())
     db.session.commit()
     return group
 
@@ -107,7 +114,11 @@ def list_group_users(group_id: UUID) -> list[str]:
 @guard.requires(Resource.GROUPS, Operation.UPDATE)
 @blueprint.response(204)
 def add_group_user(group_id: UUID, user_id: UUID) -> None:
-    """Put a user into a group"""
+    """Put a user into a group
+
+    Nothing happens where they are in it. The members of a group that an identity provider brings are the provider's, while
+    `auth.proxy_header.import_idp_groups` is on (403).
+    """
     groups.add(db.session(), group_id, user_id, current.settings())
     db.session.commit()
 

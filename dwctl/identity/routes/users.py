@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,7 @@ from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.billing import ledger
 from dwctl.db import db
 from dwctl.errors import Forbidden, Invalid
-from dwctl.identity import groups, organizations, users
+from dwctl.identity import groups, organizations, profiles, users
 from dwctl.identity.schemas import (
     Extended,
     GroupSchema,
@@ -34,13 +34,6 @@ guard.protect(blueprint)
 
 NEW_FOR = timedelta(seconds=10)
 """Whoever signed in first so soon after being made is new here, and is sent through the onboarding."""
-
-_LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
-    "auto_topup_amount": (lambda v: v > 0, "Auto top-up amount must be positive"),
-    "auto_topup_threshold": (lambda v: v >= 0, "Auto top-up threshold must not be negative"),
-    "auto_topup_monthly_limit": (lambda v: v > 0, "Auto top-up monthly limit must be positive"),
-}
-_CLEARABLE = ("low_balance_threshold", *_LIMITS)
 
 
 def _may_read(caller: Caller, user_id: UUID | str, **_path: Any) -> None:
@@ -81,9 +74,14 @@ def list_users(query: dict[str, Any]) -> dict[str, Any]:
 @blueprint.arguments(UserCreate)
 @blueprint.response(201, UserSchema)
 def create_user(wanted: dict[str, Any]) -> User:
-    """Create a user, who signs in by trusted header"""
-    user = users.create(db.session(), auth_source="proxy-header", **wanted)
-    db.session.commit()
+    """Create a user, who signs in by trusted header
+
+    Name and e-mail are taken in every spelling of their case. `StandardUser` is added to the roles.
+    """
+    session = db.session()
+    users.insist_on_free(session, username=wanted["username"], email=wanted["email"])
+    user = users.create(session, auth_source="proxy-header", **wanted)
+    session.commit()
     return user
 
 
@@ -108,10 +106,14 @@ def get_user(query: dict[str, Any], user_id: UUID | str) -> Extended:
 @blueprint.arguments(UserUpdate)
 @blueprint.response(200, UserSchema)
 def update_user(changes: dict[str, Any], user_id: UUID) -> User:
-    """Change a user"""
+    """Change a user
+
+    Null clears `low_balance_threshold` and the three `auto_topup_*` members; elsewhere it means unchanged, as leaving the member out does.
+    Roles are changed by administrators. The last account that may manage the platform stays one.
+    """
     _check_roles(guard.identify(), user_id, changes.get("roles"))
     user = users.get(db.session(), user_id)
-    _apply(user, changes)
+    profiles.change(db.session(), user, changes)
     db.session.commit()
     return user
 
@@ -120,7 +122,11 @@ def update_user(changes: dict[str, Any], user_id: UUID) -> User:
 @guard.requires(Resource.USERS, Operation.DELETE)
 @blueprint.response(204)
 def delete_user(user_id: UUID) -> None:
-    """Delete a user: the row stays, scrubbed; every way in ends"""
+    """Delete a user or an organisation
+
+    Keys, sessions, memberships and connections end, unfinished batches and queued requests are cancelled. The row stays without what was
+    personal in it, for what it is mentioned in (the ledger, the log).
+    """
     if user_id == guard.identify().user_id:
         raise Invalid("You cannot delete your own account")
     session = db.session()
@@ -200,30 +206,6 @@ def _check_roles(caller: Caller, user_id: UUID, roles: list[str] | None) -> None
         return
     if not may_all(caller, Resource.USERS, Operation.UPDATE):
         raise Forbidden("Insufficient permissions to Update user roles")
-    leaving = "PlatformManager" in caller.roles and "PlatformManager" not in roles
+    leaving = users.MANAGER in caller.roles and users.MANAGER not in roles
     if user_id == caller.user_id and leaving and not caller.is_admin:
         raise Invalid("You cannot give up your own PlatformManager role")
-
-
-def _apply(user: User, changes: dict[str, Any]) -> None:
-    _check_limits(changes)
-    changes = {k: v for k, v in changes.items() if v is not None or k in _CLEARABLE}
-    roles = changes.pop("roles", None)
-    for name, value in changes.items():
-        setattr(user, name, value)
-    if roles is not None:
-        users.set_roles(user, roles)
-    # A new limit is a new occasion to be told.
-    if "low_balance_threshold" in changes:
-        user.low_balance_notification_sent = False
-    if "auto_topup_monthly_limit" in changes:
-        user.auto_topup_limit_notification_sent = False
-    if changes or roles is not None:
-        user.updated_at = clock.now()
-
-
-def _check_limits(changes: dict[str, Any]) -> None:
-    for name, (holds, text) in _LIMITS.items():
-        value = changes.get(name)
-        if value is not None and not holds(value):
-            raise Invalid(text, param=name)

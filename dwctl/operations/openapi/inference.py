@@ -48,7 +48,7 @@ SCHEMAS: Json = {
         "properties": {
             "id": {"type": "string"},
             "object": {"type": "string"},
-            "deleted": {"const": True},
+            "deleted": {"type": "boolean"},
         },
     },
     "ResponseInputItems": {

@@ -159,7 +159,9 @@ class _Writer(FieldConverterMixin):
     def _kind(self, field: fields.Field[Any], ret: Json) -> Json:
         """The bounds of our own kinds (`web/schemas.py`)."""
         if isinstance(field, fields.Constant):
-            return {"const": field.constant}
+            # (Generators of clients stumble over a constant truth.)
+            is_flag = isinstance(field.constant, bool)
+            return {"type": "boolean"} if is_flag else {"const": field.constant}
         if self._direction is Direction.SHOWN:
             return {"type": "string"} if isinstance(field, Money) else {}
         if isinstance(field, Clamped):

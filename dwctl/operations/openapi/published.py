@@ -35,12 +35,19 @@ def _loosen(found: Json) -> None:
         reason["type"] = ["string", "null"]
     completion = found["CreateCompletionResponse"]["properties"]["choices"]["items"]
     completion["required"] = ["index", "text", "finish_reason"]
+    # With `encoding_format: base64`.
+    vector = found["Embedding"]["properties"]["embedding"]
+    found["Embedding"]["properties"]["embedding"] = {"anyOf": [vector, {"type": "string"}]}
+    function = found["FunctionTool"]["properties"]
+    function["parameters"] = {
+        "anyOf": [{"$ref": "#/components/schemas/FunctionParameters"}, {"type": "null"}]
+    }
     # What was asked for is echoed, not left out.
-    shown = found["JsonSchemaResponseFormat"]["properties"]
-    shown["schema"] = {"type": ["object", "null"], "additionalProperties": True}
-    # Tools and items of other kinds go to upstreams that speak the protocol themselves.
+    echoed = found["JsonSchemaResponseFormat"]["properties"]
+    echoed["schema"] = {"type": ["object", "null"], "additionalProperties": True}
+    # Tools and items of other kinds are those of upstreams that speak the protocol themselves.
     other = {"type": "object", "required": ["type"], "additionalProperties": True}
-    body = found["CreateResponseBody"]
+    body, shown = found["CreateResponseBody"], found["ResponseResource"]["properties"]
     body["required"] = ["model", "input"]
-    tools = body["properties"]["tools"]["anyOf"][0]
-    tools["items"] = {"anyOf": [tools["items"], other]}
+    for listed in (body["properties"]["tools"]["anyOf"][0], shown["tools"], shown["output"]):
+        listed["items"] = {"anyOf": [listed["items"], other]}

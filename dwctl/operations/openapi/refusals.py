@@ -16,6 +16,7 @@ SAYS: dict[int, tuple[str, str]] = {
     408: ("RequestTimeout", "The request's body came too slowly."),
     409: ("Conflict", "It contradicts what is there: a name, alias or address is taken, or a rule between resources would break."),
     413: ("PayloadTooLarge", "The request's body is too large."),
+    414: ("UriTooLong", "The path with its query string is too long."),
     415: ("UnsupportedMediaType", "The body is not of a kind that this route reads."),
     422: ("UnprocessableRequest", "Well-formed JSON of the wrong shape; `details` lists each field with what is wrong."),
     429: ("TooManyRequests", "A limit of the account, the key, the model or the address; try again after `Retry-After` seconds."),
@@ -86,7 +87,7 @@ def of_route(*, caller: bool, arguments: bool, body: bool, query: bool) -> set[i
     if arguments:
         found |= {400, 404}
     if query:
-        found |= {400}
+        found |= {400, 414}
     if body:
         found |= {400, 404, 408, 409, 413, 415, 422}
     return found

@@ -1,9 +1,12 @@
 import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
+from flask import Flask
 
 from tests.cast import Cast
 from tests.identity.doors import (
@@ -12,9 +15,11 @@ from tests.identity.doors import (
     USER_FIELDS,
     Doors,
     app_with,
+    insert_key,
     insert_organization,
     insert_user,
     unique,
+    waits_for_lock,
 )
 
 
@@ -51,12 +56,35 @@ class TestCreate:
             ("email", "An account with this email address already exists"),
         ],
     )
-    def test_what_is_taken_is_a_conflict(self, call: Doors, same: str, message: str) -> None:
+    def test_what_is_taken_in_any_case_is_a_conflict(
+        self, call: Doors, same: str, message: str
+    ) -> None:
         first = body()
-        call("admin", "POST", "/users", first)
-        answer = call("admin", "POST", "/users", body(**{same: first[same]}))
-        assert answer.status_code == 409
-        assert (answer.json["message"], answer.json["resource"]) == (message, "user")
+        first[same] = f"É{first[same]}"
+        assert call("admin", "POST", "/users", first).status_code == 201
+        for spelt in (first[same], first[same].upper(), first[same].replace("u-", "U-")):
+            answer = call("admin", "POST", "/users", body(**{same: spelt}))
+            assert answer.status_code == 409
+            assert (answer.json["message"], answer.json["resource"]) == (message, "user")
+
+    def test_of_two_who_come_at_once_one_is_made(
+        self, call: Doors, sql: psycopg.Connection
+    ) -> None:
+        """However each spells it, and whatever the other has of it."""
+        first, second = body(), body()
+        second["email"] = first["email"].upper()
+        third = body(username=first["username"].upper(), email=second["email"].title())
+        with ThreadPoolExecutor() as pool:
+            answers = pool.map(lambda one: call("admin", "POST", "/users", one), (first, second, third))  # fmt: skip
+            assert sorted(answer.status_code for answer in answers) == [201, 409, 409]
+
+    @pytest.mark.parametrize("name", ["username", "email"])
+    def test_nobody_can_keep_an_account_from_being_deleted(
+        self, call: Doors, sql: psycopg.Connection, name: str
+    ) -> None:
+        taken = f"Deleted-{insert_user(sql)}" + ("@deleted.local" if name == "email" else "")
+        refused = call("admin", "POST", "/users", body(**{name: taken}))
+        assert (refused.status_code, refused.json["message"]) == (422, f"{name}: Must not be the name of a deleted account.")  # fmt: skip
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -303,6 +331,42 @@ class TestUpdate:
         answer = call("admin", "PATCH", path, {"roles": ["StandardUser"]})
         assert answer.status_code == 400
         assert call("admin", "GET", "/users").status_code == 200
+
+
+class TestTheLastManager:
+    """Somebody must be left who manages the platform."""
+
+    @pytest.fixture
+    def alone(self, call: Doors, cast: Cast, sql: psycopg.Connection) -> Iterator[UUID]:
+        """The only other manager, beside the one who asks: an administrator who is about to be none."""
+        sql.execute("DELETE FROM user_roles WHERE role = 'PLATFORMMANAGER' AND user_id <> %s", (NIL,))  # fmt: skip
+        admins = sql.execute("UPDATE users SET is_admin = false WHERE is_admin AND id <> %s RETURNING id", (NIL,)).fetchall()  # fmt: skip
+        sql.execute("INSERT INTO user_roles (user_id, role) VALUES (%s, 'PLATFORMMANAGER')", (cast["admin"],))  # fmt: skip
+        yield insert_user(sql, "PLATFORMMANAGER")
+        for (admin,) in admins:
+            sql.execute("UPDATE users SET is_admin = true WHERE id = %s", (admin,))
+
+    @pytest.mark.parametrize(
+        ("method", "body"), [("PATCH", {"roles": ["StandardUser"]}), ("DELETE", None)]
+    )
+    def test_of_two_who_remove_each_other_one_stays(
+        self, app: Flask, call: Doors, cast: Cast, sql: psycopg.Connection, alone: UUID, method: str, body: Any
+    ) -> None:  # fmt: skip
+        secret = insert_key(sql, alone)
+        with psycopg.connect(sql.info.dsn, password=sql.info.password) as holder:
+            holder.execute("SELECT pg_advisory_xact_lock(hashtextextended('platform managers', 0))")
+            with ThreadPoolExecutor() as pool:
+                first = pool.submit(call, "admin", method, f"/users/{alone}", body)
+                second = pool.submit(call, None, method, f"/users/{cast['admin']}", body, headers={"Authorization": f"Bearer {secret}"})  # fmt: skip
+                waits_for_lock(sql, 2)
+                holder.rollback()
+                answers = sorted((first.result(), second.result()), key=lambda answer: answer.status_code)  # fmt: skip
+        assert [answer.status_code for answer in answers] == [204 if method == "DELETE" else 200, 400]  # fmt: skip
+        assert "is the last account that may manage the platform" in answers[1].json["message"]
+        left = sql.execute("SELECT count(*) FROM user_roles r JOIN users u ON u.id = r.user_id WHERE role = 'PLATFORMMANAGER' AND NOT is_deleted AND u.id <> %s", (NIL,))  # fmt: skip
+        assert left.fetchone() == (1,)
+        if method == "DELETE":
+            sql.execute("UPDATE users SET is_deleted = false, external_user_id = 'admin@cast.example' WHERE id = %s", (cast["admin"],))  # fmt: skip
 
 
 class TestDelete:

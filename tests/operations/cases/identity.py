@@ -98,6 +98,10 @@ def update_api_key(w: World) -> Response:
     return w.ask({"user_id": w.user, "id": w.key}, json={"name": "renamed", "capacity": 3})
 
 
+def rotate_api_key(w: World) -> Response:
+    return w.ask({"user_id": w.user, "id": w.new_key()}, json={"overlap_seconds": 60})
+
+
 def delete_api_key(w: World) -> Response:
     return w.ask({"user_id": w.user, "id": w.new_key()})
 
@@ -141,3 +145,7 @@ def get_config(w: World) -> Response:
 
 def choose_organization(w: World) -> Response:
     return w.ask(json={"organization_id": None})
+
+
+def request_support(w: World) -> Response:
+    return w.ask(json={"subject": "Help", "message": "It broke."})
