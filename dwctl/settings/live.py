@@ -35,6 +35,8 @@ LIVE = (
     "organizations",
     "retention",
     "sample_files",
+    "support",
+    "support_email",
 )
 """Settings and whole sections. They are read from `web.current.settings()` at each request, and by duties at each run; nobody keeps them."""
 

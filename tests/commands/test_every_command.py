@@ -19,9 +19,11 @@ NOT_WALKED = {
     "up": "starts everything",
     "db": "Flask-Migrate's",
     "config example": "prints a file",
+    "audit export": "prints what --format says",
 }
 UNKNOWN = "11111111-2222-4333-8444-555555555555"
 MAKES = {
+    "groups create": "makes what it is given",
     "users create": "makes what it is given",
     "composites add": "makes what it is given",
     "credits reconcile": "has nothing to look up",
@@ -89,7 +91,9 @@ def words(command: click.Command, *, unknown: str) -> list[str]:
 def value(kind: click.ParamType, unknown: str) -> str:
     if isinstance(kind, click.Choice):
         return str(kind.choices[0])
-    return "1" if isinstance(kind, click.types.IntParamType) else unknown
+    if isinstance(kind, click.IntRange):
+        return "1"
+    return "987654321" if isinstance(kind, click.types.IntParamType) else unknown
 
 
 LOOKS_UP = [
