@@ -134,7 +134,7 @@ def _all_at_once(url: str) -> None:
     with psycopg.connect(url, row_factory=namedtuple_row) as connection:
         queries = sql.load("dwctl.catalog")
         rows = connection.execute(queries["snapshot_keys"], {"ids": None}).fetchall()
-        keys = {bytes(row.secret_hash): _key(row) for row in rows}
+        keys = {bytes(row.secret_hash): _key(*row[1:]) for row in rows}
         hashes = {row.id: bytes(row.secret_hash) for row in rows}
         groups = connection.execute(queries["snapshot_groups"], {"ids": None}).fetchall()
         members = {row.user_id: frozenset(row.groups) for row in groups}

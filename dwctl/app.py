@@ -41,6 +41,7 @@ from dwctl.web import (
     schemas,
 )
 from dwctl.web.cors import CrossOrigin
+from dwctl.web.dumping import OrjsonProvider
 from dwctl.web.entrance import Entrance
 
 NO_DATABASE = "postgresql://localhost/nowhere"
@@ -80,7 +81,8 @@ def base_app(settings: Settings) -> tuple[Flask, Api]:
     # Merging would answer `//users` with a redirection to `/users`; only one spelling is served (`web.paths`).
     app.url_map.merge_slashes = False
     # Members come in the order in which the schemas declare them.
-    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.json = OrjsonProvider(app)
+    app.json.sort_keys = False
     db.init_app(app)
     Migrate(app, db, directory=str(migrations_folder()))
     with app.app_context():

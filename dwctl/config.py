@@ -19,6 +19,7 @@ from functools import cache
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, cast
+from urllib.parse import urlsplit
 
 from marshmallow import Schema, ValidationError, validate
 
@@ -936,6 +937,9 @@ def _doubts(settings: Settings, origins: Mapping[str, str]) -> Iterator[Remark]:
             origins.get(name, "default"),
             logging.ERROR,
         )
+
+    if settings.email.type == "smtp" and urlsplit(settings.dashboard_url).hostname == "localhost":
+        log.warning("links in mails lead to localhost", extra={"setting": "dashboard_url"})
 
 
 def _drop_null(written: sources.Written, name: str) -> None:

@@ -98,6 +98,8 @@ def environ(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict
         "DWCTL_AUTH__NATIVE__PASSWORD__ARGON2_ITERATIONS": "1",
         "DWCTL_AUTH__NATIVE__THROTTLE__SIGN_INS_PER_MINUTE": "100000",
         "DWCTL_AUTH__NATIVE__THROTTLE__REGISTRATIONS_PER_MINUTE": "100000",
+        "DWCTL_AUTH__NATIVE__THROTTLE__RESETS_PER_MINUTE": "100000",
+        "DWCTL_AUTH__NATIVE__THROTTLE__RESETS_PER_ACCOUNT": "100000",
         "DWCTL_AUTH__PROXY_HEADER__ENABLED": "true",
         "DWCTL_RECORDER__SPOOL_DIR": str(tmp_path_factory.mktemp("spool")),
     }

@@ -94,41 +94,54 @@ class AuditEntrySchema(ApiSchema):
         metadata={"description": "The kind of resource, and what happened to it."}
     )
     actor_id = fields.UUID(
+        allow_none=True,
         metadata={
             "description": "Who did it; null for a command, and for who was not signed in yet."
-        }
+        },
     )
     actor_name = fields.String(
+        allow_none=True,
         metadata={
             "description": "Their user name; of a command, the operating system's name of whoever ran it."
-        }
+        },
     )
     through = fields.String(
         validate=validate.OneOf(WAYS), metadata={"description": "How the actor was known."}
     )
-    api_key_id = fields.UUID(metadata={"description": "The API key that was used."})
+    api_key_id = fields.UUID(
+        allow_none=True, metadata={"description": "The API key that was used."}
+    )
     address = fields.String(
-        metadata={"description": "The client's address, or the machine on which a command ran."}
+        allow_none=True,
+        metadata={"description": "The client's address, or the machine on which a command ran."},
     )
     request_id = fields.UUID(
-        metadata={"description": "Joins what one request or command changed together."}
+        allow_none=True,
+        metadata={"description": "Joins what one request or command changed together."},
     )
-    method = fields.String()
-    route = fields.String(metadata={"description": "The path with its parameters, or the command."})
+    method = fields.String(allow_none=True)
+    route = fields.String(
+        allow_none=True, metadata={"description": "The path with its parameters, or the command."}
+    )
     resource_type = fields.String()
-    resource_id = fields.String()
-    resource_name = fields.String()
+    resource_id = fields.String(allow_none=True)
+    resource_name = fields.String(allow_none=True)
     related_id = fields.String(
-        metadata={"description": "The other side: a group's member or model, a key's owner."}
+        allow_none=True,
+        metadata={"description": "The other side: a group's member or model, a key's owner."},
     )
-    organization_id = fields.UUID(metadata={"description": "The organisation that it belongs to."})
+    organization_id = fields.UUID(
+        allow_none=True, metadata={"description": "The organisation that it belongs to."}
+    )
     before = fields.Dict(
-        metadata={"description": "The members that changed, as they were. Secrets are `(set)`."}
+        allow_none=True,
+        metadata={"description": "The members that changed, as they were. Secrets are `(set)`."},
     )
     after = fields.Dict(
+        allow_none=True,
         metadata={
             "description": "The same, as they are now. A secret that was replaced is `(changed)`."
-        }  # fmt: skip
+        },  # fmt: skip
     )
 
     example: ClassVar[dict[str, Any]] = _UPDATED

@@ -18,9 +18,16 @@ from dwctl.billing.money import price_text
 from dwctl.billing.tables import Tariff
 from dwctl.billing.tariffs import BATCH
 from dwctl.catalog import components, metrics, rules
+from dwctl.catalog.endpoint_schemas import EndpointSchema
 from dwctl.catalog.models import LIMITS
+from dwctl.catalog.schemas import PointSchema
 from dwctl.catalog.tables import DeployedModel, Endpoint, ModelAccess
+from dwctl.identity.schemas import Extended, GroupSchema
 from dwctl.identity.tables import Group
+from dwctl.web.dumping import Written, written
+
+# What stands in many rows of a page is written once.
+_GROUP, _POINT, _ENDPOINT = GroupSchema(), PointSchema(), EndpointSchema()
 
 NO_STATUS = {
     "probe_id": None,
@@ -187,9 +194,12 @@ def _include_groups(
         .where(ModelAccess.deployment_id.in_([model.id for model in models]))
         .order_by(ModelAccess.granted_at, ModelAccess.id)
     )
-    groups: dict[UUID, list[Group]] = {}
+    groups: dict[UUID, list[Written]] = {}
+    known: dict[UUID, Written] = {}
     for model_id, group in rows:
-        groups.setdefault(model_id, []).append(group)
+        if group.id not in known:
+            known[group.id] = written(_GROUP, group)
+        groups.setdefault(model_id, []).append(known[group.id])
     for one in shown:
         one["groups"] = groups.get(one["id"], [])
 
@@ -198,8 +208,11 @@ def _include_metrics(
     session: Session, models: Sequence[DeployedModel], shown: Shown, _sight: Sight
 ) -> None:
     found = metrics.of_models(session, {model.alias for model in models}, clock.now())
+    series = {id(each.time_series): each.time_series for each in found.values()}
+    points = {key: [written(_POINT, point) for point in each] for key, each in series.items()}
     for one in shown:
-        one["metrics"] = found[one["alias"]]
+        of_model = found[one["alias"]]
+        one["metrics"] = Extended(of_model, time_series=points[id(of_model.time_series)])
 
 
 def _include_status(
@@ -230,7 +243,8 @@ def _include_endpoints(
     session: Session, models: Sequence[DeployedModel], shown: Shown, _sight: Sight
 ) -> None:
     ids = {model.hosted_on for model in models if model.hosted_on}
-    endpoints = {row.id: row for row in session.scalars(select(Endpoint).where(Endpoint.id.in_(ids)))}  # fmt: skip
+    rows = session.scalars(select(Endpoint).where(Endpoint.id.in_(ids)))
+    endpoints = {row.id: written(_ENDPOINT, row) for row in rows}
     for model, one in zip(models, shown, strict=True):
         if model.hosted_on in endpoints:
             one["endpoint"] = endpoints[model.hosted_on]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from sys import intern
 from typing import Any
 from uuid import UUID
 
@@ -39,7 +40,11 @@ from dwctl.upstream.target import Target, Timeouts
 log = logging.getLogger(__name__)
 
 _QUERIES = sql.load("dwctl.catalog")
+_NO_LIMITS = (None, None, None, None)
 _ROWS_AT_ONCE = 200
+_SHORT_ROWS_AT_ONCE = 500
+_ROWS_A_STEP = 25
+"""How many rows are handled before others may have their turn: far less than a turn."""
 _MOST_NAMED = 2000
 """Rows of one table that are read by their ids; from there on all of the table is read."""
 
@@ -122,7 +127,7 @@ class Loader:
     def key_by_hash(self, secret_hash: bytes) -> Key | None:
         """One key."""
         rows = self._fetch("snapshot_key_by_hash", {"hash": secret_hash})
-        return _key(rows[0]) if rows else None
+        return _key(*rows[0][1:]) if rows else None
 
     def _with_keys(self, old: Routing, ids: Ids) -> Routing:
         keys: dict[bytes, Key] = {}
@@ -136,10 +141,9 @@ class Loader:
                 for gone in (hashes.pop(id, None), *retired.pop(id, ())):
                     if gone is not None:
                         keys.pop(gone, None)
-        for row in self._rows("snapshot_keys", ids):
-            digest = bytes(row.secret_hash)
-            keys[digest] = _key(row)
-            hashes[row.id] = digest
+        for digest, id, *columns in self._tuples("snapshot_keys", ids):
+            keys[digest] = _key(id, *columns)
+            hashes[id] = digest
         for row in self._rows("snapshot_retired_secrets", ids):
             current = hashes.get(row.api_key_id)
             if current is None:
@@ -156,8 +160,8 @@ class Loader:
             groups = self._copy(old)
             for id in ids:
                 groups.pop(id, None)
-        for row in self._rows("snapshot_groups", ids):
-            groups[row.user_id] = frozenset(row.groups)
+        for account_id, found in self._tuples("snapshot_groups", ids):
+            groups[account_id] = frozenset(found)
         return groups
 
     def _funded(self, old: frozenset[UUID], ids: Ids) -> frozenset[UUID]:
@@ -166,8 +170,8 @@ class Loader:
             self._pace.rest()
             funded = set(old)
             funded -= ids
-        for row in self._rows("snapshot_funded", ids):
-            funded.add(row.user_id)
+        for (account_id,) in self._tuples("snapshot_funded", ids):
+            funded.add(account_id)
         self._pace.rest()
         return frozenset(funded)
 
@@ -220,10 +224,19 @@ class Loader:
         """Rows a few at a time from a cursor of the server: neither memory nor the loop ever has all of them."""
         with self._connection.cursor(name="routing", row_factory=namedtuple_row) as cursor:
             cursor.execute(_QUERIES[query], {"ids": None if ids is None else list(ids)})
-            while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-                for row in rows:
-                    yield row
-                    self._pace()
+            yield from self._paced(cursor, _ROWS_AT_ONCE)
+
+    def _tuples(self, query: str, ids: Ids) -> Iterator[tuple[Any, ...]]:
+        """The same for rows that are short and many."""
+        with self._connection.cursor(name="routing", binary=True) as cursor:
+            cursor.execute(_QUERIES[query], {"ids": None if ids is None else list(ids)})
+            yield from self._paced(cursor, _SHORT_ROWS_AT_ONCE)
+
+    def _paced(self, cursor: psycopg.ServerCursor[Any], at_once: int) -> Iterator[Any]:
+        while rows := cursor.fetchmany(at_once):
+            for begin in range(0, len(rows), _ROWS_A_STEP):
+                yield from rows[begin : begin + _ROWS_A_STEP]
+                self._pace()
 
     def _fetch(self, query: str, values: Mapping[str, Any]) -> list[Any]:
         cursor = self._connection.cursor(row_factory=namedtuple_row)
@@ -298,22 +311,28 @@ class Loader:
         )
 
 
-def _key(row: Any) -> Key:
+def _key(
+    id: UUID,
+    owner_id: UUID,
+    created_by: UUID,
+    purpose: str,
+    sees_providers: bool,
+    expires_at: float | None,
+    *limits: Any,
+) -> Key:
+    """A key of the columns of `snapshot_keys` behind its hash."""
     return Key(
-        id=row.id,
-        owner_id=row.user_id,
-        created_by=row.created_by,
-        purpose=row.purpose,
-        limits=_limits(row),
-        sees_providers=row.sees_providers,
-        expires_at=row.expires_at,
+        id, owner_id, created_by, intern(purpose), _limited(*limits), sees_providers, expires_at
     )
 
 
 def _limits(row: Any) -> Limits:
-    limits = Limits(row.requests_per_second, row.burst_size, row.capacity, row.tokens_per_minute)
+    return _limited(row.requests_per_second, row.burst_size, row.capacity, row.tokens_per_minute)
+
+
+def _limited(*limits: Any) -> Limits:
     # Nearly all keys share the one value.
-    return limits if limits != UNLIMITED else UNLIMITED
+    return UNLIMITED if limits == _NO_LIMITS else Limits(*limits)
 
 
 def _components(row: Any, standard: Mapping[UUID, Model]) -> tuple[Component, ...]:

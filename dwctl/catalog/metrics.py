@@ -41,8 +41,13 @@ def of_models(session: Session, aliases: Collection[str], now: datetime) -> dict
     start = now.replace(minute=now.minute // 10 * 10, second=0, microsecond=0)
     steps = [start - STEP * back for back in range(POINTS - 1, -1, -1)]
     recent = _recent(session, aliases, steps[0])
+    used = {alias for alias, _ in recent}
+    # One for all that nobody has called lately: it is written once.
+    still = tuple(Point(step, 0) for step in steps)
     series = {
         alias: tuple(Point(step, recent.get((alias, step), 0)) for step in steps)
+        if alias in used
+        else still
         for alias in aliases
     }
     return {alias: Metrics(series[alias]) for alias in aliases} | {

@@ -1,9 +1,11 @@
 -- What the routing snapshot is made of. Every statement takes ids (null: all of them), so that a reload reads only what changed.
 
--- name: snapshot_keys  API keys that let somebody in: not deleted, nor their owner or creator
-SELECT k.id, k.secret_hash, k.user_id, k.created_by, k.purpose, k.requests_per_second, k.burst_size,
-       k.capacity, k.tokens_per_minute, extract(epoch FROM k.expires_at)::float8 AS expires_at, (o.is_admin OR EXISTS (
-           SELECT FROM user_roles r WHERE r.user_id = o.id AND r.role = 'PLATFORMMANAGER')) AS sees_providers
+-- name: snapshot_keys  API keys that let somebody in: not deleted, nor their owner or creator. The order of the columns is that of `loader._key`
+--   They are read in binary form: a real as text and on as double, so that 0.1 stays 0.1.
+SELECT k.secret_hash, k.id, k.user_id, k.created_by, k.purpose, (o.is_admin OR EXISTS (
+           SELECT FROM user_roles r WHERE r.user_id = o.id AND r.role = 'PLATFORMMANAGER')) AS sees_providers,
+       extract(epoch FROM k.expires_at)::float8 AS expires_at,
+       k.requests_per_second::text::float8 AS requests_per_second, k.burst_size, k.capacity, k.tokens_per_minute
   FROM api_keys k
   JOIN users o ON o.id = k.user_id AND NOT o.is_deleted
   JOIN users c ON c.id = k.created_by AND NOT c.is_deleted
@@ -20,9 +22,10 @@ SELECT api_key_id, secret_hash, extract(epoch FROM expires_at)::float8 AS expire
 SELECT id FROM api_keys WHERE user_id = ANY (%(ids)s) OR created_by = ANY (%(ids)s);
 
 -- name: snapshot_key_by_hash  one key that the snapshot does not know (yet)
-SELECT k.id, k.secret_hash, k.user_id, k.created_by, k.purpose, k.requests_per_second, k.burst_size,
-       k.capacity, k.tokens_per_minute, extract(epoch FROM k.expires_at)::float8 AS expires_at, (o.is_admin OR EXISTS (
-           SELECT FROM user_roles r WHERE r.user_id = o.id AND r.role = 'PLATFORMMANAGER')) AS sees_providers
+SELECT k.secret_hash, k.id, k.user_id, k.created_by, k.purpose, (o.is_admin OR EXISTS (
+           SELECT FROM user_roles r WHERE r.user_id = o.id AND r.role = 'PLATFORMMANAGER')) AS sees_providers,
+       extract(epoch FROM k.expires_at)::float8 AS expires_at,
+       k.requests_per_second::text::float8 AS requests_per_second, k.burst_size, k.capacity, k.tokens_per_minute
   FROM api_keys k
   JOIN users o ON o.id = k.user_id AND NOT o.is_deleted
   JOIN users c ON c.id = k.created_by AND NOT c.is_deleted

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 from flask.cli import AppGroup
-from sqlalchemy import or_
 from sqlalchemy.orm import Session
 
 from dwctl.billing import ledger
@@ -158,13 +157,10 @@ def delete(organization: str, yes: bool, as_json: bool) -> None:
 
 
 def _found(session: Session, named: str) -> User:
-    same = [User.username == named]
-    if id := output.id_in(named):
-        same.append(User.id == id)
-    found = session.scalars(users.organizations().where(or_(*same))).first()
-    if found is None:
-        raise NotFound(f"There is no organization {named}. `dwctl orgs list` shows them.")
-    return found
+    for same in (User.id == output.id_in(named), User.username == named):
+        if found := session.scalar(users.organizations().where(same)):
+            return found
+    raise NotFound(f"There is no organization {named}. `dwctl orgs list` shows them.")
 
 
 def _rows(found: list[User]) -> list[dict[str, Any]]:

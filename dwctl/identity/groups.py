@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from uuid import UUID
 
-from sqlalchemy import Select, delete, literal, or_, select
+from sqlalchemy import Select, delete, literal, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -35,7 +35,7 @@ def by_name(search: str | None) -> Select[Group]:
     pattern = pagination.substring(search)
     if pattern:
         columns = (Group.name, Group.description)
-        query = query.where(or_(*(column.ilike(pattern, escape="\\") for column in columns)))
+        query = query.where(pagination.found_in(pattern, *columns))
     return query
 
 

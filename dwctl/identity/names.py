@@ -1,11 +1,8 @@
-"""What e-mail addresses look like; display names for people who come without one: `Quiet Lantern 4821`."""
+"""Display names for people who come without one: `Quiet Lantern 4821`."""
 
 from __future__ import annotations
 
-import re
 import secrets
-
-EMAIL = re.compile(r"[^@\s]+@[^@\s]+$")
 
 _ADJECTIVES = (
     "Amber Bold Brisk Bright Calm Candid Clear Clever Curious Daring Early Gentle Golden Keen Kind Lively Lucid Mellow Merry "
@@ -21,8 +18,3 @@ def random_display_name() -> str:
     """An adjective, a noun, four digits."""
     number = 1000 + secrets.randbelow(9000)
     return f"{secrets.choice(_ADJECTIVES.split())} {secrets.choice(_NOUNS.split())} {number}"
-
-
-def is_email(text: str) -> bool:
-    """Whether it looks like an e-mail address."""
-    return EMAIL.fullmatch(text) is not None

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields, post_dump, validate
 
 from dwctl.identity.api_keys import DAY_S, MOST_OVERLAP_S, PURPOSES
-from dwctl.identity.names import EMAIL
 from dwctl.roles import ROLES
 from dwctl.web.pagination import PageQuery
 from dwctl.web.schemas import (
@@ -25,7 +24,7 @@ from dwctl.web.schemas import (
 
 _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
 _URL_LENGTH = 2048
-is_email = validate.Regexp(EMAIL, error="Not a valid email address.")
+is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
 _DELETED = re.compile("deleted-[0-9a-f]{8}-", re.IGNORECASE)
 _MOST_TOKENS = 2**53
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
@@ -96,6 +95,18 @@ class Extended:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_base"], name)
+
+
+class SharedIds(fields.List[Any]):
+    """Ids that all rows of a page have in common: where they are texts already, they are written as they stand."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(fields.UUID(), **kwargs)
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
+        if value and type(value[0]) is str:
+            return value
+        return super()._serialize(value, attr, obj, **kwargs)
 
 
 class Trimmed(Name):
@@ -309,7 +320,7 @@ class ApiKeySchema(ApiSchema):
     created_by = fields.UUID()
     created_at = Instant()
     last_used = Instant(allow_none=True)
-    model_access = fields.List(fields.UUID())
+    model_access = SharedIds()
     requests_per_second = fields.Float(allow_none=True)
     burst_size = fields.Integer(allow_none=True)
     capacity = fields.Integer(

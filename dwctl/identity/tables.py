@@ -256,6 +256,13 @@ class ApiKey(Base):
             postgresql_where=text("NOT is_deleted"),
         ),
         Index(
+            "api_keys_listed_idx",
+            "user_id",
+            text("created_at DESC"),
+            text("id DESC"),
+            postgresql_where=text("NOT is_deleted AND NOT hidden"),
+        ),
+        Index(
             "api_keys_hidden_unique",
             "user_id",
             "created_by",

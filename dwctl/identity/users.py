@@ -74,7 +74,7 @@ def newest_first(query: Select[User], search: str | None) -> Select[User]:
     pattern = pagination.substring(search)
     if pattern:
         columns = (User.display_name, User.username, User.email)
-        query = query.where(or_(*(column.ilike(pattern, escape="\\") for column in columns)))
+        query = query.where(pagination.found_in(pattern, *columns))
     return query.order_by(User.created_at.desc(), User.id.desc())
 
 

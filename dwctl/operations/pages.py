@@ -27,6 +27,7 @@ class Place:
 
 _PLACES = (
     Place("/admin/docs", "the admin API, described"),
+    Place("/ai/docs", "the AI API, described"),
     Place("/ai/v1/models", "the models that an API key may call", link=False),
     Place("/ai/v1/chat/completions", "OpenAI-compatible inference", "POST", link=False),
     Place("/ai/v1/responses", "Responses: streaming, flex and background", "POST", link=False),

@@ -27,7 +27,7 @@ CLEARABLE = frozenset({"description", "parameters", "api_key"})
 
 def load(session: Session, id: UUID, *, lock: bool | ForUpdateArg = False) -> ToolSource:
     """The tool source; locked until the end of the transaction on request (as it says, or for a change). Raises NotFound."""
-    found = session.get(ToolSource, id, with_for_update=lock or None)
+    found = session.get(ToolSource, id, with_for_update=lock)
     if found is None:
         raise NotFound(f"ToolSource with ID {id} not found")
     return found

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from marshmallow import post_load
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, Text, func, literal, select
 from sqlalchemy.orm import Session
 
-from dwctl.web import cursors
+from dwctl.web import cursors, schemas
 from dwctl.web.keyset import Order
-from dwctl.web.schemas import ApiSchema, Clamped, Text
+from dwctl.web.schemas import ApiSchema, Clamped
 
 MAX_LIMIT = 101
 
@@ -24,7 +24,7 @@ class PageQuery(ApiSchema):
 
     skip = Clamped(0, 2**62, load_default=0)
     limit = Clamped(1, MAX_LIMIT, load_default=10)
-    after = Text(
+    after = schemas.Text(
         longest=cursors.LONGEST,
         metadata={
             "description": "A cursor from the `Link` header of the page before; `skip` counts from there."
@@ -44,15 +44,21 @@ def page(session: Session, query: Select[Any], *, skip: int, limit: int) -> tupl
     rows follow, the answer says so.
     """
     order = Order.of(query)
-    counted = select(func.count()).select_from(query.order_by(None).subquery())
-    total = session.scalar(counted) or 0
-    if (position := cursors.asked(order.name)) is not None:
-        query = query.where(order.behind(position))
+    position = cursors.asked(order.name)
+    further = query if position is None else query.where(order.behind(position))
     keys = [key.text.label(f"position_{place}") for place, key in enumerate(order.keys)]
-    rows = session.execute(query.add_columns(*keys).offset(skip).limit(limit + 1)).all()
+    rows = session.execute(further.add_columns(*keys).offset(skip).limit(limit + 1)).all()
     if len(rows) > limit:
         cursors.offer(order.name, rows[limit - 1][-len(keys) :])
+    is_last = position is None and (skip == 0 or rows) and len(rows) <= limit
+    # (What ends on this page is counted already.)
+    total = skip + len(rows) if is_last else _count(session, query)
     return [row[0] for row in rows[:limit]], total
+
+
+def _count(session: Session, query: Select[Any]) -> int:
+    counted = select(func.count()).select_from(query.order_by(None).subquery())
+    return session.scalar(counted) or 0
 
 
 def envelope(data: list[Any], total: int, *, skip: int, limit: int) -> dict[str, Any]:
@@ -68,6 +74,13 @@ def substring(text: str | None) -> str | None:
     for special in ("\\", "%", "_"):
         text = text.replace(special, "\\" + special)
     return f"%{text}%"
+
+
+def found_in(pattern: str, *columns: Any) -> ColumnElement[bool]:
+    """Whether a pattern of `substring` is found in one of the columns, whatever the case. (One text for all of them: case costs more than the search.)"""
+    between = literal("\x01", Text())
+    together = func.lower(func.concat_ws(between, *columns, type_=Text()), type_=Text())
+    return together.like(func.lower(literal(pattern, Text())), escape="\\")
 
 
 def includes(text: str | None) -> frozenset[str]:

@@ -23,6 +23,7 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
 from dwctl.web import body_limits, json_body
+from dwctl.web.dumping import QuickSchema
 from dwctl.web.ignored import IGNORED_FIELDS_HEADER, named
 from dwctl.web.json_body import Exact, ExactFloat
 
@@ -38,7 +39,7 @@ _SPELT_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _CHARSETS = ("utf-8", "utf8", "us-ascii")
 
 
-class ApiSchema(Schema):
+class ApiSchema(QuickSchema):
     """Base of every schema that faces a client."""
 
     class Meta:

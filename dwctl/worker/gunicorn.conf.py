@@ -19,12 +19,14 @@ def on_starting(server):
 
     from dwctl import config
     from dwctl.analytics import spool_folder
+    from dwctl.mail.templates import Templates
     from dwctl.web import master
 
     try:
         settings = config.load()
         config.require_serving(settings)
         spool_folder.of(settings)
+        Templates(settings)
     except config.ConfigError as error:
         sys.exit(f"dwctl: {error}")
     master.set_grace(server, settings)

@@ -200,6 +200,16 @@ def test_an_alias_is_unique_among_the_living(admin: Admin) -> None:
     assert admin.post("/models", body).status_code == 200
 
 
+def test_a_reranker_stays_one_wherever_it_is_read(admin: Admin, group: Callable[..., UUID]) -> None:
+    made = admin.model(model_type="RERANKER")
+    members = group()
+    admin.post(f"/groups/{members}/models/{made['id']}")
+    (of_group,) = admin.get(f"/groups/{members}", include="models").json["models"]
+    (listed,) = admin.get("/models", search=made["alias"], model_type="RERANKER").json["data"]
+    shown = (made, admin.get(f"/models/{made['id']}").json, of_group, listed)
+    assert [one["model_type"] for one in shown] == ["RERANKER"] * 4
+
+
 def test_deleting_answers_the_id_also_a_second_time(admin: Admin) -> None:
     id = admin.model()["id"]
     for _ in range(2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from dwctl import config
 from dwctl.config import Email
 from dwctl.db import db
 from dwctl.identity import duties, users
@@ -230,23 +232,31 @@ def test_a_sign_in_with_the_old_password_does_not_outlive_the_reset(
     assert browser.get(ME).status_code == 401
 
 
-def test_mails_to_one_account_are_few_while_one_of_them_holds(
-    app: Flask, sql: psycopg.Connection, tmp_path: Path
-) -> None:
+@pytest.fixture
+def throttled(environ: dict[str, str]) -> Iterator[Flask]:
+    """With the limits that are the default."""
+    default = config.Settings().auth.native.throttle
+    with app_with(
+        environ,
+        auth__native__throttle__resets_per_minute=str(default.resets_per_minute),
+        auth__native__throttle__resets_per_account=str(default.resets_per_account),
+    ) as app:
+        yield app
+
+
+def test_mails_to_one_account_are_few_while_one_of_them_holds(throttled: Flask) -> None:
     for email in ("somebody@limits.example", "Nobody@limits.example"):
         for n in range(5):
             from_there = {"environ_base": {"REMOTE_ADDR": f"192.0.2.{n}"}}
-            assert ask(app, email, **from_there).status_code == 200
-        refused = ask(app, email.upper(), environ_base={"REMOTE_ADDR": "192.0.2.77"})
+            assert ask(throttled, email, **from_there).status_code == 200
+        refused = ask(throttled, email.upper(), environ_base={"REMOTE_ADDR": "192.0.2.77"})
         assert refused.status_code == 429
         assert 1700 < int(refused.headers["Retry-After"]) <= 1800
 
 
-def test_one_address_asks_for_few(app: Flask) -> None:
-    statuses = [
-        ask(app, f"{n}@many.example", environ_base={"REMOTE_ADDR": "198.51.100.4"}).status_code
-        for n in range(12)
-    ]
+def test_one_address_asks_for_few(throttled: Flask) -> None:
+    there = {"environ_base": {"REMOTE_ADDR": "198.51.100.4"}}
+    statuses = [ask(throttled, f"{n}@many.example", **there).status_code for n in range(12)]
     assert statuses == [200] * 10 + [429] * 2
 
 

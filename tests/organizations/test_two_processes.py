@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 import time
 from typing import Any
 
 import pytest
 import requests
 
+from dwctl.organizations.invitations import fingerprint
 from tests.gateway import ADMIN, Account, Gateway, unique
-from tests.processes import QUICK, Service
+from tests.processes import QUICK, ROOT, Service
 
 AT_ONCE_S = 1.0
 
@@ -102,3 +107,30 @@ def test_an_organization_that_is_deleted_calls_no_more(stage: Gateway) -> None:
         assert time.monotonic() < until
         time.sleep(0.1)
     assert stage.one("SELECT count(*) FROM credits_transactions WHERE user_id = %s AND source_id LIKE %s", firm.id, f"%{request}%")[0] == 0  # fmt: skip
+
+
+def test_the_examples_of_the_documentation_work_as_printed(stage: Gateway) -> None:
+    ann, carol = stage.account(None, purpose="platform"), stage.account(None, purpose="platform")
+    stage.execute("UPDATE users SET email = 'carol@example.org' WHERE id = %s", carol.id)
+    page = (ROOT / "docs/organizations.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)[:-1]
+    assert len(blocks) == 5
+    api, first, invite, answer, key = blocks
+    api = api.replace("http://localhost:5000", stage.url)
+    jq = f"{sys.executable} -c 'import json, sys; print(json.load(sys.stdin)[\"id\"])'"
+
+    def run(*parts: str, **more: str) -> str:
+        environ = {"PATH": os.environ["PATH"], "DWCTL_PLATFORM_KEY": ann.key, **more}
+        script = "set -eu\n" + "\n".join(parts).replace("jq -r .id", jq)
+        done = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, check=False, timeout=30)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    said = run(api, first, invite, key)
+    (organization,) = stage.all("SELECT id::text FROM users WHERE username = 'acme.example'")[0]
+    assert all(each in said for each in (organization, '"pending"', '"sk-'))
+    # The token is in a mail.
+    stage.execute("UPDATE user_organizations SET invite_token_hash = %s WHERE invite_email = 'carol@example.org'", fingerprint("known"))  # fmt: skip
+    said = run(api, answer, TOKEN="known", CAROLS_KEY=carol.key)
+    assert '"org_name":"Acme"' in said.replace(" ", "")
+    assert "Invite accepted" in said

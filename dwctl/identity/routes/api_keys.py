@@ -86,7 +86,7 @@ def list_api_keys(query: dict[str, Any], user_id: UUID | str) -> dict[str, Any]:
         selectinload(ApiKey.living_retired_secrets)
     )
     found, total = pagination.page(session, wanted, **query)
-    models = api_keys.models_of(session, owner_id)
+    models = [str(model_id) for model_id in api_keys.models_of(session, owner_id)]
     shown = [Extended(key, model_access=models) for key in found]
     return pagination.envelope(shown, total, **query)
 

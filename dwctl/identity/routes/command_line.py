@@ -15,7 +15,7 @@ from dwctl.errors import Invalid, Unauthenticated
 from dwctl.identity import authentication, command_line, throttle
 from dwctl.identity.command_line import Account
 from dwctl.identity.sign_in_schemas import CodeExchange, CommandLineKeys, CommandLineQuery
-from dwctl.web import current, html
+from dwctl.web import current, described, html
 from dwctl.web.navigation import is_own_navigation
 from dwctl.web.schemas import Blueprint
 
@@ -44,9 +44,9 @@ def by_browser(_caller: Caller, **_path: Any) -> None:
 @blueprint.route("/auth/cli-callback", methods=["GET"])
 @guard.checks(by_browser)
 @blueprint.arguments(CommandLineQuery, location="query")
-@blueprint.response(
-    302, description="To `http://127.0.0.1:{port}/callback`; or a page with a button"
-)
+@blueprint.response(302, description="To `http://127.0.0.1:{port}/callback`.")
+@blueprint.alt_response(200, description="A page that asks first.", content_type="text/html")
+@described.says(headers={"Location": "Where to go on."})
 def sign_command_line_in(query: dict[str, Any]) -> AnyResponse:
     """Give a command line on this machine two new API keys
 
@@ -63,7 +63,8 @@ def sign_command_line_in(query: dict[str, Any]) -> AnyResponse:
 @blueprint.route("/auth/cli-callback", methods=["POST"])
 @guard.checks(by_browser)
 @blueprint.arguments(CommandLineQuery, location="query")
-@blueprint.response(302, description="To `http://127.0.0.1:{port}/callback`")
+@blueprint.response(302, description="To `http://127.0.0.1:{port}/callback`.")
+@described.says(headers={"Location": "Where to go on."})
 def confirm_command_line(query: dict[str, Any]) -> AnyResponse:
     """Do so after having asked: what the button of that page does"""
     account = command_line.account_of(db.session(), guard.identify(), query["org"])
@@ -73,6 +74,7 @@ def confirm_command_line(query: dict[str, Any]) -> AnyResponse:
 @exchange.route("/cli-token", methods=["POST"])
 @exchange.arguments(CodeExchange)
 @exchange.response(200, CommandLineKeys)
+@described.says(refusals=(401, 403, 429))
 def exchange_code(given: dict[str, str]) -> dict[str, str]:
     """Exchange a command line's code for its keys; a code works once, within a minute"""
     session = db.session()

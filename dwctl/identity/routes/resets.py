@@ -13,7 +13,7 @@ from dwctl.errors import DwctlError, Invalid
 from dwctl.identity import native, resets, throttle
 from dwctl.identity.schemas import Message
 from dwctl.identity.sign_in_schemas import ResetConfirmation, ResetRequest
-from dwctl.web import current, html
+from dwctl.web import current, described, html
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("password_resets", __name__, description="Forgotten passwords")
@@ -26,6 +26,7 @@ guard.open_to_all(page, reason="the mail's link leads here; its token is the cre
 @blueprint.route("/password-resets", methods=["POST"])
 @blueprint.arguments(ResetRequest)
 @blueprint.response(200, Message)
+@described.says(refusals=(403, 429))
 def request_reset(given: dict[str, str]) -> dict[str, str]:
     """Ask for a link by which a forgotten password can be replaced
 
@@ -54,6 +55,7 @@ def request_reset(given: dict[str, str]) -> dict[str, str]:
 @blueprint.route("/password-resets/<id:token_id>/confirm", methods=["POST"])
 @blueprint.arguments(ResetConfirmation)
 @blueprint.response(200, Message)
+@described.says(refusals=(403, 429))
 def confirm_reset(given: dict[str, str], token_id: UUID) -> dict[str, str]:
     """Choose a new password with the token of the mail
 

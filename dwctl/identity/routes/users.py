@@ -27,10 +27,13 @@ from dwctl.identity.schemas import (
 )
 from dwctl.identity.tables import Group, User
 from dwctl.web import current, pagination
+from dwctl.web.dumping import written
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("users", __name__, description="Users and their groups")
 guard.protect(blueprint)
+
+_GROUP = GroupSchema()
 
 NEW_FOR = timedelta(seconds=10)
 """Whoever signed in first so soon after being made is new here, and is sent through the onboarding."""
@@ -173,8 +176,13 @@ def _extended(found: Sequence[User], included: frozenset[str]) -> list[Extended]
     ids = [user.id for user in found]
     more: dict[UUID, dict[str, Any]] = {user_id: {} for user_id in ids}
     if "groups" in included:
-        for user_id, of_user in groups.of_accounts(session, ids).items():
-            more[user_id]["groups"] = _masked(caller, of_user)
+        found_groups = {
+            id: _masked(caller, of) for id, of in groups.of_accounts(session, ids).items()
+        }
+        known = {group.id: group for of_user in found_groups.values() for group in of_user}
+        shown = {group_id: written(_GROUP, group) for group_id, group in known.items()}
+        for user_id, of_user in found_groups.items():
+            more[user_id]["groups"] = [shown[group.id] for group in of_user]
     if "billing" in included:
         for user_id, balance in ledger.balances(session, ids).items():
             more[user_id]["credit_balance"] = balance

@@ -30,7 +30,7 @@ _BY_CONVERTER: dict[str, Json] = {
 }
 _ARGUMENT = re.compile(r"<(?:(\w+):)?(\w+)>")
 
-KNOWN_AS = {"key_id": "id", "alias": "model", "model_id": "component_id"}
+KNOWN_AS = {"key": "provider_key", "key_id": "id", "alias": "model", "model_id": "component_id"}
 """Path parameters that clients of the API know by another name than the code."""
 
 _IN_PATH = {

@@ -57,10 +57,14 @@ def test_it_says_for_whom_one_acts(
     assert (values["organization"],) == name
 
 
-def test_an_id_in_place_of_an_address_is_nobody_to_answer(
-    app: Flask, call: Doors, sql: psycopg.Connection
+@pytest.mark.parametrize(
+    "form", ["github|{}", "Ada <{}@x.example>", "{}@x.example, evil@y.example"]
+)
+def test_what_is_no_address_is_nobody_to_answer(
+    app: Flask, call: Doors, sql: psycopg.Connection, form: str
 ) -> None:
-    id = f"github|{unique()}"
+    """Else the mail could not be sent at all."""
+    id = form.format(unique())
     insert_user(sql, external_user_id=id, email=id)
     answer = call(None, "POST", SUPPORT, HELP, headers={"x-doubleword-user": id})
     assert answer.status_code == 200

@@ -79,12 +79,12 @@ def create_provider(w: World) -> Response:
 
 
 def get_provider(w: World) -> Response:
-    return w.ask({"key": _provider(w)})
+    return w.ask({"provider_key": _provider(w)})
 
 
 def update_provider(w: World) -> Response:
-    return w.ask({"key": _provider(w)}, json={"display_name": "Shown", "icon": ""})
+    return w.ask({"provider_key": _provider(w)}, json={"display_name": "Shown", "icon": ""})
 
 
 def delete_provider(w: World) -> Response:
-    return w.ask({"key": _provider(w)})
+    return w.ask({"provider_key": _provider(w)})
