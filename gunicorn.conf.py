@@ -24,6 +24,7 @@ def on_starting(server):
 
     from dwctl import config
     from dwctl.analytics import spool_folder
+    from dwctl.web import master
 
     try:
         settings = config.load()
@@ -31,8 +32,8 @@ def on_starting(server):
         spool_folder.of(settings)
     except config.ConfigError as error:
         sys.exit(f"dwctl: {error}")
-    # We end by ourselves when our grace is over; after this gunicorn kills (and Heroku after 30 s).
-    server.cfg.set("graceful_timeout", round(settings.shutdown.grace) + 3)
+    master.set_grace(server, settings)
+    master.follow_settings(server)
     # A held call is a descriptor here: take as many as the system lets this user have.
     import resource
 
@@ -40,14 +41,21 @@ def on_starting(server):
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def on_reload(server):
+    from dwctl.web import master
+
+    master.reload(server)
+
+
 def post_worker_init(worker):
     from dwctl.ai import process
     from dwctl.operations import metrics
-    from dwctl.web import current
+    from dwctl.web import current, reloading
 
     worker.prepare(current.parts(worker.wsgi).settings, worker.wsgi.extensions["dwctl.door"])
     process.start(worker)
     metrics.start(worker)
+    reloading.start(worker.wsgi)
 
 
 def worker_exit(server, worker):

@@ -32,7 +32,14 @@ from dwctl.db import Connections, db, engine_options, sqlalchemy_url
 from dwctl.encryption import Sealer
 from dwctl.identity import authentication
 from dwctl.operations import metrics
-from dwctl.web import answer_headers, body_limits, current, errors, request_id, schemas
+from dwctl.web import (
+    answer_headers,
+    body_limits,
+    current,
+    errors,
+    request_id,
+    schemas,
+)
 from dwctl.web.cors import CrossOrigin
 from dwctl.web.dumping import OrjsonProvider
 from dwctl.web.entrance import Entrance
@@ -42,7 +49,7 @@ NO_DATABASE = "postgresql://localhost/nowhere"
 
 def create_app(settings: Settings | None = None) -> Flask:
     """The web application. Reads the environment when no settings are given (ConfigError on a bad one)."""
-    app, api = base_app(settings or config.load())
+    app, api = base_app(settings or config.load_or_remembered())
     gateway = Gateway(current.parts(app), {"type": "onwards"})
     app.extensions["dwctl.gateway"] = gateway
     authentication.init_app(app)

@@ -36,10 +36,17 @@ def test_a_retention_is_a_number_of_days_that_dates_can_hold(name: str, days: st
     assert f"retention.{name}" in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["A, B", '["A", "B"]', ' [ "A","B" ]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "StandardUser, BatchAPIUser",
+        '["StandardUser", "BatchAPIUser"]',
+        ' [ "StandardUser","BatchAPIUser" ]',
+    ],
+)
 def test_a_list_in_the_environment_is_comma_separated_or_a_json_array(text: str) -> None:
     loaded = config.load({"DWCTL_AUTH__DEFAULT_USER_ROLES": text})
-    assert loaded.auth.default_user_roles == ("A", "B")
+    assert loaded.auth.default_user_roles == ("StandardUser", "BatchAPIUser")
 
 
 @pytest.mark.parametrize("text", ['["A"', "[1]", '[["A"]]'])
@@ -60,10 +67,11 @@ GOOD = {
     "passed_headers": ("x-a", "x-b"),
     "allowed_completion_windows": ("24h", "1h 30m"),
     "retried_statuses": ("5", "429"),
+    "default_user_roles": ("StandardUser", "RequestViewer"),
     "allowed_origins": ("https://a.example", "http://b.example:8080"),
     "allowed_url_paths": ("/v1/responses", "/v1/embeddings"),
 }
-NEVER_EMPTY = {"batches.allowed_url_paths"}
+NEVER_EMPTY = {"batches.allowed_url_paths", "batches.allowed_completion_windows"}
 
 
 @pytest.mark.parametrize("name", [*LISTS, "auth.proxy_header.trusted_proxies"])
@@ -109,7 +117,7 @@ def test_hosts_are_names_with_a_port_or_without() -> None:
 
 @pytest.mark.parametrize("name", ["MAX_ADMIN_BODY_SIZE", "MAX_SIGN_IN_BODY_SIZE"])
 def test_no_sign_in_fits_into_nothing(name: str) -> None:
-    with pytest.raises(config.ConfigError, match="must be at least 1024"):
+    with pytest.raises(config.ConfigError, match="must be between 1024 and"):
         config.load({f"DWCTL_LIMITS__REQUESTS__{name}": "0"})
 
 

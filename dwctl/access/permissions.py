@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from dwctl.access.caller import Caller
+from dwctl.roles import ROLES as ROLES
 
 
 class Resource(StrEnum):
@@ -50,15 +51,6 @@ _LETTERS = {
     "U": Operation.UPDATE,
     "D": Operation.DELETE,
 }
-
-ROLES = (
-    "PlatformManager",
-    "StandardUser",
-    "RequestViewer",
-    "BillingManager",
-    "BatchAPIUser",
-    "ConnectionsUser",
-)
 
 _EVERYTHING: Mapping[Resource, str] = {
     resource: "CRUD" for resource in Resource if resource is not Resource.REQUESTS

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, String, cast, or_, select
 from sqlalchemy.orm import Session
 
 from dwctl import clock
@@ -40,8 +40,10 @@ def load(session: Session, endpoint_id: UUID, *, lock: bool = False) -> Endpoint
 
 
 def named(session: Session, name: str, *, lock: bool = False) -> Endpoint:
-    """The endpoint of that name; locked until the end of the transaction on request. Raises NotFound."""
-    query = select(Endpoint).where(Endpoint.name == name)
+    """The endpoint of that name or id; locked until the end of the transaction on request. Raises NotFound."""
+    # A name may look like the id of another one: the name wins.
+    same = or_(Endpoint.name == name, cast(Endpoint.id, String) == name.lower())
+    query = select(Endpoint).where(same).order_by((Endpoint.name == name).desc())
     found = session.scalar(query.with_for_update() if lock else query)
     if found is None:
         raise NotFound(f"There is no endpoint with the name {name}")

@@ -8,7 +8,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import String, cast, or_, select
 from sqlalchemy.orm import Session
 
 from dwctl import clock
@@ -78,8 +78,11 @@ def load(session: Session, model_id: UUID, *, lock: bool = False) -> DeployedMod
 
 
 def living(session: Session, alias: str, *, lock: bool = False) -> DeployedModel:
-    """The model that has the alias now; locked as by `load` on request. Raises NotFound."""
-    query = select(DeployedModel).where(DeployedModel.alias == alias, ~DeployedModel.deleted)
+    """The model that has the alias now, or the id; locked as by `load` on request. Raises NotFound."""
+    # An alias may look like the id of another one: the alias wins.
+    same = or_(DeployedModel.alias == alias, cast(DeployedModel.id, String) == alias.lower())
+    known = select(DeployedModel).where(same, ~DeployedModel.deleted)
+    query = known.order_by((DeployedModel.alias == alias).desc())
     found = session.scalar(query.with_for_update(key_share=True) if lock else query)
     if found is None:
         raise NotFound(f"There is no model with the alias {alias}")

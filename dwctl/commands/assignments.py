@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
-from marshmallow import Schema, ValidationError, fields
+from marshmallow import Schema, fields
 from werkzeug.exceptions import BadRequest
 
+from dwctl.commands.given import checked
 from dwctl.errors import Invalid
 from dwctl.web import json_body
 
@@ -43,16 +44,6 @@ def read(schema: Schema, assignments: Sequence[str]) -> dict[str, Any]:
     return checked(schema, data)
 
 
-def checked(schema: Schema, data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the admin API would make of it. Raises Invalid with the first reason of each field."""
-    try:
-        loaded: dict[str, Any] = schema.load(data)
-    except ValidationError as error:
-        problems = [f"{name}: {_told(said)}" for name, said in error.messages_dict.items()]
-        raise Invalid("; ".join(problems)) from error
-    return loaded
-
-
 def _as_json(field: fields.Field[Any], value: str) -> str:
     if value == "null":
         return value
@@ -65,9 +56,3 @@ def _as_json(field: fields.Field[Any], value: str) -> str:
             return json.dumps([item.strip() for item in value.split(",") if item.strip()])
         return json.dumps(value)
     return value
-
-
-def _told(said: Any) -> str:
-    if isinstance(said, dict):
-        return "; ".join(f"{name}: {_told(inner)}" for name, inner in said.items())
-    return " ".join(map(str, said)) if isinstance(said, list) else str(said)

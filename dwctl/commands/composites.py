@@ -9,12 +9,13 @@ from uuid import UUID
 
 import click
 from flask.cli import AppGroup
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dwctl.catalog import access, components, models
 from dwctl.catalog.components import WEIGHTS
 from dwctl.catalog.routing import Strategy
-from dwctl.catalog.tables import Component
+from dwctl.catalog.tables import Component, DeployedModel
 from dwctl.commands import output
 from dwctl.commands.models import realtime_tariffs, usd
 from dwctl.db import db
@@ -86,6 +87,30 @@ def add(
     )
 
 
+@group.command("list")
+@output.limit
+@output.as_json
+@output.one_line_errors
+def list_composites(limit: int, as_json: bool) -> None:
+    """List models that are served by others, by alias."""
+    session = db.session()
+    living = select(DeployedModel).where(DeployedModel.is_composite, ~DeployedModel.deleted)
+    found = session.scalars(
+        living.order_by(DeployedModel.alias, DeployedModel.id).limit(limit)
+    ).all()
+    serving = components.of_models(session, [model.id for model in found])
+    rows = [
+        {
+            "id": model.id,
+            "alias": model.alias,
+            "strategy": model.lb_strategy,
+            "components": [part.model.alias for part in serving.get(model.id, [])],
+        }
+        for model in found
+    ]
+    output.show_list(rows, as_json=as_json)
+
+
 @group.command("show")
 @click.argument("alias")
 @output.as_json
@@ -120,12 +145,14 @@ def add_component(alias: str, model: str, weight: int, place: int, as_json: bool
 @group.command("remove-component")
 @click.argument("alias")
 @click.argument("model")
+@output.as_json
 @output.one_line_errors
-def remove_component(alias: str, model: str) -> None:
+def remove_component(alias: str, model: str, as_json: bool) -> None:
     """Let MODEL no longer serve under ALIAS."""
     session = db.session()
     session.delete(_component(session, alias, model))
     session.commit()
+    output.show_one({"alias": alias, "removed": model}, as_json=as_json)
 
 
 @group.command("set-component")

@@ -20,7 +20,8 @@ from dwctl.catalog.endpoint_schemas import (
 from dwctl.catalog.listing import AliasConflict
 from dwctl.catalog.tables import DeployedModel, Endpoint
 from dwctl.commands import assignments, output
-from dwctl.commands.assignments import checked, read
+from dwctl.commands.assignments import read
+from dwctl.commands.given import checked
 from dwctl.db import db
 from dwctl.errors import Conflict
 from dwctl.identity.tables import NIL
@@ -62,7 +63,7 @@ def add(
 
 
 @group.command("list")
-@click.option("--limit", default=100, show_default=True)
+@output.limit
 @output.as_json
 @output.one_line_errors
 def list_endpoints(limit: int, as_json: bool) -> None:
@@ -111,8 +112,9 @@ def set_fields(name: str, assignments: tuple[str, ...], as_json: bool) -> None:
 
 @group.command("set-api-key")
 @click.argument("name")
+@output.as_json
 @output.one_line_errors
-def set_api_key(name: str) -> None:
+def set_api_key(name: str, as_json: bool) -> None:
     """Store the key that the first line of standard input says as ours at the endpoint NAME; an empty line forgets it."""
     session = db.session()
     given = {"api_key": sys.stdin.readline().rstrip("\r\n") or None}
@@ -120,6 +122,8 @@ def set_api_key(name: str) -> None:
     endpoint = endpoints.named(session, name, lock=True)
     endpoints.update(session, current.parts().sealer, endpoint, changes)
     session.commit()
+    shown = {"id": endpoint.id, "name": endpoint.name}
+    output.show_one({**shown, "api_key": endpoint.api_key_sealed is not None}, as_json=as_json)
 
 
 @group.command("sync")
@@ -155,13 +159,20 @@ def validate(name: str, as_json: bool) -> None:
 
 @group.command("remove")
 @click.argument("name")
-@click.confirmation_option(prompt="Its models, their grants and prices go with it. Remove it?")
+@output.yes
+@output.as_json
 @output.one_line_errors
-def remove(name: str) -> None:
+def remove(name: str, yes: bool, as_json: bool) -> None:
     """Delete the endpoint NAME with its models."""
     session = db.session()
-    session.delete(endpoints.named(session, name, lock=True))
+    found = endpoints.named(session, name)
+    id, name = found.id, found.name
+    # Nothing is held while somebody thinks.
+    session.rollback()
+    output.confirm(f"Deleting the endpoint {name}, its models, their grants and prices", yes=yes)
+    session.delete(endpoints.load(session, id, lock=True))
     session.commit()
+    output.show_one({"id": id, "name": name, "endpoint": "deleted"}, as_json=as_json)
 
 
 def _ask(server: Server) -> list[ListedModel]:

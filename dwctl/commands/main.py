@@ -14,6 +14,7 @@ from flask.cli import AppGroup, FlaskGroup
 
 from dwctl import __version__
 from dwctl.config import ConfigError
+from dwctl.printable import printable
 
 COMMANDS = {
     "up": ("dwctl.commands.up:command", "Start everything on this machine."),
@@ -49,6 +50,7 @@ COMMANDS = {
     ),
     "requests": ("dwctl.commands.requests:group", "The log of calls."),
     "audit": ("dwctl.commands.audit:group", "Who changed what: list, show, export."),
+    "config": ("dwctl.commands.configuration:group", "Settings: check, show, example."),
 }
 """Where each command is, and what it is for in a line."""
 
@@ -139,4 +141,4 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return cli.main(args=arguments, prog_name="dwctl")
     except ConfigError as error:
-        sys.exit(f"dwctl: {error}")
+        sys.exit("\n".join(f"dwctl: {printable(problem)}" for problem in error.problems))

@@ -99,7 +99,7 @@ def realtime_tariffs(input: Decimal | None, output: Decimal | None) -> list[dict
 
 @group.command("list")
 @click.option("--search", "text", help="Part of an alias, a model name or an endpoint's name.")
-@click.option("--limit", default=100, show_default=True)
+@output.limit
 @output.as_json
 @output.one_line_errors
 def list_models(text: str | None, limit: int, as_json: bool) -> None:
@@ -139,13 +139,20 @@ def set_fields(alias: str, assignments: tuple[str, ...], as_json: bool) -> None:
 
 @group.command("remove")
 @click.argument("alias")
-@click.confirmation_option(prompt="Remove the model?")
+@output.yes
+@output.as_json
 @output.one_line_errors
-def remove(alias: str) -> None:
+def remove(alias: str, yes: bool, as_json: bool) -> None:
     """Delete the model ALIAS. The alias becomes free; what was called stays recorded."""
     session = db.session()
-    models.delete(session, models.living(session, alias).id)
+    found = models.living(session, alias)
+    id, alias = found.id, found.alias
+    # Nothing is held while somebody thinks.
+    session.rollback()
+    output.confirm(f"Deleting the model {alias}", yes=yes)
+    models.delete(session, id)
     session.commit()
+    output.show_one({"id": id, "alias": alias, "model": "deleted"}, as_json=as_json)
 
 
 _for_everyone = click.option("--everyone", is_flag=True, help="Everyone, instead of a group.")
@@ -155,21 +162,24 @@ _for_everyone = click.option("--everyone", is_flag=True, help="Everyone, instead
 @click.argument("alias")
 @click.argument("group_name", metavar="GROUP", required=False)
 @_for_everyone
+@output.as_json
 @output.one_line_errors
-def grant(alias: str, group_name: str | None, everyone: bool) -> None:
+def grant(alias: str, group_name: str | None, everyone: bool, as_json: bool) -> None:
     """Open the model ALIAS to the members of GROUP; again changes nothing."""
     session = db.session()
     model, group_id = models.living(session, alias), _group_id(session, group_name, everyone)
     access.grant(session, group_id=group_id, model_id=model.id, granted_by=NIL)
     session.commit()
+    output.show_one({"alias": model.alias, "granted": group_name or "everyone"}, as_json=as_json)
 
 
 @group.command("revoke")
 @click.argument("alias")
 @click.argument("group_name", metavar="GROUP", required=False)
 @_for_everyone
+@output.as_json
 @output.one_line_errors
-def revoke(alias: str, group_name: str | None, everyone: bool) -> None:
+def revoke(alias: str, group_name: str | None, everyone: bool, as_json: bool) -> None:
     """Take the model ALIAS from GROUP."""
     session = db.session()
     model, group_id = models.living(session, alias), _group_id(session, group_name, everyone)
@@ -178,6 +188,7 @@ def revoke(alias: str, group_name: str | None, everyone: bool) -> None:
     except NotFound:
         raise NotFound(f"{alias} is not granted to {group_name or 'everyone'}") from None
     session.commit()
+    output.show_one({"alias": model.alias, "revoked": group_name or "everyone"}, as_json=as_json)
 
 
 def _group_id(session: Session, name: str | None, everyone: bool) -> UUID:

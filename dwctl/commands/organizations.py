@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 import click
 from flask.cli import AppGroup
@@ -32,7 +31,7 @@ _role = click.option(
 
 @group.command("list")
 @click.option("--search", help="Part of a name or e-mail.")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(min=1))
+@output.limit
 @output.as_json
 @output.one_line_errors
 def list_organizations(search: str | None, limit: int, as_json: bool) -> None:
@@ -141,7 +140,7 @@ def remove_member(organization: str, email: str, as_json: bool) -> None:
 
 @group.command("delete")
 @_organization
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@output.yes
 @output.as_json
 @output.one_line_errors
 def delete(organization: str, yes: bool, as_json: bool) -> None:
@@ -151,25 +150,17 @@ def delete(organization: str, yes: bool, as_json: bool) -> None:
     id, name = found.id, found.username
     # Nothing is held while somebody thinks.
     session.rollback()
-    if not yes:
-        click.confirm(f"Delete the organization {output.shown(name)}?", abort=True, err=True)
+    output.confirm(f"Deleting the organization {name}", yes=yes)
     users.delete_account(session, locks.organization(session, id))
     session.commit()
     output.show_one({"id": id, "name": name, "organization": "deleted"}, as_json=as_json)
 
 
 def _found(session: Session, named: str) -> User:
-    for same in (User.id == _uuid(named), User.username == named):
+    for same in (User.id == output.id_in(named), User.username == named):
         if found := session.scalar(users.organizations().where(same)):
             return found
     raise NotFound(f"There is no organization {named}. `dwctl orgs list` shows them.")
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
 
 
 def _rows(found: list[User]) -> list[dict[str, Any]]:

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from dwctl.catalog import models
 from dwctl.commands import assignments, output
-from dwctl.commands.assignments import checked, read
+from dwctl.commands.assignments import read
+from dwctl.commands.given import checked
 from dwctl.db import db
 from dwctl.errors import Invalid, NotFound
 from dwctl.identity.tables import Group
@@ -76,13 +77,20 @@ def set_fields(name: str, assignments: tuple[str, ...], as_json: bool) -> None:
 
 @group.command("remove")
 @click.argument("name")
-@click.confirmation_option(prompt="Remove the tool?")
+@output.yes
+@output.as_json
 @output.one_line_errors
-def remove(name: str) -> None:
+def remove(name: str, yes: bool, as_json: bool) -> None:
     """Delete the tool NAME with its attachments."""
     session = db.session()
+    found = _named(session, name)
+    id, name = found.id, found.name
+    # Nothing is held while somebody thinks.
+    session.rollback()
+    output.confirm(f"Deleting the tool {name}", yes=yes)
     session.delete(_named(session, name, lock=True))
     session.commit()
+    output.show_one({"id": id, "name": name, "tool": "deleted"}, as_json=as_json)
 
 
 _to_model = click.option("--model", "alias", help="The alias of a model.")
@@ -93,8 +101,9 @@ _to_group = click.option("--group", "group_name", help="The name of a group.")
 @click.argument("name")
 @_to_model
 @_to_group
+@output.as_json
 @output.one_line_errors
-def attach(name: str, alias: str | None, group_name: str | None) -> None:
+def attach(name: str, alias: str | None, group_name: str | None, as_json: bool) -> None:
     """Attach the tool NAME to a model, a group, or both; calls are offered it where it is attached to both of theirs."""
     session = db.session()
     source, model_id, group_id = _ends(session, name, alias, group_name)
@@ -103,14 +112,18 @@ def attach(name: str, alias: str | None, group_name: str | None) -> None:
     if group_id is not None:
         attachments.attach_to_group(session, group_id, source)
     session.commit()
+    output.show_one(
+        {"name": name, "model": alias, "group": group_name, "tool": "attached"}, as_json=as_json
+    )
 
 
 @group.command("detach")
 @click.argument("name")
 @_to_model
 @_to_group
+@output.as_json
 @output.one_line_errors
-def detach(name: str, alias: str | None, group_name: str | None) -> None:
+def detach(name: str, alias: str | None, group_name: str | None, as_json: bool) -> None:
     """Take the tool NAME from a model, a group, or both."""
     session = db.session()
     source, model_id, group_id = _ends(session, name, alias, group_name)
@@ -119,6 +132,9 @@ def detach(name: str, alias: str | None, group_name: str | None) -> None:
     if group_id is not None:
         attachments.detach_from_group(session, group_id, source)
     session.commit()
+    output.show_one(
+        {"name": name, "model": alias, "group": group_name, "tool": "detached"}, as_json=as_json
+    )
 
 
 def _ends(

@@ -12,7 +12,6 @@ from flask.cli import AppGroup
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from dwctl.access.permissions import ROLES
 from dwctl.billing import ledger
 from dwctl.billing.money import amount_text
 from dwctl.commands import output
@@ -22,6 +21,7 @@ from dwctl.errors import Invalid, NotFound
 from dwctl.identity import api_keys, groups, native, organizations, passwords, profiles, users
 from dwctl.identity.schemas import UserUpdate
 from dwctl.identity.tables import Group, User
+from dwctl.roles import ROLES
 from dwctl.web import current
 
 group = AppGroup("users", help="People: create, list, show, update, delete, roles, password.")

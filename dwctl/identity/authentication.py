@@ -57,9 +57,7 @@ _Way = Callable[[Session, Request, Settings], SignIn | None]
 
 
 def init_app(app: Flask) -> None:
-    """Make the guard ask here. ConfigError for settings that could let the wrong ones in."""
-    settings = current.parts(app).settings
-    users.check_default_roles(settings)
+    """Make the guard ask here."""
     guard.init_app(app, resolve)
 
 

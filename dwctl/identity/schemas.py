@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_dump, validate
 
-from dwctl.access.permissions import ROLES
 from dwctl.identity.api_keys import DAY_S, MOST_OVERLAP_S, PURPOSES
+from dwctl.roles import ROLES
 from dwctl.web.pagination import PageQuery
 from dwctl.web.schemas import (
     ApiSchema,

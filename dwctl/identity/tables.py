@@ -19,8 +19,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from dwctl.access.permissions import ROLES
 from dwctl.db import Base, CreatedAt, Id
+from dwctl.roles import ROLES
 
 NIL = UUID(int=0)
 """The system user, and the Everyone group."""

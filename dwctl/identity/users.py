@@ -9,9 +9,8 @@ from sqlalchemy import Select, delete, exists, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from dwctl import clock
-from dwctl.access.permissions import ROLES
 from dwctl.billing import ledger
-from dwctl.config import ConfigError, Settings
+from dwctl.config import Settings
 from dwctl.errors import Conflict, Invalid, NotFound
 from dwctl.identity import sessions
 from dwctl.identity.tables import (
@@ -221,15 +220,6 @@ def _lock(session: Session, user: User) -> None:
     session.refresh(user, with_for_update={"key_share": True})
     if user.is_deleted:
         raise NotFound(f"User with ID {user.id} not found")
-
-
-def check_default_roles(settings: Settings) -> None:
-    """ConfigError where the roles of new users are no roles."""
-    unknown = set(settings.auth.default_user_roles) - set(ROLES)
-    if unknown:
-        raise ConfigError(
-            f"auth.default_user_roles: {', '.join(sorted(unknown))} is none of {', '.join(ROLES)}"
-        )
 
 
 def delete_account(session: Session, user: User) -> None:

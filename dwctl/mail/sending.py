@@ -11,6 +11,7 @@ import logging
 import random
 import smtplib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -22,7 +23,7 @@ from gevent.event import Event
 from psycopg.rows import class_row
 
 from dwctl import clock, sql
-from dwctl.config import Settings
+from dwctl.config import ConfigError, Settings
 from dwctl.db import Connections, DatabaseAway
 from dwctl.encryption import Sealer
 from dwctl.mail import message, outbox, transports
@@ -59,18 +60,18 @@ class Claimed:
 class Sending:
     """The mails that this process sends. `sent`, `failed` (attempts) and `given_up` count by template; `waiting` is of all processes."""
 
-    def __init__(self, connections: Connections, settings: Settings, sealer: Sealer) -> None:
+    def __init__(
+        self, connections: Connections, in_force: Callable[[], Settings], sealer: Sealer
+    ) -> None:
         """Raises ConfigError for templates of the operator's that are none."""
         self.sent: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         self.given_up: Counter[str] = Counter()
         self.waiting = 0
         self._connections = connections
-        self._settings = settings
+        self._in_force = in_force
         self._sealer = sealer
-        self._templates = Templates(settings)
-        self._transport = transports.of(settings.email)
-        self._lease_s = transports.STEPS * settings.email.timeout + _BEYOND_THE_CONVERSATION_S
+        self._use(in_force())
         self._wakes = [Event() for _ in range(_AT_ONCE)]
         self._greenlets: list[gevent.Greenlet] = []
 
@@ -83,8 +84,25 @@ class Sending:
         """End; a mail in the middle is sent by another worker when its lease is over."""
         gevent.killall(self._greenlets)
 
+    def _use(self, settings: Settings) -> None:
+        self._settings = settings
+        self._templates = Templates(settings)
+        self._transport = transports.of(settings.email)
+        self._lease_s = transports.STEPS * settings.email.timeout + _BEYOND_THE_CONVERSATION_S
+
+    def _follow(self) -> None:
+        """Send by the settings as they are now; templates that are none leave those before in use."""
+        settings = self._in_force()
+        if settings is self._settings:
+            return
+        try:
+            self._use(settings)
+        except ConfigError as error:
+            log.error("mail templates not read again", extra={"reason": str(error)})
+
     def send_next(self) -> bool:
         """Send one mail that is due; whether there was one."""
+        self._follow()
         claimed = self._claim()
         if claimed is None:
             return False

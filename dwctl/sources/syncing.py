@@ -51,14 +51,18 @@ _RENEWALS_IN_A_LEASE = 4
 class Syncing:
     """What this process does for synchronisations."""
 
-    def __init__(self, connections: Connections, settings: Settings) -> None:
+    def __init__(self, connections: Connections, in_force: Callable[[], Settings]) -> None:
         self._connections = connections
-        self._settings = settings
-        self._sources = OpenSources(settings)
+        self._in_force = in_force
+        self._sources = OpenSources(in_force())
         self._running: dict[UUID, tuple[Job, gevent.Greenlet]] = {}
         self._woken = Event()
         self._renewal_due = Event()
         self._greenlets: list[gevent.Greenlet] = []
+
+    @property
+    def _settings(self) -> Settings:
+        return self._in_force()
 
     def start(self, wakeups: Wakeups) -> None:
         """Begin. Before the wake-ups do."""

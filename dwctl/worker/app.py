@@ -22,16 +22,16 @@ from dwctl.worker.metrics import collector
 
 def create_worker_app(settings: Settings | None = None) -> Flask:
     """The worker's application, with a gateway, claims, duties and synchronisations that `process.start` sets going."""
-    app, _api = base_app(settings or config.load())
+    app, _api = base_app(settings or config.load_or_remembered())
     parts = current.parts(app)
     daemon = dataclasses.asdict(parts.settings.background_services.batch_daemon)
     gateway = Gateway(parts, {"type": "worker", **daemon})
     app.extensions["dwctl.gateway"] = gateway
     claims = app.extensions["dwctl.claims"] = Claims(gateway)
-    duties = app.extensions["dwctl.duties"] = DutyRunner(parts.connections, parts.settings)
-    app.extensions["dwctl.syncing"] = Syncing(parts.connections, parts.settings)
+    duties = app.extensions["dwctl.duties"] = DutyRunner(parts.connections, current.in_force(app))
+    app.extensions["dwctl.syncing"] = Syncing(parts.connections, current.in_force(app))
     sending = app.extensions["dwctl.sending"] = Sending(
-        parts.connections, parts.settings, parts.sealer
+        parts.connections, current.in_force(app), parts.sealer
     )
     app.register_blueprint(health.blueprint)
     if parts.settings.enable_metrics:

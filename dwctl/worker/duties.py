@@ -7,6 +7,7 @@ another came meanwhile.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import gevent
 import psycopg
@@ -53,9 +54,9 @@ ALL: tuple[Duty, ...] = (
 class DutyRunner:
     """The runner of this process."""
 
-    def __init__(self, connections: Connections, settings: Settings) -> None:
+    def __init__(self, connections: Connections, in_force: Callable[[], Settings]) -> None:
         self._connections = connections
-        self._settings = settings
+        self._in_force = in_force
         self._greenlets: list[gevent.Greenlet] = []
         self._wakes: dict[str, Event] = {duty.name: Event() for duty in ALL}
         self.runs: dict[str, int] = {duty.name: 0 for duty in ALL}
@@ -108,7 +109,7 @@ class DutyRunner:
             values = {"name": duty.name, "woken": woken}
             if not connection.execute(_QUERIES["take_duty"], values).fetchone():
                 return 1.0
-            rest_s = duty.run(connection, self._settings)
+            rest_s = duty.run(connection, self._in_force())
             connection.execute(_QUERIES["put_duty_back"], {"name": duty.name, "rest_s": rest_s})
         self.runs[duty.name] += 1
         return rest_s

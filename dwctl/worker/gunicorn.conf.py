@@ -20,6 +20,7 @@ def on_starting(server):
     from dwctl import config
     from dwctl.analytics import spool_folder
     from dwctl.mail.templates import Templates
+    from dwctl.web import master
 
     try:
         settings = config.load()
@@ -28,18 +29,25 @@ def on_starting(server):
         Templates(settings)
     except config.ConfigError as error:
         sys.exit(f"dwctl: {error}")
-    # We end by ourselves when our grace is over; after this gunicorn kills (and Heroku after 30 s).
-    server.cfg.set("graceful_timeout", round(settings.shutdown.grace) + 3)
+    master.set_grace(server, settings)
+    master.follow_settings(server)
+
+
+def on_reload(server):
+    from dwctl.web import master
+
+    master.reload(server)
 
 
 def post_worker_init(worker):
     from dwctl.operations import metrics
-    from dwctl.web import current
+    from dwctl.web import current, reloading
     from dwctl.worker import process
 
     worker.prepare(current.parts(worker.wsgi).settings)
     process.start(worker)
     metrics.start(worker)
+    reloading.start(worker.wsgi)
 
 
 def worker_exit(server, worker):

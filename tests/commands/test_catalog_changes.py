@@ -117,7 +117,7 @@ def test_a_model_is_granted_and_taken_away(dwctl: Shell, model: str, sql: Sql) -
      ("capacity=many", "capacity: Not a valid integer."),
      ("capacity=0", "capacity must be greater than zero"),
      ("requests_per_second=NaN", "These values are not valid JSON"),
-     ('tariffs=[{"name": "t"}]', "tariffs: 0: input_price_per_token: Missing data"),
+     ('tariffs=[{"name": "t"}]', "tariffs.0.input_price_per_token: Missing data"),
      ("lb_strategy=priority", "lb_strategy is for composite models"),
      ("is_composite=true", "A model stays standard or composite")],
 )  # fmt: skip

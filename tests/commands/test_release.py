@@ -22,4 +22,7 @@ def test_a_wrong_setting_is_one_line() -> None:
         timeout=60,
     )
     assert done.returncode == 1
-    assert done.stderr == "dwctl: outbound.endpoints: Must be one of: public, private, any.\n"
+    assert (
+        done.stderr
+        == "dwctl: outbound.endpoints: must be one of public, private, any (DWCTL_OUTBOUND__ENDPOINTS)\n"
+    )

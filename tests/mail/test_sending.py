@@ -52,7 +52,7 @@ def put(to: str = TO, *, template: str = "password_reset", left_s: float = 600, 
 def sender(**settings: Any) -> Sending:
     parts = current.parts()
     changed: Settings = replace(parts.settings, email=Email(**settings))
-    return Sending(parts.connections, changed, parts.sealer)
+    return Sending(parts.connections, lambda: changed, parts.sealer)
 
 
 def by_smtp(server: MailServer, **more: Any) -> Sending:

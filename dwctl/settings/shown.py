@@ -1,0 +1,46 @@
+"""Settings as people and programs are shown them: in the way they are written, secrets masked."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dwctl.settings import schema
+from dwctl.settings.bounds import duration_text
+from dwctl.settings.kinds import Duration
+
+MASK = "***"
+_SECRET = re.compile(r"(?:^|_)(?:secret|password|token|encryption_key|api_key)(?:_|$)")
+_USERINFO = re.compile(r"(://)[^/@\s]*@")
+_TEXTS = (str, tuple[str, ...])
+
+
+def is_secret(name: str, kind: Any) -> bool:
+    """Whether the value of a setting with that name and kind is nobody's business."""
+    return schema.plain(kind)[0] in _TEXTS and bool(_SECRET.search(name.rpartition(".")[2]))
+
+
+def value(name: str, kind: Any, found: Any) -> Any:
+    """The value as JSON and YAML have it. Of a URL the name and password are masked."""
+    if is_secret(name, kind):
+        return MASK if found else _plain(found)
+    if schema.plain(kind)[0] == Duration and found is not None:
+        return duration_text(found)
+    return _plain(found)
+
+
+def _plain(found: Any) -> Any:
+    if dataclasses.is_dataclass(found) and not isinstance(found, type):
+        found = {item.name: getattr(found, item.name) for item in dataclasses.fields(found)}
+    if isinstance(found, Mapping):
+        return {
+            str(key): MASK if part and _SECRET.search(str(key)) else _plain(part)
+            for key, part in found.items()
+        }
+    if isinstance(found, tuple | list):
+        return [_plain(part) for part in found]
+    if found is None or isinstance(found, bool | int | float):
+        return found
+    return _USERINFO.sub(rf"\1{MASK}@", str(found))
