@@ -13,6 +13,7 @@ from dwctl.audit import exporting, reading
 from dwctl.audit.reading import Filters, Row
 from dwctl.audit.schemas import AuditEntrySchema, AuditExportQuery, AuditPage, AuditQuery
 from dwctl.db import db
+from dwctl.web import described
 from dwctl.web.pagination import envelope, page
 from dwctl.web.schemas import Blueprint
 
@@ -40,7 +41,11 @@ def list_audit_entries(query: dict[str, Any]) -> dict[str, Any]:
 @blueprint.route("/audit-log/export", methods=["GET"])
 @guard.checks(reading.may_read)
 @blueprint.arguments(AuditExportQuery, location="query")
-@blueprint.response(200, content_type="application/x-ndjson")
+@blueprint.response(200, content_type=exporting.CONTENT_TYPES["jsonl"])
+@described.says(
+    also_as=("text/csv",),
+    headers={"Content-Disposition": "A name for the file."},
+)
 def export_audit_log(query: dict[str, Any]) -> Response:
     """Download changes as JSON lines or CSV, newest first
 

@@ -14,12 +14,13 @@ _ATTRIBUTE = "_described"
 @dataclass(frozen=True, slots=True)
 class Description:
     """body: JSON Schema of a success without a marshmallow schema; example: one such body. headers: those of a success, by name, each with a sentence.
-    refusals: statuses that do not follow from the route's form. deprecated: what to use instead.
+    also_as: content types that a success in text may have beside the declared one. refusals: statuses that do not follow from the route's form. deprecated: what to use instead.
     """
 
     body: Mapping[str, Any] | None = None
     example: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    also_as: tuple[str, ...] = ()
     refusals: tuple[int, ...] = ()
     deprecated: str | None = None
 

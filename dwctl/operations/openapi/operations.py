@@ -273,7 +273,8 @@ def _content(answer: Json, more: described.Description, components: Components) 
     if more.body is not None:
         example = {} if more.example is None else {"example": more.example}
         return {kind: {"schema": dict(more.body), **example}}
-    return {kind: {"schema": {"type": "string"}}} if kind != "application/json" else {}
+    kinds = () if kind == "application/json" else (kind, *more.also_as)
+    return {kind: {"schema": {"type": "string"}} for kind in kinds}
 
 
 def _word(name: str) -> str:
