@@ -149,6 +149,23 @@ def test_the_password_of_the_first_start_signs_in_over_plain_http(first: Up):
     assert session.get(first.url + "/admin/api/v1/users/current", timeout=10).status_code == 200
 
 
+def test_the_way_to_a_first_call_over_http_works_as_printed_in_the_readme(
+    first: Up, data: Path, tmp_path: Path
+):
+    section = (ROOT / "README.md").read_text().partition("## Using it")[2].partition("\n## ")[0]
+    script = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)[-1]
+    script = script.replace("http://localhost:3001", first.url)
+    script = script.replace(".venv/bin/dwctl", f"{DWCTL} --data-dir {data}")
+    environ = os.environ | {
+        "EMAIL": "admin@example.com",
+        "PASSWORD": re.search(r"Password\s+(\S+)", first.out)[1],
+    }
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=90)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert "Hello" in answer["choices"][0]["message"]["content"], done.stdout
+
+
 def test_another_command_finds_the_database_by_the_data_folder(first: Up, data: Path):
     done = subprocess.run(
         [DWCTL, "--data-dir", data, "users", "list", "--json"],
