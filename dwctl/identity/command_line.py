@@ -125,21 +125,22 @@ def make_code(session: Session, account: Account, challenge: str) -> str:
 
 def exchange(session: Session, code: str, verifier: str) -> dict[str, str]:
     """What `make_keys` gives, for a code. The code is gone, whatever comes of it; the caller commits, also after Invalid."""
-    gone = delete(CommandLineCode).where(CommandLineCode.code_hash == _hash(code))
+    mine = CommandLineCode.code_hash == _hash(code)
+    # The person first: whoever takes their credentials away has locked them, and takes the code away too.
+    owner = select(CommandLineCode.user_id).where(mine).scalar_subquery()
+    person = session.scalar(users.people().where(User.id == owner).with_for_update(read=True))
     found = session.execute(
-        gone.returning(
-            CommandLineCode.user_id,
+        delete(CommandLineCode)
+        .where(mine)
+        .returning(
             CommandLineCode.organization_id,
             CommandLineCode.challenge,
             (CommandLineCode.expires_at > func.now()).label("is_valid"),
         )
     ).one_or_none()
-    if found is None or not found.is_valid or not _matches(found.challenge, verifier):
+    if person is None or found is None or not found.is_valid:
         raise _unknown_code()
-    person = session.scalar(
-        users.people().where(User.id == found.user_id).with_for_update(read=True)
-    )
-    if person is None:
+    if not _matches(found.challenge, verifier):
         raise _unknown_code()
     organization_id: UUID | None = found.organization_id
     organization = None if organization_id is None else users.get(session, organization_id)

@@ -201,6 +201,21 @@ class TestCodes:
         assert self.exchange(app, code).status_code == 400
         assert keys_of(sql, user["id"]) == 0
 
+    def test_it_ends_with_the_sessions(self, app: Flask, sql: psycopg.Connection) -> None:
+        browser, user = register(app)
+        code = self.ask(browser)
+        assert browser.delete(f"{ADMIN}/users/current/sessions").status_code == 204
+        assert self.exchange(app, code).status_code == 400
+        assert keys_of(sql, user["id"]) == 0
+
+    def test_who_registered_with_somebodys_address_gets_no_keys_when_that_person_comes(self, app: Flask, sql: psycopg.Connection) -> None:  # fmt: skip
+        squatter, user = register(app)
+        code = self.ask(squatter)
+        came = app.test_client(use_cookies=False).get(ME, headers={"x-doubleword-user": user["email"]})  # fmt: skip
+        assert came.json["id"] == user["id"]
+        assert self.exchange(app, code).status_code == 400
+        assert keys_of(sql, user["id"]) == 0
+
     def test_who_has_left_gets_no_keys_of_the_organisation(self, app: Flask, sql: psycopg.Connection) -> None:  # fmt: skip
         browser, user = register(app)
         organization = insert_organization(sql, member=user["id"])
