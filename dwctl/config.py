@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from marshmallow import Schema, ValidationError, validate
 
 from dwctl.roles import ROLES
-from dwctl.settings import schema, sources
+from dwctl.settings import mail_addresses, schema, sources
 from dwctl.settings.bounds import BOUNDS
 from dwctl.settings.headers import may_be_passed
 from dwctl.settings.kinds import (
@@ -666,12 +666,12 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}"
-_ADDRESS = r"[^@\s<>,;:()\"]+@[^@\s<>,;:()\"]+"
 _URL = r"https?://[^\s/?#]+[^\s]*"
 _FORMS: Mapping[str, tuple[str, str]] = {
     "admin_email": (r"[^@\s]+@[^@\s]+", "an e-mail address"),
-    "email.from_email": (_ADDRESS, "an address"),
-    "email.reply_to": (_ADDRESS, "an address"),
+    "support_email": (mail_addresses.FORM, "an e-mail address"),
+    "email.from_email": (mail_addresses.FORM, "an e-mail address"),
+    "email.reply_to": (mail_addresses.FORM, "an e-mail address"),
     "dashboard_url": (_URL, "an absolute http(s) URL"),
     "onboarding_url": (_URL, "an absolute http(s) URL"),
     "metadata.ai_api_base_url": (_URL, "an absolute http(s) URL"),
@@ -937,9 +937,10 @@ def _doubts(settings: Settings, origins: Mapping[str, str]) -> Iterator[Remark]:
             origins.get(name, "default"),
             logging.ERROR,
         )
-
+    name = "dashboard_url"
     if settings.email.type == "smtp" and urlsplit(settings.dashboard_url).hostname == "localhost":
-        log.warning("links in mails lead to localhost", extra={"setting": "dashboard_url"})
+        reason = "links in mails lead to localhost"
+        yield Remark(name, "setting leads nobody here", reason, origins.get(name, "default"))
 
 
 def _drop_null(written: sources.Written, name: str) -> None:

@@ -15,9 +15,9 @@ from dwctl.db import db
 from dwctl.errors import Invalid, NotFound
 from dwctl.identity import users
 from dwctl.identity.tables import User
-from dwctl.mail import message
 from dwctl.organizations import accounts, locks, members
 from dwctl.organizations.members import ROLES, Member
+from dwctl.settings.mail_addresses import is_address
 from dwctl.web import current
 
 group = AppGroup("orgs", help="Organizations, and who is in them.")
@@ -76,7 +76,7 @@ def create(name: str, email: str, owner: str, display_name: str | None, as_json:
     name = name.strip()
     if not name:
         raise Invalid("Organization name cannot be empty")
-    if not message.is_address(email):
+    if not is_address(email):
         raise Invalid(f"{email} is not an e-mail address")
     session = db.session()
     made = accounts.create(
