@@ -8,7 +8,7 @@ from marshmallow import fields, post_dump
 
 from dwctl.identity.schemas import Trimmed, UserSchema, is_email
 from dwctl.organizations.members import ROLES
-from dwctl.web.pagination import PageQuery
+from dwctl.web.pagination import PageQuery, PageSchema, envelope
 from dwctl.web.schemas import ApiSchema, Clamped, Instant, Name, Number, TrueOrFalse
 
 MOST_MEMBERS = 1000
@@ -72,20 +72,12 @@ class OrganizationSchema(UserSchema):
     )
 
 
-class OrganizationPage(ApiSchema):
+class OrganizationPage(PageSchema):
     """A page of organisations."""
 
-    example: ClassVar[dict[str, Any]] = {
-        "data": [_ORGANIZATION],
-        "total_count": 1,
-        "skip": 0,
-        "limit": 10,
-    }
+    example: ClassVar[dict[str, Any]] = envelope([_ORGANIZATION], 1, skip=0, limit=10)
 
     data = fields.List(fields.Nested(OrganizationSchema))
-    total_count = fields.Integer()
-    skip = fields.Integer()
-    limit = fields.Integer()
 
 
 class OrganizationCreate(ApiSchema):
