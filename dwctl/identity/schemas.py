@@ -80,7 +80,7 @@ _API_KEY: dict[str, Any] = {
 }
 
 
-def _is_not_of_the_deleted(name: str) -> None:
+def is_not_of_the_deleted(name: str) -> None:
     """An account becomes `deleted-<its id>` when it is deleted: whoever had that name could keep it from being deleted."""
     if _DELETED.match(name):
         raise ValidationError("Must not be the name of a deleted account.")
@@ -116,11 +116,11 @@ class Trimmed(Name):
 
 
 def _username() -> fields.Field[str]:
-    return Trimmed(required=True, validate=[_not_blank, _is_not_of_the_deleted])
+    return Trimmed(required=True, validate=[_not_blank, is_not_of_the_deleted])
 
 
 def _email() -> fields.Field[str]:
-    return Trimmed(required=True, validate=[is_email, _is_not_of_the_deleted])
+    return Trimmed(required=True, validate=[is_email, is_not_of_the_deleted])
 
 
 def _optional_text() -> fields.Field[str]:
