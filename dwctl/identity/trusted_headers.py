@@ -5,7 +5,6 @@ The headers count only where the socket's peer is a trusted proxy: whoever else 
 
 from __future__ import annotations
 
-import re
 import secrets
 from dataclasses import dataclass
 
@@ -18,11 +17,10 @@ from dwctl.errors import Unauthenticated
 from dwctl.identity import groups, names, users
 from dwctl.identity.tables import User
 from dwctl.web import proxies
+from dwctl.web.schemas import CONTROL
 
 LONGEST_NAME = 255
 """Characters of an id, an e-mail, a provider or a group. Groups that are no such names are left out."""
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +134,7 @@ def _create(session: Session, claim: Claim, settings: Settings) -> User:
 def _header(request: Request, name: str) -> str:
     """A header's text. Raises Unauthenticated for one that no name is like: it would stand in indexes, log lines and terminals."""
     value = _text(request, name)
-    if len(value) > LONGEST_NAME or _CONTROL.search(value):
+    if len(value) > LONGEST_NAME or CONTROL.search(value):
         raise Unauthenticated(
             f"Authentication required: the header {name} has control characters, or more than {LONGEST_NAME} characters",
             code="unusable_identity",
@@ -163,5 +161,5 @@ def _groups(request: Request, rule: ProxyHeaderAuth) -> frozenset[str] | None:
     if not rule.import_idp_groups or rule.groups_field_name not in request.headers:
         return None
     named = (part.strip() for part in _text(request, rule.groups_field_name).split(","))
-    fit = (part for part in named if 0 < len(part) <= LONGEST_NAME and not _CONTROL.search(part))
+    fit = (part for part in named if 0 < len(part) <= LONGEST_NAME and not CONTROL.search(part))
     return frozenset(fit) - set(rule.blacklisted_sso_groups)
