@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
@@ -233,13 +234,20 @@ def delete_account(session: Session, user: User) -> None:
     for hook in _DELETION_HOOKS:
         hook(session, user.id)
     user.email = f"deleted-{user.id}@deleted.local"
-    user.username = f"deleted-{user.id}"
+    user.username = _name_of_deleted(session, user)
     user.display_name = user.avatar_url = None
     user.is_deleted = True
     user.updated_at = clock.now()
     if user.user_type == "individual":
         user.password_hash = user.external_user_id = user.payment_provider_id = None
     _revoke_everything(session, user.id)
+
+
+def _name_of_deleted(session: Session, user: User) -> str:
+    """Somebody may have given this very name to an account of theirs, and must not keep this one from being deleted by that."""
+    name = f"deleted-{user.id}"
+    taken = session.scalar(select(exists().where(User.username == name)))
+    return f"{name}-{secrets.token_hex(4)}" if taken else name
 
 
 def revoke_credentials(session: Session, account_id: UUID) -> None:
