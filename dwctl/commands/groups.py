@@ -63,8 +63,8 @@ def create(name: str, description: str | None, as_json: bool) -> None:
 def update(which: str, as_json: bool, **given: Any) -> None:
     """Rename or describe a group (its name or id)."""
     session = db.session()
-    found = find(session, which)
     wanted = checked(GroupUpdate(), changes(given))
+    found = groups.get(session, find(session, which).id, lock=True)
     groups.change(found, **wanted, settings=current.settings())
     session.commit()
     output.show_one(group_row(found), as_json=as_json)
@@ -81,7 +81,7 @@ def delete(which: str, yes: bool, as_json: bool) -> None:
     found = find(session, which)
     shown = {"id": found.id, "name": found.name, "deleted": True}
     output.confirm(f"Deleting the group {found.name}", yes=yes)
-    groups.remove(session, found)
+    groups.remove(session, groups.get(session, found.id, lock=True))
     session.commit()
     output.show_one(shown, as_json=as_json)
 
