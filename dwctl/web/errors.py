@@ -15,7 +15,7 @@ from uuid import UUID
 import orjson
 from flask import Flask, Response, current_app, request
 from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
-from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from dwctl.clock import uuid7
@@ -68,6 +68,8 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(IntegrityError, lambda error: _answer(integrity_error(error)))
     app.register_error_handler(DBAPIError, _database_error)
+    # Changed, and gone before it was shown.
+    app.register_error_handler(ObjectDeletedError, lambda _error: _answer(NotFound()))
     app.register_error_handler(StaleDataError, lambda _error: _answer(_outrun()))
     app.register_error_handler(TimeoutError, lambda _error: _answer(DatabaseAway()))
     app.register_error_handler(Exception, _unknown)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import psycopg
 import pytest
 from flask import Flask
+from sqlalchemy import event
 from werkzeug.test import TestResponse
 
+from dwctl.db import db
 from tests.identity.doors import Doors, insert_user, unique, waits_for_lock
 from tests.identity.test_trusted_headers import come
 
@@ -76,3 +79,31 @@ def test_who_is_being_deleted_gets_no_address_any_more(
     )
     (email,) = sql.execute("SELECT email FROM users WHERE id = %s", (id,)).fetchone() or ("",)
     assert email == f"deleted-{id}@deleted.local"
+
+
+@pytest.mark.parametrize(
+    ("path", "table", "more", "status"),
+    [
+        ("groups", "groups", {}, 404),
+        # Read before it was committed.
+        ("endpoints", "inference_endpoints", {"url": "http://127.0.0.1:9", "sync": False}, 200),
+    ],
+)
+def test_what_goes_right_after_its_change_is_no_fault(
+    call: Doors, sql: psycopg.Connection, path: str, table: str, more: dict[str, Any], status: int
+) -> None:
+    id = call("admin", "POST", f"/{path}", {"name": unique(), **more}).json["id"]
+    commits = []
+
+    def delete(*_args: Any) -> None:
+        commits.append(None)
+        # The first one is that of signing in.
+        if len(commits) == 2:
+            sql.execute(f"DELETE FROM {table} WHERE id = %s", (id,))
+
+    event.listen(db.session, "after_commit", delete)
+    try:
+        body = {"description": "Short-lived", **({"alias_mapping": {}} if more else {})}
+        assert call("admin", "PATCH", f"/{path}/{id}", body).status_code == status
+    finally:
+        event.remove(db.session, "after_commit", delete)
