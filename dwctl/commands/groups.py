@@ -62,8 +62,8 @@ def create(name: str, description: str | None, as_json: bool) -> None:
 def update(which: str, as_json: bool, **given: Any) -> None:
     """Rename or describe a group (its name or id)."""
     session = db.session()
-    found = find(session, which)
     wanted = checked(GroupUpdate(), changes(given))
+    found = groups.get(session, find(session, which).id, lock=True)
     groups.change(found, **wanted, settings=current.settings())
     session.commit()
     output.show_one(group_row(found), as_json=as_json)
@@ -80,7 +80,7 @@ def delete(which: str, yes: bool, as_json: bool) -> None:
     found = find(session, which)
     id, name = found.id, found.name
     output.confirm(f"Deleting the group {name}", yes=yes)
-    groups.remove(session, groups.get(session, id))
+    groups.remove(session, groups.get(session, id, lock=True))
     session.commit()
     output.show_one({"id": id, "name": name, "deleted": True}, as_json=as_json)
 

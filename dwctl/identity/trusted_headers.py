@@ -68,7 +68,12 @@ def sign_in(session: Session, claim: Claim, settings: Settings) -> User | None:
 def _known(session: Session, claim: Claim) -> User | None:
     same = users.people().where(User.external_user_id == claim.external_id)
     user = session.scalar(same)
-    if user is not None and claim.email and user.email != claim.email:
+    if user is None or not claim.email or user.email == claim.email:
+        return user
+    # Found again under a lock: an account that was deleted meanwhile gets no address any more.
+    held = same.with_for_update(key_share=True).execution_options(populate_existing=True)
+    user = session.scalar(held)
+    if user is not None:
         user.email = claim.email
         # Links were sent to the address that they had.
         users.end_reset_tokens(session, user.id)
