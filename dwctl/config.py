@@ -952,7 +952,10 @@ def _doubts(settings: Settings, origins: Mapping[str, str]) -> Iterator[Remark]:
         )
 
     if settings.email.type == "smtp" and urlsplit(settings.dashboard_url).hostname == "localhost":
-        log.warning("links in mails lead to localhost", extra={"setting": "dashboard_url"})
+        name = "dashboard_url"
+        reason = "nobody who gets a mail finds us there"
+        origin = origins.get(name, "default")
+        yield Remark(name, "links in mails lead to localhost", reason, origin)
 
 
 def _drop_null(written: sources.Written, name: str) -> None:
