@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 from flask import Flask
+
+from tests.processes import eventually
+
+MIGRATION_LOCK = 0x6477_6374_6C00
 
 
 def run(app: Flask, *arguments: str) -> None:
@@ -58,3 +63,33 @@ def test_limits_that_meant_nothing_become_none(app: Flask, sql: psycopg.Connecti
     assert {row[0]: row[1:] for row in rows} == {name: kept for name, (_, kept) in cases.items()}
     keys = sql.execute("SELECT name, requests_per_second, burst_size FROM api_keys ORDER BY name")
     assert keys.fetchall() == [("batch", None, None), ("playground", 0.5, 1)]
+
+
+def test_an_index_that_was_given_up_in_the_middle_is_built_anew(
+    app: Flask, sql: psycopg.Connection[Any]
+) -> None:
+    run(app, "downgrade", "0022")
+    # What an interrupted CREATE INDEX CONCURRENTLY leaves behind.
+    sql.execute("CREATE INDEX api_keys_listed_idx ON api_keys (user_id)")
+    run(app, "upgrade")
+    index = sql.execute("SELECT pg_get_indexdef('api_keys_listed_idx'::regclass)").fetchone()
+    assert index is not None
+    assert "created_at DESC, id DESC" in index[0]
+
+
+def test_a_release_waits_for_another_one_without_a_snapshot(
+    app: Flask, sql: psycopg.Connection[Any]
+) -> None:
+    sql.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+    with ThreadPoolExecutor(1) as threads:
+        release = threads.submit(run, app, "upgrade")
+        asking = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND query LIKE '%pg_try_advisory_lock%'"
+        )
+        eventually(lambda: sql.execute(asking).fetchone() != (0,))
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        assert sql.execute(waits).fetchone() == (0,)
+        assert not release.done()
+        sql.execute("SELECT pg_advisory_unlock(%s)", (MIGRATION_LOCK,))
+        release.result(30)

@@ -14,13 +14,15 @@ branch_labels = None
 depends_on = None
 
 INDEX = """
-CREATE INDEX CONCURRENTLY IF NOT EXISTS api_keys_listed_idx
+CREATE INDEX CONCURRENTLY api_keys_listed_idx
     ON api_keys (user_id, created_at DESC, id DESC) WHERE NOT is_deleted AND NOT hidden
 """
 
 
 def upgrade() -> None:
     with op.get_context().autocommit_block():
+        # One that was given up in the middle (a time-out, a release command that was ended) is there, and serves nobody.
+        op.execute("DROP INDEX CONCURRENTLY IF EXISTS api_keys_listed_idx")
         op.execute(INDEX)
 
 
