@@ -167,8 +167,6 @@ def remove(name: str, yes: bool, as_json: bool) -> None:
     session = db.session()
     found = endpoints.named(session, name)
     id, name = found.id, found.name
-    # Nothing is held while somebody thinks.
-    session.rollback()
     output.confirm(f"Deleting the endpoint {name}, its models, their grants and prices", yes=yes)
     session.delete(endpoints.load(session, id, lock=True))
     session.commit()

@@ -79,11 +79,11 @@ def delete(which: str, yes: bool, as_json: bool) -> None:
     """Delete a group with its memberships and grants."""
     session = db.session()
     found = find(session, which)
-    shown = {"id": found.id, "name": found.name, "deleted": True}
-    output.confirm(f"Deleting the group {found.name}", yes=yes)
-    groups.remove(session, found)
+    id, name = found.id, found.name
+    output.confirm(f"Deleting the group {name}", yes=yes)
+    groups.remove(session, groups.get(session, id))
     session.commit()
-    output.show_one(shown, as_json=as_json)
+    output.show_one({"id": id, "name": name, "deleted": True}, as_json=as_json)
 
 
 @group.command("members")

@@ -140,12 +140,13 @@ def revoke(which: str, yes: bool, as_json: bool) -> None:
     """Delete a key; what it was used for stays attributed to it."""
     session = db.session()
     key = _find_key(session, which)
-    shown = {"id": key.id, "name": key.name, "revoked": True}
-    output.confirm(f"Revoking the key {key.name} ({key.secret_prefix or key.id})", yes=yes)
+    id, name = key.id, key.name
+    output.confirm(f"Revoking the key {name} ({key.secret_prefix or id})", yes=yes)
+    key = _find_key(session, str(id))
     users.hold(session, key.created_by)
     key.is_deleted = True
     session.commit()
-    output.show_one(shown, as_json=as_json)
+    output.show_one({"id": id, "name": name, "revoked": True}, as_json=as_json)
 
 
 def _find_key(session: Session, which: str) -> ApiKey:

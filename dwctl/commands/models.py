@@ -147,8 +147,6 @@ def remove(alias: str, yes: bool, as_json: bool) -> None:
     session = db.session()
     found = models.living(session, alias)
     id, alias = found.id, found.alias
-    # Nothing is held while somebody thinks.
-    session.rollback()
     output.confirm(f"Deleting the model {alias}", yes=yes)
     models.delete(session, id)
     session.commit()

@@ -148,8 +148,6 @@ def delete(organization: str, yes: bool, as_json: bool) -> None:
     session = db.session()
     found = _found(session, organization)
     id, name = found.id, found.username
-    # Nothing is held while somebody thinks.
-    session.rollback()
     output.confirm(f"Deleting the organization {name}", yes=yes)
     users.delete_account(session, locks.organization(session, id))
     session.commit()

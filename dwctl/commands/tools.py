@@ -85,8 +85,6 @@ def remove(name: str, yes: bool, as_json: bool) -> None:
     session = db.session()
     found = _named(session, name)
     id, name = found.id, found.name
-    # Nothing is held while somebody thinks.
-    session.rollback()
     output.confirm(f"Deleting the tool {name}", yes=yes)
     session.delete(_named(session, name, lock=True))
     session.commit()

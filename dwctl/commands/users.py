@@ -162,11 +162,11 @@ def delete(who: str, yes: bool, as_json: bool) -> None:
     """
     session = db.session()
     user = find(session, who)
-    shown = {"id": user.id, "email": user.email, "deleted": True}
-    output.confirm(f"Deleting {user.email}", yes=yes)
-    users.delete_account(session, user)
+    id, email = user.id, user.email
+    output.confirm(f"Deleting {email}", yes=yes)
+    users.delete_account(session, users.get(session, id))
     session.commit()
-    output.show_one(shown, as_json=as_json)
+    output.show_one({"id": id, "email": email, "deleted": True}, as_json=as_json)
 
 
 @group.command("groups")
