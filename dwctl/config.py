@@ -728,10 +728,11 @@ def load(environ: Mapping[str, str] | None = None, file: Path | None = None) -> 
 
 @dataclass
 class _Remembered:
-    """The last good settings, and what their files looked like when they were read."""
+    """The last good settings, and what their files looked like when they were read. `found`: files of settings that have been there."""
 
     settings: Settings | None = None
     look: sources.Look = ()
+    found: set[Path] = field(default_factory=set)
 
 
 _remembered = _Remembered()
@@ -742,17 +743,29 @@ def remember() -> None:
     look = sources.look(sources.files(os.environ, names()))
     if look != _remembered.look:
         _remembered.look = look
-        _remembered.settings = read().settings
+        _remembered.settings = read_again().settings
 
 
 def load_or_remembered() -> Settings:
     """For a process that takes the place of another: a mistake that came into the file meanwhile must not stop it."""
     try:
-        return load()
+        loaded = read_again()
     except ConfigError:
         if _remembered.settings is None:
             raise
         return _remembered.settings
+    tell(loaded.remarks)
+    return loaded.settings
+
+
+def read_again() -> Loaded:
+    """`read`, beside processes that serve. ConfigError also for a file of settings that is gone: the defaults in its place are nobody's wish."""
+    file = sources.files(os.environ, names())[0].absolute()
+    if file.exists():
+        _remembered.found.add(file)
+    elif file in _remembered.found:
+        raise ConfigError(f"{file}: the file is gone")
+    return read()
 
 
 def tell(remarks: Iterable[Remark]) -> None:

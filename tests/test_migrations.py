@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 from flask import Flask
+
+from tests.processes import eventually
+
+MIGRATION_LOCK = 0x6477_6374_6C00
 
 
 def run(app: Flask, *arguments: str) -> None:
@@ -85,3 +90,21 @@ def test_keys_that_have_expired_stay_shut_in_a_version_without_expiry(
     )
     assert shown.fetchall() == [("living",)]
     run(app, "upgrade")
+
+
+def test_a_release_waits_for_another_one_without_a_snapshot(
+    app: Flask, sql: psycopg.Connection[Any]
+) -> None:
+    sql.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+    with ThreadPoolExecutor(1) as threads:
+        release = threads.submit(run, app, "upgrade")
+        asking = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND query LIKE '%pg_try_advisory_lock%'"
+        )
+        eventually(lambda: sql.execute(asking).fetchone() != (0,))
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        assert sql.execute(waits).fetchone() == (0,)
+        assert not release.done()
+        sql.execute("SELECT pg_advisory_unlock(%s)", (MIGRATION_LOCK,))
+        release.result(30)

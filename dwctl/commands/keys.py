@@ -146,7 +146,7 @@ def revoke(which: str, yes: bool, as_json: bool) -> None:
     users.hold(session, key.created_by)
     key.is_deleted = True
     session.commit()
-    output.show_one(shown, as_json=as_json)
+    output.show_one({"id": id, "name": name, "revoked": True}, as_json=as_json)
 
 
 def _find_key(session: Session, which: str) -> ApiKey:

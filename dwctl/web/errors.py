@@ -165,10 +165,11 @@ def _first_problem(messages: Any, path: str = "") -> str | None:
 
 def _database_error(error: DBAPIError) -> Response:
     sqlstate = getattr(error.orig, "sqlstate", None) or ""
-    if error.connection_invalidated or not sqlstate or sqlstate[:2] in ("08", "57", "53"):
+    # 25006: it is read-only, as the one is that a fail-over leaves behind.
+    if error.connection_invalidated or not sqlstate or sqlstate.startswith(("08", "57", "53", "25006")):  # fmt: skip
         log.warning("database away", extra={"request_id": str(request_id.current())})
         return _answer(DatabaseAway())
-    if sqlstate[:2] == "40":
+    if sqlstate[:2] == "40" or sqlstate == "55P03":
         return _answer(_outrun())
     if sqlstate[:2] in ("22", "23"):
         return _answer(Invalid("Invalid data provided", code="invalid_data"))
