@@ -14,16 +14,19 @@ branch_labels = None
 depends_on = None
 
 INDEX = """
-CREATE INDEX CONCURRENTLY IF NOT EXISTS api_keys_listed_idx
+CREATE INDEX CONCURRENTLY api_keys_listed_idx
     ON api_keys (user_id, created_at DESC, id DESC) WHERE NOT is_deleted AND NOT hidden
 """
+DROP = "DROP INDEX CONCURRENTLY IF EXISTS api_keys_listed_idx"
 
 
 def upgrade() -> None:
     with op.get_context().autocommit_block():
+        # One that was interrupted has left an index of this name that is invalid: written to and never read.
+        op.execute(DROP)
         op.execute(INDEX)
 
 
 def downgrade() -> None:
     with op.get_context().autocommit_block():
-        op.execute("DROP INDEX CONCURRENTLY IF EXISTS api_keys_listed_idx")
+        op.execute(DROP)
