@@ -140,9 +140,9 @@ def revoke(which: str, yes: bool, as_json: bool) -> None:
     """Delete a key; what it was used for stays attributed to it."""
     session = db.session()
     key = _find_key(session, which)
-    shown = {"id": key.id, "name": key.name, "revoked": True}
-    output.confirm(f"Revoking the key {key.name} ({key.secret_prefix or key.id})", yes=yes)
-    key = _find_key(session, str(shown["id"]))
+    id, name = key.id, key.name
+    output.confirm(f"Revoking the key {name} ({key.secret_prefix or id})", yes=yes)
+    key = _find_key(session, str(id))
     users.hold(session, key.created_by)
     key.is_deleted = True
     session.commit()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_dump, validate
 
+from dwctl.identity import names
 from dwctl.identity.api_keys import DAY_S, MOST_OVERLAP_S, PURPOSES
 from dwctl.roles import ROLES
 from dwctl.web.pagination import PageQuery, PageSchema, envelope
@@ -25,7 +25,6 @@ from dwctl.web.schemas import (
 _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
 _URL_LENGTH = 2048
 is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
-_DELETED = re.compile("deleted-[0-9a-f]{8}-", re.IGNORECASE)
 _MOST_TOKENS = 2**53
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
 
@@ -82,7 +81,7 @@ _API_KEY: dict[str, Any] = {
 
 def is_not_of_the_deleted(name: str) -> None:
     """An account becomes `deleted-<its id>` when it is deleted: whoever had that name could keep it from being deleted."""
-    if _DELETED.match(name):
+    if names.is_of_the_deleted(name):
         raise ValidationError("Must not be the name of a deleted account.")
 
 

@@ -92,14 +92,19 @@ def _recognised(session: Session, claim: Claim, settings: Settings) -> User | No
 
 
 def _prepared(session: Session, claim: Claim, settings: Settings) -> User | None:
-    """The account with this e-mail that belongs to no external identity yet."""
-    free = (u for u in users.with_email(session, claim.address) if u.external_user_id is None)
-    user = next(free, None)
+    """The account with this e-mail that belongs to no external identity yet, or to the e-mail itself in another spelling of its case."""
+    found = users.with_email(session, claim.address)
+    user = next((each for each in found if _is_of(each, claim)), None)
     if user is not None and user.password_hash and user.auth_source == "native":
         _take_over(session, user, settings)
     if user is not None and claim.email and claim.email != claim.external_id:
         user.external_user_id = claim.external_id
     return user
+
+
+def _is_of(user: User, claim: Claim) -> bool:
+    is_by_email = user.external_user_id == user.email and claim.external_id == claim.address
+    return user.external_user_id is None or is_by_email
 
 
 def _take_over(session: Session, user: User, settings: Settings) -> None:
@@ -120,7 +125,8 @@ def _take_over(session: Session, user: User, settings: Settings) -> None:
 
 def _create(session: Session, claim: Claim, settings: Settings) -> User:
     name = claim.external_id
-    if session.scalar(select(exists().where(User.username == name))):
+    taken = select(exists().where(User.username == name))
+    if names.is_of_the_deleted(name) or session.scalar(taken):
         name = f"{name} ({secrets.token_hex(4)})"
     user = users.create(
         session,

@@ -106,7 +106,7 @@ def with_email(session: Session, email: str) -> list[User]:
 def insist_on_free(session: Session, *, username: str, email: str) -> None:
     """Conflict where somebody has this name or e-mail, in any spelling of its case. Nobody else takes either within this transaction.
 
-    Trusted headers do not ask here: their ids may differ by case alone, and two of them may have one e-mail.
+    Trusted headers do not ask here: ids that are no e-mails may differ by case alone, and two of them may have one e-mail.
     """
     lock(session, f"email {email.lower()}")
     lock(session, f"username {username.lower()}")
