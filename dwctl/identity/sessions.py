@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from dwctl import clock, config
 from dwctl.errors import NotFound
-from dwctl.identity.tables import CommandLineCode, LoginSession
+from dwctl.identity.tables import LoginSession
 from dwctl.printable import printable
 
 ORGANIZATION_COOKIE = "dw_active_org"
@@ -106,8 +106,7 @@ def end(session: Session, token: str) -> None:
 
 
 def end_all(session: Session, user_id: UUID, *, but: str | None = None) -> None:
-    """Sign the user out everywhere, except where the token `but` is used. A command line that is being signed in gets no keys any more."""
-    _end_codes(session, user_id)
+    """Sign the user out everywhere, except where the token `but` is used."""
     others = delete(LoginSession).where(LoginSession.user_id == user_id)
     if but is not None:
         others = others.where(LoginSession.token_hash != _hash(but))
@@ -115,15 +114,10 @@ def end_all(session: Session, user_id: UUID, *, but: str | None = None) -> None:
 
 
 def end_others(session: Session, user_id: UUID, session_id: UUID) -> None:
-    """Sign the user out everywhere but in this session; command lines as by `end_all`."""
-    _end_codes(session, user_id)
+    """Sign the user out everywhere but in this session."""
     session.execute(
         delete(LoginSession).where(LoginSession.user_id == user_id, LoginSession.id != session_id)
     )
-
-
-def _end_codes(session: Session, user_id: UUID) -> None:
-    session.execute(delete(CommandLineCode).where(CommandLineCode.user_id == user_id))
 
 
 def set_cookie(response: Response, token: str, rule: config.Session) -> None:
