@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -44,7 +45,7 @@ def stream(
 
 
 def _as_json(row: Row) -> bytes:
-    return orjson.dumps(_plain(row), option=orjson.OPT_APPEND_NEWLINE)
+    return _json(_plain(row)) + b"\n"
 
 
 def _as_csv(row: Row) -> bytes:
@@ -57,10 +58,18 @@ def _plain(row: Row) -> Row:
 
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
-        return orjson.dumps(value).decode()
+        return _json(value).decode()
     text = "" if value is None else str(value)
     # A spreadsheet would run it as a formula; the apostrophe says that it is text.
     return f"'{text}" if text.startswith(_FORMULAS) else text
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        # PostgreSQL keeps whole numbers of any size, and one of them must not keep the log from being exported.
+        return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _csv_line(cells: Any) -> bytes:

@@ -210,6 +210,15 @@ class TestExport:
         answer.close()
 
 
+def test_numbers_of_any_size_are_exported(call: Doors) -> None:
+    made = call("admin", "POST", "/models", {"type": "composite", "model_name": unique("model"), "metadata": {"extra": {"n": 1e29}}})  # fmt: skip
+    asked = {"resource_id": made.json["id"]}
+    for format in ("jsonl", "csv"):
+        answer = call("admin", "GET", f"{LOG}/export", query_string=asked | {"format": format})
+        assert answer.status_code == 200
+        assert "1" + 29 * "0" in answer.text
+
+
 def exporting_pool(app: Flask) -> Any:
     return app.extensions["sqlalchemy"].engine.pool
 
