@@ -154,7 +154,7 @@ def accept(session: Session, row: OrganizationMembership, user_id: UUID) -> None
     row.user_id = user_id
     row.status = "active"
     row.created_at = func.now()
-    row.invite_token_hash = row.invite_email = row.expires_at = None
+    row.invite_token_hash = row.invite_email = row.expires_at = row.invited_by = None
     session.flush()
 
 
