@@ -97,9 +97,18 @@ def hold(session: Session, *ids: UUID) -> None:
 
 def with_email(session: Session, email: str) -> list[User]:
     """Individuals with this e-mail in any spelling of its case: the exact one first, then the oldest."""
-    # What lower case is, the database says: its locale may know of fewer letters than Python.
     same = people().where(func.lower(User.email) == func.lower(email))
     return list(session.scalars(same.order_by(User.email != email, User.created_at, User.id)))
+
+
+def folded(session: Session, name: str) -> str:
+    """A name or an e-mail in the one spelling by which it is compared.
+
+    What lower case is, the database says: Python and its locale do not agree on every letter (`İ`), and whoever counts or locks by another
+    spelling than the one that finds the account does so once for each.
+    """
+    found: str = session.scalars(select(func.lower(name))).one()
+    return found
 
 
 def insist_on_free(session: Session, *, username: str, email: str) -> None:
@@ -107,8 +116,8 @@ def insist_on_free(session: Session, *, username: str, email: str) -> None:
 
     Trusted headers do not ask here: their ids may differ by case alone, and two of them may have one e-mail.
     """
-    lock(session, f"email {email.lower()}")
-    lock(session, f"username {username.lower()}")
+    lock(session, f"email {email}")
+    lock(session, f"username {username}")
     taken = select(exists().where(func.lower(User.username) == func.lower(username)))
     if session.scalar(taken):
         raise Conflict("This username is already taken", members={"resource": "user"})
@@ -119,8 +128,8 @@ def insist_on_free(session: Session, *, username: str, email: str) -> None:
 
 
 def lock(session: Session, what: str) -> None:
-    """Let one transaction at a time do this."""
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": what})  # fmt: skip
+    """Let one transaction at a time do this, in whatever spelling of its case (see `folded`)."""
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(lower(:what), 0))"), {"what": what})  # fmt: skip
 
 
 def create(
