@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
@@ -242,13 +243,20 @@ def delete_account(session: Session, user: User) -> None:
     for hook in _DELETION_HOOKS:
         hook(session, user.id)
     user.email = f"deleted-{user.id}@deleted.local"
-    user.username = f"deleted-{user.id}"
+    user.username = _name_of_the_deleted(session, user.id)
     user.display_name = user.avatar_url = None
     user.is_deleted = True
     user.updated_at = clock.now()
     if user.user_type == "individual":
         user.password_hash = user.external_user_id = user.payment_provider_id = None
     _revoke_everything(session, user.id)
+
+
+def _name_of_the_deleted(session: Session, account_id: UUID) -> str:
+    name = f"deleted-{account_id}"
+    # An organisation's name is free, and a trusted header says what it likes: neither shall keep an account from being deleted.
+    taken = exists().where(User.username == name, User.id != account_id)
+    return f"{name}-{secrets.token_hex(8)}" if session.scalar(select(taken)) else name
 
 
 def revoke_credentials(session: Session, account_id: UUID) -> None:

@@ -10,6 +10,7 @@ from flask import Flask
 
 from tests.cast import Cast
 from tests.identity.doors import (
+    ADMIN,
     NIL,
     NOBODY,
     USER_FIELDS,
@@ -18,6 +19,7 @@ from tests.identity.doors import (
     insert_key,
     insert_organization,
     insert_user,
+    register,
     unique,
     waits_for_lock,
 )
@@ -388,6 +390,19 @@ class TestDelete:
             assert (answer.status_code, answer.json["message"]) == (404, f"User with ID {made['id']} not found")  # fmt: skip
         again = {"username": made["username"], "email": made["email"], "roles": []}
         assert call("admin", "POST", "/users", again).status_code == 201
+
+    def test_nobody_keeps_an_account_by_having_its_name_to_be(
+        self, call: Doors, sql: psycopg.Connection
+    ) -> None:
+        browser, user = register(call.app)
+        accomplice, _ = register(call.app)
+        name = f"deleted-{user['id']}"
+        organization = {"name": name, "email": "office@acme.example"}
+        assert accomplice.post(f"{ADMIN}/organizations", json=organization).status_code == 201
+        assert call("admin", "DELETE", f"/users/{user['id']}").status_code == 204
+        assert browser.get(f"{ADMIN}/users/current").status_code == 401
+        (scrubbed,) = sql.execute("SELECT username FROM users WHERE id = %s", (user["id"],)).fetchone() or ("",)  # fmt: skip
+        assert scrubbed.startswith(f"{name}-")
 
     def test_204_has_neither_body_nor_type(self, call: Doors, sql: psycopg.Connection) -> None:
         answer = call("admin", "DELETE", f"/users/{insert_user(sql)}")
