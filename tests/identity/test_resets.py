@@ -55,7 +55,7 @@ def send(app: Flask, folder: Path) -> list[str]:
     with app.app_context():
         parts = current.parts()
         settings = replace(parts.settings, email=Email(path=str(folder)))
-        sending = Sending(parts.connections, settings, parts.sealer)
+        sending = Sending(parts.connections, lambda: settings, parts.sealer)
         while sending.send_next():
             pass
     mails = [file.read_text() for file in sorted(folder.glob("*.eml"))]
