@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from dwctl.billing import ledger
 from dwctl.commands import output
+from dwctl.commands.given import checked
 from dwctl.commands.users import find
 from dwctl.db import db
 from dwctl.errors import Invalid, NotFound
@@ -18,6 +19,7 @@ from dwctl.identity.tables import User
 from dwctl.mail import message
 from dwctl.organizations import accounts, locks, members
 from dwctl.organizations.members import ROLES, Member
+from dwctl.organizations.schemas import OrganizationCreate
 from dwctl.web import current
 
 group = AppGroup("orgs", help="Organizations, and who is in them.")
@@ -78,13 +80,14 @@ def create(name: str, email: str, owner: str, display_name: str | None, as_json:
         raise Invalid("Organization name cannot be empty")
     if not message.is_address(email):
         raise Invalid(f"{email} is not an e-mail address")
+    wanted = checked(OrganizationCreate(), {"name": name, "email": email, "display_name": display_name})  # fmt: skip
     session = db.session()
     made = accounts.create(
         session,
         current.settings(),
-        name=name,
-        email=email,
-        display_name=display_name,
+        name=wanted["name"],
+        email=wanted["email"],
+        display_name=wanted["display_name"],
         owner_id=find(session, owner).id,
     )
     session.commit()

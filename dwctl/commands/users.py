@@ -19,7 +19,7 @@ from dwctl.commands.given import OrNone, changes, checked
 from dwctl.db import db
 from dwctl.errors import Invalid, NotFound
 from dwctl.identity import api_keys, groups, native, organizations, passwords, profiles, users
-from dwctl.identity.schemas import UserUpdate
+from dwctl.identity.schemas import UserCreate, UserUpdate
 from dwctl.identity.tables import Group, User
 from dwctl.roles import ROLES
 from dwctl.web import current
@@ -55,16 +55,18 @@ def create(
     """
     if not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
         raise Invalid(f"{email} is not an e-mail address")
+    given = {"username": username or email, "email": email, "display_name": display_name}
+    wanted = checked(UserCreate(), {**given, "roles": list(roles)})
     password_hash = _hash(_read_password()) if password_stdin else None
     session = db.session()
-    users.insist_on_free(session, username=username or email, email=email)
+    users.insist_on_free(session, username=wanted["username"], email=wanted["email"])
     user = users.create(
         session,
-        username=username or email,
-        email=email,
+        username=wanted["username"],
+        email=wanted["email"],
         roles=("PlatformManager", *roles) if admin else roles,
         auth_source="native" if password_hash else "proxy-header",
-        display_name=display_name,
+        display_name=wanted["display_name"],
         password_hash=password_hash,
     )
     user.is_admin = admin
