@@ -115,7 +115,7 @@ def folded(session: Session, name: str) -> str:
 def insist_on_free(session: Session, *, username: str, email: str) -> None:
     """Conflict where somebody has this name or e-mail, in any spelling of its case. Nobody else takes either within this transaction.
 
-    Trusted headers do not ask here: their ids may differ by case alone, and two of them may have one e-mail.
+    Trusted headers do not ask here: ids that are no e-mails may differ by case alone, and two of them may have one e-mail.
     """
     lock(session, f"email {email}")
     lock(session, f"username {username}")
@@ -203,7 +203,7 @@ def set_roles(user: User, names: Iterable[str]) -> None:
 def change_roles(session: Session, user: User, names: Iterable[str]) -> None:
     """The same of a user who exists. Raises Invalid where nobody would be left who manages the platform."""
     wanted = list(names)
-    _lock(session, user)
+    lock_account(session, user)
     if _manages(user) and not user.is_admin and MANAGER not in wanted:
         _insist_on_another_manager(session, user)
     set_roles(user, wanted)
@@ -225,7 +225,7 @@ def _insist_on_another_manager(session: Session, user: User) -> None:
         )
 
 
-def _lock(session: Session, user: User) -> None:
+def lock_account(session: Session, user: User) -> None:
     """Read the account again, locked. Raises NotFound where it was deleted meanwhile."""
     session.refresh(user, with_for_update={"key_share": True})
     if user.is_deleted:
@@ -237,13 +237,13 @@ def delete_account(session: Session, user: User) -> None:
 
     Raises NotFound where it is deleted already, Invalid where nobody would be left who manages the platform.
     """
-    _lock(session, user)
+    lock_account(session, user)
     if _manages(user):
         _insist_on_another_manager(session, user)
     for hook in _DELETION_HOOKS:
         hook(session, user.id)
     user.email = f"deleted-{user.id}@deleted.local"
-    user.username = _name_of_the_deleted(session, user.id)
+    user.username = _name_of_deleted(session, user)
     user.display_name = user.avatar_url = None
     user.is_deleted = True
     user.updated_at = clock.now()
@@ -252,11 +252,11 @@ def delete_account(session: Session, user: User) -> None:
     _revoke_everything(session, user.id)
 
 
-def _name_of_the_deleted(session: Session, account_id: UUID) -> str:
-    name = f"deleted-{account_id}"
-    # An organisation's name is free, and a trusted header says what it likes: neither shall keep an account from being deleted.
-    taken = exists().where(User.username == name, User.id != account_id)
-    return f"{name}-{secrets.token_hex(8)}" if session.scalar(select(taken)) else name
+def _name_of_deleted(session: Session, user: User) -> str:
+    """Somebody may have given this very name to an account of theirs, and must not keep this one from being deleted by that."""
+    name = f"deleted-{user.id}"
+    taken = session.scalar(select(exists().where(User.username == name)))
+    return f"{name}-{secrets.token_hex(4)}" if taken else name
 
 
 def revoke_credentials(session: Session, account_id: UUID) -> None:
