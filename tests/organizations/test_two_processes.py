@@ -1,23 +1,21 @@
-"""What ends with a membership, or with an organisation, ends on every process: two web processes and a worker."""
+"""What ends with a membership, or with an organisation, ends on every process within a second: two web processes and a worker."""
 
 from __future__ import annotations
 
 import os
 import re
 import subprocess
-import sys
 import time
 from typing import Any
 
 import pytest
 import requests
 
-from dwctl.identity.tokens import fingerprint
+from dwctl.organizations.invitations import fingerprint
 from tests.gateway import ADMIN, Account, Gateway, unique
 from tests.processes import QUICK, ROOT, Service
 
-PATIENCE_S = 10.0
-"""It takes far less than a second; a busy machine may not."""
+AT_ONCE_S = 1.0
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +60,9 @@ class Firm:
             timeout=20,
         )
 
-    def all_say(self, status: int, of: Account) -> None:
+    def all_say(self, status: int, of: Account, within_s: float = AT_ONCE_S) -> None:
         """Every web process answers calls by that key so, from then on."""
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + within_s
         urls = [web.url for web in self.stage.service.webs]
         while {self.chat(url, of).status_code for url in urls} != {status}:
             assert time.monotonic() < until, [self.chat(url, of).text for url in urls]
@@ -76,7 +74,7 @@ def test_a_member_who_is_removed_is_out_everywhere(stage: Gateway) -> None:
     here, there = (web.url for web in stage.service.webs)
     acting = {"X-Organization-Id": firm.id}
     cookie = {"Cookie": f"dw_active_org={firm.id}"}
-    firm.all_say(200, firm.member)
+    firm.all_say(200, firm.member, 5)
     assert firm.ask(there, "GET", "/users/current", firm.member, headers=acting).ok
     removed = firm.ask(here, "DELETE", f"{firm.path}/members/{firm.member.id}", firm.owner)
     assert removed.status_code == 204
@@ -89,7 +87,7 @@ def test_a_member_who_is_removed_is_out_everywhere(stage: Gateway) -> None:
 
 def test_an_organization_that_is_deleted_calls_no_more(stage: Gateway) -> None:
     firm = Firm(stage)
-    firm.all_say(200, firm.owner)
+    firm.all_say(200, firm.owner, 5)
     waiting = requests.post(
         f"{stage.url}/ai/v1/responses",
         json={"model": firm.alias, "input": "x", "background": True, "service_tier": "flex"},
@@ -104,7 +102,8 @@ def test_an_organization_that_is_deleted_calls_no_more(stage: Gateway) -> None:
     stage.service.worker()
     request = waiting.json()["id"].removeprefix("resp_")
     until = time.monotonic() + 60
-    while stage.one("SELECT state FROM fusillade.requests WHERE id = %s", request).state != "failed":  # fmt: skip
+    # (It is cancelled, or fails where a worker has taken it before.)
+    while stage.one("SELECT state FROM fusillade.requests WHERE id = %s", request).state not in ("canceled", "failed"):  # fmt: skip
         assert time.monotonic() < until
         time.sleep(0.1)
     assert stage.one("SELECT count(*) FROM credits_transactions WHERE user_id = %s AND source_id LIKE %s", firm.id, f"%{request}%")[0] == 0  # fmt: skip
@@ -118,11 +117,11 @@ def test_the_examples_of_the_documentation_work_as_printed(stage: Gateway) -> No
     assert len(blocks) == 5
     api, first, invite, answer, key = blocks
     api = api.replace("http://localhost:3001", stage.url)
-    jq = f"{sys.executable} -c 'import json, sys; print(json.load(sys.stdin)[\"id\"])'"
+    api = "".join(line for line in api.splitlines(keepends=True) if "dwctl keys create" not in line)
 
     def run(*parts: str, **more: str) -> str:
-        environ = {"PATH": os.environ["PATH"], "DWCTL_PLATFORM_KEY": ann.key, **more}
-        script = "set -eu\n" + "\n".join(parts).replace("jq -r .id", jq)
+        environ = {"PATH": os.environ["PATH"], "ADMIN_KEY": ann.key, **more}
+        script = "set -eu\n" + "\n".join(parts)
         done = subprocess.run(["bash", "-c", script], env=environ, capture_output=True, text=True, check=False, timeout=30)  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout
