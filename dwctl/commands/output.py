@@ -99,6 +99,9 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except DwctlError as error:
             raise click.ClickException(shown(error.message)) from error
+        except UnicodeEncodeError as error:
+            # What the system hands over as an argument, and is no text.
+            raise click.ClickException("The command line must be UTF-8") from error
         except IntegrityError as error:
             raise click.ClickException(_taken(error) or integrity_error(error).message) from error
         except (DBAPIError, psycopg.Error) as error:

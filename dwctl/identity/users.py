@@ -243,7 +243,7 @@ def delete_account(session: Session, user: User) -> None:
     for hook in _DELETION_HOOKS:
         hook(session, user.id)
     user.email = f"deleted-{user.id}@deleted.local"
-    user.username = _name_of_deleted(session, user)
+    user.username = _name_of_the_deleted(session, user.id)
     user.display_name = user.avatar_url = None
     user.is_deleted = True
     user.updated_at = clock.now()
@@ -252,11 +252,11 @@ def delete_account(session: Session, user: User) -> None:
     _revoke_everything(session, user.id)
 
 
-def _name_of_deleted(session: Session, user: User) -> str:
-    """Somebody may have given this very name to an account of theirs, and must not keep this one from being deleted by that."""
-    name = f"deleted-{user.id}"
-    taken = session.scalar(select(exists().where(User.username == name)))
-    return f"{name}-{secrets.token_hex(4)}" if taken else name
+def _name_of_the_deleted(session: Session, account_id: UUID) -> str:
+    name = f"deleted-{account_id}"
+    # An organisation's name is free, and a trusted header says what it likes: neither shall keep an account from being deleted.
+    taken = exists().where(User.username == name, User.id != account_id)
+    return f"{name}-{secrets.token_hex(8)}" if session.scalar(select(taken)) else name
 
 
 def revoke_credentials(session: Session, account_id: UUID) -> None:

@@ -182,3 +182,23 @@ def test_json_and_errors_go_to_different_places(dwctl: Shell):
     assert (result.stdout, result.exit_code) == ("", 1)
     assert result.stderr == "Error: There is no user with the e-mail nobody@nowhere.example\n"
     assert json.loads(dwctl("users", "list", "--json").stdout)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("users", "create", "{0}@cli.example", "--username", "x" * 256),
+        ("users", "create", "{0}@cli.example", "--username", "\x1b[31mred"),
+        ("users", "create", "{0}@cli.example", "--display-name", "\x1b[31mred"),
+        ("users", "create", "{0}@" + "x" * 300),
+        ("orgs", "create", "x" * 256, "{0}@cli.example", "--owner", "admin@cast.example"),
+        ("orgs", "create", "\x1b[31mred", "{0}@cli.example", "--owner", "admin@cast.example"),
+    ],
+)
+def test_names_are_held_to_what_the_admin_api_takes(dwctl: Shell, line: tuple[str, ...]):
+    refused(dwctl(*(word.format(unique()) for word in line)))
+
+
+def test_what_is_no_text_is_refused_in_one_line(dwctl: Shell):
+    for line in (("users", "show", "\udcff@x"), ("users", "create", "\udcff@x.example"), ("audit", "list", "--search", "\udcff")):  # fmt: skip
+        refused(dwctl(*line))
