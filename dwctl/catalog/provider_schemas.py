@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 from marshmallow import ValidationError, fields
 
 from dwctl.catalog.endpoint_schemas import not_blank
+from dwctl.catalog.providers import BUILT_IN_ICONS
 from dwctl.web.schemas import ApiSchema, Instant, Name, Whole
 
-_ICON = "A built-in key (anthropic, google, openai, onwards, snowflake), an https URL or a path on this server; blank: none."
+_ICON = f"A built-in key ({', '.join(BUILT_IN_ICONS)}), an https URL or a path on this server; blank: none."
 
 
 def _fits_into_a_path(key: str) -> None:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from dwctl.db import db
 from dwctl.errors import DwctlError
 from dwctl.logs import reason_of
 from dwctl.printable import printable
@@ -77,7 +78,11 @@ def show_one(row: Row, *, as_json: bool) -> None:
 
 
 def confirm(what: str, *, yes: bool) -> None:
-    """Ask before what cannot be undone. Without a terminal nobody can answer: it is refused unless `yes` says it all."""
+    """Ask before what cannot be undone. Without a terminal nobody can answer: it is refused unless `yes` says it all.
+
+    Ends the transaction, for nothing is held while somebody thinks: what is to be done is looked up again.
+    """
+    db.session.rollback()
     if yes:
         return
     if not sys.stdin.isatty():

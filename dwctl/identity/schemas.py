@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_dump, validate
 
-from dwctl.identity import names
 from dwctl.identity.api_keys import DAY_S, MOST_OVERLAP_S, PURPOSES
 from dwctl.roles import ROLES
-from dwctl.web.pagination import PageQuery
+from dwctl.web.pagination import PageQuery, PageSchema, envelope
 from dwctl.web.schemas import (
     ApiSchema,
     Instant,
@@ -25,6 +25,7 @@ from dwctl.web.schemas import (
 _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
 _URL_LENGTH = 2048
 is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
+_DELETED = re.compile("deleted-[0-9a-f]{8}-", re.IGNORECASE)
 _MOST_TOKENS = 2**53
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
 
@@ -59,7 +60,6 @@ _GROUP: dict[str, Any] = {
     "updated_at": "2026-01-31T10:20:30.123456Z",
     "source": "native",
 }
-_PAGE = {"total_count": 1, "skip": 0, "limit": 10}
 _API_KEY: dict[str, Any] = {
     "id": "6a1f5c0e-3a52-4a0c-9d1c-0d6f5f1c2b7e",
     "name": "nightly evaluation",
@@ -80,8 +80,9 @@ _API_KEY: dict[str, Any] = {
 }
 
 
-def _is_not_of_the_deleted(name: str) -> None:
-    if names.is_of_the_deleted(name):
+def is_not_of_the_deleted(name: str) -> None:
+    """An account becomes `deleted-<its id>` when it is deleted: whoever had that name could keep it from being deleted."""
+    if _DELETED.match(name):
         raise ValidationError("Must not be the name of a deleted account.")
 
 
@@ -115,11 +116,11 @@ class Trimmed(Name):
 
 
 def _username() -> fields.Field[str]:
-    return Trimmed(required=True, validate=[_not_blank, _is_not_of_the_deleted])
+    return Trimmed(required=True, validate=[_not_blank, is_not_of_the_deleted])
 
 
 def _email() -> fields.Field[str]:
-    return Trimmed(required=True, validate=[is_email, _is_not_of_the_deleted])
+    return Trimmed(required=True, validate=[is_email, is_not_of_the_deleted])
 
 
 def _optional_text() -> fields.Field[str]:
@@ -205,15 +206,12 @@ class UserSchema(ApiSchema):
     onboarding_redirect_url = fields.String()
 
 
-class UserPage(ApiSchema):
+class UserPage(PageSchema):
     """A page of users."""
 
-    example: ClassVar[dict[str, Any]] = {**_PAGE, "data": [_USER]}
+    example: ClassVar[dict[str, Any]] = envelope([_USER], 1, skip=0, limit=10)
 
     data = fields.List(fields.Nested(UserSchema))
-    total_count = fields.Integer()
-    skip = fields.Integer()
-    limit = fields.Integer()
 
 
 class UserCreate(ApiSchema):
@@ -261,15 +259,12 @@ class IncludeQuery(ApiSchema):
     include = Words(load_default=None)
 
 
-class GroupPage(ApiSchema):
+class GroupPage(PageSchema):
     """A page of groups."""
 
-    example: ClassVar[dict[str, Any]] = {**_PAGE, "data": [_GROUP]}
+    example: ClassVar[dict[str, Any]] = envelope([_GROUP], 1, skip=0, limit=10)
 
     data = fields.List(fields.Nested(GroupSchema))
-    total_count = fields.Integer()
-    skip = fields.Integer()
-    limit = fields.Integer()
 
 
 class GroupCreate(ApiSchema):
@@ -360,15 +355,12 @@ class ApiKeysQuery(PageQuery):
     )
 
 
-class ApiKeyPage(ApiSchema):
+class ApiKeyPage(PageSchema):
     """A page of keys."""
 
-    example: ClassVar[dict[str, Any]] = {**_PAGE, "data": [_API_KEY]}
+    example: ClassVar[dict[str, Any]] = envelope([_API_KEY], 1, skip=0, limit=10)
 
     data = fields.List(fields.Nested(ApiKeySchema))
-    total_count = fields.Integer()
-    skip = fields.Integer()
-    limit = fields.Integer()
 
 
 class ApiKeyCreate(ApiSchema):

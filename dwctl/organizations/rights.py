@@ -10,12 +10,10 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from dwctl.access.caller import Caller
+from dwctl.access.caller import MANAGERS, Caller
 from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.errors import Forbidden, NotFound
 from dwctl.identity import organizations
-
-MANAGERS = ("owner", "admin")
 
 
 def may_see(caller: Caller, organization_id: UUID, **_path: Any) -> None:

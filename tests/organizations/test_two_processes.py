@@ -1,4 +1,4 @@
-"""What ends with a membership, or with an organisation, ends on every process within a second: two web processes and a worker."""
+"""What ends with a membership, or with an organisation, ends on every process: two web processes and a worker."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import requests
 
-from dwctl.organizations.invitations import fingerprint
+from dwctl.identity.tokens import fingerprint
 from tests.gateway import ADMIN, Account, Gateway, unique
 from tests.processes import QUICK, ROOT, Service
 
-AT_ONCE_S = 1.0
+PATIENCE_S = 10.0
+"""It takes far less than a second; a busy machine may not."""
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +62,9 @@ class Firm:
             timeout=20,
         )
 
-    def all_say(self, status: int, of: Account, within_s: float = AT_ONCE_S) -> None:
+    def all_say(self, status: int, of: Account) -> None:
         """Every web process answers calls by that key so, from then on."""
-        until = time.monotonic() + within_s
+        until = time.monotonic() + PATIENCE_S
         urls = [web.url for web in self.stage.service.webs]
         while {self.chat(url, of).status_code for url in urls} != {status}:
             assert time.monotonic() < until, [self.chat(url, of).text for url in urls]
@@ -75,7 +76,7 @@ def test_a_member_who_is_removed_is_out_everywhere(stage: Gateway) -> None:
     here, there = (web.url for web in stage.service.webs)
     acting = {"X-Organization-Id": firm.id}
     cookie = {"Cookie": f"dw_active_org={firm.id}"}
-    firm.all_say(200, firm.member, 5)
+    firm.all_say(200, firm.member)
     assert firm.ask(there, "GET", "/users/current", firm.member, headers=acting).ok
     removed = firm.ask(here, "DELETE", f"{firm.path}/members/{firm.member.id}", firm.owner)
     assert removed.status_code == 204
@@ -88,7 +89,7 @@ def test_a_member_who_is_removed_is_out_everywhere(stage: Gateway) -> None:
 
 def test_an_organization_that_is_deleted_calls_no_more(stage: Gateway) -> None:
     firm = Firm(stage)
-    firm.all_say(200, firm.owner, 5)
+    firm.all_say(200, firm.owner)
     waiting = requests.post(
         f"{stage.url}/ai/v1/responses",
         json={"model": firm.alias, "input": "x", "background": True, "service_tier": "flex"},
@@ -116,7 +117,7 @@ def test_the_examples_of_the_documentation_work_as_printed(stage: Gateway) -> No
     blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)[:-1]
     assert len(blocks) == 5
     api, first, invite, answer, key = blocks
-    api = api.replace("http://localhost:5000", stage.url)
+    api = api.replace("http://localhost:3001", stage.url)
     jq = f"{sys.executable} -c 'import json, sys; print(json.load(sys.stdin)[\"id\"])'"
 
     def run(*parts: str, **more: str) -> str:
