@@ -30,22 +30,6 @@ def test_a_version_can_be_gone_back_to_and_taken_again(
     assert sql.execute("SELECT count(*) FROM fusillade.requests").fetchall() == [(1,)]
 
 
-def test_an_index_whose_building_was_interrupted_is_built_again(
-    app: Flask, sql: psycopg.Connection[Any]
-) -> None:
-    run(app, "downgrade", "0022")
-    # What an interruption leaves.
-    sql.execute("CREATE INDEX api_keys_listed_idx ON api_keys (user_id)")
-    sql.execute(
-        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'api_keys_listed_idx'::regclass"
-    )
-    run(app, "upgrade")
-    found = sql.execute(
-        "SELECT indisvalid, indnatts FROM pg_index WHERE indexrelid = 'api_keys_listed_idx'::regclass"
-    )
-    assert found.fetchall() == [(True, 3)]
-
-
 def test_limits_that_meant_nothing_become_none(app: Flask, sql: psycopg.Connection[Any]) -> None:
     run(app, "downgrade", "0008")
     (user,) = sql.execute("SELECT id FROM users LIMIT 1").fetchone()  # type: ignore[misc]  # the system is one

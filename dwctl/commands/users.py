@@ -214,13 +214,16 @@ def _described(session: Session, user: User) -> dict[str, Any]:
 
 
 def find(session: Session, who: str) -> User:
-    """The person with this e-mail or id; of several, the one who signs in by password."""
+    """The person with this e-mail or id. Several may have one e-mail (trusted headers); which of them is meant, nobody guesses: Invalid."""
     if id := output.id_in(who):
         return _with_id(session, id)
     found = users.with_email(session, who)
     if not found:
         raise NotFound(f"There is no user with the e-mail {who}")
-    return next((user for user in found if user.password_hash), found[0])
+    if len(found) > 1:
+        ids = ", ".join(str(user.id) for user in found)
+        raise Invalid(f"Several users have the e-mail {who}. Name one by its id: {ids}")
+    return found[0]
 
 
 def _with_id(session: Session, id: UUID) -> User:

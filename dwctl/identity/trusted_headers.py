@@ -125,8 +125,7 @@ def _take_over(session: Session, user: User, settings: Settings) -> None:
 
 def _create(session: Session, claim: Claim, settings: Settings) -> User:
     name = claim.external_id
-    taken = select(exists().where(User.username == name))
-    if names.is_of_the_deleted(name) or session.scalar(taken):
+    if session.scalar(select(exists().where(User.username == name))):
         name = f"{name} ({secrets.token_hex(4)})"
     user = users.create(
         session,

@@ -86,7 +86,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "metadata of too many pairs": ({"metadata": {f"k{n}": "" for n in range(17)}}, 400, "Invalid metadata: more than 16 pairs"),
     "metadata with a long value": ({"metadata": {"a": "x" * 513}}, 400, "Invalid metadata: a value of more than 512 characters (of 'a')"),
     "metadata of another shape": ({"metadata": {"a": {"b": 1}}}, 422, "metadata.a.value: Not a valid string."),
-    "closed window": ({"completion_window": "2h"}, 429, "Insufficient capacity for 2h completion window. The following models are currently at capacity: {model}. Try again later or use a longer completion window."),
+    "closed window": ({"completion_window": "2h"}, 429, "Insufficient capacity for 2h completion window. The following models are currently at capacity: {model}. The batch alone is more than they answer within that window: {model} (0) requests at most. Split it, or use a longer completion window."),
 }  # fmt: skip
 
 

@@ -10,9 +10,7 @@ import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import event
 
-from dwctl.db import db
 from tests.cast import Cast
 from tests.catalog.conftest import ADMIN, Admin, unique
 
@@ -791,36 +789,3 @@ def test_aliases_are_exact(admin: Admin) -> None:
     assert admin.post("/models", body).status_code == 409
     assert admin.post("/models", body | {"alias": "a\nb"}).status_code == 422
     assert admin.post("/models", body | {"alias": "x" * 513}).status_code == 422
-
-
-def test_a_list_costs_the_same_statements_however_many_models_it_shows(
-    admin: Admin, app: Flask, sql: psycopg.Connection
-) -> None:
-    on, word = admin.endpoint(), unique("counted")
-    composite = admin.post("/models", {"type": "composite", "model_name": f"{word}-both"}).json[
-        "id"
-    ]
-    for n in range(6):
-        model = admin.model(everyone=True, alias=f"{word}-{n}", hosted_on=on, tariffs=[REALTIME],
-                            traffic_routing_rules=[{"api_key_purpose": "batch", "action": {"type": "redirect", "target": f"{word}-both"}}])  # fmt: skip
-        admin.post(f"/models/{composite}/components/{model['id']}", {})
-    statements: list[str] = []
-    with app.app_context():
-        engine = db.engine
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
-        statements.append(statement)
-
-    event.listen(engine, "before_cursor_execute", note)
-    counts = []
-    try:
-        for limit in (2, 7):
-            statements.clear()
-            page = admin.get("/models", search=word, limit=limit, sort_direction="asc", include="groups,metrics,status,pricing,endpoints,components,facets")  # fmt: skip
-            assert len(page.json["data"]) == limit
-            counts.append(len(statements))
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
-    assert counts[0] == counts[1]
-    # Who asks (4), the page and its count, its rules, six includes (metrics are two), three facets.
-    assert counts[0] <= 18

@@ -60,13 +60,14 @@ def test_a_reach_allows_its_kinds(purpose: Purpose, reach: str, kinds: set[Kind]
     assert {kind for address, kind in CASES if not policy.allows(address)} == set(Kind) - kinds
 
 
-def test_endpoints_may_be_private_by_default_the_rest_not() -> None:
+def test_endpoints_and_tools_may_be_private_by_default_the_rest_not() -> None:
     reaches = {purpose: policy_for(Outbound(), purpose).reach for purpose in Purpose}
     assert reaches == {
         Purpose.ENDPOINTS: "private",
         Purpose.WEBHOOKS: "public",
         Purpose.IMAGES: "public",
         Purpose.SOURCES: "public",
+        Purpose.TOOLS: "private",
     }
 
 

@@ -105,6 +105,8 @@ def _is_bounded(field: fields.Field[Any]) -> bool:
         return True
     if isinstance(field, (Text, Whole, Number, Money, ListOf, MapOf)):
         return True
+    if any(isinstance(check, validate.Range) and None not in (check.min, check.max) for check in field.validators):  # fmt: skip
+        return True
     # Pages are moved into range.
     return isinstance(field, fields.Integer) and field.name in ("limit", "skip")
 
