@@ -168,6 +168,13 @@ def test_migrations_make_the_tables_that_the_code_describes(app: Flask):
 # Documents
 
 
+def test_every_migration_is_in_the_changelog():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    names = [path.name[:4] for path in (ROOT / "migrations/versions").glob("*.py")]
+    # The first release came with three.
+    assert [name for name in sorted(names) if name > "0003" and f"| {name} |" not in text] == []
+
+
 def test_every_setting_is_documented():
     text = (ROOT / "docs/configuration.md").read_text()
     assert [name for name in (*config.names(), *config.OBSOLETE) if f"`{name}`" not in text] == []
@@ -250,6 +257,45 @@ def test_documents_link_only_to_what_exists():
             if "://" not in link and not (page.parent / link).exists():
                 dead.append((page.name, link))
     assert dead == []
+
+
+# What a reader has to fill in: made elsewhere, secret, or shown by an earlier answer.
+TO_FILL_IN = {
+    "batches.md": {"KEY", "OUTPUT_FILE_ID"},
+    "calling.md": {"KEY"},
+    "connections.md": {"ACCESS_KEY_ID", "BUCKET", "ENDPOINT_URL", "SECRET_ACCESS_KEY"},
+    "limits.md": {"KEY_ID", "MODEL_ID", "USER_ID"},
+    "organizations.md": {"CAROLS_KEY", "TOKEN"},
+    "routing.md": {"COMPOSITE_ID", "ENDPOINT_ID", "MODEL_ID"},
+    "sign-in.md": {"CODE"},
+}
+
+
+def test_examples_set_what_they_use():
+    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+        lines = "\n".join(
+            re.findall(r"^```\w*\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+        )
+        used = set(re.findall(r"\$\{?([A-Z][A-Z_]*)", lines)) - {"PATH", "PWD"}
+        made = set(re.findall(r"\b([A-Z][A-Z_]*)=|\bread -rs (\w+)", lines))
+        made = {name for names in made for name in names}
+        assert used - made == TO_FILL_IN.get(page.name, set()), page.name
+
+
+def test_examples_speak_to_where_dwctl_listens():
+    """8000 and 8001 are other people's inference servers there."""
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        ports = set(re.findall(r"localhost:(?!800[01]/v1\b)(\d+)", page.read_text()))
+        assert ports <= {"3001", "3002"}, page.name
+
+
+def test_variables_with_our_prefix_in_documents_are_settings():
+    """A process that finds another one in its environment does not start."""
+    known = {"DWCTL_" + name.upper().replace(".", "__") for name in config.names()}
+    known |= {f"{name}_FILE" for name in known} | {"DWCTL_CONFIG"}
+    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+        named = set(re.findall(r"\bDWCTL_[A-Z_]+[A-Z]", page.read_text()))
+        assert named <= known, page.name
 
 
 def test_make_targets_that_documents_name_exist():

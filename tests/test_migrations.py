@@ -30,6 +30,22 @@ def test_a_version_can_be_gone_back_to_and_taken_again(
     assert sql.execute("SELECT count(*) FROM fusillade.requests").fetchall() == [(1,)]
 
 
+def test_an_index_whose_building_was_interrupted_is_built_again(
+    app: Flask, sql: psycopg.Connection[Any]
+) -> None:
+    run(app, "downgrade", "0022")
+    # What an interruption leaves.
+    sql.execute("CREATE INDEX api_keys_listed_idx ON api_keys (user_id)")
+    sql.execute(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'api_keys_listed_idx'::regclass"
+    )
+    run(app, "upgrade")
+    found = sql.execute(
+        "SELECT indisvalid, indnatts FROM pg_index WHERE indexrelid = 'api_keys_listed_idx'::regclass"
+    )
+    assert found.fetchall() == [(True, 3)]
+
+
 def test_limits_that_meant_nothing_become_none(app: Flask, sql: psycopg.Connection[Any]) -> None:
     run(app, "downgrade", "0008")
     (user,) = sql.execute("SELECT id FROM users LIMIT 1").fetchone()  # type: ignore[misc]  # the system is one
@@ -65,16 +81,31 @@ def test_limits_that_meant_nothing_become_none(app: Flask, sql: psycopg.Connecti
     assert keys.fetchall() == [("batch", None, None), ("playground", 0.5, 1)]
 
 
-def test_an_index_that_was_given_up_in_the_middle_is_built_anew(
+def test_an_index_whose_building_was_broken_off_is_built_anew(
     app: Flask, sql: psycopg.Connection[Any]
 ) -> None:
+    shown = "SELECT indexdef FROM pg_indexes WHERE indexname = 'api_keys_listed_idx'"
+    right = sql.execute(shown).fetchall()
     run(app, "downgrade", "0022")
-    # What an interrupted CREATE INDEX CONCURRENTLY leaves behind.
-    sql.execute("CREATE INDEX api_keys_listed_idx ON api_keys (user_id)")
+    sql.execute("CREATE INDEX api_keys_listed_idx ON api_keys (name)")
     run(app, "upgrade")
-    index = sql.execute("SELECT pg_get_indexdef('api_keys_listed_idx'::regclass)").fetchone()
-    assert index is not None
-    assert "created_at DESC, id DESC" in index[0]
+    assert sql.execute(shown).fetchall() == right
+
+
+def test_keys_that_have_expired_stay_shut_in_a_version_without_expiry(
+    app: Flask, sql: psycopg.Connection[Any]
+) -> None:
+    sql.execute(
+        "INSERT INTO api_keys (name, user_id, created_by, secret_hash, expires_at)"
+        " SELECT name, u.id, u.id, name::bytea, now() + make_interval(hours => hours)"
+        " FROM (SELECT id FROM users LIMIT 1) u, (VALUES ('over', -1), ('living', 1)) v (name, hours)"
+    )
+    run(app, "downgrade", "0021")
+    shown = sql.execute(
+        "SELECT name FROM api_keys WHERE NOT is_deleted AND name IN ('over', 'living')"
+    )
+    assert shown.fetchall() == [("living",)]
+    run(app, "upgrade")
 
 
 def test_a_release_waits_for_another_one_without_a_snapshot(

@@ -170,7 +170,7 @@ def remove(name: str, yes: bool, as_json: bool) -> None:
     output.confirm(f"Deleting the endpoint {name}, its models, their grants and prices", yes=yes)
     session.delete(endpoints.load(session, id, lock=True))
     session.commit()
-    output.show_one({"id": id, "name": name, "endpoint": "deleted"}, as_json=as_json)
+    output.show_one({"id": id, "name": name, "deleted": True}, as_json=as_json)
 
 
 def _ask(server: Server) -> list[ListedModel]:

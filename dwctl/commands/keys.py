@@ -167,7 +167,9 @@ def _find_key(session: Session, which: str) -> ApiKey:
         raise Conflict("Several keys begin like that: name one by its ID (dwctl keys list)")
     if not found:
         # It may be a secret: what is printed is no more than what is shown of one anyway.
-        raise NotFound(f"There is no key with the ID or prefix {which[: api_keys.SHOWN_LETTERS]}" if which.startswith(api_keys.PREFIX) else f"There is no key with the ID or prefix {which}")  # fmt: skip
+        is_secret = which.startswith(api_keys.PREFIX)
+        named = which[: api_keys.SHOWN_LETTERS] if is_secret else which
+        raise NotFound(f"There is no key with the ID or prefix {named}")
     return found[0]
 
 

@@ -80,7 +80,7 @@ def show_one(row: Row, *, as_json: bool) -> None:
 def confirm(what: str, *, yes: bool) -> None:
     """Ask before what cannot be undone. Without a terminal nobody can answer: it is refused unless `yes` says it all.
 
-    Ends the transaction, since nothing is held while somebody thinks: what is then undone is to be read again.
+    Ends the transaction, for nothing is held while somebody thinks: what is to be done is looked up again.
     """
     db.session.rollback()
     if yes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
@@ -105,7 +106,7 @@ def with_email(session: Session, email: str) -> list[User]:
 def insist_on_free(session: Session, *, username: str, email: str) -> None:
     """Conflict where somebody has this name or e-mail, in any spelling of its case. Nobody else takes either within this transaction.
 
-    Trusted headers do not ask here: their ids may differ by case alone, and two of them may have one e-mail.
+    Trusted headers do not ask here: ids that are no e-mails may differ by case alone, and two of them may have one e-mail.
     """
     lock(session, f"email {email.lower()}")
     lock(session, f"username {username.lower()}")
@@ -193,7 +194,7 @@ def set_roles(user: User, names: Iterable[str]) -> None:
 def change_roles(session: Session, user: User, names: Iterable[str]) -> None:
     """The same of a user who exists. Raises Invalid where nobody would be left who manages the platform."""
     wanted = list(names)
-    _lock(session, user)
+    lock_account(session, user)
     if _manages(user) and not user.is_admin and MANAGER not in wanted:
         _insist_on_another_manager(session, user)
     set_roles(user, wanted)
@@ -215,7 +216,7 @@ def _insist_on_another_manager(session: Session, user: User) -> None:
         )
 
 
-def _lock(session: Session, user: User) -> None:
+def lock_account(session: Session, user: User) -> None:
     """Read the account again, locked. Raises NotFound where it was deleted meanwhile."""
     session.refresh(user, with_for_update={"key_share": True})
     if user.is_deleted:
@@ -227,19 +228,26 @@ def delete_account(session: Session, user: User) -> None:
 
     Raises NotFound where it is deleted already, Invalid where nobody would be left who manages the platform.
     """
-    _lock(session, user)
+    lock_account(session, user)
     if _manages(user):
         _insist_on_another_manager(session, user)
     for hook in _DELETION_HOOKS:
         hook(session, user.id)
     user.email = f"deleted-{user.id}@deleted.local"
-    user.username = f"deleted-{user.id}"
+    user.username = _name_of_deleted(session, user)
     user.display_name = user.avatar_url = None
     user.is_deleted = True
     user.updated_at = clock.now()
     if user.user_type == "individual":
         user.password_hash = user.external_user_id = user.payment_provider_id = None
     _revoke_everything(session, user.id)
+
+
+def _name_of_deleted(session: Session, user: User) -> str:
+    """Somebody may have given this very name to an account of theirs, and must not keep this one from being deleted by that."""
+    name = f"deleted-{user.id}"
+    taken = session.scalar(select(exists().where(User.username == name)))
+    return f"{name}-{secrets.token_hex(4)}" if taken else name
 
 
 def revoke_credentials(session: Session, account_id: UUID) -> None:

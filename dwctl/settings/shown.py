@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dwctl.settings import schema
-from dwctl.settings.bounds import duration_text
-from dwctl.settings.kinds import Duration
+from dwctl.settings.kinds import Duration, duration_text
 
 MASK = "***"
 _SECRET = re.compile(r"(?:^|_)(?:secret|password|token|encryption_key|api_key)(?:_|$)")

@@ -10,8 +10,11 @@ import click
 import pytest
 from click.testing import Result
 from flask import Flask
+from sqlalchemy import select
 
+from dwctl.commands import output
 from dwctl.commands.main import COMMANDS, cli
+from dwctl.db import db
 from tests.cast import Cast
 from tests.commands.shell import Shell, unique
 
@@ -65,11 +68,7 @@ def dwctl(app: Flask, cast: Cast) -> Shell:
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_command_says_what_it_does(name: str):
-    command = ALL[name]
-    assert command.help, "a command's docstring is its help"
-    assert command.get_short_help_str(200).strip().endswith((".", "):", ")")) or command.help
-    for option in command.params:
-        assert isinstance(option, click.Argument | click.Option)
+    assert ALL[name].help, "a command's docstring is its help"
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -156,8 +155,15 @@ def test_what_cannot_be_undone_is_asked_first(dwctl: Shell, what: str):
     refused(result := dwctl(what, "remove", name))
     assert result.stderr.endswith("cannot be undone. Say --yes to do it\n")
     assert dwctl(what, "show", name).exit_code == 0
-    assert dwctl.json(what, "remove", name, "--yes")
+    assert dwctl.json(what, "remove", name, "--yes")["deleted"] is True
     refused(dwctl(what, "show", name))
+
+
+def test_nothing_is_held_while_somebody_thinks(app: Flask):
+    with app.app_context():
+        db.session.execute(select(1))
+        output.confirm("This", yes=True)
+        assert not db.session().in_transaction()
 
 
 def test_composites_are_listed(dwctl: Shell):

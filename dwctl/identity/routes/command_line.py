@@ -91,13 +91,13 @@ def exchange_code(given: dict[str, str]) -> dict[str, str]:
 
 
 def _send_on(account: Account, query: dict[str, Any]) -> Response:
-    session = db.session()
-    authentication.confirm(session, guard.identify())
+    session, caller = db.session(), guard.identify()
+    authentication.confirm(session, caller)
     challenge = query["code_challenge"]
     if challenge is None:
         told = command_line.make_keys(session, account)
     else:
-        told = {"code": command_line.make_code(session, account, challenge)}
+        told = {"code": command_line.make_code(session, account, caller, challenge)}
     session.commit()
     told = {"state": query["state"], **told}
     response = Response(status=302)

@@ -389,6 +389,13 @@ class TestDelete:
         again = {"username": made["username"], "email": made["email"], "roles": []}
         assert call("admin", "POST", "/users", again).status_code == 201
 
+    def test_whatever_others_are_called(self, call: Doors, sql: psycopg.Connection) -> None:
+        user = insert_user(sql)
+        squat = {"name": f"deleted-{user}", "email": "squat@cast.example"}
+        organization = call("admin", "POST", "/organizations", squat).json["id"]
+        for account in (user, organization):
+            assert call("admin", "DELETE", f"/users/{account}").status_code == 204
+
     def test_204_has_neither_body_nor_type(self, call: Doors, sql: psycopg.Connection) -> None:
         answer = call("admin", "DELETE", f"/users/{insert_user(sql)}")
         assert answer.data == b""
