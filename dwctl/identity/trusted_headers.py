@@ -84,7 +84,7 @@ def _recognised(session: Session, claim: Claim, settings: Settings) -> User | No
     """Somebody who signs in this way for the first time: an account made for them by hand, or a new one."""
     users.lock(session, f"external id {claim.external_id}")
     # As registration does: whoever registers with this e-mail at this moment is seen, or sees us.
-    users.lock(session, f"email {claim.address.lower()}")
+    users.lock(session, f"email {claim.address}")
     user = _known(session, claim) or _prepared(session, claim, settings)
     if user is None and settings.auth.proxy_header.auto_create_users:
         return _create(session, claim, settings)

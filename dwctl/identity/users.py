@@ -98,9 +98,18 @@ def hold(session: Session, *ids: UUID) -> None:
 
 def with_email(session: Session, email: str) -> list[User]:
     """Individuals with this e-mail in any spelling of its case: the exact one first, then the oldest."""
-    # What lower case is, the database says: its locale may know of fewer letters than Python.
     same = people().where(func.lower(User.email) == func.lower(email))
     return list(session.scalars(same.order_by(User.email != email, User.created_at, User.id)))
+
+
+def folded(session: Session, name: str) -> str:
+    """A name or an e-mail in the one spelling by which it is compared.
+
+    What lower case is, the database says: Python and its locale do not agree on every letter (`İ`), and whoever counts or locks by another
+    spelling than the one that finds the account does so once for each.
+    """
+    found: str = session.scalars(select(func.lower(name))).one()
+    return found
 
 
 def insist_on_free(session: Session, *, username: str, email: str) -> None:
@@ -108,8 +117,8 @@ def insist_on_free(session: Session, *, username: str, email: str) -> None:
 
     Trusted headers do not ask here: ids that are no e-mails may differ by case alone, and two of them may have one e-mail.
     """
-    lock(session, f"email {email.lower()}")
-    lock(session, f"username {username.lower()}")
+    lock(session, f"email {email}")
+    lock(session, f"username {username}")
     taken = select(exists().where(func.lower(User.username) == func.lower(username)))
     if session.scalar(taken):
         raise Conflict("This username is already taken", members={"resource": "user"})
@@ -120,8 +129,8 @@ def insist_on_free(session: Session, *, username: str, email: str) -> None:
 
 
 def lock(session: Session, what: str) -> None:
-    """Let one transaction at a time do this."""
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": what})  # fmt: skip
+    """Let one transaction at a time do this, in whatever spelling of its case (see `folded`)."""
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(lower(:what), 0))"), {"what": what})  # fmt: skip
 
 
 def create(
@@ -234,7 +243,7 @@ def delete_account(session: Session, user: User) -> None:
     for hook in _DELETION_HOOKS:
         hook(session, user.id)
     user.email = f"deleted-{user.id}@deleted.local"
-    user.username = _name_of_deleted(session, user)
+    user.username = _name_of_the_deleted(session, user.id)
     user.display_name = user.avatar_url = None
     user.is_deleted = True
     user.updated_at = clock.now()
@@ -243,11 +252,11 @@ def delete_account(session: Session, user: User) -> None:
     _revoke_everything(session, user.id)
 
 
-def _name_of_deleted(session: Session, user: User) -> str:
-    """Somebody may have given this very name to an account of theirs, and must not keep this one from being deleted by that."""
-    name = f"deleted-{user.id}"
-    taken = session.scalar(select(exists().where(User.username == name)))
-    return f"{name}-{secrets.token_hex(4)}" if taken else name
+def _name_of_the_deleted(session: Session, account_id: UUID) -> str:
+    name = f"deleted-{account_id}"
+    # An organisation's name is free, and a trusted header says what it likes: neither shall keep an account from being deleted.
+    taken = exists().where(User.username == name, User.id != account_id)
+    return f"{name}-{secrets.token_hex(8)}" if session.scalar(select(taken)) else name
 
 
 def revoke_credentials(session: Session, account_id: UUID) -> None:

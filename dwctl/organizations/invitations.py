@@ -171,7 +171,7 @@ def _pending() -> Select[OrganizationMembership]:
 def _to(organization_id: UUID, email: str) -> tuple[ColumnElement[bool], ...]:
     return (
         OrganizationMembership.status == "pending",
-        func.lower(OrganizationMembership.invite_email) == email.lower(),
+        func.lower(OrganizationMembership.invite_email) == func.lower(email),
         OrganizationMembership.organization_id == organization_id,
     )
 
@@ -185,6 +185,6 @@ def _member_with(organization_id: UUID, email: str) -> Select[UUID]:
         select(OrganizationMembership.id)
         .join(User, User.id == OrganizationMembership.user_id)
         .where(OrganizationMembership.organization_id == organization_id)
-        .where(func.lower(User.email) == email.lower(), User.is_deleted.is_(False))
+        .where(func.lower(User.email) == func.lower(email), User.is_deleted.is_(False))
         .limit(1)
     )

@@ -129,6 +129,7 @@ FOREIGN = {
     "a frame": BY_HAND | {"Sec-Fetch-Dest": "iframe"},
     "read ahead": BY_HAND | {"Sec-Purpose": "prefetch"},
     "a browser that does not say": {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"},
+    "an image of one": {"Accept": "image/webp,*/*;q=0.5", "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:78.0) Firefox/78.0"},
 }  # fmt: skip
 
 

@@ -221,7 +221,7 @@ class TestRotation:
         call("alice", "DELETE", f"{MINE}/{key['id']}")
         for secret in (key["key"], new["key"]):
             refused = call.with_key(secret)
-            assert (refused.status_code, refused.json["code"]) == (401, "unauthenticated")
+            assert (refused.status_code, refused.json["code"]) == (401, "invalid_api_key")
 
     def test_two_at_once_follow_each_other(self, call: Doors, sql: psycopg.Connection) -> None:
         key = make(call)
