@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
 from ipaddress import ip_network
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
@@ -24,7 +25,7 @@ from urllib.parse import urlsplit
 from marshmallow import Schema, ValidationError, validate
 
 from dwctl.roles import ROLES
-from dwctl.settings import schema, sources
+from dwctl.settings import mail_addresses, schema, sources
 from dwctl.settings.bounds import BOUNDS
 from dwctl.settings.headers import may_be_passed
 from dwctl.settings.kinds import (
@@ -37,8 +38,10 @@ from dwctl.settings.kinds import (
     seconds_of,
     window_seconds,
 )
+from dwctl.settings.obsolete import OBSOLETE
 
 __all__ = [
+    "OBSOLETE",
     "ConfigError",
     "Duration",
     "Escalation",
@@ -666,12 +669,12 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}"
-_ADDRESS = r"[^@\s<>,;:()\"]+@[^@\s<>,;:()\"]+"
 _URL = r"https?://[^\s/?#]+[^\s]*"
 _FORMS: Mapping[str, tuple[str, str]] = {
     "admin_email": (r"[^@\s]+@[^@\s]+", "an e-mail address"),
-    "email.from_email": (_ADDRESS, "an address"),
-    "email.reply_to": (_ADDRESS, "an address"),
+    "support_email": (mail_addresses.FORM, "an e-mail address"),
+    "email.from_email": (mail_addresses.FORM, "an e-mail address"),
+    "email.reply_to": (mail_addresses.FORM, "an e-mail address"),
     "dashboard_url": (_URL, "an absolute http(s) URL"),
     "onboarding_url": (_URL, "an absolute http(s) URL"),
     "metadata.ai_api_base_url": (_URL, "an absolute http(s) URL"),
@@ -693,61 +696,6 @@ _FORMS: Mapping[str, tuple[str, str]] = {
     "auth.proxy_header.provider_field_name": (_TOKEN, "a header's name"),
 }
 """How some texts must be written, and what that is called."""
-
-_LOOPBACK = "the worker runs requests in its own process, there is no loopback over HTTP"
-_NO_LEADER = "there is no leader: duties are claimed row by row, any worker may run any of them"
-
-OBSOLETE: Mapping[str, str] = {
-    "batches.reservation_ttl_secs": "a batch counts from the moment it is admitted, nothing is reserved before",
-    "host": "gunicorn binds to $PORT",
-    "port": "gunicorn binds to $PORT",
-    "background_services.leader_election": _NO_LEADER,
-    "background_services.task_workers": "jobs are duties of the worker process",
-    "background_services.sync_workers": "see connections.sync.max_ingests",
-    "background_services.notifications": "nobody is notified of the end of a batch",
-    "background_services.onwards_sync": "see snapshot.*",
-    "background_services.pool_metrics": "pools are measured when the metrics page is read",
-    "background_services.batch_daemon.enabled": "start as many worker processes as are wanted",
-    "background_services.batch_daemon.claim_timeout_ms": "claims are leases that their owner renews",
-    "background_services.batch_daemon.processing_timeout_ms": "claims are leases that their owner renews",
-    "background_services.batch_daemon.batch_metadata_fields": _LOOPBACK,
-    "background_services.batch_daemon.status_log_interval_ms": "see the worker's metrics page",
-    "background_services.batch_daemon.timeout_ms": "see upstream.first_byte_timeout and upstream.idle_timeout",
-    "background_services.batch_daemon.first_chunk_timeout_ms": "see upstream.first_byte_timeout",
-    "background_services.batch_daemon.chunk_timeout_ms": "see upstream.idle_timeout",
-    "background_services.batch_daemon.body_timeout_ms": "see upstream.idle_timeout",
-    "background_services.batch_daemon.inject_deadline_priority": "queued requests are sent as they came, no deadline is written into them",
-    "background_services.batch_daemon.streamable_endpoints": "a queued request is streamed where its caller asks for a stream",
-    "database.type": "no DATABASE_URL means an embedded PostgreSQL (dwctl up)",
-    "database.data_dir": "see dwctl up --data-dir",
-    "database.persistent": "dwctl up keeps its data",
-    "database.replica_url": "everything is read from the one database",
-    "database.replica_pool": "everything is read from the one database",
-    "database_replica_url": "everything is read from the one database",
-    "slow_statement_threshold_ms": "see log_min_duration_statement of PostgreSQL",
-    "enable_otel_export": "traces are not exported; see docs/deploy.md for metrics and logs",
-    "payment": "nothing is charged by card: credits are granted",
-    "background_services.probe_scheduler": "models are not probed; see upstream.circuit",
-    "background_services.usage_refresh": "sums of usage are written with each call",
-    "responses.max_response_step_depth": "tools are not run here",
-    "responses.max_response_iterations": "tools are not run here",
-    "cache": "see snapshot.*",
-    "image_normalizer": "images are sent on as they came",
-    "keystore": "see secret_key and secret_key_previous",
-    "credits.first_payment_match_up_to": "nothing is charged by card: credits are granted",
-    "credits.verification_credits": "accounts are not verified by payment",
-    "auth.rate_limits": "accounts have no rate of their own; see limits.account.* and the limits of API keys",
-    "database.pool": "see database.pool_size and database.pool_overflow",
-    "database.fusillade": "one database holds every schema",
-    "database.outlet": "one database holds every schema",
-    "database.underway_pool": "jobs are duties of the worker process",
-    "auth.security.jwt_expiry": "login sessions are rows: see auth.native.session.timeout",
-    "batches.files.upload_buffer_size": "a body is read as fast as its lines are checked",
-    "batches.files.download_buffer_size": "lines are read as fast as they are taken",
-    "enable_request_logging": "every call is recorded once; see retention.*",
-    "enable_analytics": "every call is recorded once; see retention.*",
-    "analytics": "see recorder.*",
-}
 
 
 @dataclass(frozen=True)
@@ -780,10 +728,11 @@ def load(environ: Mapping[str, str] | None = None, file: Path | None = None) -> 
 
 @dataclass
 class _Remembered:
-    """The last good settings, and what their files looked like when they were read."""
+    """The last good settings, and what their files looked like when they were read. `found`: files of settings that have been there."""
 
     settings: Settings | None = None
     look: sources.Look = ()
+    found: set[Path] = field(default_factory=set)
 
 
 _remembered = _Remembered()
@@ -794,17 +743,29 @@ def remember() -> None:
     look = sources.look(sources.files(os.environ, names()))
     if look != _remembered.look:
         _remembered.look = look
-        _remembered.settings = read().settings
+        _remembered.settings = read_again().settings
 
 
 def load_or_remembered() -> Settings:
     """For a process that takes the place of another: a mistake that came into the file meanwhile must not stop it."""
     try:
-        return load()
+        loaded = read_again()
     except ConfigError:
         if _remembered.settings is None:
             raise
         return _remembered.settings
+    tell(loaded.remarks)
+    return loaded.settings
+
+
+def read_again() -> Loaded:
+    """`read`, beside processes that serve. ConfigError also for a file of settings that is gone: the defaults in its place are nobody's wish."""
+    file = sources.files(os.environ, names())[0].absolute()
+    if file.exists():
+        _remembered.found.add(file)
+    elif file in _remembered.found:
+        raise ConfigError(f"{file}: the file is gone")
+    return read()
 
 
 def tell(remarks: Iterable[Remark]) -> None:
@@ -937,9 +898,10 @@ def _doubts(settings: Settings, origins: Mapping[str, str]) -> Iterator[Remark]:
             origins.get(name, "default"),
             logging.ERROR,
         )
-
+    name = "dashboard_url"
     if settings.email.type == "smtp" and urlsplit(settings.dashboard_url).hostname == "localhost":
-        log.warning("links in mails lead to localhost", extra={"setting": "dashboard_url"})
+        reason = "links in mails lead to localhost"
+        yield Remark(name, "setting leads nobody here", reason, origins.get(name, "default"))
 
 
 def _drop_null(written: sources.Written, name: str) -> None:
@@ -958,14 +920,188 @@ class _Form(validate.Regexp):
         super().__init__(rf"(?:{form})\Z", error=f"must be {what}")
 
 
-def _holds(buffered_bytes: int, settings: Settings) -> bool:
-    """Whether a body of the largest size that is let in has room. (Without such a size every body does that has.)"""
-    return not buffered_bytes or buffered_bytes >= settings.limits.requests.max_body_size
+Rule = tuple[str, bool]
+"""A setting's name with what is wrong of it, and whether all is well."""
+
+
+def _check(settings: Settings, written: sources.Written) -> None:
+    """What is about more than one setting, or about each part of a list. Raises ConfigError."""
+    rules = chain(
+        _auth_rules(settings.auth),
+        _browser_rules(settings.auth),
+        _email_rules(settings.email),
+        _source_rules(settings.model_sources),
+        _limit_rules(settings),
+        _batch_rules(settings),
+        _other_rules(settings),
+    )
+    broken = dict.fromkeys(text for text, is_kept in rules if not is_kept)
+    if broken:
+        raise ConfigError(*(_located(written, *text.split(": ", 1)) for text in broken))
+
+
+def _auth_rules(auth: Auth) -> Iterator[Rule]:
+    password = auth.native.password
+    yield (
+        "auth.native.password.min_length: must not be above max_length",
+        password.min_length <= password.max_length,
+    )
+    yield (
+        "auth.native.password.argon2_memory_kib: must be at least 8 for each of argon2_parallelism",
+        password.argon2_memory_kib >= 8 * password.argon2_parallelism,
+    )
+    yield (
+        "auth: native and proxy_header are both off, so nobody could sign in",
+        auth.native.enabled or auth.proxy_header.enabled,
+    )
+    yield _some_of("auth.default_user_roles", auth.default_user_roles, ROLES)
 
 
 _HOST = re.compile(
     r"(?:(?:\*\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
 )
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+/?")
+
+
+def _browser_rules(auth: Auth) -> Iterator[Rule]:
+    cors, cookie = auth.security.cors, auth.native.session
+    origins = "auth.security.cors.allowed_origins"
+    # A browser keeps no such cookie from anybody.
+    yield (
+        "auth.native.session.cookie_same_site: none needs cookie_secure",
+        cookie.cookie_secure or cookie.cookie_same_site != "none",
+    )
+    yield (
+        f"{origins}: * cannot go with credentials",
+        not ("*" in cors.allowed_origins and cors.allow_credentials),
+    )
+    yield f"{origins}: null is the origin of any sandboxed page", "null" not in cors.allowed_origins
+    for origin in cors.allowed_origins:
+        is_one = origin in ("*", "null") or _ORIGIN.fullmatch(origin) is not None
+        yield f"{origins}: {origin!r} is no origin such as https://console.example", is_one
+    for name in cors.exposed_headers:
+        is_one = re.fullmatch(_TOKEN, name) is not None
+        yield f"auth.security.cors.exposed_headers: {name!r} is no header name", is_one
+    for host in auth.security.allowed_hosts:
+        yield (
+            f"auth.security.allowed_hosts: {host!r} is no host name (name, name:port, or *.name; none for any)",
+            _HOST.fullmatch(host) is not None,
+        )
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _email_rules(email: Email) -> Iterator[Rule]:
+    folder = email.templates_dir
+    yield (
+        "email.host: must be set where email.type is smtp",
+        email.type != "smtp" or bool(email.host),
+    )
+    yield (
+        "email.username: goes with email.password, and the other way round",
+        (email.username is None) == (email.password is None),
+    )
+    yield (
+        "email.from_name: must have no control characters",
+        not _CONTROL.search(email.from_name),
+    )
+    yield (
+        "email.templates_dir: must be a folder that is there",
+        folder is None or Path(folder).is_dir(),
+    )
+    yield (
+        "email.path: must be set where email.type is file",
+        email.type != "file" or bool(email.path),
+    )
+
+
+def _source_rules(given: Sequence[ModelSource]) -> Iterator[Rule]:
+    different = "names must be different, and none empty"
+    yield f"model_sources: {different}", _are_different([source.name for source in given])
+    for source in given:
+        name, models = f"model_sources.{source.name}", source.default_models
+        yield f"{name}.default_models: {different}", _are_different([m.name for m in models])
+        yield (
+            f"{name}.url: must begin with http:// or https://",
+            re.match(r"https?://[^\s/]", source.url) is not None,
+        )
+
+
+def _limit_rules(settings: Settings) -> Iterator[Rule]:
+    # (Without a largest size every body has room.)
+    largest = settings.limits.requests.max_body_size
+    for name in ("limits.account.buffered_bytes", "limits.process.buffered_bytes"):
+        room = value_of(settings, name)
+        yield (
+            f"{name}: must be at least limits.requests.max_body_size (or 0)",
+            not room or room >= largest,
+        )
+
+
+def _batch_rules(settings: Settings) -> Iterator[Rule]:
+    batches, files = settings.batches, settings.batches.files
+    windows = batches.allowed_completion_windows
+    yield (
+        "batches.files: min_expiry_seconds, default_expiry_seconds and max_expiry_seconds must be ordered",
+        files.min_expiry_seconds <= files.default_expiry_seconds <= files.max_expiry_seconds,
+    )
+    yield "batches.allowed_completion_windows: must not be empty", bool(windows)
+    for window in windows:
+        yield (
+            f"batches.allowed_completion_windows: {window!r} is no window such as 24h, 7d or 1h 30m",
+            _is_window(window),
+        )
+    for window in batches.window_relaxation_factors:
+        yield (
+            f"batches.window_relaxation_factors: {window} is not among batches.allowed_completion_windows",
+            window in windows,
+        )
+    yield "batches.allowed_url_paths: must not be empty", bool(batches.allowed_url_paths)
+    yield _some_of("batches.allowed_url_paths", batches.allowed_url_paths, BATCH_PATHS)
+    for name in (
+        "batches.async_requests.completion_window",
+        "connections.sync.default_completion_window",
+    ):
+        is_one = _is_window(value_of(settings, name))
+        yield f"{name}: must be a window such as 24h, 7d or 1h 30m", is_one
+    for status in settings.background_services.batch_daemon.retried_statuses:
+        yield (
+            f"background_services.batch_daemon.retried_statuses: {status} is neither a status of HTTP nor the beginning of some",
+            _is_status(status),
+        )
+
+
+def _other_rules(settings: Settings) -> Iterator[Rule]:
+    key, token = settings.connections.encryption_key, settings.metrics_token
+    kept_s = settings.retention.responses_days * 86400
+    yield (
+        "connections.encryption_key: is weak (under 16 bytes)",
+        key is None or len(key.encode()) >= 16,
+    )
+    yield (
+        "metrics_token: must have at least 16 characters",
+        token is None or len(token) >= 16,
+    )
+    yield _some_of("forwarded_headers", settings.forwarded_headers, FORWARDED_HEADERS)
+    for name in settings.upstream.passed_headers:
+        yield f"upstream.passed_headers: {name} cannot be passed on", may_be_passed(name)
+    yield (
+        "idempotency.keep: must be at most retention.responses_days",
+        not kept_s or settings.idempotency.keep <= kept_s,
+    )
+    yield (
+        "daemons.dead_after: must be at least four times daemons.heartbeat",
+        settings.daemons.dead_after >= 4 * settings.daemons.heartbeat,
+    )
+
+
+def _some_of(name: str, given: Sequence[str], known: Sequence[str]) -> Rule:
+    return f"{name}: must be some of {', '.join(known)}", set(given) <= set(known)
+
+
+def _are_different(names: Sequence[str]) -> bool:
+    return all(name.strip() for name in names) and len(set(names)) == len(names)
 
 
 def _is_window(text: str) -> bool:
@@ -974,169 +1110,6 @@ def _is_window(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+/?")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-
-def _origin_rules(cors: Cors) -> Mapping[str, bool]:
-    wrong = (o for o in cors.allowed_origins if o not in ("*", "null"))
-    origins = {
-        f"auth.security.cors.allowed_origins: {origin!r} is no origin such as https://console.example": _ORIGIN.fullmatch(
-            origin
-        )
-        is not None
-        for origin in wrong
-    }
-    exposed = {
-        f"auth.security.cors.exposed_headers: {name!r} is no header name": re.fullmatch(
-            _TOKEN, name
-        )
-        is not None
-        for name in cors.exposed_headers
-    }
-    return origins | exposed
-
-
-def _cookie_rules(session: Session) -> Mapping[str, bool]:
-    return {
-        # A browser keeps no such cookie from anybody.
-        "auth.native.session.cookie_same_site: none needs cookie_secure": session.cookie_secure
-        or session.cookie_same_site != "none",
-    }
-
-
-def _email_rules(email: Email) -> Mapping[str, bool]:
-    folder = email.templates_dir
-    return {
-        "email.host: must be set where email.type is smtp": email.type != "smtp"
-        or bool(email.host),
-        "email.username: goes with email.password, and the other way round": (
-            email.username is None
-        )
-        == (email.password is None),
-        "email.from_name: must have no control characters": not _CONTROL.search(email.from_name),
-        "email.templates_dir: must be a folder that is there": folder is None
-        or Path(folder).is_dir(),
-        "email.path: must be set where email.type is file": email.type != "file"
-        or bool(email.path),
-    }
-
-
-def _are_different(names: Sequence[str]) -> bool:
-    return all(name.strip() for name in names) and len(set(names)) == len(names)
-
-
-def _check(settings: Settings, written: sources.Written) -> None:
-    password, files = settings.auth.native.password, settings.batches.files
-    cors = settings.auth.security.cors
-    rules = {
-        "auth.native.password.min_length: must not be above max_length": password.min_length
-        <= password.max_length,
-        "auth.native.password.argon2_memory_kib: must be at least 8 for each of argon2_parallelism": password.argon2_memory_kib
-        >= 8 * password.argon2_parallelism,
-        "auth: native and proxy_header are both off, so nobody could sign in": settings.auth.native.enabled
-        or settings.auth.proxy_header.enabled,
-        f"auth.default_user_roles: must be some of {', '.join(ROLES)}": set(
-            settings.auth.default_user_roles
-        )
-        <= set(ROLES),
-        "auth.security.cors.allowed_origins: * cannot go with credentials": not (
-            "*" in cors.allowed_origins and cors.allow_credentials
-        ),
-        **_origin_rules(settings.auth.security.cors),
-        **_cookie_rules(settings.auth.native.session),
-        **_email_rules(settings.email),
-        "connections.encryption_key: is weak (under 16 bytes)": settings.connections.encryption_key
-        is None
-        or len(settings.connections.encryption_key.encode()) >= 16,
-        "model_sources: names must be different, and none empty": _are_different(
-            [source.name for source in settings.model_sources]
-        ),
-        **{
-            f"model_sources.{source.name}.default_models: names must be different, and none empty": _are_different(
-                [model.name for model in source.default_models]
-            )
-            for source in settings.model_sources
-        },
-        **{
-            f"model_sources.{source.name}.url: must begin with http:// or https://": re.match(
-                r"https?://[^\s/]", source.url
-            )
-            is not None
-            for source in settings.model_sources
-        },
-        "auth.security.cors.allowed_origins: null is the origin of any sandboxed page": "null"
-        not in cors.allowed_origins,
-        f"forwarded_headers: must be some of {', '.join(FORWARDED_HEADERS)}": set(
-            settings.forwarded_headers
-        )
-        <= set(FORWARDED_HEADERS),
-        "metrics_token: must have at least 16 characters": settings.metrics_token is None
-        or len(settings.metrics_token) >= 16,
-        "limits.account.buffered_bytes: must be at least limits.requests.max_body_size (or 0)": _holds(
-            settings.limits.account.buffered_bytes, settings
-        ),
-        "limits.process.buffered_bytes: must be at least limits.requests.max_body_size (or 0)": _holds(
-            settings.limits.process.buffered_bytes, settings
-        ),
-        **{
-            f"auth.security.allowed_hosts: {host!r} is no host name (name, name:port, or *.name; none for any)": _HOST.fullmatch(
-                host
-            )
-            is not None
-            for host in settings.auth.security.allowed_hosts
-        },
-        "batches.files: min_expiry_seconds, default_expiry_seconds and max_expiry_seconds must be ordered": files.min_expiry_seconds
-        <= files.default_expiry_seconds
-        <= files.max_expiry_seconds,
-        **{
-            f"upstream.passed_headers: {name} cannot be passed on": may_be_passed(name)
-            for name in settings.upstream.passed_headers
-        },
-        "idempotency.keep: must be at most retention.responses_days": not settings.retention.responses_days
-        or settings.idempotency.keep <= settings.retention.responses_days * 86400,
-        "batches.allowed_completion_windows: must not be empty": bool(
-            settings.batches.allowed_completion_windows
-        ),
-        **{
-            f"batches.allowed_completion_windows: {window!r} is no window such as 24h, 7d or 1h 30m": _is_window(
-                window
-            )
-            for window in settings.batches.allowed_completion_windows
-        },
-        **{
-            f"batches.window_relaxation_factors: {window} is not among batches.allowed_completion_windows": window
-            in settings.batches.allowed_completion_windows
-            for window in settings.batches.window_relaxation_factors
-        },
-        "batches.allowed_url_paths: must not be empty": bool(settings.batches.allowed_url_paths),
-        f"batches.allowed_url_paths: must be some of {', '.join(BATCH_PATHS)}": set(
-            settings.batches.allowed_url_paths
-        )
-        <= set(BATCH_PATHS),
-        **{
-            f"{name}: must be a window such as 24h, 7d or 1h 30m": _is_window(
-                value_of(settings, name)
-            )
-            for name in (
-                "batches.async_requests.completion_window",
-                "connections.sync.default_completion_window",
-            )
-        },
-        **{
-            f"background_services.batch_daemon.retried_statuses: {status} is neither a status of HTTP nor the beginning of some": _is_status(
-                status
-            )
-            for status in settings.background_services.batch_daemon.retried_statuses
-        },
-        "daemons.dead_after: must be at least four times daemons.heartbeat": settings.daemons.dead_after
-        >= 4 * settings.daemons.heartbeat,
-    }
-    broken = [text for text, holds in rules.items() if not holds]
-    if broken:
-        raise ConfigError(*(_located(written, *text.split(": ", 1)) for text in broken))
 
 
 def _is_status(number: int) -> bool:

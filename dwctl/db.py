@@ -150,7 +150,8 @@ class Connections:
         try:
             yield connection
             connection.commit()
-        except psycopg.OperationalError as error:
+        except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
+            # Read-only is the server that a fail-over leaves behind: the next connection may find the one that is not.
             borrowed.invalidate()
             raise DatabaseAway from error
         except Exception:

@@ -59,12 +59,6 @@ class Sealer:
             raise Undecryptable from error
 
 
-def key_id_of(sealed: str) -> str:
-    """By which key a text was sealed; empty for one that is none of ours."""
-    version, _, rest = sealed.partition(":")
-    return rest.partition(":")[0] if version == "v1" else ""
-
-
 def _derive(secret: str) -> tuple[bytes, str]:
     key = hashlib.sha256(b"dwctl credential encryption\0" + secret.encode()).digest()
     return key, hashlib.sha256(key).hexdigest()[:8]

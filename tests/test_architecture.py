@@ -168,6 +168,13 @@ def test_migrations_make_the_tables_that_the_code_describes(app: Flask):
 # Documents
 
 
+def test_every_migration_is_in_the_changelog():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    names = [path.name[:4] for path in (ROOT / "migrations/versions").glob("*.py")]
+    # The first release came with three.
+    assert [name for name in sorted(names) if name > "0003" and f"| {name} |" not in text] == []
+
+
 def test_every_setting_is_documented():
     text = (ROOT / "docs/configuration.md").read_text()
     assert [name for name in (*config.names(), *config.OBSOLETE) if f"`{name}`" not in text] == []

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from uuid import UUID
 
+MANAGERS = ("owner", "admin")
+"""The roles in an organisation that manage it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Membership:

@@ -11,7 +11,7 @@ from dwctl.access import guard
 from dwctl.access.caller import Caller
 from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.ai import front
-from dwctl.ai.routes import gateway, listing, unknown_endpoint
+from dwctl.ai.routes import forwarded, gateway, listing
 from dwctl.catalog.routing import Key
 from dwctl.db import db
 from dwctl.identity import api_keys
@@ -31,10 +31,8 @@ def list_models() -> Response:
 
 @blueprint.post("/v1/<path:path>")
 def infer(path: str) -> Response:
-    """One call in the person's name (or their active organisation's)."""
-    surface = SURFACES.get(path)
-    if surface is None:
-        raise unknown_endpoint()
+    """One call in the person's name (or their active organisation's), also on routes that are handed on (reranking)."""
+    surface = SURFACES.get(path) or forwarded(path)
     caller = guard.identify()
     key = replace(
         _key_of(caller), sees_providers=may_all(caller, Resource.ENDPOINTS, Operation.READ)

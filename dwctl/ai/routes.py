@@ -156,22 +156,16 @@ def unknown(anything: str) -> Response:
     """A route that inference servers may know: handed on in open mode. 405 for one of ours with the wrong method, 404 for the rest."""
     if anything in SURFACES:
         raise MethodNotAllowed(["POST"], "This route takes POST.")
-    here = gateway()
-    if here.settings.onwards.strict_mode or not may_be_forwarded(anything):
-        raise unknown_endpoint()
-    surface = Forwarded(
-        request.method,
-        quote(anything, safe=_UNQUOTED),
-        request.content_type,
-        request.environ.get("QUERY_STRING", ""),
-    )
-    answer = front.respond(here, request.environ, surface)
+    answer = front.respond(gateway(), request.environ, forwarded(anything))
     return Response(answer.body, answer.status, answer.headers)
 
 
-def unknown_endpoint() -> DwctlError:
-    """The refusal of a path that nobody serves."""
-    return DwctlError("Unknown endpoint", code="not_found", status=404)
+def forwarded(path: str) -> Forwarded:
+    """This request as one that is handed on. Raises the 404 of a path that nobody serves, or that is not handed on."""
+    if gateway().settings.onwards.strict_mode or not may_be_forwarded(path):
+        raise DwctlError("Unknown endpoint", code="not_found", status=404)
+    query = request.environ.get("QUERY_STRING", "")
+    return Forwarded(request.method, quote(path, safe=_UNQUOTED), request.content_type, query)
 
 
 def _resumed(response_id: str, owners: frozenset[UUID]) -> Response:

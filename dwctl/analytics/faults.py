@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-_AWAY = ("08", "53", "57")
+# 25006: it is read-only, as the one is that a fail-over leaves behind, or that a provider has made so for want of disk.
+_AWAY = ("08", "53", "57", "25006")
 # Lock not available, deadlock, serialisation: somebody else was in the way.
 _BUSY = ("55P03", "40P01", "40001")
 

@@ -11,14 +11,12 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, or_, select, text
 from sqlalchemy.orm import Session
 
-from dwctl.access.caller import Caller
+from dwctl.access.caller import MANAGERS, Caller
 from dwctl.access.guard import insist
 from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.audit.tables import AuditEntry
 from dwctl.errors import Forbidden, NotFound
-from dwctl.web.pagination import substring
-
-MANAGING_ROLES = frozenset({"owner", "admin"})
+from dwctl.web.pagination import found_in, substring
 
 _MEMBERS = text(
     "SELECT user_id FROM user_organizations WHERE organization_id = ANY(:organizations) AND status = 'active'"
@@ -62,11 +60,7 @@ def scope_of(caller: Caller) -> Scope:
     """What the caller sees. Raises Forbidden where that is nothing."""
     if may_all(caller, Resource.SYSTEM, Operation.READ):
         return Scope()
-    managed = frozenset(
-        membership.organization_id
-        for membership in caller.memberships
-        if membership.role in MANAGING_ROLES
-    )
+    managed = frozenset(m.organization_id for m in caller.memberships if m.role in MANAGERS)
     insist(bool(managed), Resource.SYSTEM, Operation.READ)
     return Scope(managed)
 
@@ -125,5 +119,4 @@ def _conditions(scope: Scope, filters: Filters) -> Iterator[ColumnElement[bool]]
         yield entry.at < filters.until
     pattern = substring(filters.search)
     if pattern:
-        columns = (entry.actor_name, entry.resource_name, entry.action)
-        yield or_(*(column.ilike(pattern, escape="\\") for column in columns))
+        yield found_in(pattern, entry.actor_name, entry.resource_name, entry.action)

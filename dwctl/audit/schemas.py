@@ -8,7 +8,7 @@ from marshmallow import fields, validate
 
 from dwctl.audit.actors import WAYS
 from dwctl.audit.exporting import CONTENT_TYPES
-from dwctl.web.pagination import PageQuery
+from dwctl.web.pagination import PageQuery, PageSchema, envelope
 from dwctl.web.schemas import ApiSchema, Instant, Name
 
 _UPDATED: dict[str, Any] = {
@@ -147,17 +147,9 @@ class AuditEntrySchema(ApiSchema):
     example: ClassVar[dict[str, Any]] = _UPDATED
 
 
-class AuditPage(ApiSchema):
+class AuditPage(PageSchema):
     """A page of entries."""
 
     data = fields.List(fields.Nested(AuditEntrySchema))
-    total_count = fields.Integer()
-    skip = fields.Integer()
-    limit = fields.Integer()
 
-    example: ClassVar[dict[str, Any]] = {
-        "data": [_UPDATED],
-        "total_count": 1,
-        "skip": 0,
-        "limit": 10,
-    }
+    example: ClassVar[dict[str, Any]] = envelope([_UPDATED], 1, skip=0, limit=10)

@@ -171,17 +171,7 @@ class RetriedBatchSchema(BatchSchema):
     """A batch of which lines are run again."""
 
     example: ClassVar[dict[str, Any]] = {
-        "id": "batch_0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
-        "object": "batch",
-        "endpoint": "/v1/chat/completions",
-        "input_file_id": "file-0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
-        "completion_window": "24h",
-        "status": "in_progress",
-        "created_at": 1780000000,
-        "in_progress_at": 1780000001,
-        "expires_at": 1780086400,
-        "request_counts": {"total": 100, "completed": 40, "failed": 0},
-        "metadata": {"project": "search"},
+        **BatchSchema.example,
         "retry": {"retried": 3, "refused": []},
     }
 
@@ -193,21 +183,7 @@ class BatchListSchema(ApiSchema):
 
     example: ClassVar[dict[str, Any]] = {
         "object": "list",
-        "data": [
-            {
-                "id": "batch_0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
-                "object": "batch",
-                "endpoint": "/v1/chat/completions",
-                "input_file_id": "file-0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
-                "completion_window": "24h",
-                "status": "in_progress",
-                "created_at": 1780000000,
-                "in_progress_at": 1780000001,
-                "expires_at": 1780086400,
-                "request_counts": {"total": 100, "completed": 40, "failed": 0},
-                "metadata": {"project": "search"},
-            }
-        ],
+        "data": [BatchSchema.example],
         "first_id": "batch_0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
         "last_id": "batch_0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
         "has_more": False,

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from marshmallow import fields, post_dump, validate
 
 from dwctl.billing.money import amount_text
-from dwctl.web.pagination import PageQuery
+from dwctl.web.pagination import PageQuery, PageSchema, envelope
 from dwctl.web.schemas import ApiSchema, Instant, Money, Name, Text, TrueOrFalse, Words
 
 _OMITTED_WHEN_UNKNOWN = ("request_origin", "batch_sla", "batch_request_count")
@@ -79,32 +79,15 @@ class TransactionQuery(PageQuery):
     end_date = Instant(load_default=None)
 
 
-class TransactionPage(ApiSchema):
+class TransactionPage(PageSchema):
     """A page of entries. `page_start_balance` is the balance right after its newest entry."""
 
     example: ClassVar[dict[str, Any]] = {
-        "data": [
-            {
-                "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
-                "user_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
-                "transaction_type": "admin_grant",
-                "batch_id": None,
-                "amount": "25.00",
-                "source_id": "invoice-2026-01",
-                "description": "January",
-                "created_at": "2026-01-31T10:20:30.123456Z",
-            }
-        ],
-        "total_count": 1,
-        "skip": 0,
-        "limit": 10,
+        **envelope([TransactionSchema.example], 1, skip=0, limit=10),
         "page_start_balance": "25.00",
     }
 
     data = fields.List(fields.Nested(TransactionSchema))
-    total_count = fields.Integer()
-    skip = fields.Integer()
-    limit = fields.Integer()
     page_start_balance = fields.Function(
         lambda page: amount_text(page["page_start_balance"]), metadata={"type": "string"}
     )

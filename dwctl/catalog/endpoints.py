@@ -20,6 +20,7 @@ from dwctl.catalog.tables import TIMEOUTS, Endpoint
 from dwctl.encryption import Sealer
 from dwctl.errors import Conflict, NotFound
 from dwctl.upstream.target import parse_origin
+from dwctl.web import pagination
 
 CLEARABLE = frozenset({"description", "api_key", "model_filter", *TIMEOUTS})
 """Fields that null clears; null leaves the others as they are."""
@@ -56,7 +57,7 @@ def newest_first(pattern: str | None) -> Select[Endpoint]:
     if pattern is None:
         return query
     texts = (Endpoint.name, Endpoint.url, Endpoint.description)
-    return query.where(or_(*(text.ilike(pattern, escape="\\") for text in texts)))
+    return query.where(pagination.found_in(pattern, *texts))
 
 
 def server_of(endpoint: Endpoint, sealer: Sealer) -> Server:

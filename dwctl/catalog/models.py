@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from dwctl import clock
 from dwctl.billing import money, price_list
 from dwctl.catalog import rules
+from dwctl.catalog.discovery import LONGEST_NAME, is_name
 from dwctl.catalog.tables import DeployedModel, Endpoint
 from dwctl.errors import Invalid, NotFound
 
@@ -120,7 +121,7 @@ def update(
         name: value for name, value in changes.items() if value is not None or name in CLEARABLE
     }
     if "alias" in given:
-        _, given["alias"] = _names(model.model_name, given["alias"])
+        _, given["alias"] = _names(given["alias"], None)
     if given.pop("is_composite", model.is_composite) != model.is_composite:
         raise Invalid(
             "A model stays standard or composite as it was made: make another one, and give it this one's alias",
@@ -150,6 +151,8 @@ def _names(model_name: str, alias: str | None) -> tuple[str, str]:
     names = model_name.strip(), (model_name if alias is None else alias).strip()
     if not all(names):
         raise Invalid("Model name and alias must not be empty or whitespace")
+    if not all(map(is_name, names)):
+        raise Invalid(f"Model name and alias must be one line of at most {LONGEST_NAME} characters")
     return names
 
 

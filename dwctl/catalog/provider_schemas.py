@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from marshmallow import fields
+from marshmallow import ValidationError, fields
 
 from dwctl.catalog.endpoint_schemas import not_blank
+from dwctl.catalog.providers import BUILT_IN_ICONS
 from dwctl.web.schemas import ApiSchema, Instant, Name, Whole
 
-_ICON = "A built-in key (anthropic, google, openai, onwards, snowflake), an https URL or a path on this server; blank: none."
+_ICON = f"A built-in key ({', '.join(BUILT_IN_ICONS)}), an https URL or a path on this server; blank: none."
+
+
+def _fits_into_a_path(key: str) -> None:
+    # Clients and proxies take these out of an address, however they are escaped: nobody could change or delete it.
+    if key.strip() in (".", ".."):
+        raise ValidationError("Must not be a dot or two.")
 
 
 class ProviderSchema(ApiSchema):
@@ -41,7 +48,7 @@ class ProviderCreate(ApiSchema):
 
     provider_key = Name(
         required=True,
-        validate=not_blank,
+        validate=[not_blank, _fits_into_a_path],
         metadata={"description": "`metadata.provider` of models; case and space around it are nothing."},
     )  # fmt: skip
     display_name = Name(

@@ -12,7 +12,7 @@ from dwctl.catalog.endpoint_schemas import EndpointSchema
 from dwctl.catalog.routing import Strategy
 from dwctl.catalog.search import ORDERS
 from dwctl.identity.schemas import GroupSchema
-from dwctl.web.pagination import PageQuery
+from dwctl.web.pagination import PageQuery, PageSchema, envelope
 from dwctl.web.schemas import (
     ApiSchema,
     Instant,
@@ -555,18 +555,10 @@ class FacetsSchema(ApiSchema):
     model_types = fields.List(fields.String())
 
 
-class ModelPage(ApiSchema):
+class ModelPage(PageSchema):
     """A page of models, with facets where they were asked for."""
 
     data = fields.List(fields.Nested(ModelSchema))
-    total_count = fields.Integer()
-    skip = fields.Integer()
-    limit = fields.Integer()
     facets = fields.Nested(FacetsSchema)
 
-    example: ClassVar[dict[str, Any]] = {
-        "data": [ModelSchema.example],
-        "total_count": 1,
-        "skip": 0,
-        "limit": 10,
-    }
+    example: ClassVar[dict[str, Any]] = envelope([ModelSchema.example], 1, skip=0, limit=10)

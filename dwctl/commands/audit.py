@@ -75,7 +75,7 @@ def _filtered(command: F) -> F:
 
 @group.command("list")
 @_filtered
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(min=1))
+@output.limit
 @output.as_json
 def list_entries(filters: Filters, limit: int, as_json: bool) -> None:
     """List changes, newest first."""

@@ -167,12 +167,10 @@ def remove(name: str, yes: bool, as_json: bool) -> None:
     session = db.session()
     found = endpoints.named(session, name)
     id, name = found.id, found.name
-    # Nothing is held while somebody thinks.
-    session.rollback()
     output.confirm(f"Deleting the endpoint {name}, its models, their grants and prices", yes=yes)
     session.delete(endpoints.load(session, id, lock=True))
     session.commit()
-    output.show_one({"id": id, "name": name, "endpoint": "deleted"}, as_json=as_json)
+    output.show_one({"id": id, "name": name, "deleted": True}, as_json=as_json)
 
 
 def _ask(server: Server) -> list[ListedModel]:

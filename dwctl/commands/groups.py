@@ -9,8 +9,7 @@ from flask.cli import AppGroup
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dwctl.catalog import access
-from dwctl.catalog.tables import DeployedModel
+from dwctl.catalog import access, models
 from dwctl.commands import output
 from dwctl.commands.given import changes, checked
 from dwctl.commands.users import find as find_user
@@ -63,8 +62,8 @@ def create(name: str, description: str | None, as_json: bool) -> None:
 def update(which: str, as_json: bool, **given: Any) -> None:
     """Rename or describe a group (its name or id)."""
     session = db.session()
-    found = find(session, which)
     wanted = checked(GroupUpdate(), changes(given))
+    found = groups.get(session, find(session, which).id, lock=True)
     groups.change(found, **wanted, settings=current.settings())
     session.commit()
     output.show_one(group_row(found), as_json=as_json)
@@ -79,11 +78,11 @@ def delete(which: str, yes: bool, as_json: bool) -> None:
     """Delete a group with its memberships and grants."""
     session = db.session()
     found = find(session, which)
-    shown = {"id": found.id, "name": found.name, "deleted": True}
-    output.confirm(f"Deleting the group {found.name}", yes=yes)
-    groups.remove(session, found)
+    id, name = found.id, found.name
+    output.confirm(f"Deleting the group {name}", yes=yes)
+    groups.remove(session, groups.get(session, id, lock=True))
     session.commit()
-    output.show_one(shown, as_json=as_json)
+    output.show_one({"id": id, "name": name, "deleted": True}, as_json=as_json)
 
 
 @group.command("members")
@@ -107,7 +106,7 @@ def members(which: str, as_json: bool) -> None:
 @_which
 @output.as_json
 @output.one_line_errors
-def models(which: str, as_json: bool) -> None:
+def list_models(which: str, as_json: bool) -> None:
     """List the models that a group may use, oldest grant first."""
     session = db.session()
     found = find(session, which)
@@ -154,7 +153,7 @@ def remove(which: str, who: str, as_json: bool) -> None:
 def grant(which: str, alias: str, as_json: bool) -> None:
     """Open a model to a group; to everyone by the group Everyone."""
     session = db.session()
-    found, model = find(session, which), _find_model(session, alias)
+    found, model = find(session, which), models.living(session, alias)
     access.grant(session, group_id=found.id, model_id=model.id, granted_by=NIL)
     session.commit()
     output.show_one({"group": found.name, "granted": model.alias}, as_json=as_json)
@@ -168,7 +167,7 @@ def grant(which: str, alias: str, as_json: bool) -> None:
 def revoke(which: str, alias: str, as_json: bool) -> None:
     """Take a model from a group."""
     session = db.session()
-    found, model = find(session, which), _find_model(session, alias)
+    found, model = find(session, which), models.living(session, alias)
     try:
         access.revoke(session, group_id=found.id, model_id=model.id)
     except NotFound:
@@ -185,15 +184,4 @@ def find(session: Session, which: str) -> Group:
     found = session.scalar(select(Group).where(same).order_by(Group.name != which))
     if found is None:
         raise NotFound(f"There is no group with the name or ID {which}")
-    return found
-
-
-def _find_model(session: Session, which: str) -> DeployedModel:
-    same = DeployedModel.alias == which
-    if id := output.id_in(which):
-        same |= DeployedModel.id == id
-    living = select(DeployedModel).where(same, ~DeployedModel.deleted)
-    found = session.scalar(living.order_by(DeployedModel.alias != which))
-    if found is None:
-        raise NotFound(f"There is no model with the alias or ID {which}")
     return found

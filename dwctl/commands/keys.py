@@ -140,12 +140,13 @@ def revoke(which: str, yes: bool, as_json: bool) -> None:
     """Delete a key; what it was used for stays attributed to it."""
     session = db.session()
     key = _find_key(session, which)
-    shown = {"id": key.id, "name": key.name, "revoked": True}
-    output.confirm(f"Revoking the key {key.name} ({key.secret_prefix or key.id})", yes=yes)
+    id, name = key.id, key.name
+    output.confirm(f"Revoking the key {name} ({key.secret_prefix or id})", yes=yes)
+    key = _find_key(session, str(id))
     users.hold(session, key.created_by)
     key.is_deleted = True
     session.commit()
-    output.show_one(shown, as_json=as_json)
+    output.show_one({"id": id, "name": name, "revoked": True}, as_json=as_json)
 
 
 def _find_key(session: Session, which: str) -> ApiKey:
@@ -166,7 +167,9 @@ def _find_key(session: Session, which: str) -> ApiKey:
         raise Conflict("Several keys begin like that: name one by its ID (dwctl keys list)")
     if not found:
         # It may be a secret: what is printed is no more than what is shown of one anyway.
-        raise NotFound(f"There is no key with the ID or prefix {which[: api_keys.SHOWN_LETTERS]}" if which.startswith(api_keys.PREFIX) else f"There is no key with the ID or prefix {which}")  # fmt: skip
+        is_secret = which.startswith(api_keys.PREFIX)
+        named = which[: api_keys.SHOWN_LETTERS] if is_secret else which
+        raise NotFound(f"There is no key with the ID or prefix {named}")
     return found[0]
 
 

@@ -21,9 +21,10 @@ from dwctl.catalog.search import Criteria
 from dwctl.catalog.tables import DeployedModel, Endpoint
 from dwctl.commands import assignments, output
 from dwctl.commands.assignments import read
+from dwctl.commands.groups import find as find_group
 from dwctl.db import db
 from dwctl.errors import Invalid, NotFound
-from dwctl.identity.tables import NIL, Group
+from dwctl.identity.tables import NIL
 from dwctl.web import current
 from dwctl.web.pagination import substring
 
@@ -147,12 +148,10 @@ def remove(alias: str, yes: bool, as_json: bool) -> None:
     session = db.session()
     found = models.living(session, alias)
     id, alias = found.id, found.alias
-    # Nothing is held while somebody thinks.
-    session.rollback()
     output.confirm(f"Deleting the model {alias}", yes=yes)
     models.delete(session, id)
     session.commit()
-    output.show_one({"id": id, "alias": alias, "model": "deleted"}, as_json=as_json)
+    output.show_one({"id": id, "alias": alias, "deleted": True}, as_json=as_json)
 
 
 _for_everyone = click.option("--everyone", is_flag=True, help="Everyone, instead of a group.")
@@ -194,10 +193,7 @@ def revoke(alias: str, group_name: str | None, everyone: bool, as_json: bool) ->
 def _group_id(session: Session, name: str | None, everyone: bool) -> UUID:
     if everyone == (name is not None):
         raise Invalid("Name a group, or say --everyone")
-    found = NIL if everyone else session.scalar(select(Group.id).where(Group.name == name))
-    if found is None:
-        raise NotFound(f"There is no group with the name {name}")
-    return found
+    return NIL if name is None else find_group(session, name).id
 
 
 def _whole(session: Session, model: DeployedModel) -> dict[str, Any]:

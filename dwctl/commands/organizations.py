@@ -10,14 +10,15 @@ from sqlalchemy.orm import Session
 
 from dwctl.billing import ledger
 from dwctl.commands import output
+from dwctl.commands.given import checked
 from dwctl.commands.users import find
 from dwctl.db import db
 from dwctl.errors import Invalid, NotFound
 from dwctl.identity import users
 from dwctl.identity.tables import User
-from dwctl.mail import message
 from dwctl.organizations import accounts, locks, members
 from dwctl.organizations.members import ROLES, Member
+from dwctl.organizations.schemas import OrganizationCreate
 from dwctl.web import current
 
 group = AppGroup("orgs", help="Organizations, and who is in them.")
@@ -73,20 +74,13 @@ def list_members(organization: str, as_json: bool) -> None:
 @output.one_line_errors
 def create(name: str, email: str, owner: str, display_name: str | None, as_json: bool) -> None:
     """Create an organization. EMAIL is whom to write to about it."""
-    name = name.strip()
-    if not name:
+    given = {"name": name, "email": email, "display_name": display_name}
+    wanted = checked(OrganizationCreate(), given)
+    if not wanted["name"]:
         raise Invalid("Organization name cannot be empty")
-    if not message.is_address(email):
-        raise Invalid(f"{email} is not an e-mail address")
     session = db.session()
-    made = accounts.create(
-        session,
-        current.settings(),
-        name=name,
-        email=email,
-        display_name=display_name,
-        owner_id=find(session, owner).id,
-    )
+    wanted["owner_id"] = find(session, owner).id
+    made = accounts.create(session, current.settings(), **wanted)
     session.commit()
     output.show_one(_rows([made])[0], as_json=as_json)
 
@@ -148,12 +142,10 @@ def delete(organization: str, yes: bool, as_json: bool) -> None:
     session = db.session()
     found = _found(session, organization)
     id, name = found.id, found.username
-    # Nothing is held while somebody thinks.
-    session.rollback()
     output.confirm(f"Deleting the organization {name}", yes=yes)
     users.delete_account(session, locks.organization(session, id))
     session.commit()
-    output.show_one({"id": id, "name": name, "organization": "deleted"}, as_json=as_json)
+    output.show_one({"id": id, "name": name, "deleted": True}, as_json=as_json)
 
 
 def _found(session: Session, named: str) -> User:

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from dwctl.db import db
 from dwctl.errors import DwctlError
 from dwctl.logs import reason_of
 from dwctl.printable import printable
@@ -77,7 +78,11 @@ def show_one(row: Row, *, as_json: bool) -> None:
 
 
 def confirm(what: str, *, yes: bool) -> None:
-    """Ask before what cannot be undone. Without a terminal nobody can answer: it is refused unless `yes` says it all."""
+    """Ask before what cannot be undone. Without a terminal nobody can answer: it is refused unless `yes` says it all.
+
+    Ends the transaction, for nothing is held while somebody thinks: what is to be done is looked up again.
+    """
+    db.session.rollback()
     if yes:
         return
     if not sys.stdin.isatty():
@@ -94,6 +99,9 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except DwctlError as error:
             raise click.ClickException(shown(error.message)) from error
+        except UnicodeEncodeError as error:
+            # What the system hands over as an argument, and is no text.
+            raise click.ClickException("The command line must be UTF-8") from error
         except IntegrityError as error:
             raise click.ClickException(_taken(error) or integrity_error(error).message) from error
         except (DBAPIError, psycopg.Error) as error:

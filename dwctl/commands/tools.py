@@ -15,9 +15,9 @@ from dwctl.catalog import models
 from dwctl.commands import assignments, output
 from dwctl.commands.assignments import read
 from dwctl.commands.given import checked
+from dwctl.commands.groups import find as find_group
 from dwctl.db import db
 from dwctl.errors import Invalid, NotFound
-from dwctl.identity.tables import Group
 from dwctl.tools import attachments, sources
 from dwctl.tools.schemas import ToolSourceCreate, ToolSourceSchema, ToolSourceUpdate
 from dwctl.tools.tables import ToolSource
@@ -85,16 +85,14 @@ def remove(name: str, yes: bool, as_json: bool) -> None:
     session = db.session()
     found = _named(session, name)
     id, name = found.id, found.name
-    # Nothing is held while somebody thinks.
-    session.rollback()
     output.confirm(f"Deleting the tool {name}", yes=yes)
     session.delete(_named(session, name, lock=True))
     session.commit()
-    output.show_one({"id": id, "name": name, "tool": "deleted"}, as_json=as_json)
+    output.show_one({"id": id, "name": name, "deleted": True}, as_json=as_json)
 
 
-_to_model = click.option("--model", "alias", help="The alias of a model.")
-_to_group = click.option("--group", "group_name", help="The name of a group.")
+_to_model = click.option("--model", "alias", help="The alias or id of a model.")
+_to_group = click.option("--group", "group_name", help="The name or id of a group.")
 
 
 @group.command("attach")
@@ -143,9 +141,7 @@ def _ends(
     if alias is None and group_name is None:
         raise Invalid("Say --model, --group or both")
     model_id = None if alias is None else models.living(session, alias).id
-    group_id = session.scalar(select(Group.id).where(Group.name == group_name))
-    if group_name is not None and group_id is None:
-        raise NotFound(f"There is no group with the name {group_name}")
+    group_id = None if group_name is None else find_group(session, group_name).id
     return _named(session, name).id, model_id, group_id
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import Any
 from uuid import UUID
@@ -17,9 +16,9 @@ from dwctl.billing.money import amount_text
 from dwctl.commands import output
 from dwctl.commands.given import OrNone, changes, checked
 from dwctl.db import db
-from dwctl.errors import Invalid, NotFound
+from dwctl.errors import NotFound
 from dwctl.identity import api_keys, groups, native, organizations, passwords, profiles, users
-from dwctl.identity.schemas import UserUpdate
+from dwctl.identity.schemas import UserCreate, UserUpdate
 from dwctl.identity.tables import Group, User
 from dwctl.roles import ROLES
 from dwctl.web import current
@@ -53,19 +52,21 @@ def create(
 
     Without a password the user signs in by trusted header, or gets one later (set-password).
     """
-    if not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
-        raise Invalid(f"{email} is not an e-mail address")
+    given = {
+        "username": username or email,
+        "email": email,
+        "roles": [users.MANAGER, *roles] if admin else list(roles),
+        "display_name": display_name,
+    }
+    wanted = checked(UserCreate(), given)
     password_hash = _hash(_read_password()) if password_stdin else None
     session = db.session()
-    users.insist_on_free(session, username=username or email, email=email)
+    users.insist_on_free(session, username=wanted["username"], email=wanted["email"])
     user = users.create(
         session,
-        username=username or email,
-        email=email,
-        roles=("PlatformManager", *roles) if admin else roles,
         auth_source="native" if password_hash else "proxy-header",
-        display_name=display_name,
         password_hash=password_hash,
+        **wanted,
     )
     user.is_admin = admin
     session.commit()
@@ -162,11 +163,11 @@ def delete(who: str, yes: bool, as_json: bool) -> None:
     """
     session = db.session()
     user = find(session, who)
-    shown = {"id": user.id, "email": user.email, "deleted": True}
-    output.confirm(f"Deleting {user.email}", yes=yes)
-    users.delete_account(session, user)
+    id, email = user.id, user.email
+    output.confirm(f"Deleting {email}", yes=yes)
+    users.delete_account(session, _with_id(session, id))
     session.commit()
-    output.show_one(shown, as_json=as_json)
+    output.show_one({"id": id, "email": email, "deleted": True}, as_json=as_json)
 
 
 @group.command("groups")

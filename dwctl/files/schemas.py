@@ -57,18 +57,7 @@ class FilesPage(ApiSchema):
 
     example: ClassVar[dict[str, Any]] = {
         "object": "list",
-        "data": [
-            {
-                "id": "file-0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
-                "object": "file",
-                "bytes": 2048,
-                "created_at": 1780000000,
-                "filename": "input.jsonl",
-                "purpose": "batch",
-                "status": "processed",
-                "expires_at": 1780086400,
-            }
-        ],
+        "data": [FileSchema.example],
         "first_id": "file-0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
         "last_id": "file-0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
         "has_more": False,

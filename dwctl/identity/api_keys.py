@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, delete, func, or_, select, text, union_all, update
+from sqlalchemy import Select, delete, func, select, text, union_all, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
@@ -208,7 +208,7 @@ def matching(
     """Those of them whose name, description or prefix contains the text, and that have this purpose and creator."""
     if pattern := pagination.substring(search):
         columns = (ApiKey.name, ApiKey.description, ApiKey.secret_prefix)
-        keys = keys.where(or_(*(column.ilike(pattern, escape="\\") for column in columns)))
+        keys = keys.where(pagination.found_in(pattern, *columns))
     if purpose is not None:
         keys = keys.where(ApiKey.purpose == purpose)
     if created_by is not None:

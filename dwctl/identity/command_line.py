@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -20,7 +19,7 @@ from sqlalchemy.orm import Session
 from dwctl import clock
 from dwctl.access.caller import Caller
 from dwctl.errors import Invalid
-from dwctl.identity import api_keys, organizations, users
+from dwctl.identity import api_keys, organizations, tokens, users
 from dwctl.identity.tables import CommandLineCode, User
 
 CODE_AGE_S = 60
@@ -108,15 +107,16 @@ def make_keys(session: Session, account: Account) -> dict[str, str]:
     return told
 
 
-def make_code(session: Session, account: Account, challenge: str) -> str:
-    """A code that whoever knows the challenge's secret may exchange once, within a minute."""
-    code = secrets.token_urlsafe(32)
+def make_code(session: Session, account: Account, caller: Caller, challenge: str) -> str:
+    """A code that whoever knows the challenge's secret may exchange once, within a minute, as long as the caller's login session lasts."""
+    code = tokens.new()
     session.add(
         CommandLineCode(
-            code_hash=_hash(code),
+            code_hash=tokens.fingerprint(code),
             challenge=challenge,
             user_id=account.person.id,
             organization_id=account.organization.id if account.organization else None,
+            login_session_id=caller.login_session_id,
             expires_at=func.now() + timedelta(seconds=CODE_AGE_S),
         )
     )
@@ -125,21 +125,21 @@ def make_code(session: Session, account: Account, challenge: str) -> str:
 
 def exchange(session: Session, code: str, verifier: str) -> dict[str, str]:
     """What `make_keys` gives, for a code. The code is gone, whatever comes of it; the caller commits, also after Invalid."""
-    gone = delete(CommandLineCode).where(CommandLineCode.code_hash == _hash(code))
+    same = CommandLineCode.code_hash == tokens.fingerprint(code)
+    # The person before the code: whoever takes away their credentials has locked them, and then ends their sessions and the codes of these.
+    holder = select(CommandLineCode.user_id).where(same).scalar_subquery()
+    person = session.scalar(users.people().where(User.id == holder).with_for_update(read=True))
+    gone = delete(CommandLineCode).where(same)
     found = session.execute(
         gone.returning(
-            CommandLineCode.user_id,
             CommandLineCode.organization_id,
             CommandLineCode.challenge,
             (CommandLineCode.expires_at > func.now()).label("is_valid"),
         )
     ).one_or_none()
-    if found is None or not found.is_valid or not _matches(found.challenge, verifier):
+    if found is None or person is None or not found.is_valid:
         raise _unknown_code()
-    person = session.scalar(
-        users.people().where(User.id == found.user_id).with_for_update(read=True)
-    )
-    if person is None:
+    if not _matches(found.challenge, verifier):
         raise _unknown_code()
     organization_id: UUID | None = found.organization_id
     organization = None if organization_id is None else users.get(session, organization_id)
@@ -154,7 +154,3 @@ def _matches(challenge: str, verifier: str) -> bool:
     digest = hashlib.sha256(verifier.encode()).digest()
     ours = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
     return hmac.compare_digest(ours, challenge)
-
-
-def _hash(code: str) -> str:
-    return hashlib.sha256(code.encode()).hexdigest()

@@ -16,13 +16,8 @@ _TEN_MINUTES_S = 600.0
 
 
 def forget_sessions(connection: psycopg.Connection[Any], _settings: Settings) -> float:
-    """Delete login sessions past their end, some at a time."""
-    gone = connection.execute(
-        "DELETE FROM login_sessions WHERE id IN (SELECT id FROM login_sessions WHERE expires_at < now()"
-        " ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)",
-        (_AT_ONCE,),
-    ).rowcount
-    return 1.0 if gone == _AT_ONCE else float(HOUR_S)
+    """Delete login sessions past their end."""
+    return _rest_s(_forget(connection, "login_sessions"))
 
 
 def forget_attempts(connection: psycopg.Connection[Any], _settings: Settings) -> float:
@@ -36,28 +31,32 @@ def forget_attempts(connection: psycopg.Connection[Any], _settings: Settings) ->
 
 
 def forget_secrets(connection: psycopg.Connection[Any], _settings: Settings) -> float:
-    """Delete earlier secrets of keys a week after their end, some at a time: until then whoever uses one is told what has become of it."""
-    gone = connection.execute(
-        "DELETE FROM retired_api_key_secrets WHERE secret_hash IN (SELECT secret_hash FROM retired_api_key_secrets"
-        " WHERE expires_at < now() - interval '7 days' ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)",
-        (_AT_ONCE,),
-    ).rowcount
-    return 1.0 if gone == _AT_ONCE else float(HOUR_S)
+    """Delete earlier secrets of keys a week after their end: until then whoever uses one is told what has become of it."""
+    more = _forget(connection, "retired_api_key_secrets", key="secret_hash", days_later=7)
+    return _rest_s(more)
 
 
 def forget_resets(connection: psycopg.Connection[Any], _settings: Settings) -> float:
-    """Delete links for new passwords and codes of command lines a day after their end, some at a time."""
-    gone = 0
-    for table in ("password_reset_tokens", "command_line_codes"):
-        gone = max(
-            gone,
-            connection.execute(
-                f"DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE expires_at < now() - interval '1 day'"
-                " ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)",
-                (_AT_ONCE,),
-            ).rowcount,
-        )
-    return 1.0 if gone == _AT_ONCE else float(HOUR_S)
+    """Delete links for new passwords and codes of command lines a day after their end."""
+    links = _forget(connection, "password_reset_tokens", days_later=1)
+    codes = _forget(connection, "command_line_codes", days_later=1)
+    return _rest_s(links or codes)
+
+
+def _forget(
+    connection: psycopg.Connection[Any], table: str, *, key: str = "id", days_later: int = 0
+) -> bool:
+    """Delete rows that ran out, the oldest first and some at a time; whether there may be more."""
+    gone = connection.execute(
+        f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} WHERE expires_at < now() - %s * interval '1 day'"
+        " ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)",
+        (days_later, _AT_ONCE),
+    ).rowcount
+    return gone == _AT_ONCE
+
+
+def _rest_s(is_more: bool) -> float:
+    return 1.0 if is_more else float(HOUR_S)
 
 
 DUTIES = (

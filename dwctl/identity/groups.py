@@ -21,9 +21,9 @@ EVERYONE = NIL
 NATIVE = "native"
 
 
-def get(session: Session, group_id: UUID) -> Group:
-    """The group. Raises NotFound."""
-    found = session.get(Group, group_id)
+def get(session: Session, group_id: UUID, *, lock: bool = False) -> Group:
+    """The group; locked until the end of the transaction on request. Raises NotFound."""
+    found = session.get(Group, group_id, with_for_update=lock or None)
     if found is None:
         raise NotFound(f"Group with ID {group_id} not found")
     return found

@@ -1,8 +1,11 @@
-"""Display names for people who come without one: `Quiet Lantern 4821`."""
+"""Display names for people who come without one (`Quiet Lantern 4821`), and the names that nobody may have."""
 
 from __future__ import annotations
 
+import re
 import secrets
+
+_DELETED = re.compile("deleted-[0-9a-f]{8}-", re.IGNORECASE)
 
 _ADJECTIVES = (
     "Amber Bold Brisk Bright Calm Candid Clear Clever Curious Daring Early Gentle Golden Keen Kind Lively Lucid Mellow Merry "
@@ -18,3 +21,8 @@ def random_display_name() -> str:
     """An adjective, a noun, four digits."""
     number = 1000 + secrets.randbelow(9000)
     return f"{secrets.choice(_ADJECTIVES.split())} {secrets.choice(_NOUNS.split())} {number}"
+
+
+def is_of_the_deleted(name: str) -> bool:
+    """Whether an account gets such a name when it is deleted (`deleted-<its id>`): whoever had it could keep that one from being deleted."""
+    return _DELETED.match(name) is not None

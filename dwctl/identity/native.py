@@ -61,7 +61,8 @@ def log_in(
     `address` is where the attempt comes from.
     """
     native = settings.auth.native
-    guess = throttle.begin_guess(session, email.lower(), address, native.throttle)
+    account = users.folded(session, email)
+    guess = throttle.begin_guess(session, account, address, native.throttle)
     holders = (user for user in users.with_email(session, email) if user.password_hash)
     user = next(holders, None)
     user_id, stored = (user.id, user.password_hash) if user else (None, None)
@@ -86,10 +87,10 @@ def change_password(
     native = settings.auth.native
     passwords.check_length(new, native.password, param="new_password")
     user = users.get(session, user_id)
-    stored, email = user.password_hash, user.email.lower()
+    stored, account = user.password_hash, users.folded(session, user.email)
     if stored is None:
         raise Invalid("This account has no password")
-    guess = throttle.begin_guess(session, email, address, native.throttle)
+    guess = throttle.begin_guess(session, account, address, native.throttle)
     if not passwords.verify(current, stored, native.password):
         raise Unauthenticated("Current password is incorrect")
     password_hash = passwords.hash_password(new, native.password)

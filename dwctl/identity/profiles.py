@@ -21,8 +21,13 @@ _CLEARABLE = ("low_balance_threshold", *_BOUNDS)
 
 
 def change(session: Session, user: User, changes: Mapping[str, Any]) -> None:
-    """Set what is named. None clears a limit, and leaves everything else. Raises Invalid for one out of its range, and where nobody would be left who manages the platform."""
+    """Set what is named. None clears a limit, and leaves everything else.
+
+    Raises Invalid for one out of its range, and where nobody would be left who manages the platform; NotFound where the account was deleted meanwhile.
+    """
     _check_bounds(changes)
+    # What was scrubbed stays so.
+    users.lock_account(session, user)
     wanted = {k: v for k, v in changes.items() if v is not None or k in _CLEARABLE}
     roles = wanted.pop("roles", None)
     if roles is not None:

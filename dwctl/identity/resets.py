@@ -7,9 +7,7 @@ row has its SHA-256. It works once, and for `auth.native.password_reset_token_du
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import secrets
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -22,7 +20,7 @@ from sqlalchemy.orm import Session
 from dwctl import clock, sql
 from dwctl.config import Settings
 from dwctl.errors import Invalid
-from dwctl.identity import native, passwords, users
+from dwctl.identity import native, passwords, tokens, users
 from dwctl.identity.tables import PasswordResetToken, User
 from dwctl.mail import outbox
 from dwctl.mail.outbox import Composed, Mail
@@ -49,10 +47,10 @@ def compose(
     rule = settings.auth.native
     if not rule.enabled:
         return None
-    token = secrets.token_urlsafe(32)
+    token = tokens.new()
     values = {
         "email": asked.to,
-        "token_hash": _hash(token),
+        "token_hash": tokens.fingerprint(token),
         "valid_for_s": rule.password_reset_token_duration,
     }
     row = connection.execute(_QUERIES["make_reset_token"], values).fetchone()
@@ -103,14 +101,10 @@ def _holder(session: Session, token_id: UUID, token: str) -> UUID | None:
             PasswordResetToken.expires_at > func.now(),
         )
     ).one_or_none()
-    if found is None or not hmac.compare_digest(found.token_hash, _hash(token)):
+    if found is None or not hmac.compare_digest(found.token_hash, tokens.fingerprint(token)):
         return None
     user_id: UUID = found.user_id
     return user_id
-
-
-def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 outbox.composed_by(MAIL, compose)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_dump, validate
 
+from dwctl.identity import names
 from dwctl.identity.api_keys import DAY_S, MOST_OVERLAP_S, PURPOSES
 from dwctl.roles import ROLES
-from dwctl.web.pagination import PageQuery
+from dwctl.web.pagination import PageQuery, PageSchema, envelope
 from dwctl.web.schemas import (
     ApiSchema,
     Instant,
@@ -25,7 +25,6 @@ from dwctl.web.schemas import (
 _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
 _URL_LENGTH = 2048
 is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
-_DELETED = re.compile("deleted-[0-9a-f]{8}-", re.IGNORECASE)
 _MOST_TOKENS = 2**53
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
 
@@ -60,7 +59,6 @@ _GROUP: dict[str, Any] = {
     "updated_at": "2026-01-31T10:20:30.123456Z",
     "source": "native",
 }
-_PAGE = {"total_count": 1, "skip": 0, "limit": 10}
 _API_KEY: dict[str, Any] = {
     "id": "6a1f5c0e-3a52-4a0c-9d1c-0d6f5f1c2b7e",
     "name": "nightly evaluation",
@@ -81,9 +79,9 @@ _API_KEY: dict[str, Any] = {
 }
 
 
-def _is_not_of_the_deleted(name: str) -> None:
+def is_not_of_the_deleted(name: str) -> None:
     """An account becomes `deleted-<its id>` when it is deleted: whoever had that name could keep it from being deleted."""
-    if _DELETED.match(name):
+    if names.is_of_the_deleted(name):
         raise ValidationError("Must not be the name of a deleted account.")
 
 
@@ -117,11 +115,11 @@ class Trimmed(Name):
 
 
 def _username() -> fields.Field[str]:
-    return Trimmed(required=True, validate=[_not_blank, _is_not_of_the_deleted])
+    return Trimmed(required=True, validate=[_not_blank, is_not_of_the_deleted])
 
 
 def _email() -> fields.Field[str]:
-    return Trimmed(required=True, validate=[is_email, _is_not_of_the_deleted])
+    return Trimmed(required=True, validate=[is_email, is_not_of_the_deleted])
 
 
 def _optional_text() -> fields.Field[str]:
@@ -207,15 +205,12 @@ class UserSchema(ApiSchema):
     onboarding_redirect_url = fields.String()
 
 
-class UserPage(ApiSchema):
+class UserPage(PageSchema):
     """A page of users."""
 
-    example: ClassVar[dict[str, Any]] = {**_PAGE, "data": [_USER]}
+    example: ClassVar[dict[str, Any]] = envelope([_USER], 1, skip=0, limit=10)
 
     data = fields.List(fields.Nested(UserSchema))
-    total_count = fields.Integer()
-    skip = fields.Integer()
-    limit = fields.Integer()
 
 
 class UserCreate(ApiSchema):
@@ -263,15 +258,12 @@ class IncludeQuery(ApiSchema):
     include = Words(load_default=None)
 
 
-class GroupPage(ApiSchema):
+class GroupPage(PageSchema):
     """A page of groups."""
 
-    example: ClassVar[dict[str, Any]] = {**_PAGE, "data": [_GROUP]}
+    example: ClassVar[dict[str, Any]] = envelope([_GROUP], 1, skip=0, limit=10)
 
     data = fields.List(fields.Nested(GroupSchema))
-    total_count = fields.Integer()
-    skip = fields.Integer()
-    limit = fields.Integer()
 
 
 class GroupCreate(ApiSchema):
@@ -362,15 +354,12 @@ class ApiKeysQuery(PageQuery):
     )
 
 
-class ApiKeyPage(ApiSchema):
+class ApiKeyPage(PageSchema):
     """A page of keys."""
 
-    example: ClassVar[dict[str, Any]] = {**_PAGE, "data": [_API_KEY]}
+    example: ClassVar[dict[str, Any]] = envelope([_API_KEY], 1, skip=0, limit=10)
 
     data = fields.List(fields.Nested(ApiKeySchema))
-    total_count = fields.Integer()
-    skip = fields.Integer()
-    limit = fields.Integer()
 
 
 class ApiKeyCreate(ApiSchema):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from marshmallow import fields, validate
 
 from dwctl.identity.schemas import Trimmed
-from dwctl.web.pagination import PageQuery
+from dwctl.web.pagination import PageQuery, PageSchema, envelope
 from dwctl.web.schemas import ApiSchema, Instant, Name, Text, TrueOrFalse
 
 _SESSION: dict[str, Any] = {
@@ -57,20 +57,12 @@ class SessionSchema(ApiSchema):
     example: ClassVar[dict[str, Any]] = _SESSION
 
 
-class SessionPage(ApiSchema):
+class SessionPage(PageSchema):
     """A page of login sessions."""
 
     data = fields.List(fields.Nested(SessionSchema))
-    total_count = fields.Integer()
-    skip = fields.Integer()
-    limit = fields.Integer()
 
-    example: ClassVar[dict[str, Any]] = {
-        "data": [_SESSION],
-        "total_count": 1,
-        "skip": 0,
-        "limit": 10,
-    }
+    example: ClassVar[dict[str, Any]] = envelope([_SESSION], 1, skip=0, limit=10)
 
 
 class SessionsQuery(PageQuery):

@@ -11,8 +11,8 @@ from dwctl.access.caller import Caller
 from dwctl.config import Settings
 from dwctl.errors import Invalid
 from dwctl.identity import throttle
-from dwctl.mail import message as message_format
 from dwctl.mail import outbox
+from dwctl.settings.mail_addresses import is_address
 
 KEPT_FOR = timedelta(days=3)
 """For how long a mail server may be away before a request is given up."""
@@ -42,7 +42,7 @@ def ask(session: Session, caller: Caller, subject: str, message: str, settings: 
         "organization": organization,
     }
     # Whoever signs in by a trusted header may have an id in place of an address.
-    reply_to = caller.email if message_format.is_address(caller.email) else None
+    reply_to = caller.email if is_address(caller.email) else None
     to = settings.support_email or settings.admin_email
     expires_at = clock.now() + KEPT_FOR
     outbox.put(session, outbox.Mail("support_request", to, values, expires_at, reply_to=reply_to))

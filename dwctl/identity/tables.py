@@ -330,7 +330,11 @@ class PasswordResetToken(Base):
 
 
 class CommandLineCode(Base):
-    """What a command line exchanges for its keys: the redirection holds the code, this row its SHA-256. `challenge` is S256 of what only the command line knows (RFC 7636)."""
+    """What a command line exchanges for its keys: the redirection holds the code, this row its SHA-256.
+
+    challenge: S256 of what only the command line knows (RFC 7636). login_session_id: the session that asked for it, with which it ends; null
+    for who came by trusted header.
+    """
 
     __tablename__ = "command_line_codes"
 
@@ -339,12 +343,16 @@ class CommandLineCode(Base):
     challenge: Mapped[str] = mapped_column(Text)
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     organization_id: Mapped[UUID | None] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    login_session_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("login_sessions.id", ondelete="CASCADE")
+    )
     created_at: Mapped[CreatedAt]
     expires_at: Mapped[datetime]
 
     __table_args__ = (
         Index("command_line_codes_user_id_idx", "user_id"),
         Index("command_line_codes_organization_id_idx", "organization_id"),
+        Index("command_line_codes_login_session_id_idx", "login_session_id"),
         Index("command_line_codes_expires_at_idx", "expires_at"),
     )
 

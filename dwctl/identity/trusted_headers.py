@@ -5,7 +5,6 @@ The headers count only where the socket's peer is a trusted proxy: whoever else 
 
 from __future__ import annotations
 
-import re
 import secrets
 from dataclasses import dataclass
 
@@ -18,11 +17,10 @@ from dwctl.errors import Unauthenticated
 from dwctl.identity import groups, names, users
 from dwctl.identity.tables import User
 from dwctl.web import proxies
+from dwctl.web.schemas import CONTROL
 
 LONGEST_NAME = 255
 """Characters of an id, an e-mail, a provider or a group. Groups that are no such names are left out."""
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,12 @@ def sign_in(session: Session, claim: Claim, settings: Settings) -> User | None:
 def _known(session: Session, claim: Claim) -> User | None:
     same = users.people().where(User.external_user_id == claim.external_id)
     user = session.scalar(same)
-    if user is not None and claim.email and user.email != claim.email:
+    if user is None or not claim.email or user.email == claim.email:
+        return user
+    # Found again under a lock: an account that was deleted meanwhile gets no address any more.
+    held = same.with_for_update(key_share=True).execution_options(populate_existing=True)
+    user = session.scalar(held)
+    if user is not None:
         user.email = claim.email
         # Links were sent to the address that they had.
         users.end_reset_tokens(session, user.id)
@@ -81,7 +84,7 @@ def _recognised(session: Session, claim: Claim, settings: Settings) -> User | No
     """Somebody who signs in this way for the first time: an account made for them by hand, or a new one."""
     users.lock(session, f"external id {claim.external_id}")
     # As registration does: whoever registers with this e-mail at this moment is seen, or sees us.
-    users.lock(session, f"email {claim.address.lower()}")
+    users.lock(session, f"email {claim.address}")
     user = _known(session, claim) or _prepared(session, claim, settings)
     if user is None and settings.auth.proxy_header.auto_create_users:
         return _create(session, claim, settings)
@@ -89,14 +92,19 @@ def _recognised(session: Session, claim: Claim, settings: Settings) -> User | No
 
 
 def _prepared(session: Session, claim: Claim, settings: Settings) -> User | None:
-    """The account with this e-mail that belongs to no external identity yet."""
-    free = (u for u in users.with_email(session, claim.address) if u.external_user_id is None)
-    user = next(free, None)
+    """The account with this e-mail that belongs to no external identity yet, or to the e-mail itself in another spelling of its case."""
+    found = users.with_email(session, claim.address)
+    user = next((each for each in found if _is_of(each, claim)), None)
     if user is not None and user.password_hash and user.auth_source == "native":
         _take_over(session, user, settings)
     if user is not None and claim.email and claim.email != claim.external_id:
         user.external_user_id = claim.external_id
     return user
+
+
+def _is_of(user: User, claim: Claim) -> bool:
+    is_by_email = user.external_user_id == user.email and claim.external_id == claim.address
+    return user.external_user_id is None or is_by_email
 
 
 def _take_over(session: Session, user: User, settings: Settings) -> None:
@@ -117,7 +125,8 @@ def _take_over(session: Session, user: User, settings: Settings) -> None:
 
 def _create(session: Session, claim: Claim, settings: Settings) -> User:
     name = claim.external_id
-    if session.scalar(select(exists().where(User.username == name))):
+    taken = select(exists().where(User.username == name))
+    if names.is_of_the_deleted(name) or session.scalar(taken):
         name = f"{name} ({secrets.token_hex(4)})"
     user = users.create(
         session,
@@ -136,7 +145,7 @@ def _create(session: Session, claim: Claim, settings: Settings) -> User:
 def _header(request: Request, name: str) -> str:
     """A header's text. Raises Unauthenticated for one that no name is like: it would stand in indexes, log lines and terminals."""
     value = _text(request, name)
-    if len(value) > LONGEST_NAME or _CONTROL.search(value):
+    if len(value) > LONGEST_NAME or CONTROL.search(value):
         raise Unauthenticated(
             f"Authentication required: the header {name} has control characters, or more than {LONGEST_NAME} characters",
             code="unusable_identity",
@@ -163,5 +172,5 @@ def _groups(request: Request, rule: ProxyHeaderAuth) -> frozenset[str] | None:
     if not rule.import_idp_groups or rule.groups_field_name not in request.headers:
         return None
     named = (part.strip() for part in _text(request, rule.groups_field_name).split(","))
-    fit = (part for part in named if 0 < len(part) <= LONGEST_NAME and not _CONTROL.search(part))
+    fit = (part for part in named if 0 < len(part) <= LONGEST_NAME and not CONTROL.search(part))
     return frozenset(fit) - set(rule.blacklisted_sso_groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
@@ -97,18 +98,27 @@ def hold(session: Session, *ids: UUID) -> None:
 
 def with_email(session: Session, email: str) -> list[User]:
     """Individuals with this e-mail in any spelling of its case: the exact one first, then the oldest."""
-    # What lower case is, the database says: its locale may know of fewer letters than Python.
     same = people().where(func.lower(User.email) == func.lower(email))
     return list(session.scalars(same.order_by(User.email != email, User.created_at, User.id)))
+
+
+def folded(session: Session, name: str) -> str:
+    """A name or an e-mail in the one spelling by which it is compared.
+
+    What lower case is, the database says: Python and its locale do not agree on every letter (`İ`), and whoever counts or locks by another
+    spelling than the one that finds the account does so once for each.
+    """
+    found: str = session.scalars(select(func.lower(name))).one()
+    return found
 
 
 def insist_on_free(session: Session, *, username: str, email: str) -> None:
     """Conflict where somebody has this name or e-mail, in any spelling of its case. Nobody else takes either within this transaction.
 
-    Trusted headers do not ask here: their ids may differ by case alone, and two of them may have one e-mail.
+    Trusted headers do not ask here: ids that are no e-mails may differ by case alone, and two of them may have one e-mail.
     """
-    lock(session, f"email {email.lower()}")
-    lock(session, f"username {username.lower()}")
+    lock(session, f"email {email}")
+    lock(session, f"username {username}")
     taken = select(exists().where(func.lower(User.username) == func.lower(username)))
     if session.scalar(taken):
         raise Conflict("This username is already taken", members={"resource": "user"})
@@ -119,8 +129,8 @@ def insist_on_free(session: Session, *, username: str, email: str) -> None:
 
 
 def lock(session: Session, what: str) -> None:
-    """Let one transaction at a time do this."""
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": what})  # fmt: skip
+    """Let one transaction at a time do this, in whatever spelling of its case (see `folded`)."""
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(lower(:what), 0))"), {"what": what})  # fmt: skip
 
 
 def create(
@@ -193,7 +203,7 @@ def set_roles(user: User, names: Iterable[str]) -> None:
 def change_roles(session: Session, user: User, names: Iterable[str]) -> None:
     """The same of a user who exists. Raises Invalid where nobody would be left who manages the platform."""
     wanted = list(names)
-    _lock(session, user)
+    lock_account(session, user)
     if _manages(user) and not user.is_admin and MANAGER not in wanted:
         _insist_on_another_manager(session, user)
     set_roles(user, wanted)
@@ -215,7 +225,7 @@ def _insist_on_another_manager(session: Session, user: User) -> None:
         )
 
 
-def _lock(session: Session, user: User) -> None:
+def lock_account(session: Session, user: User) -> None:
     """Read the account again, locked. Raises NotFound where it was deleted meanwhile."""
     session.refresh(user, with_for_update={"key_share": True})
     if user.is_deleted:
@@ -227,19 +237,26 @@ def delete_account(session: Session, user: User) -> None:
 
     Raises NotFound where it is deleted already, Invalid where nobody would be left who manages the platform.
     """
-    _lock(session, user)
+    lock_account(session, user)
     if _manages(user):
         _insist_on_another_manager(session, user)
     for hook in _DELETION_HOOKS:
         hook(session, user.id)
     user.email = f"deleted-{user.id}@deleted.local"
-    user.username = f"deleted-{user.id}"
+    user.username = _name_of_the_deleted(session, user.id)
     user.display_name = user.avatar_url = None
     user.is_deleted = True
     user.updated_at = clock.now()
     if user.user_type == "individual":
         user.password_hash = user.external_user_id = user.payment_provider_id = None
     _revoke_everything(session, user.id)
+
+
+def _name_of_the_deleted(session: Session, account_id: UUID) -> str:
+    name = f"deleted-{account_id}"
+    # An organisation's name is free, and a trusted header says what it likes: neither shall keep an account from being deleted.
+    taken = exists().where(User.username == name, User.id != account_id)
+    return f"{name}-{secrets.token_hex(8)}" if session.scalar(select(taken)) else name
 
 
 def revoke_credentials(session: Session, account_id: UUID) -> None:

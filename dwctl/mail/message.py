@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from email.headerregistry import Address
@@ -13,9 +12,7 @@ from uuid import UUID
 
 from dwctl.config import Email
 from dwctl.mail.templates import Words
-
-# What RFC 5321 lets stand without quotes, and letters of any script (RFC 6531).
-_ADDRESS = re.compile(r"[^\s@<>()\[\],;:\\\"]{1,64}@[^\s@<>()\[\],;:\\\"]{1,255}")
+from dwctl.settings.mail_addresses import is_address
 
 
 class Undeliverable(Exception):
@@ -56,11 +53,6 @@ def build(
     mail.set_content(words.text)
     mail.add_alternative(words.html, subtype="html")
     return Envelope(settings.from_email, to), mail
-
-
-def is_address(text: str) -> bool:
-    """Whether this is one address, to which a mail can be sent."""
-    return _ADDRESS.fullmatch(text) is not None and text.isprintable()
 
 
 def _address(address: str, name: str = "") -> Address:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from marshmallow import fields
 
-from dwctl.web.pagination import PageQuery
+from dwctl.web.pagination import PageQuery, PageSchema, envelope
 from dwctl.web.schemas import ApiSchema, Instant, TrueOrFalse, Words
 
 
@@ -32,6 +32,25 @@ class RequestQuery(PageQuery):
 class RequestSchema(ApiSchema):
     """A request in a list."""
 
+    example: ClassVar[dict[str, Any]] = {
+        "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+        "batch_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
+        "model": "gpt-oss",
+        "status": "completed",
+        "created_at": "2026-01-31T10:20:30.123456Z",
+        "completed_at": "2026-01-31T10:20:30.123456Z",
+        "failed_at": None,
+        "duration_ms": 812.5,
+        "response_status": 200,
+        "service_tier": None,
+        "prompt_tokens": 9,
+        "completion_tokens": 3,
+        "reasoning_tokens": 0,
+        "total_tokens": 12,
+        "total_cost": 0.015,
+        "created_by_email": "ada@example.com",
+    }
+
     id = fields.UUID()
     batch_id = fields.UUID(allow_none=True)
     model = fields.String()
@@ -54,22 +73,7 @@ class RequestDetailSchema(RequestSchema):
     """One request with its bodies, as they are stored."""
 
     example: ClassVar[dict[str, Any]] = {
-        "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
-        "batch_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
-        "model": "gpt-oss",
-        "status": "completed",
-        "created_at": "2026-01-31T10:20:30.123456Z",
-        "completed_at": "2026-01-31T10:20:30.123456Z",
-        "failed_at": None,
-        "duration_ms": 812.5,
-        "response_status": 200,
-        "service_tier": None,
-        "prompt_tokens": 9,
-        "completion_tokens": 3,
-        "reasoning_tokens": 0,
-        "total_tokens": 12,
-        "total_cost": 0.015,
-        "created_by_email": "ada@example.com",
+        **RequestSchema.example,
         "body": "{}",
         "response_body": "{}",
         "error": None,
@@ -84,39 +88,12 @@ class RequestDetailSchema(RequestSchema):
     batch_created_by = fields.String(allow_none=True)
 
 
-class RequestPage(ApiSchema):
+class RequestPage(PageSchema):
     """A page of requests. `total_count` is an estimate where counting would take long."""
 
-    example: ClassVar[dict[str, Any]] = {
-        "data": [
-            {
-                "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
-                "batch_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
-                "model": "gpt-oss",
-                "status": "completed",
-                "created_at": "2026-01-31T10:20:30.123456Z",
-                "completed_at": "2026-01-31T10:20:30.123456Z",
-                "failed_at": None,
-                "duration_ms": 812.5,
-                "response_status": 200,
-                "service_tier": None,
-                "prompt_tokens": 9,
-                "completion_tokens": 3,
-                "reasoning_tokens": 0,
-                "total_tokens": 12,
-                "total_cost": 0.015,
-                "created_by_email": "ada@example.com",
-            }
-        ],
-        "total_count": 1,
-        "skip": 0,
-        "limit": 10,
-    }
+    example: ClassVar[dict[str, Any]] = envelope([RequestSchema.example], 1, skip=0, limit=10)
 
     data = fields.List(fields.Nested(RequestSchema))
-    total_count = fields.Integer()
-    skip = fields.Integer()
-    limit = fields.Integer()
 
 
 class WorkSchema(ApiSchema):

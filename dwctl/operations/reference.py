@@ -20,7 +20,7 @@ from dwctl import threads
 from dwctl.access import guard
 from dwctl.errors import NotFound
 from dwctl.operations.openapi import documents
-from dwctl.web import current
+from dwctl.web import current, html
 
 blueprint = Blueprint("reference", __name__, template_folder="templates")
 guard.open_to_all(
@@ -30,6 +30,8 @@ guard.open_to_all(
 TITLE = "Doubleword Control Layer"
 _MAKERS: dict[str, Callable[..., dict[str, Any]]] = {"admin": documents.admin, "ai": documents.ai}
 _WRITTEN = "dwctl.reference"
+_MOST_WRITTEN = 8
+"""How many documents are kept; there is one of each kind for each path that proxies put in front."""
 _PACKAGE = "flask_swagger_ui"
 _ASSETS = {
     "swagger-ui.css": "text/css",
@@ -83,6 +85,8 @@ def _document(name: str) -> Response:
     written = current_app.extensions.setdefault(_WRITTEN, {})
     key = (name, request.script_root)
     if key not in written:
+        if len(written) >= _MOST_WRITTEN:
+            written.clear()
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
         written[key] = threads.in_files(_write, app, name, request.script_root)
     body, tag = written[key]
@@ -108,15 +112,10 @@ def _page(name: str, document: str) -> Response:
     def address(asset: str) -> str:
         return url_for("reference.show_asset", version=_version(), name=asset)
 
-    html = render_template(
+    shown = render_template(
         "reference.html", title=f"{name} - {TITLE}", document=url_for(document), asset=address
     )
-    response = Response(html, mimetype="text/html")
-    response.headers["Content-Security-Policy"] = _POLICY
-    response.headers["X-Frame-Options"] = "DENY"
-    response.headers["Referrer-Policy"] = "same-origin"
-    response.headers["Cache-Control"] = "no-cache"
-    return response
+    return html.page(shown, policy=_POLICY)
 
 
 @cache

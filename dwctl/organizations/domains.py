@@ -66,6 +66,8 @@ def _speaks_for(session: Session, organization: User, domain: str) -> bool:
             OrganizationMembership.organization_id == organization.id,
             OrganizationMembership.status == "active",
             OrganizationMembership.role == "owner",
+            # Who was made one unasked, by a colleague, knows nothing of it.
+            OrganizationMembership.invited_by.is_(None),
             User.is_deleted.is_(False),
             # Who registered by password may have written any address.
             User.auth_source != "native",

@@ -6,8 +6,6 @@ addresses have an account. The organisation is locked by who calls (`locks`), bu
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -17,6 +15,7 @@ from sqlalchemy.orm import Session, aliased
 
 from dwctl.config import Settings
 from dwctl.errors import Conflict, Invalid, NotFound
+from dwctl.identity import tokens
 from dwctl.identity.tables import OrganizationMembership, User
 from dwctl.mail import outbox
 
@@ -80,8 +79,8 @@ def send(
     inviter: User,
 ) -> None:
     """Have a mail with a new link sent; an earlier link works no more, and time begins anew."""
-    token = secrets.token_urlsafe(32)
-    row.invite_token_hash = fingerprint(token)
+    token = tokens.new()
+    row.invite_token_hash = tokens.fingerprint(token)
     row.invited_by = inviter.id
     lasting = timedelta(seconds=settings.organizations.invitation_expiry)
     row.expires_at = func.now() + lasting
@@ -98,11 +97,6 @@ def send(
     }
     mail = outbox.Mail("org_invite", row.invite_email, values, row.expires_at)
     outbox.put(session, mail)
-
-
-def fingerprint(token: str) -> str:
-    """What is stored of a token and looked up by."""
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def is_invited(session: Session, organization_id: UUID, email: str) -> bool:
@@ -133,7 +127,7 @@ def by_token(session: Session, token: str) -> Invitation:
         _pending()
         .join(organization, organization.id == OrganizationMembership.organization_id)
         .outerjoin(inviter, inviter.id == OrganizationMembership.invited_by)
-        .where(OrganizationMembership.invite_token_hash == fingerprint(token))
+        .where(OrganizationMembership.invite_token_hash == tokens.fingerprint(token))
         .where(organization.is_deleted.is_(False))
         .add_columns(organization, inviter, _is_over())
         .execution_options(populate_existing=True)
@@ -160,7 +154,7 @@ def accept(session: Session, row: OrganizationMembership, user_id: UUID) -> None
     row.user_id = user_id
     row.status = "active"
     row.created_at = func.now()
-    row.invite_token_hash = row.invite_email = row.expires_at = None
+    row.invite_token_hash = row.invite_email = row.expires_at = row.invited_by = None
     session.flush()
 
 
@@ -177,7 +171,7 @@ def _pending() -> Select[OrganizationMembership]:
 def _to(organization_id: UUID, email: str) -> tuple[ColumnElement[bool], ...]:
     return (
         OrganizationMembership.status == "pending",
-        func.lower(OrganizationMembership.invite_email) == email.lower(),
+        func.lower(OrganizationMembership.invite_email) == func.lower(email),
         OrganizationMembership.organization_id == organization_id,
     )
 
@@ -191,6 +185,6 @@ def _member_with(organization_id: UUID, email: str) -> Select[UUID]:
         select(OrganizationMembership.id)
         .join(User, User.id == OrganizationMembership.user_id)
         .where(OrganizationMembership.organization_id == organization_id)
-        .where(func.lower(User.email) == email.lower(), User.is_deleted.is_(False))
+        .where(func.lower(User.email) == func.lower(email), User.is_deleted.is_(False))
         .limit(1)
     )

@@ -71,9 +71,15 @@ def get(session: Session, organization_id: UUID, user_id: UUID) -> OrganizationM
 
 
 def add(
-    session: Session, organization: User, user_id: UUID, role: str, settings: Settings
+    session: Session,
+    organization: User,
+    user_id: UUID,
+    role: str,
+    settings: Settings,
+    *,
+    colleague: UUID | None = None,
 ) -> Member:
-    """Make somebody a member without asking them. Raises NotFound, Conflict and TooManyMemberships."""
+    """Make somebody a member without asking them: a colleague does, or an administrator (None). Raises NotFound, Conflict and TooManyMemberships."""
     known = users.get(session, user_id)
     refuse_member(session, organization.id, known.id)
     if invitations.is_invited(session, organization.id, known.email):
@@ -83,7 +89,11 @@ def add(
         )
     user = locks.person(session, user_id)
     accounts.insist_on_room(session, user.id, settings)
-    return Member(accounts.add_membership(session, organization, user, role), user)
+    row = accounts.add_membership(session, organization, user, role)
+    # It stays, and says that neither they nor an administrator had a part in it (`domains`).
+    row.invited_by = colleague
+    session.flush()
+    return Member(row, user)
 
 
 def refuse_member(session: Session, organization_id: UUID, user_id: UUID) -> None:

@@ -10,12 +10,10 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from dwctl.access.caller import Caller
+from dwctl.access.caller import MANAGERS, Caller
 from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.errors import Forbidden, NotFound
 from dwctl.identity import organizations
-
-MANAGERS = ("owner", "admin")
 
 
 def may_see(caller: Caller, organization_id: UUID, **_path: Any) -> None:
@@ -60,9 +58,14 @@ def may_list(_caller: Caller, **_path: Any) -> None:
     """Everybody lists the organisations of which they are a member, who may read all of them lists those."""
 
 
+def administers(caller: Caller) -> bool:
+    """Whether the caller may change all organisations."""
+    return _may(caller, Operation.UPDATE)
+
+
 def manages(caller: Caller, organization_id: UUID) -> bool:
     """Whether the caller may change this organisation and its members."""
-    return _may(caller, Operation.UPDATE) or caller.role_in(organization_id) in MANAGERS
+    return administers(caller) or caller.role_in(organization_id) in MANAGERS
 
 
 def confirm(
@@ -72,7 +75,7 @@ def confirm(
 
     Raises Forbidden.
     """
-    if _may(caller, Operation.UPDATE):
+    if administers(caller):
         return
     role = organizations.role_of(session, caller.user_id, organization_id)
     _insist(role in MANAGERS, f"Update Organization {organization_id} members")

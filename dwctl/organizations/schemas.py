@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 from marshmallow import fields, post_dump
 
-from dwctl.identity.schemas import Trimmed, UserSchema, is_email
+from dwctl.identity.schemas import Trimmed, UserSchema, is_email, is_not_of_the_deleted
 from dwctl.organizations.members import ROLES
-from dwctl.web.pagination import PageQuery
+from dwctl.web.pagination import PageQuery, PageSchema, envelope
 from dwctl.web.schemas import ApiSchema, Clamped, Instant, Name, Number, TrueOrFalse
 
 MOST_MEMBERS = 1000
@@ -72,20 +72,12 @@ class OrganizationSchema(UserSchema):
     )
 
 
-class OrganizationPage(ApiSchema):
+class OrganizationPage(PageSchema):
     """A page of organisations."""
 
-    example: ClassVar[dict[str, Any]] = {
-        "data": [_ORGANIZATION],
-        "total_count": 1,
-        "skip": 0,
-        "limit": 10,
-    }
+    example: ClassVar[dict[str, Any]] = envelope([_ORGANIZATION], 1, skip=0, limit=10)
 
     data = fields.List(fields.Nested(OrganizationSchema))
-    total_count = fields.Integer()
-    skip = fields.Integer()
-    limit = fields.Integer()
 
 
 class OrganizationCreate(ApiSchema):
@@ -99,10 +91,13 @@ class OrganizationCreate(ApiSchema):
 
     name = Trimmed(
         required=True,
+        validate=is_not_of_the_deleted,
         metadata={"description": "Unique among all accounts; by custom the domain of its e-mail."},
     )
     email = Trimmed(
-        required=True, validate=is_email, metadata={"description": "Whom to write to about it."}
+        required=True,
+        validate=[is_email, is_not_of_the_deleted],
+        metadata={"description": "Whom to write to about it."},
     )
     display_name = Name(load_default=None, allow_none=True)
     owner_id = fields.UUID(
@@ -120,7 +115,7 @@ class OrganizationUpdate(ApiSchema):
     example: ClassVar[dict[str, Any]] = {"display_name": "Acme Ltd", "low_balance_threshold": 25.0}
 
     display_name = Name(allow_none=True)
-    email = Trimmed(allow_none=True, validate=is_email)
+    email = Trimmed(allow_none=True, validate=[is_email, is_not_of_the_deleted])
     batch_notifications_enabled = TrueOrFalse(allow_none=True)
     low_balance_threshold = Number(
         allow_none=True,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from marshmallow import ValidationError, validate
 
-from dwctl.settings.kinds import LONGEST_DAYS
+from dwctl.settings.kinds import LONGEST_DAYS, duration_text
 
 
 @dataclass(frozen=True)
@@ -31,18 +30,6 @@ class Within(validate.Validator):
         """For people."""
         shown = duration_text if self.seconds else _number
         return f"between {shown(self.low)} and {shown(self.high)}"
-
-
-def duration_text(seconds: float) -> str:
-    """As people write it: `250ms`, `30s`, `5m`, `24h`, `7d`."""
-    if seconds <= 0:
-        return "0s"
-    if seconds < 1:
-        return f"{seconds * 1000:g}ms"
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds % size == 0 and (unit != "d" or seconds > size):
-            return f"{seconds / size:g}{unit}"
-    return f"{seconds:g}s"
 
 
 def _number(value: float) -> str:
@@ -206,5 +193,3 @@ BOUNDS: Mapping[str, Within] = {
     f"{_DAEMON}.purge_throttle_ms": Within(0, _DAY * 1000),
     "shutdown.grace": _lasts(1, _DAY),
 }
-
-NUMBERS = (int, float, Decimal)

@@ -39,6 +39,23 @@ def seconds_of(text: str) -> float:
         return sum(float(n) * _UNITS[unit] for n, unit in parts)
 
 
+def duration_text(seconds: float) -> str:
+    """What `seconds_of` reads as these seconds, as people write it: `250ms`, `30s`, `5m`, `24h`, `7d`."""
+    if seconds <= 0:
+        return "0s"
+    if seconds < 1:
+        return f"{_digits(seconds * 1000)}ms"
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds % size == 0 and (unit != "d" or seconds > size):
+            return f"{_digits(seconds / size)}{unit}"
+    return f"{_digits(seconds)}s"
+
+
+def _digits(value: float) -> str:
+    """Without an exponent: a unit may follow."""
+    return f"{value:.9f}".rstrip("0").rstrip(".")
+
+
 def window_seconds(text: str) -> float:
     """Seconds of a completion window: a human duration with its units, longer than nothing and not above a hundred years. ValueError otherwise."""
     seconds = seconds_of(text)

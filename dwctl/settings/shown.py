@@ -8,12 +8,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from dwctl.settings import schema
-from dwctl.settings.bounds import duration_text
-from dwctl.settings.kinds import Duration
+from dwctl.settings.kinds import Duration, duration_text
 
 MASK = "***"
 _SECRET = re.compile(r"(?:^|_)(?:secret|password|token|encryption_key|api_key)(?:_|$)")
-_USERINFO = re.compile(r"(://)[^/@\s]*@")
+_USERINFO = re.compile(r"(://)[^/?#\s]*@")
+# Up to the last @: whoever looks for what is wrong with it may have a password there whose / and # are not escaped.
+_DATABASE_USERINFO = re.compile(r"(postgres[\w+]*://)\S*@")
+_QUERY = re.compile(
+    r"([?&][^=&\s]*(?:password|passwd|secret|token|api_?key)=)[^&\s]*", re.IGNORECASE
+)
+_MASKED = (
+    (_DATABASE_USERINFO, rf"\1{MASK}@"),
+    (_USERINFO, rf"\1{MASK}@"),
+    (_QUERY, rf"\1{MASK}"),
+)
 _TEXTS = (str, tuple[str, ...])
 
 
@@ -23,7 +32,7 @@ def is_secret(name: str, kind: Any) -> bool:
 
 
 def value(name: str, kind: Any, found: Any) -> Any:
-    """The value as JSON and YAML have it. Of a URL the name and password are masked."""
+    """The value as JSON and YAML have it. Of a URL the name and password are masked, also those in its query."""
     if is_secret(name, kind):
         return MASK if found else _plain(found)
     if schema.plain(kind)[0] == Duration and found is not None:
@@ -43,4 +52,7 @@ def _plain(found: Any) -> Any:
         return [_plain(part) for part in found]
     if found is None or isinstance(found, bool | int | float):
         return found
-    return _USERINFO.sub(rf"\1{MASK}@", str(found))
+    text = str(found)
+    for pattern, masked in _MASKED:
+        text = pattern.sub(masked, text)
+    return text

@@ -106,18 +106,7 @@ class ConnectionSchema(ApiSchema):
 
 
 class ConnectionListSchema(ApiSchema):
-    example: ClassVar[dict[str, Any]] = {
-        "data": [
-            {
-                "id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
-                "kind": "source",
-                "provider": "s3",
-                "name": "nightly",
-                "created_at": 1780000000,
-                "updated_at": 1780000000,
-            }
-        ]
-    }
+    example: ClassVar[dict[str, Any]] = {"data": [ConnectionSchema.example]}
 
     data = fields.List(fields.Nested(ConnectionSchema))
 
@@ -254,28 +243,7 @@ class SyncSchema(ApiSchema):
 
 
 class SyncListSchema(ApiSchema):
-    example: ClassVar[dict[str, Any]] = {
-        "data": [
-            {
-                "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
-                "connection_id": "0199a8f1-7c5e-7d3a-9b64-5e1f0c2d8a47",
-                "status": "completed",
-                "strategy": "snapshot",
-                "force": False,
-                "endpoint": "/v1/chat/completions",
-                "completion_window": "24h",
-                "files_found": 2,
-                "files_skipped": 0,
-                "files_ingested": 2,
-                "files_failed": 0,
-                "batches_created": 2,
-                "error": None,
-                "created_at": 1780000000,
-                "started_at": 1780000001,
-                "completed_at": 1780000030,
-            }
-        ]
-    }
+    example: ClassVar[dict[str, Any]] = {"data": [SyncSchema.example]}
 
     data = fields.List(fields.Nested(SyncSchema))
 

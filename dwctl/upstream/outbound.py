@@ -3,12 +3,17 @@
 A connection's name is resolved here, off the loop, and goes to the addresses that were judged; certificates are for the name all the same.
 Neither proxies nor `.netrc` of the environment have a part in it unless `outbound.use_environment_proxies` says so. Then the proxy resolves
 names and decides what is reached: its own address is the operator's choice.
+
+Answers are read in turns: a server that sends faster than it is read (interim answers or trailers without end) would keep the loop to itself,
+and no time-out would be noticed.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
+from http.client import HTTPResponse
+from io import BufferedReader, RawIOBase
 from time import monotonic
 from typing import Any
 
@@ -19,6 +24,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from dwctl import resolver
+from dwctl.pace import Pace
 from dwctl.upstream.addresses import Policy
 
 _CONNECT_TIMEOUT_S = 10.0
@@ -49,10 +55,14 @@ class _Adapter(HTTPAdapter):
 
 def _pools(policy: Policy) -> dict[str, type[HTTPConnectionPool]]:
     class Plain(HTTPConnection):
+        response_class = _Answer
+
         def _new_conn(self) -> socket.socket:
             return _connect(self, policy)
 
     class Tls(HTTPSConnection):
+        response_class = _Answer
+
         def _new_conn(self) -> socket.socket:
             return _connect(self, policy)
 
@@ -63,6 +73,33 @@ def _pools(policy: Policy) -> dict[str, type[HTTPConnectionPool]]:
         ConnectionCls = Tls
 
     return {"http": PlainPool, "https": TlsPool}
+
+
+class _Answer(HTTPResponse):
+    """Reads through `_Paced`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fp: BufferedReader = BufferedReader(_Paced(self.fp.detach()))
+
+
+class _Paced(RawIOBase):
+    """A socket's bytes; between two reads others may have their turn."""
+
+    def __init__(self, raw: RawIOBase) -> None:
+        self._raw = raw
+        self._pace = Pace()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._pace()
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 def _connect(asking: HTTPConnection, policy: Policy) -> socket.socket:

@@ -15,6 +15,7 @@ from uuid import UUID
 import orjson
 from flask import Flask, Response, current_app, request
 from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError
+from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from dwctl.clock import uuid7
@@ -67,6 +68,9 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(IntegrityError, lambda error: _answer(integrity_error(error)))
     app.register_error_handler(DBAPIError, _database_error)
+    # Changed, and gone before it was shown.
+    app.register_error_handler(ObjectDeletedError, lambda _error: _answer(NotFound()))
+    app.register_error_handler(StaleDataError, lambda _error: _answer(_outrun()))
     app.register_error_handler(TimeoutError, lambda _error: _answer(DatabaseAway()))
     app.register_error_handler(Exception, _unknown)
 
@@ -168,14 +172,20 @@ def _first_problem(messages: Any, path: str = "") -> str | None:
 
 def _database_error(error: DBAPIError) -> Response:
     sqlstate = getattr(error.orig, "sqlstate", None) or ""
-    if error.connection_invalidated or not sqlstate or sqlstate[:2] in ("08", "57", "53"):
+    # 25006: it is read-only, as the one is that a fail-over leaves behind.
+    if error.connection_invalidated or not sqlstate or sqlstate.startswith(("08", "57", "53", "25006")):  # fmt: skip
         log.warning("database away", extra={"request_id": str(request_id.current())})
         return _answer(DatabaseAway())
-    if sqlstate[:2] == "40":
-        return _answer(Unavailable("Somebody else changed the same at the same time, and nothing was changed. Try again.", code="busy", retry_after_s=1))  # fmt: skip
+    if sqlstate[:2] == "40" or sqlstate == "55P03":
+        return _answer(_outrun())
     if sqlstate[:2] in ("22", "23"):
         return _answer(Invalid("Invalid data provided", code="invalid_data"))
     return _unknown(error)
+
+
+def _outrun() -> DwctlError:
+    text = "Somebody else changed the same at the same time, and nothing was changed. Try again."
+    return Unavailable(text, code="busy", retry_after_s=1)
 
 
 def _unknown(error: Exception) -> Response:

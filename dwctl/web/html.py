@@ -11,15 +11,18 @@ from flask import Response
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
-def page(html: str, status: int = 200, *, forms_lead_to: str = "") -> Response:
+def page(
+    html: str, status: int = 200, *, forms_lead_to: str = "", policy: str | None = None
+) -> Response:
     """An answer that is this page. It may have `<style>` elements and forms to our own routes; scripts and whatever else is loaded are refused.
 
-    `forms_lead_to` is an origin to which such a route may redirect: browsers hold redirections to the same rule.
+    `forms_lead_to` is an origin to which such a route may redirect: browsers hold redirections to the same rule. `policy` is another
+    content security policy for a page with other needs.
     """
     styles = " ".join(f"'sha256-{_digest(style)}'" for style in _STYLE.findall(html)) or "'none'"
     to = f" {forms_lead_to}" if forms_lead_to else ""
     response = Response(html, status, mimetype="text/html")
-    response.headers["Content-Security-Policy"] = (
+    response.headers["Content-Security-Policy"] = policy or (
         f"default-src 'none'; style-src {styles}; base-uri 'none'; form-action 'self'{to}; frame-ancestors 'none'"
     )
     response.headers["X-Frame-Options"] = "DENY"

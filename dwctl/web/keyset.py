@@ -46,7 +46,7 @@ class Key:
 
     @property
     def text(self) -> ColumnElement[str]:
-        """The value as a text that is exact, to be read back by `_typed`."""
+        """The value as a text that is exact, to be read back by `typed`."""
         return cast(self.value, Text())
 
     def behind(self, value: str) -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import post_load
+from marshmallow import fields, post_load
 from sqlalchemy import ColumnElement, Select, Text, func, literal, select
 from sqlalchemy.orm import Session
 
@@ -35,6 +35,15 @@ class PageQuery(ApiSchema):
     def leave_cursor(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
         """A view has nothing to do with the cursor: `page` asks for it."""
         return {name: value for name, value in data.items() if name != "after"}
+
+
+class PageSchema(ApiSchema):
+    """Base of a list's answer (`envelope`); each says of what `data` is."""
+
+    data: fields.Field[Any] = fields.List(fields.Raw())
+    total_count = fields.Integer()
+    skip = fields.Integer()
+    limit = fields.Integer()
 
 
 def page(session: Session, query: Select[Any], *, skip: int, limit: int) -> tuple[list[Any], int]:

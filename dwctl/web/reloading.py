@@ -46,13 +46,10 @@ class Reloading:
         rests, self._seen = seen == self._seen, seen
         if not rests or seen == self._read:
             return
-        gone = bool(self._read) and self._read[0] is not None and seen[0] is None
         self._read = seen
         try:
-            if gone:
-                raise ConfigError(f"{self._files[0]}: the file is gone")
             # Parsing takes tens of milliseconds: not on the loop.
-            self._take(threads.in_files(config.read))
+            self._take(threads.in_files(config.read_again))
         except ConfigError as error:
             log.error("settings not read again", extra={"reason": str(error)})
 

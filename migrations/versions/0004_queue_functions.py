@@ -64,9 +64,13 @@ NEW = (
 
 def upgrade():
     with op.get_context().autocommit_block():
+        # It waits for every transaction that is under way, and nobody waits for it. What an attempt that was broken off has left is not used.
+        op.execute("SET lock_timeout = 0")
+        op.execute("DROP INDEX CONCURRENTLY IF EXISTS fusillade.ready_created_by_idx")
         op.execute(
-            "CREATE INDEX CONCURRENTLY IF NOT EXISTS ready_created_by_idx ON fusillade.ready (created_by) WHERE batch_id = id"
+            "CREATE INDEX CONCURRENTLY ready_created_by_idx ON fusillade.ready (created_by) WHERE batch_id = id"
         )
+        op.execute("SET lock_timeout = '5s'")
     op.execute(TABLES)
     op.execute(OLD_FUNCTIONS)
     op.execute(FUNCTIONS.read_text("utf-8"))

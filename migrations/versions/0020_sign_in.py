@@ -39,15 +39,18 @@ CREATE TABLE command_line_codes (
     challenge text NOT NULL,
     user_id uuid NOT NULL,
     organization_id uuid,
+    login_session_id uuid,
     created_at timestamptz NOT NULL DEFAULT now(),
     expires_at timestamptz NOT NULL,
     CONSTRAINT command_line_codes_pkey PRIMARY KEY (id),
     CONSTRAINT command_line_codes_code_hash_unique UNIQUE (code_hash),
     CONSTRAINT command_line_codes_user_id_fkey FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE CASCADE,
-    CONSTRAINT command_line_codes_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES users (id) ON DELETE CASCADE
+    CONSTRAINT command_line_codes_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES users (id) ON DELETE CASCADE,
+    CONSTRAINT command_line_codes_login_session_id_fkey FOREIGN KEY (login_session_id) REFERENCES login_sessions (id) ON DELETE CASCADE
 );
 CREATE INDEX command_line_codes_user_id_idx ON command_line_codes (user_id);
 CREATE INDEX command_line_codes_organization_id_idx ON command_line_codes (organization_id);
+CREATE INDEX command_line_codes_login_session_id_idx ON command_line_codes (login_session_id);
 CREATE INDEX command_line_codes_expires_at_idx ON command_line_codes (expires_at);
 
 CREATE TABLE system_config (

@@ -77,6 +77,8 @@ def downgrade() -> None:
     op.execute("DROP INDEX users_username_lower_idx")
     op.execute("DROP TABLE leavers")
     op.execute("DROP TABLE retired_api_key_secrets")
+    # The version before knows no end of a key: what is over must not begin again.
+    op.execute("UPDATE api_keys SET is_deleted = true WHERE expires_at <= now() AND NOT is_deleted")
     op.execute("ALTER TABLE api_keys DROP COLUMN expires_at")
 
 

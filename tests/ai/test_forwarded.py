@@ -243,6 +243,23 @@ def test_a_total_alone_is_charged_as_the_prompt(stage: Gateway, model: str) -> N
     assert left.charges[0].amount == cost(PRICE, 12, 0)
 
 
+def test_the_playground_hands_on_as_well(stage: Gateway, model: str) -> None:
+    tunnel = f"{stage.url}/admin/api/v1/ai/v1"
+
+    def ask(path: str) -> requests.Response:
+        body = {"model": model, "query": "x"}
+        return requests.post(f"{tunnel}/{path}", json=body, headers=stage.alice.session, timeout=20)
+
+    answer = ask("score")
+    assert answer.status_code == 200, answer.text
+    left = eventually(lambda: (found := stage.left(answer)).charges and found)
+    assert left.logs[0].access_source == "playground"
+    assert left.charges[0].amount == cost(PRICE, 12, 0)
+    Inference.asked.clear()
+    assert_openai_error(ask("files"), 404, "not_found")
+    assert not Inference.asked
+
+
 def test_an_answer_that_is_cut_is_seen_to_be_cut(stage: Gateway, model: str) -> None:
     with pytest.raises(requests.exceptions.ChunkedEncodingError):
         _ = call(stage, "POST", "audio/cut", {"model": model}).content

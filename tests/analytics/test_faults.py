@@ -16,6 +16,7 @@ CASES = [
     ("57P01", False, Fault.AWAY),
     ("57P03", False, Fault.AWAY),
     ("57014", True, Fault.AWAY),
+    ("25006", True, Fault.AWAY),
     ("40P01", True, Fault.BUSY),
     ("55P03", True, Fault.BUSY),
     ("40001", True, Fault.BUSY),

@@ -210,6 +210,26 @@ def test_an_answer_that_trickles_is_cut_off_by_time() -> None:
         done.set()
 
 
+@pytest.mark.parametrize(
+    ("begin", "forever"),
+    [
+        pytest.param(b"", b"HTTP/1.1 100 Continue\r\n\r\n", id="interim answers"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n", b"x: y\r\n", id="trailers"
+        ),
+    ],
+)  # fmt: skip
+def test_a_server_that_never_comes_to_the_point_is_cut_off_by_time(begin: bytes, forever: bytes) -> None:  # fmt: skip
+    def flood(connection: socket.socket) -> None:
+        connection.sendall(begin)
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(forever * 4000)
+
+    with pytest.raises(DiscoveryFailed, match=r"within 0\.2 s"):
+        list_models(Server(serve_once(flood), None), timeout_s=0.2)
+
+
 BODY = json.dumps(listing({"id": "real"})).encode()
 ZIPPED = gzip.compress(BODY)
 

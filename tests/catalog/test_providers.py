@@ -88,7 +88,9 @@ def test_an_icon_is_one_that_a_page_may_load(admin: Admin, icon: str | None, sta
     assert status == 201 or answer.json["message"].startswith("icon must be an https URL")
 
 
-@pytest.mark.parametrize("body", [{}, {"provider_key": " "}, {"provider_key": 5}])
+@pytest.mark.parametrize(
+    "body", [{}, {"provider_key": " "}, {"provider_key": 5}, {"provider_key": " .. "}]
+)
 def test_a_provider_needs_its_key(admin: Admin, body: dict[str, Any]) -> None:
     assert admin.post(ALL, body).status_code == 422
 

@@ -158,6 +158,8 @@ def test_a_model_without_prices_is_free_and_closed(dwctl: Shell, server: str) ->
 def test_a_bad_model_is_refused_in_one_line(dwctl: Shell, server: str) -> None:
     alias = unique("alias")
     refused(dwctl("models", "add", alias, "--endpoint", "no"), "There is no endpoint with the name no")  # fmt: skip
+    for odd in (f"{alias}\nx", "x" * 513):
+        refused(dwctl("models", "add", odd, "--endpoint", server), "Model name and alias must be one line of at most 512 characters")  # fmt: skip
     dwctl.json("models", "add", alias, "--endpoint", server)
     refused(
         dwctl("models", "add", alias, "--endpoint", server),

@@ -104,7 +104,9 @@ def test_a_model_is_granted_and_taken_away(dwctl: Shell, model: str, sql: Sql) -
     assert dwctl.json("models", "show", model)["groups"] == [name, "Everyone"]
     assert dwctl("models", "revoke", model, name).exit_code == 0
     refused(dwctl("models", "revoke", model, name), f"{model} is not granted to {name}")
-    refused(dwctl("models", "grant", model, "nobodys"), "There is no group with the name nobodys")
+    refused(
+        dwctl("models", "grant", model, "nobodys"), "There is no group with the name or ID nobodys"
+    )
     for given in ([], [name, "--everyone"]):
         refused(dwctl("models", "grant", model, *given), "Name a group, or say --everyone")
 

@@ -105,6 +105,29 @@ def test_no_secret_is_shown(dwctl: Any, name: str):
         assert "***" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        (f"postgresql:///x?user=u&password={SECRET}&sslmode=require", "postgresql:///x?user=u&password=***&sslmode=require"),
+        (f"postgresql://host/x?sslpassword={SECRET}", "postgresql://host/x?sslpassword=***"),
+        (f"postgres://user:a/b#c@{SECRET}@host/x", "postgres://***@host/x"),
+    ],
+)  # fmt: skip
+def test_a_password_is_masked_wherever_a_url_has_it(dwctl: Any, url: str, told: str):
+    assert read(dwctl("show", "database.url", "--json", DATABASE_URL=url))["value"] == told
+
+
+def test_a_url_that_hides_nothing_is_shown_as_it_is(dwctl: Any):
+    url = "https://docs.example/@us/start?page=2"
+    assert read(dwctl("show", "metadata.docs_url", "--json", DWCTL_METADATA__DOCS_URL=url))["value"] == url  # fmt: skip
+
+
+def test_a_doubt_is_named_with_its_place(dwctl: Any):
+    smtp = {"DWCTL_EMAIL__TYPE": "smtp", "DWCTL_EMAIL__HOST": "mail.example"}
+    told = "warning: dashboard_url: links in mails lead to localhost: nobody who gets a mail finds us there (default)\n"
+    assert dwctl("check", "--quiet", **smtp).stderr == told
+
+
 def test_show_tells_what_a_setting_may_be(dwctl: Any):
     assert read(dwctl("show", "daemons.heartbeat", "--json", DWCTL_DAEMONS__HEARTBEAT="2s")) == {
         "setting": "daemons.heartbeat",

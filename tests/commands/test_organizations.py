@@ -52,7 +52,7 @@ def test_an_organization_from_its_beginning_to_its_end(
         (("set-role", "{org}", "{owner}", "member"), "Cannot demote the last owner"),
         (("create", "{org}", "x@y.example", "--owner", "{owner}"), "This username is already taken"),
         (("create", " ", "x@y.example", "--owner", "{owner}"), "Organization name cannot be empty"),
-        (("create", "new", "nonsense", "--owner", "{owner}"), "nonsense is not an e-mail address"),
+        (("create", "new", "nonsense", "--owner", "{owner}"), "email: Not a valid email address."),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )  # fmt: skip

@@ -10,10 +10,13 @@ from uuid import UUID
 
 import click
 import pytest
+from flask import Flask
 from psycopg.errors import OperationalError
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from dwctl.commands import output
+from dwctl.db import db
 from dwctl.errors import Invalid
 
 ODD = "a\x1b[2J\x1b]0;t\x07\nb\r\u202ec\u2028\x9b\x00"
@@ -71,3 +74,10 @@ def test_an_error_is_one_line(error: Exception) -> None:
     with pytest.raises(click.ClickException) as raised:
         fail()
     assert raised.value.message.isprintable()
+
+
+def test_nothing_is_held_while_somebody_thinks(app: Flask) -> None:
+    with app.app_context():
+        db.session.execute(text("SELECT 1"))
+        output.confirm("Deleting it", yes=True)
+        assert not db.session().in_transaction()

@@ -99,7 +99,8 @@ def test_a_key_is_created_and_shown_once(app: Flask, dwctl: Shell, sql: psycopg.
 @pytest.mark.parametrize(
     ("args", "fault"),
     [
-        (["users", "create", "nonsense"], "nonsense is not an e-mail address"),
+        (["users", "create", "nonsense"], "email: Not a valid email address."),
+        (["users", "create", "a@b.example", "--username", "a\nb"], "username: Must not contain control characters."),
         (["users", "set-password", "no@one.example"], "There is no user with the e-mail no@one.example"),
         (["users", "set-roles", "no@one.example", "BatchAPIUser"], "There is no user with the e-mail no@one.example"),
         (["keys", "create", "no@one.example", "k"], "There is no user with the e-mail no@one.example"),

@@ -2,6 +2,7 @@ import secrets
 import threading
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -11,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from dwctl import config
 from dwctl.db import db
-from dwctl.identity import trusted_headers
+from dwctl.identity import trusted_headers, users
 from tests.identity.doors import (
     ADMIN,
     NIL,
@@ -119,6 +120,22 @@ def test_a_name_that_is_taken_keeps_nobody_out(app: Flask, sql: psycopg.Connecti
     user = come(app, external, mail()).json
     assert user["external_user_id"] == external
     assert user["username"].startswith(f"{external} (")
+
+
+def test_an_email_that_is_the_id_is_one_person_in_any_case(app: Flask) -> None:
+    email = f"Ann.{mail()}"
+    ids = {come(app, spelling).json["id"] for spelling in (email, email.lower(), email.upper())}
+    assert len(ids) == 1
+    assert come(app, unique("idp"), email.lower()).json["id"] not in ids
+
+
+def test_nobody_takes_the_name_that_an_account_gets_when_it_is_deleted(app: Flask) -> None:
+    leaver = come(app, mail()).json["id"]
+    other = come(app, f"deleted-{leaver}").json
+    assert other["username"].startswith(f"deleted-{leaver} (")
+    with app.app_context():
+        users.delete_account(db.session(), users.get(db.session(), UUID(leaver)))
+        db.session.commit()
 
 
 def test_names_in_other_scripts_arrive_whole(app: Flask) -> None:

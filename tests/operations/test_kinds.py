@@ -113,6 +113,15 @@ def test_one_class_for_both_ways_is_two_schemas() -> None:
     assert "examples" not in shown
 
 
+def test_a_query_string_never_says_null() -> None:
+    choice = fields.String(load_default=None, allow_none=True, validate=validate.OneOf(("a", "b")))
+    one, other = (
+        Components().parameters(type("Query", (ApiSchema,), {"sort": field}))
+        for field in (choice, fields.String(load_default=None, validate=validate.OneOf(("a", "b"))))
+    )
+    assert [*one] == [*other] == [("sort", False, {"type": "string", "enum": ["a", "b"]})]
+
+
 def test_namesakes_of_two_rooms_are_told_apart() -> None:
     kinds = [type("Same", (ApiSchema,), {"a": Name(), "__module__": f"dwctl.{room}.schemas"}) for room in ("files", "sources")]  # fmt: skip
     components = Components()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
@@ -15,11 +19,13 @@ from openapi_spec_validator import validate
 
 from dwctl import config
 from dwctl.app import create_app
+from dwctl.operations import reference
 from dwctl.operations.openapi import published
 from dwctl.operations.openapi.documents import NOT_DESCRIBED
 from dwctl.operations.openapi.refusals import SAYS
 from dwctl.web.schemas import ApiSchema
 from tests.operations.documented import DOCUMENTS, Json, an_app, documents, operations, resolved
+from tests.processes import ROOT
 
 PAGES = ("/admin/docs", "/admin/docs/", "/ai/docs", "/ai/docs/")
 AWAY = "postgresql://x@127.0.0.1:9/x"
@@ -50,6 +56,22 @@ def test_they_say_what_they_are() -> None:
     assert admin["info"]["title"] == "Admin API"
     assert ai["info"]["title"] == "AI API"
     assert [admin["servers"], ai["servers"]] == [[{"url": "/admin/api/v1"}], [{"url": "/ai/v1"}]]
+
+
+def test_no_schema_is_chosen_by_a_name_that_nobody_sends() -> None:
+    """A discriminator without a mapping has generated clients send `ChatCompletionRequestUserMessage` as a role."""
+    for document in documents().values():
+        assert b'"discriminator":' not in orjson.dumps(document)
+
+
+def test_a_body_that_may_be_absent_is_not_required() -> None:
+    required = {
+        each.id
+        for each in operations().values()
+        if each.described.get("requestBody", {}).get("required")
+    }
+    assert "create_api_key" in required
+    assert "rotate_api_key" not in required
 
 
 def test_credentials_have_their_configured_names() -> None:
@@ -216,8 +238,20 @@ def test_a_document_is_asked_for_again_only_when_it_changes(away: FlaskClient, n
 
 
 def test_a_document_is_the_same_in_every_process() -> None:
-    texts = [an_app_with().test_client().get("/ai/openapi.json").data for _ in range(2)]
-    assert texts[0] == texts[1]
+    """Each hashes in its own way, so what comes out of a set must be sorted: the ETag is of the text."""
+    code = "from tests.operations.documented import an_app; print(an_app().test_client().get('/admin/openapi.json').text, end='')"
+    environ = os.environ | {"PYTHONHASHSEED": "1"}
+    other = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, check=True)  # fmt: skip
+    assert an_app().test_client().get("/admin/openapi.json").text == other.stdout
+
+
+def test_no_more_documents_are_kept_than_there_may_be_paths_in_front() -> None:
+    app = an_app_with(FORWARDED_HEADERS="x-forwarded-prefix")
+    for number in range(reference._MOST_WRITTEN + 2):
+        path = f"/at-{number}"
+        found = app.test_client().get("/ai/openapi.json", headers={"X-Forwarded-Prefix": path}).json
+        assert found["servers"] == [{"url": f"{path}/ai/v1"}]
+    assert len(app.extensions["dwctl.reference"]) <= reference._MOST_WRITTEN
 
 
 def test_behind_a_path_of_a_trusted_proxy_servers_have_it() -> None:

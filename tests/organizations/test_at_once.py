@@ -187,3 +187,17 @@ def test_keys_are_made_while_members_are_changed(
     with held("SELECT 1 FROM users WHERE id = %s FOR NO KEY UPDATE", acme.id):
         assert acme["owner"]("POST", path, {"name": "k"}).status_code == 201
         assert call("admin", "POST", path, {"name": "k"}).status_code == 201
+
+
+def test_an_invitation_that_a_duty_forgets_meanwhile_is_not_sent_again(
+    app: Flask, sql: psycopg.Connection, held: Any
+) -> None:
+    acme = company(app, sql)
+    wanted = {"email": "late@invited.example", "role": "member"}
+    id = acme["owner"]("POST", f"{acme.path}/invites", wanted).json["id"]
+    statuses = at_once(
+        sql,
+        held("DELETE FROM user_organizations WHERE id = %s", id),
+        lambda: acme["owner"]("POST", f"{acme.path}/invites/{id}/resend"),
+    )
+    assert statuses == {503: 1}

@@ -3,7 +3,7 @@
 import psycopg
 from flask import Flask
 
-from dwctl.organizations.invitations import fingerprint
+from dwctl.identity.tokens import fingerprint
 from tests.identity.doors import Doors, unique
 from tests.organizations.company import person, token_for
 

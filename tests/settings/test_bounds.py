@@ -8,14 +8,17 @@ import pytest
 
 from dwctl import config
 from dwctl.settings import schema
-from dwctl.settings.bounds import BOUNDS, duration_text
-from dwctl.settings.kinds import Duration, seconds_of
+from dwctl.settings.bounds import BOUNDS
+from dwctl.settings.kinds import Duration, duration_text, seconds_of
 
 _NUMBERS = (int, float, Decimal, Duration)
 NUMBERS = [name for name, kind in config.kinds().items() if schema.plain(kind)[0] in _NUMBERS]
 TEXTS = {
     "auth.default_user_roles": ["Wizard", "standarduser"],
     "admin_email": ["nobody", "a b@c", ""],
+    "support_email": ["nobody", "Help <help@desk.example>", "a@b, c@d"],
+    "email.from_email": ["nobody", "", f"{'a' * 65}@b", "a[b]@c", "a\x01@b"],
+    "email.reply_to": ["nobody", "a@b;c@d"],
     "dashboard_url": ["example.com", "ftp://x", "http://", "/here", ""],
     "onboarding_url": ["javascript:alert(1)"],
     "metadata.docs_url": ["docs"],
@@ -79,6 +82,26 @@ def test_a_text_that_means_nothing_is_refused_and_named(name: str, text: str):
     refusal(name, text)
 
 
-@pytest.mark.parametrize("seconds", [0, 0.001, 0.25, 1, 30, 90, 60, 300, 3600, 5400, 86400, 604800])
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        0,
+        0.00001,
+        0.001,
+        0.25,
+        1,
+        1.5,
+        30,
+        90,
+        60,
+        300,
+        3600,
+        5400,
+        86400,
+        604800,
+        1_234_567,
+        74_074_020,
+    ],
+)
 def test_durations_are_written_as_they_are_read(seconds: float):
     assert seconds_of(duration_text(seconds)) == seconds

@@ -155,3 +155,10 @@ def test_former_places_are_understood(tmp_path: Path):
     assert config.load({"DATABASE_URL": "postgresql://here"}, file).database.url == "postgresql://here"  # fmt: skip
     told = config.read({"DATABASE_REPLICA_URL": "postgresql://copy"}).remarks
     assert [each.setting for each in told] == ["database.replica_url"]
+
+
+def test_links_in_mails_that_lead_nowhere_are_told():
+    smtp = {"DWCTL_EMAIL__TYPE": "smtp", "DWCTL_EMAIL__HOST": "mail.example"}
+    (told,) = config.read(smtp).remarks
+    assert (told.setting, told.origin) == ("dashboard_url", "default")
+    assert config.read({**smtp, "DWCTL_DASHBOARD_URL": "https://console.example"}).remarks == ()

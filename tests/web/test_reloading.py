@@ -177,6 +177,37 @@ def test_a_secret_in_a_file_of_its_own_is_read_again(environ: dict[str, str], ap
     assert current.parts(app).settings.metrics_token == "the-second-token-of-many"
 
 
+@pytest.fixture
+def by_name(app: Flask, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is found by its usual name in the working folder: there it need not be."""
+    monkeypatch.delenv("DWCTL_CONFIG")
+    monkeypatch.chdir(file.parent)
+
+
+@pytest.mark.usefixtures("by_name")
+def test_a_file_that_is_gone_stays_what_was_in_force(app: Flask, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    (secret := tmp_path / "token").write_text("the-first-token-of-many")
+    monkeypatch.setenv("DWCTL_METRICS_TOKEN_FILE", str(secret))
+    config.remember()
+    reloading = Reloading(app)
+    look(reloading)
+    file.unlink()
+    look(reloading)
+    # Something else changes meanwhile, and a process begins anew.
+    secret.write_text("the-second-token-of-many")
+    look(reloading)
+    assert title(app) == "First"
+    with pytest.raises(config.ConfigError, match="the file is gone"):
+        config.remember()
+    assert config.load_or_remembered().metadata.title == "First"
+    look(Reloading(app))
+    assert title(app) == "First"
+    file.write_text("metadata: {title: Back}\n")
+    look(reloading)
+    config.remember()
+    assert title(app) == config.load_or_remembered().metadata.title == "Back"
+
+
 def test_only_what_is_live_is_merged() -> None:
     wanted = config.load({"DWCTL_METADATA__TITLE": "x", "DWCTL_DATABASE__POOL_SIZE": "9", "DWCTL_CONNECTIONS__SYNC__MAX_OPEN": "3", "DWCTL_CONNECTIONS__SYNC__LEASE": "9s"})  # fmt: skip
     from dwctl.settings import live

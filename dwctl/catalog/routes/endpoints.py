@@ -116,11 +116,12 @@ def update_endpoint(changes: dict[str, Any], id: UUID) -> Endpoint:
     endpoints.update(session, current.parts().sealer, endpoint, changes)
     if aliases is not None:
         listing.remap(session, endpoint, aliases)
-    session.commit()
+    # The answer is the endpoint as it is saved; what follows cannot change it.
+    session.flush()
     session.refresh(endpoint)
+    session.expunge(endpoint)
+    session.commit()
     if aliases is None and not only_timeouts:
-        # The answer is the endpoint as it was saved; what follows cannot change it.
-        session.expunge(endpoint)
         _synchronise_quietly(id)
     return endpoint
 

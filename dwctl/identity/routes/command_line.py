@@ -91,13 +91,13 @@ def exchange_code(given: dict[str, str]) -> dict[str, str]:
 
 
 def _send_on(account: Account, query: dict[str, Any]) -> Response:
-    session = db.session()
-    authentication.confirm(session, guard.identify())
+    session, caller = db.session(), guard.identify()
+    authentication.confirm(session, caller)
     challenge = query["code_challenge"]
     if challenge is None:
         told = command_line.make_keys(session, account)
     else:
-        told = {"code": command_line.make_code(session, account, challenge)}
+        told = {"code": command_line.make_code(session, account, caller, challenge)}
     session.commit()
     told = {"state": query["state"], **told}
     response = Response(status=302)
@@ -130,8 +130,9 @@ def _origin(port: int) -> str:
 def _came_by_themselves() -> bool:
     """Whether this is no page's doing: the person typed or opened the address, or followed a link of ours; or it is no browser at all.
 
-    A browser that does not say (an old one, or over plain http) is known by what it wants to be answered with.
+    A browser that does not say (an old one, or over plain http) is known by what it calls itself: for an image it asks for no HTML.
     """
+    said = request.headers.get
     if "Sec-Fetch-Site" in request.headers:
         return is_own_navigation(request, same_site=False)
-    return "text/html" not in request.headers.get("Accept", "")
+    return not (said("User-Agent", "").startswith("Mozilla/") or "text/html" in said("Accept", ""))

@@ -84,7 +84,7 @@ def update_group(changes: dict[str, Any], group_id: UUID) -> Group:
     Null and what is left out mean unchanged. The name of a group that an identity provider brings is the provider's, while
     `auth.proxy_header.import_idp_groups` is on (403).
     """
-    group = groups.get(db.session(), group_id)
+    group = groups.get(db.session(), group_id, lock=True)
     groups.change(group, **changes, settings=current.settings())
     db.session.commit()
     return group
@@ -96,7 +96,7 @@ def update_group(changes: dict[str, Any], group_id: UUID) -> Group:
 def delete_group(group_id: UUID) -> None:
     """Delete a group with its memberships and grants"""
     session = db.session()
-    groups.remove(session, groups.get(session, group_id))
+    groups.remove(session, groups.get(session, group_id, lock=True))
     session.commit()
 
 

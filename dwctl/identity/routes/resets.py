@@ -10,7 +10,7 @@ from flask import Response, render_template, request
 from dwctl.access import guard
 from dwctl.db import db
 from dwctl.errors import DwctlError, Invalid
-from dwctl.identity import native, resets, throttle
+from dwctl.identity import native, resets, throttle, users
 from dwctl.identity.schemas import Message
 from dwctl.identity.sign_in_schemas import ResetConfirmation, ResetRequest
 from dwctl.web import current, described, html
@@ -43,7 +43,7 @@ def request_reset(given: dict[str, str]) -> dict[str, str]:
     throttle.admit_account(
         session,
         "ask for a reset",
-        email.lower(),
+        users.folded(session, email),
         limits.resets_per_account,
         rule.password_reset_token_duration,
     )

@@ -80,7 +80,7 @@ def admin(app: Flask, settings: Settings) -> Json:
         if at_root:
             item["servers"] = [{"url": "/", "description": "Not below the server of the others."}]
         item[route.method.lower()] = operations.described_route(route, around)
-    return _finished(document, around, "Error")
+    return _finished(document, around)
 
 
 def ai(app: Flask, settings: Settings) -> Json:
@@ -104,7 +104,7 @@ def ai(app: Flask, settings: Settings) -> Json:
         item[route.method.lower()] = describe(route, around)
     if "/files" in document["paths"]:
         document["paths"]["/files"]["post"]["requestBody"] = _UPLOAD
-    return _finished(document, around, "Error")
+    return _finished(document, around)
 
 
 _UPLOAD: Json = {
@@ -174,11 +174,11 @@ _HEADERS: Json = {
 }  # fmt: skip
 
 
-def _finished(document: Json, around: Surroundings, error: str) -> Json:
+def _finished(document: Json, around: Surroundings) -> Json:
     schemas = dict(sorted(around.components.schemas.items()))
     document["components"] |= {
         "schemas": schemas,
-        "responses": refusals.components(error),
+        "responses": refusals.components(),
         "headers": _HEADERS,
     }
     return document

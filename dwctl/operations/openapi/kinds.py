@@ -59,6 +59,8 @@ class Components:
             # A query string says nothing or something, never null.
             if isinstance(shape.get("type"), list):
                 shape["type"] = next(each for each in shape["type"] if each != "null")
+            if "enum" in shape:
+                shape["enum"] = [each for each in shape["enum"] if each is not None]
             yield field.data_key or name, field.required, shape
 
     def _name(self, kind: type[Schema], direction: Direction) -> str:

@@ -224,7 +224,8 @@ def _body(kind: type[Schema], components: Components) -> Json:
     example = getattr(kind, "example", None)
     if example is not None and _is_read(example, kind):
         content["example"] = example
-    return {"required": True, "content": {"application/json": content}}
+    required = not getattr(kind, "may_be_absent", False)
+    return {"required": required, "content": {"application/json": content}}
 
 
 def _is_read(example: Json, kind: type[Schema]) -> bool:

@@ -20,8 +20,18 @@ def schemas() -> Json:
     found: Json = {}
     for name in ("openai.json", "openresponses.json"):
         found |= orjson.loads(folder.joinpath(name).read_bytes())
+    _tell_apart_by_content(found)
     _loosen(found)
     return found
+
+
+def _tell_apart_by_content(shape: Any) -> None:
+    """A discriminator without a mapping says that the member holds the name of a schema, and generated clients send that: they name their members' values, which several schemas share."""
+    if isinstance(shape, dict):
+        shape.pop("discriminator", None)
+    for each in shape.values() if isinstance(shape, dict) else shape:
+        if isinstance(each, (dict, list)):
+            _tell_apart_by_content(each)
 
 
 def _loosen(found: Json) -> None:

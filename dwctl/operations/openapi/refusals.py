@@ -97,9 +97,9 @@ INFERENCE = (400, 401, 402, 403, 404, 408, 409, 413, 415, 429, 500, 502, 503, 50
 """What a call of a model can be refused with, by us or by the model's server."""
 
 
-def components(schema_name: str) -> Json:
-    """The answers as components, by name."""
-    return {name: _answer(status, says, schema_name) for status, (name, says) in SAYS.items()}
+def components() -> Json:
+    """The answers as components, by name. Their body is the document's schema `Error`."""
+    return {name: _answer(status, says) for status, (name, says) in SAYS.items()}
 
 
 def references(statuses: Iterable[int]) -> Json:
@@ -107,11 +107,11 @@ def references(statuses: Iterable[int]) -> Json:
     return {str(s): {"$ref": f"#/components/responses/{SAYS[s][0]}"} for s in sorted(statuses)}
 
 
-def _answer(status: int, says: str, schema_name: str) -> Json:
+def _answer(status: int, says: str) -> Json:
     headers: Json = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
     if status in (429, 503):
         headers["Retry-After"] = {"$ref": "#/components/headers/RetryAfter"}
-    schema = {"$ref": f"#/components/schemas/{schema_name}"}
+    schema = {"$ref": "#/components/schemas/Error"}
     return {
         "description": says,
         "headers": headers,

@@ -13,10 +13,10 @@ from dwctl.db import db
 from dwctl.errors import Invalid, NotFound
 from dwctl.identity import throttle, users
 from dwctl.identity.tables import OrganizationMembership
-from dwctl.mail import message
 from dwctl.organizations import accounts, invitations, locks, members, rights
 from dwctl.organizations.invitations import Invitation
 from dwctl.organizations.schemas import InviteAnswer, InviteCreate, InviteDetails, InviteSchema
+from dwctl.settings.mail_addresses import is_address
 from dwctl.web import current
 from dwctl.web.schemas import Blueprint
 
@@ -36,7 +36,7 @@ def create_invite(wanted: dict[str, str], organization_id: UUID) -> Organization
     The answer is the same whether the address has an account or not. An address that is a member's, or invited already, is 409; an invitation that has run out is replaced.
     """
     email, role = wanted["email"], members.check_role(wanted["role"])
-    if not message.is_address(email) or "." not in email:
+    if not is_address(email) or "." not in email:
         raise Invalid("Invalid email address", param="email")
     session, caller = db.session(), guard.identify()
     _admit()

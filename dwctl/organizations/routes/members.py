@@ -62,7 +62,10 @@ def add_member(wanted: dict[str, Any], organization_id: UUID) -> dict[str, Any]:
     role = members.check_role(wanted["role"])
     organization = locks.organization(session, organization_id)
     rights.confirm(session, caller, organization_id, owners=role == "owner")
-    member = members.add(session, organization, wanted["user_id"], role, current.settings())
+    colleague = None if rights.administers(caller) else caller.user_id
+    member = members.add(
+        session, organization, wanted["user_id"], role, current.settings(), colleague=colleague
+    )
     session.commit()
     return _shown(caller, member)
 

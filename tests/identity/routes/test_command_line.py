@@ -15,10 +15,12 @@ from werkzeug.test import TestResponse
 from tests.cast import Cast
 from tests.identity.doors import (
     ADMIN,
+    PASSWORD,
     Doors,
     insert_key,
     insert_organization,
     insert_user,
+    log_in,
     register,
     unique,
 )
@@ -127,6 +129,7 @@ FOREIGN = {
     "a frame": BY_HAND | {"Sec-Fetch-Dest": "iframe"},
     "read ahead": BY_HAND | {"Sec-Purpose": "prefetch"},
     "a browser that does not say": {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"},
+    "an image of one": {"Accept": "image/webp,*/*;q=0.5", "User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:78.0) Firefox/78.0"},
 }  # fmt: skip
 
 
@@ -151,6 +154,16 @@ def test_no_page_makes_keys_by_a_link(
     assert keys_of(sql, who) == before
     pressed = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin", **more}
     assert dict(told(browser.post(PATH + QUERY, headers=pressed)))["user_id"] == who
+
+
+def reset(app: Flask, sql: psycopg.Connection, user_id: str) -> TestResponse:
+    token = unique("token")
+    (id,) = sql.execute(
+        "INSERT INTO password_reset_tokens (user_id, token_hash, expires_at) VALUES (%s, %s, now() + interval '1 minute') RETURNING id",
+        (user_id, hashlib.sha256(token.encode()).hexdigest()),
+    ).fetchone() or ("",)
+    body = {"token": token, "new_password": "another-password"}
+    return app.test_client().post(f"/authentication/password-resets/{id}/confirm", json=body)
 
 
 class TestCodes:
@@ -200,6 +213,37 @@ class TestCodes:
         sql.execute(spoil)
         assert self.exchange(app, code).status_code == 400
         assert keys_of(sql, user["id"]) == 0
+
+    @pytest.mark.parametrize(
+        "end", ["out", "out of it", "out everywhere", "another password", "a reset", "taken over"]
+    )
+    def test_a_code_ends_with_the_session_that_asked_for_it(
+        self, app: Flask, sql: psycopg.Connection, end: str
+    ) -> None:
+        browser, user = register(app)
+        code = self.ask(browser)
+        elsewhere, _ = log_in(app, user["email"])
+        (mine,) = [one for one in browser.get(f"{ME}/sessions").json["data"] if one["is_current"]]
+        new = {"current_password": PASSWORD, "new_password": "another-password"}
+        owner = {"x-doubleword-user": unique("idp"), "x-doubleword-email": user["email"]}
+        answer = {
+            "out": lambda: browser.post("/authentication/logout"),
+            "out of it": lambda: elsewhere.delete(f"{ME}/sessions/{mine['id']}"),
+            "out everywhere": lambda: elsewhere.delete(f"{ME}/sessions?others=true"),
+            "another password": lambda: elsewhere.post("/authentication/password-change", json=new),
+            "a reset": lambda: reset(app, sql, user["id"]),
+            "taken over": lambda: app.test_client().get(ME, headers=owner),
+        }[end]()
+        assert answer.status_code < 300, answer.text
+        assert self.exchange(app, code).json["message"] == "Invalid or expired code"
+        assert keys_of(sql, user["id"]) == 0
+
+    def test_other_sessions_end_without_it(self, app: Flask) -> None:
+        browser, user = register(app)
+        code = self.ask(browser)
+        elsewhere, _ = log_in(app, user["email"])
+        assert elsewhere.post("/authentication/logout").status_code == 200
+        assert self.exchange(app, code).status_code == 200
 
     def test_who_has_left_gets_no_keys_of_the_organisation(self, app: Flask, sql: psycopg.Connection) -> None:  # fmt: skip
         browser, user = register(app)

@@ -474,6 +474,19 @@ class TestThrottled:
         assert self.post(narrow, "login", good, "2001:db8::4")[0] == 429
         assert self.post(narrow, "login", good, "203.0.113.10")[0] == 200
 
+    def test_an_account_is_counted_in_whatever_spelling_it_is_found_by(
+        self, app: Flask, narrow: Flask
+    ) -> None:
+        """Python's lower case of the Turkish `İ` are two characters, the database's is `i`."""
+        browser, user = app.test_client(), unique("mimi")
+        body = {"username": user, "email": f"{user}@x.example", "password": PASSWORD}
+        assert browser.post("/authentication/register", json=body).status_code == 201
+        spellings = [user, user.replace("i", "İ"), user.replace("i", "İ", 1)]
+        good = [{"email": f"{name}@x.example", "password": PASSWORD} for name in spellings]
+        assert [self.post(app, "login", one, "203.0.113.70")[0] for one in good] == [200] * 3
+        tries = [self.post(narrow, "login", one | {"password": "x"}, "203.0.113.71")[0] for one in good]  # fmt: skip
+        assert tries == [401, 401, 429]
+
     def test_an_account_under_attack_leaves_each_address_one_try(self, app: Flask, environ: dict[str, str]) -> None:  # fmt: skip
         _, user = register(app)
         good = {"email": user["email"], "password": PASSWORD}

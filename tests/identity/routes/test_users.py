@@ -389,6 +389,18 @@ class TestDelete:
         again = {"username": made["username"], "email": made["email"], "roles": []}
         assert call("admin", "POST", "/users", again).status_code == 201
 
+    def test_nobody_keeps_an_account_by_having_its_name_to_be(
+        self, call: Doors, sql: psycopg.Connection
+    ) -> None:
+        """No door takes such a name; a row of before may have it."""
+        user, squatter = insert_user(sql), insert_user(sql)
+        name = f"deleted-{user}"
+        sql.execute("UPDATE users SET username = %s WHERE id = %s", (name, squatter))
+        for account in (user, squatter):
+            assert call("admin", "DELETE", f"/users/{account}").status_code == 204
+        (scrubbed,) = sql.execute("SELECT username FROM users WHERE id = %s", (user,)).fetchone() or ("",)  # fmt: skip
+        assert scrubbed.startswith(f"{name}-")
+
     def test_204_has_neither_body_nor_type(self, call: Doors, sql: psycopg.Connection) -> None:
         answer = call("admin", "DELETE", f"/users/{insert_user(sql)}")
         assert answer.data == b""

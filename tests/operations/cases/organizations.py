@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from requests import Response
 
-from dwctl.organizations.invitations import fingerprint
+from dwctl.identity.tokens import fingerprint
 from tests.cast import Cast
 from tests.gateway import unique
 from tests.operations.world import World

@@ -46,7 +46,9 @@ class TestCreate:
             ({"name": " "}, 400, "Organization name cannot be empty"),
             ({"name": None}, 422, "name: Field may not be null."),
             ({"name": "x" * 256}, 422, "name: Longer than maximum length 255."),
+            ({"name": f"Deleted-{NOBODY}"}, 422, "name: Must not be the name of a deleted account."),
             ({"email": "nonsense"}, 422, "email: Not a valid email address."),
+            ({"email": f"deleted-{NOBODY}@deleted.local"}, 422, "email: Must not be the name of a deleted account."),
             ({"owner_id": NOBODY}, 403, "Insufficient permissions to Create Organization owner assignment"),
         ],
     )  # fmt: skip
