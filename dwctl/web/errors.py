@@ -138,7 +138,7 @@ def _http_exception(error: HTTPException) -> Response:
         return error.get_response()  # type: ignore[return-value]
     data = getattr(error, "data", None) or {}
     details = data.get("messages")
-    message = _first_problem(details) or error.description or error.name
+    message = _first_problem(details) or _said(error)
     code = _CODES.get(status, f"http_{status}")
     kind = NotFound(message) if status == 404 else DwctlError(message, code=code, status=status)
     headers = (
@@ -147,6 +147,13 @@ def _http_exception(error: HTTPException) -> Response:
         else {}
     )
     return _answer(kind, details, headers)
+
+
+def _said(error: HTTPException) -> str:
+    """What werkzeug says where nobody has written anything is for people who type addresses into browsers."""
+    if error.code == 404 and error.description == type(error).description:
+        return "There is nothing under this path."
+    return error.description or error.name
 
 
 def _first_problem(messages: Any, path: str = "") -> str | None:

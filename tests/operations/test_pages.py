@@ -61,3 +61,12 @@ def test_an_unknown_path_is_404_in_json(client: FlaskClient, path: str):
     assert answer.status_code == 404
     assert answer.mimetype == "application/json"
     assert answer.json["code"] == "not_found"
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/admin/api/v1/user", "/ai/nothing"])
+def test_an_address_without_anything_says_so(client: FlaskClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert (answer.json.get("error") or answer.json)[
+        "message"
+    ] == "There is nothing under this path."
