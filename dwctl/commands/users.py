@@ -16,7 +16,7 @@ from dwctl.billing.money import amount_text
 from dwctl.commands import output
 from dwctl.commands.given import OrNone, changes, checked
 from dwctl.db import db
-from dwctl.errors import NotFound
+from dwctl.errors import Invalid, NotFound
 from dwctl.identity import api_keys, groups, native, organizations, passwords, profiles, users
 from dwctl.identity.schemas import UserCreate, UserUpdate
 from dwctl.identity.tables import Group, User

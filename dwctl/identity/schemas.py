@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_dump, validate
 
-from dwctl.identity import names
 from dwctl.identity.api_keys import DAY_S, MOST_OVERLAP_S, PURPOSES
 from dwctl.roles import ROLES
 from dwctl.web.pagination import PageQuery, PageSchema, envelope
@@ -79,9 +79,12 @@ _API_KEY: dict[str, Any] = {
 }
 
 
+_DELETED = re.compile("deleted-[0-9a-f]{8}-", re.IGNORECASE)
+
+
 def is_not_of_the_deleted(name: str) -> None:
     """An account becomes `deleted-<its id>` when it is deleted: whoever had that name could keep it from being deleted."""
-    if names.is_of_the_deleted(name):
+    if _DELETED.match(name):
         raise ValidationError("Must not be the name of a deleted account.")
 
 
