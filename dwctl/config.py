@@ -900,8 +900,9 @@ def _doubts(settings: Settings, origins: Mapping[str, str]) -> Iterator[Remark]:
         )
     name = "dashboard_url"
     if settings.email.type == "smtp" and urlsplit(settings.dashboard_url).hostname == "localhost":
-        reason = "links in mails lead to localhost"
-        yield Remark(name, "setting leads nobody here", reason, origins.get(name, "default"))
+        reason = "nobody who gets a mail finds us there"
+        origin = origins.get(name, "default")
+        yield Remark(name, "links in mails lead to localhost", reason, origin)
 
 
 def _drop_null(written: sources.Written, name: str) -> None:

@@ -203,6 +203,7 @@ def set_roles(user: User, names: Iterable[str]) -> None:
 def change_roles(session: Session, user: User, names: Iterable[str]) -> None:
     """The same of a user who exists. Raises Invalid where nobody would be left who manages the platform."""
     wanted = list(names)
+    _lock_managers_before(session, user)
     lock_account(session, user)
     if _manages(user) and not user.is_admin and MANAGER not in wanted:
         _insist_on_another_manager(session, user)
@@ -214,9 +215,15 @@ def _manages(user: User) -> bool:
     return user.is_admin or MANAGER in user.role_names
 
 
+def _lock_managers_before(session: Session, user: User) -> None:
+    # Two who remove each other at once would each hold one account, and come to want the other's.
+    if _manages(user):
+        lock(session, MANAGER)
+
+
 def _insist_on_another_manager(session: Session, user: User) -> None:
     # Two managers who are leaving at once must not each rely on the other.
-    lock(session, "platform managers")
+    lock(session, MANAGER)
     manages = exists().where(UserRole.user_id == User.id, UserRole.role == RoleName.PLATFORMMANAGER)
     others = people().where(User.id != user.id, or_(User.is_admin, manages))
     if not session.scalar(select(others.exists())):
@@ -237,6 +244,7 @@ def delete_account(session: Session, user: User) -> None:
 
     Raises NotFound where it is deleted already, Invalid where nobody would be left who manages the platform.
     """
+    _lock_managers_before(session, user)
     lock_account(session, user)
     if _manages(user):
         _insist_on_another_manager(session, user)
