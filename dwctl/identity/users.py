@@ -28,6 +28,7 @@ from dwctl.web import pagination
 
 BASE_ROLE = "StandardUser"
 MANAGER = "PlatformManager"
+_MANAGERS = "platform managers"
 
 DeletionHook = Callable[[Session, UUID], None]
 WelcomeHook = Callable[[Session, User, Settings], None]
@@ -218,12 +219,12 @@ def _manages(user: User) -> bool:
 def _lock_managers_before(session: Session, user: User) -> None:
     # Two who remove each other at once would each hold one account, and come to want the other's.
     if _manages(user):
-        lock(session, MANAGER)
+        lock(session, _MANAGERS)
 
 
 def _insist_on_another_manager(session: Session, user: User) -> None:
     # Two managers who are leaving at once must not each rely on the other.
-    lock(session, MANAGER)
+    lock(session, _MANAGERS)
     manages = exists().where(UserRole.user_id == User.id, UserRole.role == RoleName.PLATFORMMANAGER)
     others = people().where(User.id != user.id, or_(User.is_admin, manages))
     if not session.scalar(select(others.exists())):

@@ -354,7 +354,7 @@ class TestTheLastManager:
     ) -> None:  # fmt: skip
         secret = insert_key(sql, alone)
         with psycopg.connect(sql.info.dsn, password=sql.info.password) as holder:
-            holder.execute("SELECT pg_advisory_xact_lock(hashtextextended('PlatformManager', 0))")
+            holder.execute("SELECT pg_advisory_xact_lock(hashtextextended('platform managers', 0))")
             with ThreadPoolExecutor() as pool:
                 first = pool.submit(call, "admin", method, f"/users/{alone}", body)
                 second = pool.submit(call, None, method, f"/users/{cast['admin']}", body, headers={"Authorization": f"Bearer {secret}"})  # fmt: skip
