@@ -251,8 +251,9 @@ def delete_account(session: Session, user: User) -> None:
         _insist_on_another_manager(session, user)
     for hook in _DELETION_HOOKS:
         hook(session, user.id)
-    user.email = f"deleted-{user.id}@deleted.local"
-    user.username = _name_of_the_deleted(session, user.id)
+    # Asked before anything is changed: the change is one statement, and one entry of the audit log.
+    name = _name_of_the_deleted(session, user.id)
+    user.email, user.username = f"deleted-{user.id}@deleted.local", name
     user.display_name = user.avatar_url = None
     user.is_deleted = True
     user.updated_at = clock.now()

@@ -323,7 +323,7 @@ def test_a_key_that_is_revoked_later_stops_nothing_and_a_deleted_owner_does(stag
     stage.admin("DELETE", f"/users/{revoked.id}/api-keys/{revoked.key_id}")
     stage.admin("DELETE", f"/users/{leaving.id}")
     release_until_over(stage, busy, *ids)
-    assert [stage.state(id) for id in ids] == ["completed", "failed"]
+    assert [stage.state(id) for id in ids] == ["completed", "canceled"]
     assert len(stage.charges(ids[0])) == 1
     # It is recorded as what it was: a refusal, not an answer that was lost.
     refused = stage.of(ids[1])

@@ -37,6 +37,7 @@ def test_each_change_is_written_down(call: Doors, app: Flask, sql: psycopg.Conne
         ("member_added", by["ben"]),
         ("member_added", by["ann"]),
         ("member_changed", by["ann"]),
+        ("member_changed", by["ann"]),
         ("member_removed", by["ann"]),
         ("member_removed", by["ben"]),
         ("member_removed", "admin"),

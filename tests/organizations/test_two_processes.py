@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from dwctl.organizations.invitations import fingerprint
+from dwctl.identity.tokens import fingerprint
 from tests.gateway import ADMIN, Account, Gateway, unique
 from tests.processes import QUICK, ROOT, Service
 

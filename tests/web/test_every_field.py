@@ -212,7 +212,8 @@ def held(answer: TestResponse, what: str) -> None:
     assert answer.status_code < 500, (what[:200], answer.text[:500])
     if answer.status_code >= 400:
         assert answer.mimetype == "application/json"
-        said = answer.json.get("error", answer.json)
+        inner = answer.json.get("error")
+        said = inner if isinstance(inner, dict) else answer.json
         assert said["code"], what[:200]
         assert said["message"]
         assert len(answer.data) < 20_000, "it says everything back"

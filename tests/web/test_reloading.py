@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -233,6 +234,8 @@ def test_every_process_follows_and_none_is_stopped_by_a_mistake(environ: dict[st
         mounted.put("metadata: {title: Second title}\n")
         eventually(lambda: web.output().count("settings read again") == 2)
         assert shows(web, "Second title")
+        # The master looks once a second, and starts others with what it has seen.
+        time.sleep(2.5)
         mounted.put("metadata: {title: Third title, colour: red}\n")
         eventually(lambda: web.output().count("settings not read again") == 2)
         assert shows(web, "Second title")

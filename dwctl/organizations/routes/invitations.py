@@ -17,7 +17,7 @@ from dwctl.organizations import accounts, invitations, locks, members, rights
 from dwctl.organizations.invitations import Invitation
 from dwctl.organizations.schemas import InviteAnswer, InviteCreate, InviteDetails, InviteSchema
 from dwctl.settings.mail_addresses import is_address
-from dwctl.web import current
+from dwctl.web import current, described
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint(
@@ -92,6 +92,7 @@ def delete_invite(organization_id: UUID, invite_id: UUID) -> None:
 
 @blueprint.route("/organizations/invites/<token>", methods=["GET"])
 @guard.checks(rights.may_answer_invitations)
+@described.says(refusals=(429,))
 @blueprint.response(200, InviteDetails)
 def get_invite(token: str) -> Invitation:
     """Show the invitation behind a link
@@ -104,6 +105,7 @@ def get_invite(token: str) -> Invitation:
 
 @blueprint.route("/organizations/invites/<token>/accept", methods=["POST"])
 @guard.checks(rights.may_answer_invitations)
+@described.says(refusals=(429,))
 @blueprint.response(200, InviteAnswer)
 def accept_invite(token: str) -> dict[str, str]:
     """Accept the invitation behind a link
@@ -122,6 +124,7 @@ def accept_invite(token: str) -> dict[str, str]:
 
 @blueprint.route("/organizations/invites/<token>/decline", methods=["POST"])
 @guard.checks(rights.may_answer_invitations)
+@described.says(refusals=(429,))
 @blueprint.response(200, InviteAnswer)
 def decline_invite(token: str) -> dict[str, str]:
     """Decline the invitation behind a link
