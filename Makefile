@@ -3,8 +3,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # A module's processes and database serve its tests one after another: modules, not tests, are shared out.
-BOTH_CORES := -n 2 --dist loadscope
+# In the order of the folders: what a folder shares (a browser, a service with people) is started once for each core.
+BOTH_CORES := -n 2 --dist loadscope --no-loadscope-reorder
+# Tests start hundreds of processes; without bytecode each of them would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What browsers load; installing dwctl fills it.
+DASHBOARD := dwctl/dashboard
+BROUGHT := $(DASHBOARD)/vendor/brought.json
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -23,7 +29,7 @@ test: .venv/.ready-dev  ## run the tests on two cores; args="-k name" passes opt
 
 # The environment: .venv/.ready and .venv/.ready-dev are as new as what they were made from.
 
-setup: .venv/.ready  ## make .venv and install dwctl in it
+setup: .venv/.ready $(BROUGHT)  ## make .venv and install dwctl in it
 
 .venv/.ready: requirements.txt setup.cfg pyproject.toml
 	@$(MAKE) --no-print-directory need-python
@@ -33,7 +39,12 @@ setup: .venv/.ready  ## make .venv and install dwctl in it
 		|| { echo "pip could not install requirements.txt (see above): is the package index within reach?" >&2; exit 1; }
 	@touch $@
 
-.venv/.ready-dev: requirements-dev.txt .venv/.ready
+# Where npm's registry is out of reach, everything but the pages works: `dwctl assets check` says what is missing.
+$(BROUGHT): $(DASHBOARD)/package.json $(DASHBOARD)/package-lock.json | .venv/.ready
+	@echo "Bringing the dashboard's browser libraries"
+	@$(PIP) install --quiet --no-deps -e . && $(BIN)/python -m dwctl assets check >/dev/null && touch $@ || true
+
+.venv/.ready-dev: requirements-dev.txt .venv/.ready | $(BROUGHT)
 	@echo "Installing the tools for tests and checks in .venv"
 	@$(PIP) install --quiet -r requirements-dev.txt \
 		|| { echo "pip could not install requirements-dev.txt (see above): is the package index within reach?" >&2; exit 1; }

@@ -32,6 +32,7 @@ def on_starting(server):
         spool_folder.of(settings)
     except config.ConfigError as error:
         sys.exit(f"dwctl: {error}")
+    master.set_log_form(server, settings)
     master.set_grace(server, settings)
     master.follow_settings(server)
     # A held call is a descriptor here: take as many as the system lets this user have.
@@ -49,6 +50,7 @@ def on_reload(server):
 
 def post_worker_init(worker):
     from dwctl.ai import process
+    from dwctl.dashboard import assets
     from dwctl.operations import metrics
     from dwctl.web import current, reloading
 
@@ -56,6 +58,7 @@ def post_worker_init(worker):
     process.start(worker)
     metrics.start(worker)
     reloading.start(worker.wsgi)
+    assets.check(worker.wsgi)
 
 
 def worker_exit(server, worker):

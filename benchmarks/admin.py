@@ -102,9 +102,12 @@ _FILL = (
     "INSERT INTO model_traffic_rules (deployed_model_id, api_key_purpose, action) SELECT id, 'playground', 'deny' FROM deployed_models WHERE alias LIKE 'model %%3'",
     # Some use: a month of days, and the last hours in steps of ten minutes.
     """
-    INSERT INTO usage_rollups (bucket, model, user_id, requests, succeeded, prompt_tokens, completion_tokens, duration_ms, cost, last_at)
-    SELECT date_trunc('day', now()) - d * interval '1 day', m.alias, u.id, 10, 10, 1000, 1000, 5000, 0.03, now()
-      FROM deployed_models m CROSS JOIN generate_series(1, 30) d CROSS JOIN LATERAL (SELECT id FROM users WHERE username = 'user 1') u
+    INSERT INTO model_rollups (of_all, grain, bucket, model, status_code, calls, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens,
+                               total_tokens, cost, duration_ms, ttfb_ms, timed, last_at)
+    SELECT false, g.grain, g.bucket, m.alias, 200, 10, 1000, 1000, 0, 0, 2000, 0.03, 5000, 500, 10, now()
+      FROM deployed_models m CROSS JOIN (SELECT 86400, date_trunc('day', now(), 'UTC') - d * interval '1 day' FROM generate_series(1, 30) d
+            UNION ALL SELECT 60, date_trunc('hour', now()) - d * interval '10 minutes' FROM generate_series(1, 6) d
+            UNION ALL SELECT 0, 'epoch') g(grain, bucket)
     """,
 )
 
@@ -265,9 +268,11 @@ def _streams(url: str, database_url: str) -> None:
             for statement in _EVERYTHING:
                 connection.execute(statement)
 
-    report.figure("a stream, nothing changes: longest stall", _stream(url, nothing), "ms")
-    report.below("a stream, 40 changes: longest stall", _stream(url, little), "ms", MOST_MS)
-    report.below("a stream, all read anew: longest stall", _stream(url, everything), "ms", MOST_MS)
+    # What stalls a stream while nothing changes is the machine's, not the reload's: each is measured right beside the other.
+    for name, change in (("40 changes", little), ("all read anew", everything)):
+        still_ms, stall_ms = _stream(url, nothing), _stream(url, change)
+        report.figure(f"a stream, nothing changes, before {name}: longest stall", still_ms, "ms")
+        report.below(f"a stream, {name}: longest stall", stall_ms, "ms", MOST_MS)
 
 
 def _stream(url: str, change: Callable[[], object]) -> float:

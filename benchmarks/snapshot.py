@@ -19,13 +19,12 @@ from uuid import uuid4
 
 import gevent
 import psycopg
-from psycopg.rows import namedtuple_row
 from sqlalchemy import create_engine
 
 from benchmarks import report
 from benchmarks.stage import Stage
 from dwctl import config, sql
-from dwctl.catalog.loader import _key
+from dwctl.catalog.key_rows import key_of
 from dwctl.catalog.snapshot import Snapshot
 from dwctl.db import Connections, engine_options, sqlalchemy_url
 from dwctl.encryption import Sealer
@@ -131,15 +130,15 @@ def _line(name: str, in_one_go: float, seen: tuple[float, float]) -> None:
 
 
 def _all_at_once(url: str) -> None:
-    with psycopg.connect(url, row_factory=namedtuple_row) as connection:
+    with psycopg.connect(url) as connection:
         queries = sql.load("dwctl.catalog")
         rows = connection.execute(queries["snapshot_keys"], {"ids": None}).fetchall()
-        keys = {bytes(row.secret_hash): _key(*row[1:]) for row in rows}
-        hashes = {row.id: bytes(row.secret_hash) for row in rows}
+        keys = {row[0]: key_of(row) for row in rows}
+        hashes = {row[1]: row[0] for row in rows}
         groups = connection.execute(queries["snapshot_groups"], {"ids": None}).fetchall()
-        members = {row.user_id: frozenset(row.groups) for row in groups}
+        members = {account: frozenset(found) for account, found in groups}
         accounts = connection.execute(queries["snapshot_funded"], {"ids": None}).fetchall()
-        funded = frozenset(row.user_id for row in accounts)
+        funded = dict(accounts)
     assert len(keys) == len(hashes) >= len(members) <= len(funded)
 
 

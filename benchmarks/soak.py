@@ -45,7 +45,7 @@ _OPEN = (
 _MONEY = """
 SELECT (SELECT coalesce(sum(amount), 0) FROM credits_transactions WHERE transaction_type = 'usage'),
        (SELECT %(grant)s - balance FROM user_balance_checkpoints WHERE checkpoint_seq > 0),
-       (SELECT coalesce(sum(cost), 0) FROM usage_rollups),
+       (SELECT coalesce(sum(cost), 0) FROM (SELECT cost FROM model_rollups WHERE grain = 0 AND NOT of_all UNION ALL SELECT cost FROM usage_deltas) sums),
        (SELECT count(*) FROM credits_transactions WHERE transaction_type = 'usage'),
        (SELECT count(DISTINCT source_id) FROM credits_transactions WHERE transaction_type = 'usage')
 """

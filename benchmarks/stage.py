@@ -133,7 +133,7 @@ class Stage:
 
     def _set_up(self) -> None:
         self.url = self._server.start()
-        environ = self._environ({})
+        environ = self.environ()
         flask = [str(BIN / "flask"), "--app", "wsgi", "db", "upgrade"]
         done = subprocess.run(
             flask, cwd=ROOT, env=environ, capture_output=True, text=True, check=False
@@ -164,12 +164,13 @@ class Stage:
         self, config: str, application: str, probe: str, settings: dict[str, str]
     ) -> Gunicorn:
         log = self._folder / f"gunicorn-{len(self._processes)}.log"
-        process = Gunicorn(config, application, self._environ(settings), log)
+        process = Gunicorn(config, application, self.environ(**settings), log)
         self._processes.append(process)
         process.wait_ready(probe)
         return process
 
-    def _environ(self, settings: dict[str, str]) -> dict[str, str]:
+    def environ(self, **settings: str) -> dict[str, str]:
+        """What its processes run with, and these settings."""
         (self._folder / "config.yaml").touch()  # whatever the checkout's own says
         ours = ("DWCTL_", "DATABASE_", "PORT", "WEB_CONCURRENCY", "GUNICORN_")
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}

@@ -22,16 +22,19 @@ import dwctl.limits.tables
 import dwctl.mail.tables
 import dwctl.queue.tables
 import dwctl.sources.tables
-import dwctl.tools.tables  # noqa: F401 - the migrations compare every mapped table, and end with the bootstrap
+import dwctl.tools.tables
+import dwctl.usage.tables  # noqa: F401 - the migrations compare every mapped table, and end with the bootstrap
 from dwctl import __version__, config, logs, urls
 from dwctl.ai.front import Front
 from dwctl.ai.gateway import Gateway
 from dwctl.audit import stamping
 from dwctl.config import Settings
+from dwctl.dashboard import pages
 from dwctl.db import Connections, db, engine_options, sqlalchemy_url
 from dwctl.encryption import Sealer
 from dwctl.identity import authentication
 from dwctl.operations import metrics
+from dwctl.tracing.setup import tracer_for
 from dwctl.web import (
     answer_headers,
     body_limits,
@@ -50,10 +53,12 @@ NO_DATABASE = "postgresql://localhost/nowhere"
 def create_app(settings: Settings | None = None) -> Flask:
     """The web application. Reads the environment when no settings are given (ConfigError on a bad one)."""
     app, api = base_app(settings or config.load_or_remembered())
-    gateway = Gateway(current.parts(app), {"type": "onwards"})
+    parts = current.parts(app)
+    gateway = Gateway(parts, {"type": "onwards"}, tracer_for(parts.settings, "web"))
     app.extensions["dwctl.gateway"] = gateway
     authentication.init_app(app)
     stamping.init_app(app)
+    pages.init_app(app)
     urls.register(app, api)
     settings = gateway.settings
     front = Front(gateway, app.wsgi_app)

@@ -10,6 +10,7 @@ here are accepted with a warning that says why (`OBSOLETE`).
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from urllib.parse import urlsplit
 from marshmallow import Schema, ValidationError, validate
 
 from dwctl.roles import ROLES
-from dwctl.settings import mail_addresses, schema, sources
+from dwctl.settings import mail_addresses, otel, schema, sources
 from dwctl.settings.bounds import BOUNDS
 from dwctl.settings.headers import may_be_passed
 from dwctl.settings.kinds import (
@@ -258,6 +259,14 @@ class Onwards:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """Whether callers are told what a call has cost them: `header` with answers in one piece, `stream_comment` at the end of streams."""
+
+    header: bool = False
+    stream_comment: bool = False
+
+
+@dataclass(frozen=True)
 class Circuit:
     """After so many `failures` in a row (0: never) a target is left out by models that have another, for `open_for`; then one call tries it."""
 
@@ -323,12 +332,42 @@ class Recorder:
 
 
 @dataclass(frozen=True)
+class RequestLogging:
+    """What the request log shows of a call beside its figures.
+
+    headers: `none`, `listed` (those of `listed_headers`) or `all`; values that are secrets, and those of `redacted_headers`, are never shown.
+    bodies: without them calls are kept as with `store: false`, where their API does not promise to give them back.
+    max_body_size: what is shown of a body; 0: all of it. sample: the share of calls whose bodies are shown.
+    """
+
+    headers: str = "none"
+    listed_headers: tuple[str, ...] = (
+        "accept",
+        "content-type",
+        "openai-beta",
+        "retry-after",
+        "x-request-id",
+        "x-upstream-request-id",
+    )
+    redacted_headers: tuple[str, ...] = ()
+    bodies: bool = True
+    max_body_size: int = 64 * 1024
+    sample: float = 1.0
+
+
+@dataclass(frozen=True)
 class Retention:
-    """Days (0 keeps for ever); `events`: how long the events of a stream are kept after its end."""
+    """Days (0 keeps for ever); `events`: how long the events of a stream are kept after its end. `log_bytes`: how large the log may be.
+
+    minutes_days, hours_days, rollups_days: sums of what was used by minute, by hour, by day. Those of all time stay.
+    """
 
     responses_days: int = 30
     log_days: int = 90
-    rollups_days: int = 400
+    log_bytes: int = 0
+    minutes_days: int = 7
+    hours_days: int = 90
+    rollups_days: int = 1830
     files_days: int = 60
     skipped_files_days: int = 30
     events: Duration = 3600.0
@@ -512,7 +551,18 @@ class BackgroundServices:
 
 @dataclass(frozen=True)
 class Credits:
+    """Whose calls are paid for, and how surely.
+
+    reserve_below: USD; accounts with less hold what a call may cost before it runs. assumed_output_tokens: of an answer whose request does not
+    say how long it may become. reservation_wait: for how long a call waits that only others' reservations are in the way of.
+    reservation_timeout: no call lasts longer, so what is held for longer is let go.
+    """
+
     initial_credits_for_standard_users: Decimal = Decimal(0)
+    reserve_below: Decimal = Decimal(10)
+    assumed_output_tokens: int = 4096
+    reservation_wait: Duration = 2.0
+    reservation_timeout: Duration = 6 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -594,6 +644,23 @@ class Shutdown:
 
 
 @dataclass(frozen=True)
+class Otel:
+    """Where traces go, by the names of OpenTelemetry's own variables, which are read into these (`settings.otel`)."""
+
+    endpoint: str | None = None
+    traces_endpoint: str | None = None
+    headers: str | None = None
+    protocol: str = "http/protobuf"
+    timeout: Duration = 10.0
+    service_name: str = "dwctl"
+    resource_attributes: str | None = None
+    sampler: str = "parentbased_always_on"
+    sampler_arg: float = 1.0
+    queue_size: int = 2048
+    forward_to_upstream: bool = False
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of one process; made once, passed down."""
 
@@ -606,11 +673,15 @@ class Settings:
     support_email: str | None = None
     model_sources: ModelSources = ()
     enable_metrics: bool = True
+    enable_request_logging: bool = True
+    enable_analytics: bool = True
     metrics_token: str | None = None
+    enable_otel_export: bool | None = None
     trusted_proxies: Networks = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
     forwarded_headers: tuple[str, ...] = ("x-forwarded-for", "x-forwarded-proto")
     log_level: str = "info"
     log_format: str = "text"
+    log_requests: bool = False
     log_strangers_per_minute: int = 10
     reload_interval: Duration = 1.0
     database: Database = field(default_factory=Database)
@@ -618,9 +689,11 @@ class Settings:
     email: Email = field(default_factory=Email)
     limits: Limits = field(default_factory=Limits)
     onwards: Onwards = field(default_factory=Onwards)
+    costs: Costs = field(default_factory=Costs)
     upstream: Upstream = field(default_factory=Upstream)
     outbound: Outbound = field(default_factory=Outbound)
     recorder: Recorder = field(default_factory=Recorder)
+    request_logging: RequestLogging = field(default_factory=RequestLogging)
     retention: Retention = field(default_factory=Retention)
     audit: Audit = field(default_factory=Audit)
     responses: Responses = field(default_factory=Responses)
@@ -636,6 +709,14 @@ class Settings:
     metadata: Metadata = field(default_factory=Metadata)
     support: Support = field(default_factory=Support)
     shutdown: Shutdown = field(default_factory=Shutdown)
+    otel: Otel = field(default_factory=Otel)
+
+    @property
+    def exports_traces(self) -> bool:
+        """Whether spans are made and sent: as it is said, else where there is somewhere to send them."""
+        if self.enable_otel_export is None:
+            return bool(self.otel.endpoint or self.otel.traces_endpoint)
+        return self.enable_otel_export
 
     @property
     def identity_proxies(self) -> Networks:
@@ -663,9 +744,11 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "email.type": ("file", "smtp"),
     "onwards.show_served_by": ("never", "operators", "all"),
     "upstream.on_disconnect": ("cancel", "drain"),
+    "request_logging.headers": ("none", "listed", "all"),
     "log_level": ("debug", "info", "warning", "error"),
     "log_format": ("text", "json"),
     "connections.sync.default_endpoint": BATCH_PATHS,
+    "otel.sampler": otel.SAMPLERS,
 }
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}"
@@ -675,6 +758,9 @@ _FORMS: Mapping[str, tuple[str, str]] = {
     "support_email": (mail_addresses.FORM, "an e-mail address"),
     "email.from_email": (mail_addresses.FORM, "an e-mail address"),
     "email.reply_to": (mail_addresses.FORM, "an e-mail address"),
+    "otel.endpoint": (_URL, "an absolute http(s) URL"),
+    "otel.traces_endpoint": (_URL, "an absolute http(s) URL"),
+    "otel.service_name": (r"[^\x00-\x1f\x7f]{1,255}", "a name"),
     "dashboard_url": (_URL, "an absolute http(s) URL"),
     "onboarding_url": (_URL, "an absolute http(s) URL"),
     "metadata.ai_api_base_url": (_URL, "an absolute http(s) URL"),
@@ -781,6 +867,7 @@ def read(environ: Mapping[str, str] | None = None, file: Path | None = None) -> 
     written = sources.read(environ, file, names())
     remarks = [*_drop_obsolete(written), *_of_other_variables(environ)]
     _take_former_names(written)
+    otel.take_variables(written, environ)
     _drop_null(written, "batches.default_throughput")
     try:
         settings = cast(Settings, _schema().load(written.tree))
@@ -903,6 +990,10 @@ def _doubts(settings: Settings, origins: Mapping[str, str]) -> Iterator[Remark]:
         reason = "nobody who gets a mail finds us there"
         origin = origins.get(name, "default")
         yield Remark(name, "links in mails lead to localhost", reason, origin)
+    name = "enable_analytics"
+    if not settings.enable_analytics:
+        reason = "calls are not in the request log, make no roll-ups, and cost nobody anything"
+        yield Remark(name, "calls are not charged", reason, origins.get(name, "default"))
 
 
 def _drop_null(written: sources.Written, name: str) -> None:
@@ -1075,7 +1166,8 @@ def _batch_rules(settings: Settings) -> Iterator[Rule]:
 
 def _other_rules(settings: Settings) -> Iterator[Rule]:
     key, token = settings.connections.encryption_key, settings.metrics_token
-    kept_s = settings.retention.responses_days * 86400
+    retention = settings.retention
+    kept_s = retention.responses_days * 86400
     yield (
         "connections.encryption_key: is weak (under 16 bytes)",
         key is None or len(key.encode()) >= 16,
@@ -1084,12 +1176,26 @@ def _other_rules(settings: Settings) -> Iterator[Rule]:
         "metrics_token: must have at least 16 characters",
         token is None or len(token) >= 16,
     )
+    if settings.exports_traces:
+        yield from otel.rules(
+            settings.otel.protocol, settings.otel.headers, settings.otel.resource_attributes
+        )
     yield _some_of("forwarded_headers", settings.forwarded_headers, FORWARDED_HEADERS)
     for name in settings.upstream.passed_headers:
         yield f"upstream.passed_headers: {name} cannot be passed on", may_be_passed(name)
+    for setting in ("listed_headers", "redacted_headers"):
+        for name in getattr(settings.request_logging, setting):
+            yield (
+                f"request_logging.{setting}: {name!r} is no header's name in lower case",
+                re.fullmatch(_TOKEN, name) is not None and name == name.lower(),
+            )
     yield (
         "idempotency.keep: must be at most retention.responses_days",
         not kept_s or settings.idempotency.keep <= kept_s,
+    )
+    yield (
+        "retention: minutes_days must be at most hours_days, and that at most rollups_days",
+        _grow([retention.minutes_days, retention.hours_days, retention.rollups_days]),
     )
     yield (
         "daemons.dead_after: must be at least four times daemons.heartbeat",
@@ -1099,6 +1205,12 @@ def _other_rules(settings: Settings) -> Iterator[Rule]:
 
 def _some_of(name: str, given: Sequence[str], known: Sequence[str]) -> Rule:
     return f"{name}: must be some of {', '.join(known)}", set(given) <= set(known)
+
+
+def _grow(days: Sequence[int]) -> bool:
+    """Whether none is longer than the next; 0 is for ever."""
+    lengths = [one or math.inf for one in days]
+    return lengths == sorted(lengths)
 
 
 def _are_different(names: Sequence[str]) -> bool:

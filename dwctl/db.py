@@ -6,8 +6,9 @@ Connections that belong to one purpose for the life of a process (recorder, LIST
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
@@ -17,13 +18,26 @@ from uuid import UUID
 
 import psycopg
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import DateTime, Engine, MetaData, Numeric, text
+from psycopg import IsolationLevel
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    DateTime,
+    Engine,
+    MetaData,
+    Numeric,
+    any_,
+    literal,
+    text,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, mapped_column, registry
 from sqlalchemy.types import Uuid
 
 from dwctl import waits
 from dwctl.config import ConfigError, Settings
 from dwctl.errors import Unavailable
+from dwctl.pool import Pool
 
 waits.install()
 
@@ -61,6 +75,19 @@ class DatabaseAway(Unavailable):
     code = "database_unavailable"
 
 
+class PoolExhausted(DatabaseAway):
+    """Every connection to the database is in use. Try again shortly."""
+
+    code = "pool_exhausted"
+
+    def __init__(self) -> None:
+        super().__init__(retry_after_s=30)
+
+
+# SQLAlchemy names a pool's log after its class, and ours would tell of every connection.
+logging.getLogger(f"{Pool.__module__}.{Pool.__name__}").setLevel(logging.WARNING)
+
+
 def psycopg_url(url: str) -> str:
     """The URL as psycopg wants it (`postgres://` and SQLAlchemy's driver suffix are rewritten)."""
     scheme, _, rest = url.partition("://")
@@ -78,10 +105,11 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     """What Flask-SQLAlchemy passes to create_engine."""
     database = settings.database
     return {
+        "poolclass": Pool,
         "pool_size": database.pool_size,
         "max_overflow": database.pool_overflow,
         "pool_timeout": database.pool_timeout,
-        "pool_pre_ping": True,
+        "pool_use_lifo": True,
         "pool_recycle": 1800,
         # What is bound to a statement is people's names, keys and mail addresses: no error may quote it.
         "hide_parameters": True,
@@ -89,18 +117,32 @@ def engine_options(settings: Settings) -> dict[str, Any]:
     }
 
 
+def among(column: Any, values: Collection[Any]) -> ColumnElement[bool]:
+    """`column = ANY (array)`: unlike IN, one text and one plan whatever the number of values, and one parameter to bind."""
+    kind = ARRAY(column.type)
+    found: ColumnElement[bool] = column == any_(literal(list(values), kind))
+    return found
+
+
 def connect(
-    settings: Settings, *, direct: bool = False, options: Mapping[str, str] = {}
+    settings: Settings,
+    *,
+    direct: bool = False,
+    options: Mapping[str, str] = {},
+    is_timed: bool = False,
 ) -> psycopg.Connection[Any]:
     """A connection of its own in autocommit mode; `direct` prefers database.direct_url (LISTEN cannot pass a transaction pooler).
 
-    `options` are server settings of the session, such as plan_cache_mode. Raises psycopg.OperationalError.
+    `options` are server settings of the session, such as plan_cache_mode. `is_timed`: a `Patience` bounds it, which does not count stalls
+    of this process, as psycopg's own time-out does. Raises psycopg.OperationalError.
     """
     database = settings.database
     url = (database.direct_url if direct else None) or database.url
     if not url:
         raise ConfigError("DATABASE_URL is not set")
     arguments = _connect_arguments(settings)
+    if is_timed:
+        arguments["connect_timeout"] = 0
     if database.prepared_statements:
         arguments["options"] += "".join(f" -c {name}={value}" for name, value in options.items())
     return psycopg.connect(psycopg_url(url), autocommit=True, **arguments)
@@ -139,9 +181,27 @@ class Connections:
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Any]]:
         """One transaction: committed at the end, rolled back on an error. Raises DatabaseAway when there is no connection to be had."""
+        with self._borrowed() as connection:
+            yield connection
+            connection.commit()
+
+    @contextmanager
+    def moment(self) -> Iterator[psycopg.Connection[Any]]:
+        """A transaction that only reads, in which every statement sees the same moment. Raises DatabaseAway."""
+        with self._borrowed() as connection:
+            # Its BEGIN says so: no statement of its own.
+            connection.isolation_level, connection.read_only = IsolationLevel.REPEATABLE_READ, True
+            yield connection
+            connection.commit()
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[psycopg.Connection[Any]]:
         handled = sys.exception()
         try:
             borrowed = self._engine.raw_connection()
+        except PoolTimeout as error:
+            _raise_kill(error, handled)
+            raise PoolExhausted from error
         except Exception as error:
             _raise_kill(error, handled)
             raise DatabaseAway from error
@@ -149,7 +209,6 @@ class Connections:
         assert isinstance(connection, psycopg.Connection)
         try:
             yield connection
-            connection.commit()
         except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
             # Read-only is the server that a fail-over leaves behind: the next connection may find the one that is not.
             borrowed.invalidate()
@@ -163,6 +222,8 @@ class Connections:
             borrowed.invalidate()
             raise
         finally:
+            if connection.isolation_level is not None and not connection.closed:
+                connection.isolation_level = connection.read_only = None
             borrowed.close()
 
 

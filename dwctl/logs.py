@@ -10,6 +10,7 @@ import logging
 import re
 import sys
 import traceback
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +26,10 @@ _MOST_OF_FIELD = 1000
 _MOST_OF_REASON = 300
 _MOST_LINKS = 8
 _QUOTED = re.compile(r'".*"', re.DOTALL)
+
+_AT_HAND: ContextVar[tuple[object, str | None] | None] = ContextVar(
+    "dwctl.logs.at_hand", default=None
+)
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -52,6 +57,30 @@ class _JsonFormatter(JsonFormatter):
         return stack_of(ei[1])
 
 
+class _Naming(logging.Filter):
+    """Every line says of which request it is, and of which trace, where that is known."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        at_hand = _AT_HAND.get()
+        if at_hand is not None:
+            request_id, trace_id = at_hand
+            members = vars(record)
+            members.setdefault("request_id", str(request_id))
+            if trace_id is not None:
+                members.setdefault("trace_id", trace_id)
+        return True
+
+
+def about(request_id: object, trace_id: str | None = None) -> None:
+    """From here on this greenlet's lines are about that request, until `forget`."""
+    _AT_HAND.set((request_id, trace_id))
+
+
+def forget() -> None:
+    """From here on they are about none."""
+    _AT_HAND.set(None)
+
+
 def init(settings: Settings) -> None:
     """Send the log of `dwctl`, and warnings of the libraries, to standard error, once a process."""
     ours = logging.getLogger("dwctl")
@@ -63,11 +92,16 @@ def init(settings: Settings) -> None:
     handler.setFormatter(
         _JsonFormatter(form) if settings.log_format == "json" else _TextFormatter(form)
     )
+    handler.addFilter(_Naming())
     ours.addHandler(handler)
     ours.propagate = False
     libraries = logging.getLogger()
     if not libraries.handlers:
         libraries.addHandler(handler)
+    # Gunicorn has a handler of its own by now, and a form that is neither of ours.
+    gunicorn = logging.getLogger("gunicorn.error")
+    if gunicorn.handlers:
+        gunicorn.handlers = [handler]
 
 
 def stack_of(error: BaseException | None) -> str:

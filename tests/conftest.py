@@ -86,9 +86,8 @@ def sql(database_url: str) -> Iterator[psycopg.Connection]:
         yield connection
 
 
-@pytest.fixture(scope="module")
-def environ(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What a process of this module runs with; a module overrides it to change settings."""
+def environment(database_url: str, spool: Path) -> dict[str, str]:
+    """What processes run with."""
     return {
         "DATABASE_URL": database_url,
         "DWCTL_SECRET_KEY": SECRET,
@@ -101,8 +100,16 @@ def environ(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict
         "DWCTL_AUTH__NATIVE__THROTTLE__RESETS_PER_MINUTE": "100000",
         "DWCTL_AUTH__NATIVE__THROTTLE__RESETS_PER_ACCOUNT": "100000",
         "DWCTL_AUTH__PROXY_HEADER__ENABLED": "true",
-        "DWCTL_RECORDER__SPOOL_DIR": str(tmp_path_factory.mktemp("spool")),
+        # The upstream's answers are short, and its prices are not.
+        "DWCTL_CREDITS__ASSUMED_OUTPUT_TOKENS": "8",
+        "DWCTL_RECORDER__SPOOL_DIR": str(spool),
     }
+
+
+@pytest.fixture(scope="module")
+def environ(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What a process of this module runs with; a module overrides it to change settings."""
+    return environment(database_url, tmp_path_factory.mktemp("spool"))
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ answers normally. Where there is no body (`GET /models`) or the name is taken, t
       function            the same as one call of the older form, of the functions or tools in the body
       reasoning           reasoning_content before the content; refusal: a refusal instead of content
       length, filter      finish_reason length, content_filter
+      rank                POST /rerank puts the last document first
       sse-anyway          a stream though none was asked for; json-anyway: JSON to a stream call
       tokenize            POST /tokenize (beside /v1, as vLLM) and /responses/input_tokens count words
       models-a,b          (path) what GET /models lists
@@ -97,7 +98,7 @@ Json = dict[str, Any]
 _WORDS = """usage cached thought odd-usage no-usage usage-always usage-each echo big chunks utf8 tools function reasoning refusal length filter
     sse-anyway json-anyway models slow first gap hang hang-in-head hang-stream hold hold-stream split-utf8 bytewise crlf
     comments remarks events joined until-close close stale vanish interim noisy gzip deflate br fail flaky reset drop cut cut-reset
-    tokenize half no-done error-in-stream error-first error-in-200 wrong-json html empty not-http wait date"""
+    tokenize rank half no-done error-in-stream error-first error-in-200 wrong-json html empty not-http wait date"""
 _NAMES = _WORDS.split()
 
 
@@ -473,6 +474,12 @@ def embeddings(call: Call) -> Json:
     }
 
 
+def ranking(call: Call) -> Json:
+    places = range(len(call.body["documents"]))
+    results = [{"index": i, "relevance_score": (i + 1) / len(places)} for i in reversed(places)]
+    return {"model": call.body.get("model"), "results": results}
+
+
 def response(call: Call, status: str = "completed") -> Json:
     """What a server says that speaks the Responses API itself."""
     counts = usage(call)
@@ -683,6 +690,8 @@ def document(call: Call) -> Json:
         return {"count": len(call.raw.split()), "max_model_len": 8192, "tokens": [1, 2, 3]}
     if "tokenize" in call.traits and call.path.endswith("/responses/input_tokens"):
         return {"object": "response.input_tokens", "input_tokens": len(call.raw.split())}
+    if "rank" in call.traits and call.path.endswith("/rerank"):
+        return ranking(call)
     for path, build in DOCUMENTS.items():
         if call.path.endswith(path):
             return build(call)

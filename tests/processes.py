@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,13 +144,36 @@ class Service:
         self.environ = environ
         self.webs: list[Process] = []
         self.workers: list[Process] = []
+        self._booting: list[tuple[Process, str]] | None = None
 
     def __enter__(self) -> Service:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        for process in (*self.webs, *self.workers):
+        every = (*self.webs, *self.workers)
+        for process in every:
+            if process.lives:
+                process.terminate()
+        for process in every:
             process.stop()
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is started inside boots at the same time, and is ready at the end."""
+        booting = self._booting = []
+        try:
+            yield
+        finally:
+            self._booting = None
+        for process, path in booting:
+            process.wait_ready(path)
+
+    def _wait_ready(self, process: Process, path: str) -> Process:
+        if self._booting is None:
+            process.wait_ready(path)
+        else:
+            self._booting.append((process, path))
+        return process
 
     @property
     def url(self) -> str:
@@ -161,8 +184,7 @@ class Service:
         """One more web process; ready when this returns."""
         process = Process(WEB, {"WEB_CONCURRENCY": "1"} | self.environ | more, free_port())
         self.webs.append(process)
-        process.wait_ready("/readyz")
-        return process
+        return self._wait_ready(process, "/readyz")
 
     def worker(self) -> Process:
         """One that lives; started if there is none."""
@@ -174,5 +196,4 @@ class Service:
         command = [GUNICORN, "-c", "dwctl/worker/gunicorn.conf.py", "--workers", "1", "dwctl.worker.app:app"]  # fmt: skip
         process = Process(command, {"WEB_CONCURRENCY": "1"} | self.environ | more, free_port())
         self.workers.append(process)
-        process.wait_ready("/healthz")
-        return process
+        return self._wait_ready(process, "/healthz")

@@ -107,3 +107,61 @@ def test_a_stack_says_where_and_why_and_quotes_no_value(form: str, database_url:
         assert told in whole
     assert "<string>" in whole
     assert all(line.isprintable() for line in lines)
+
+
+ABOUT = """
+import logging, uuid
+from dwctl import config, logs
+gunicorn = logging.getLogger("gunicorn.error")
+gunicorn.addHandler(logging.StreamHandler())
+gunicorn.propagate = False
+logs.init(config.load({"DWCTL_LOG_FORMAT": "json"}))
+log = logging.getLogger("dwctl.test")
+log.warning("before")
+logs.about(uuid.UUID(int=1), "aa")
+log.warning("within")
+log.warning("of another", extra={"request_id": "other"})
+logging.getLogger("some.library").warning("of a library")
+gunicorn.warning("of gunicorn")
+logs.about(uuid.UUID(int=2))
+log.warning("the next")
+logs.forget()
+log.warning("after")
+"""
+
+
+def test_a_line_says_of_which_request_it_is_and_of_which_trace() -> None:
+    done = subprocess.run([sys.executable, "-c", ABOUT], capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    first, second = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
+    assert [(line["message"], line.get("request_id"), line.get("trace_id")) for line in lines] == [
+        ("before", None, None),
+        ("within", first, "aa"),
+        ("of another", "other", "aa"),
+        ("of a library", first, "aa"),
+        ("of gunicorn", first, "aa"),
+        ("the next", second, None),
+        ("after", None, None),
+    ]
+
+
+MASTER = """
+import os, sys
+from types import SimpleNamespace
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+from dwctl import config
+from dwctl.web import master
+server = SimpleNamespace(log=Logger(Config()))
+master.set_log_form(server, config.load({"DWCTL_LOG_FORMAT": os.environ["FORMAT"]}))
+server.log.error("Connection in use: %s\\nsecond", ("::", 3001))
+assert not {"gevent", "psycopg"} & set(sys.modules)
+"""
+
+
+def test_gunicorn_speaks_json_before_there_is_a_process() -> None:
+    (line,) = lines_of(MASTER, "json")
+    told = json.loads(line)
+    assert (told["levelname"], told["name"]) == ("ERROR", "gunicorn.error")
+    assert told["message"] == "Connection in use: ('::', 3001)\nsecond"
+    assert "[ERROR] Connection in use" in lines_of(MASTER, "text")[0]

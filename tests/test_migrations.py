@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 from flask import Flask
 
+from dwctl.usage import folding
 from tests.processes import eventually
 
 MIGRATION_LOCK = 0x6477_6374_6C00
@@ -96,15 +97,73 @@ def test_a_release_waits_for_another_one_without_a_snapshot(
     app: Flask, sql: psycopg.Connection[Any]
 ) -> None:
     sql.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+    # Its question is over at once; what is seen of it afterwards is the end of its transaction.
+    asked = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND (query LIKE '%%pg_try_advisory_lock%%' OR query = 'COMMIT') AND query_start > %s"
+    )
+    waits = "SELECT count(*) FROM pg_locks JOIN pg_database d ON d.oid = database WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"
+    began = sql.execute("SELECT clock_timestamp()").fetchone()
     with ThreadPoolExecutor(1) as threads:
         release = threads.submit(run, app, "upgrade")
-        asking = (
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            " AND query LIKE '%pg_try_advisory_lock%'"
-        )
-        eventually(lambda: sql.execute(asking).fetchone() != (0,))
-        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        assert sql.execute(waits).fetchone() == (0,)
-        assert not release.done()
-        sql.execute("SELECT pg_advisory_unlock(%s)", (MIGRATION_LOCK,))
+        try:
+            eventually(lambda: sql.execute(asked, began).fetchone() != (0,))
+            assert sql.execute(waits).fetchone() == (0,)
+            assert not release.done()
+        finally:
+            sql.execute("SELECT pg_advisory_unlock(%s)", (MIGRATION_LOCK,))
         release.result(30)
+
+
+def test_sums_by_ten_minutes_become_exact_sums_and_back(
+    app: Flask, sql: psycopg.Connection[Any]
+) -> None:
+    run(app, "downgrade", "0024")
+    sql.execute(
+        "INSERT INTO usage_rollups (bucket, model, user_id, requests, succeeded, prompt_tokens, completion_tokens, duration_ms, cost, last_at)"
+        " SELECT date_bin('10 minutes', now(), 'epoch') - n * interval '10 minutes', 'm' || n % 3, '00000000-0000-0000-0000-000000000000', n, n / 2, n * 10, n, n * 100,"
+        " n * 0.5, date_bin('10 minutes', now(), 'epoch') - n * interval '10 minutes' + interval '5 minutes' FROM generate_series(1, 300) n"
+    )
+    kept = "SELECT * FROM usage_rollups ORDER BY bucket, model"
+    before = sql.execute(kept).fetchall()
+    run(app, "upgrade")
+    assert sql.execute(kept).fetchall() == []
+    # Some are added to the sums before it is gone back to, some are not.
+    folded = folding.fold(sql, 200)
+    assert folded == 200
+    run(app, "downgrade", "0024")
+    assert sql.execute(kept).fetchall() == before
+    run(app, "upgrade")
+    folding.fold(sql, 1000)
+    calls = sql.execute("SELECT sum(calls) FROM account_rollups GROUP BY grain").fetchall()
+    assert calls == [(300 * 301 // 2,)] * 4
+    sql.execute("TRUNCATE account_rollups, model_rollups, latency_histograms")
+
+
+def test_histograms_become_rows_by_slot_and_back(app: Flask, sql: psycopg.Connection[Any]) -> None:
+    sql.execute("TRUNCATE latency_histograms, latency_rollups")
+    sql.execute(
+        "INSERT INTO usage_deltas (at, model, user_id, api_key_id, status_code, calls, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens,"
+        " total_tokens, cost, duration_ms, ttfb_ms) SELECT now() - n * interval '7 minutes', 'm' || n % 3, gen_random_uuid(), gen_random_uuid(), 200, 1, 1, 1, 0, 0,"
+        " 2, 0, n * n, nullif(n % 5, 0) FROM generate_series(0, 200) n"
+    )
+    folding.fold(sql, 1000)
+    # What is taken back can come before it.
+    sql.execute(
+        "INSERT INTO latency_histograms (of_all, model, grain, bucket, durations, ttfbs) VALUES"
+        " (false, 'early', 60, '2026-01-01Z', slot_histogram(30::smallint, 2) - slot_histogram(3::smallint, 1), slot_histogram(7::smallint, -1)),"
+        " (false, 'full', 60, '2026-01-01Z', slot_histogram(1::smallint, 499999999999), 0)"
+    )
+    kept = "SELECT of_all, model, grain, bucket, sum(durations), sum(ttfbs) FROM latencies GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+    before = sql.execute(kept).fetchall()
+    run(app, "downgrade", "0032")
+    rows = sql.execute("SELECT sum(calls) FROM latency_rollups WHERE of_all AND measure = 'duration' GROUP BY grain").fetchall()  # fmt: skip
+    assert rows == [(201,)] * 3
+    early = "SELECT measure, slot, calls FROM latency_rollups WHERE model = 'early' ORDER BY 1, 2"
+    assert sql.execute(early).fetchall() == [("duration", 3, -1), ("duration", 30, 2), ("ttfb", 7, -1)]  # fmt: skip
+    run(app, "upgrade")
+    assert sql.execute(kept).fetchall() == before
+    folding.adopt_latencies(sql, 100_000)
+    assert sql.execute(kept).fetchall() == before
+    assert sql.execute("SELECT count(*) FROM latency_rollups").fetchone() == (0,)
+    sql.execute("TRUNCATE account_rollups, model_rollups, latency_histograms")

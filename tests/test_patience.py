@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import gevent
 import pytest
@@ -36,6 +37,34 @@ def test_answers_that_came_during_stalls_are_heard(
     ours.close()
     theirs.close()
     assert bool(heard) is is_heard
+
+
+@pytest.fixture
+def stalling() -> Iterator[None]:
+    """The loop does next to nothing but stall."""
+
+    def stall() -> None:
+        while True:
+            time.sleep(0.05)
+            gevent.sleep(0.001)
+
+    stalls = gevent.spawn(stall)
+    yield
+    stalls.kill()
+
+
+@pytest.mark.usefixtures("stalling")
+def test_who_needs_many_turns_has_them_in_a_loop_that_is_slow_at_each() -> None:
+    """The first exchange of a process connects, asks who it is, prepares: ten turns and more, each of which takes a quarter of its time here."""
+    with Patience(0.2):
+        for _ in range(12):
+            gevent.sleep(0.001)
+
+
+@pytest.mark.usefixtures("stalling")
+def test_a_loop_that_does_nothing_but_stall_comes_to_an_end() -> None:
+    with pytest.raises(Patience), Patience(0.02):
+        gevent.sleep(60)
 
 
 def test_it_ends_a_wait_in_its_own_block() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 
+from benchmarks import measure as measured
 from benchmarks.stage import Stage
 from dwctl.queue import leases
 from dwctl.queue.leases import Policy
@@ -57,9 +58,10 @@ _TABLES = ["requests", "ready", "queues", "batches", "request_templates", "model
 
 @dataclass
 class Claimed:
-    """What one claimer saw. Times in seconds."""
+    """What one claimer saw. Times in seconds. used_s: CPU time of its database process while it claimed."""
 
     times: list[float] = field(default_factory=list)
+    used_s: float = 0.0
     accounts: Counter[Any] = field(default_factory=Counter)
     completed: int = 0
     most_in_flight: int = 0
@@ -89,6 +91,8 @@ def _print(report: ModuleType, stage: Stage, workers: int, target: float) -> Non
     who = "1 worker" if workers == 1 else f"{workers} workers"
     report.figure(f"claim, {who}, p50", _at(times, 0.5), "ms")
     report.below(f"claim, {who}, p99", _at(times, 0.99), "ms", target)
+    used_s = sum(one.used_s for one in seen) / len(times)
+    report.figure(f"PostgreSQL's CPU time a claim, {who}", used_s * 1000, "ms")
     completed = sum(one.completed for one in seen)
     report.figure(f"lines claimed and completed, {who}", completed / SECONDS, "/s", digits=0)
     accounts: Counter[Any] = sum((one.accounts for one in seen), Counter())
@@ -143,10 +147,11 @@ def _claimer(url: str, seconds: float, policy: Policy, gate: Any, results: Any) 
         gate.wait()
         until = time.perf_counter() + seconds
         while time.perf_counter() < until:
-            began = time.perf_counter()
+            used_s, began = measured.run_s(own.info.backend_pid), time.perf_counter()
             with own.transaction():
                 jobs = leases.claim(own, me=me, most=CLAIM, policy=policy)
             seen.times.append(time.perf_counter() - began)
+            seen.used_s += measured.run_s(own.info.backend_pid) - used_s
             seen.accounts.update(job.created_by for job in jobs)
             if len(seen.times) % 10 == 1:
                 seen.most_in_flight = max(seen.most_in_flight, _most_in_flight(own))

@@ -20,7 +20,7 @@ RETURNING id, file_id
 """
 _TEMPLATES = """
 INSERT INTO fusillade.request_templates (id, file_id, custom_id, endpoint, method, path, body, model, line_number, body_byte_size)
-SELECT gen_random_uuid(), %(file_id)s, 'line-' || n, '', 'POST', '/v1/chat/completions', b.body, %(model)s, n, length(b.body)
+SELECT fusillade.line_id(%(file_id)s, n), %(file_id)s, 'line-' || n, '', 'POST', '/v1/chat/completions', b.body, %(model)s, n, length(b.body)
   FROM generate_series(0, %(count)s - 1) n,
        LATERAL (SELECT json_build_object('model', %(model)s::text, 'messages', json_build_array(
                 json_build_object('role', 'user', 'content', n || repeat(' x', %(words)s))))::text AS body) b
@@ -36,18 +36,21 @@ _READY = (
 )
 _OVER = """
 SELECT count(*) FILTER (WHERE state = 'completed'), count(*) FILTER (WHERE state IN ('failed', 'canceled')),
-       extract(epoch FROM max(coalesce(completed_at, failed_at)) - min(started_at))
+       extract(epoch FROM max(coalesce(completed_at, failed_at)) - min(started_at)),
+       extract(epoch FROM percentile_disc(0.9) WITHIN GROUP (ORDER BY coalesce(completed_at, failed_at))
+                        - percentile_disc(0.1) WITHIN GROUP (ORDER BY coalesce(completed_at, failed_at)))
   FROM fusillade.requests WHERE batch_id = %(id)s
 """
 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a batch; `took_s` from its first line's start to its last one's end."""
+    """What came of a batch; `took_s` from its first line's start to its last one's end, `most_took_s` from a tenth of all ends to nine tenths."""
 
     completed: int
     failed: int
     took_s: float
+    most_took_s: float
 
 
 def put(database: psycopg.Connection[Any], model: str, count: int) -> Any:

@@ -6,7 +6,7 @@ Routes name their permission with `@requires` or `@requires_own`; other rules by
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
@@ -22,6 +22,8 @@ R = TypeVar("R")
 
 Resolver = Callable[[Any], Caller | None]
 """Flask's request to a Caller; None when no credential holds."""
+
+_RULE = "_rule"
 
 _RULES: dict[str, str] = {}
 
@@ -63,15 +65,10 @@ def requires(
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """The route needs this permission on every row of the resource (403 otherwise)."""
 
-    def decorate(view: Callable[P, R]) -> Callable[P, R]:
-        @wraps(view)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            insist(may_all(identify(), resource, operation), resource, operation)
-            return view(*args, **kwargs)
+    def rule(caller: Caller, **_path: Any) -> None:
+        insist(may_all(caller, resource, operation), resource, operation)
 
-        return guarded
-
-    return decorate
+    return checks(rule)
 
 
 def requires_own(
@@ -94,9 +91,22 @@ def checks(rule: Callable[..., None]) -> Callable[[Callable[P, R]], Callable[P, 
             rule(identify(), **kwargs)
             return view(*args, **kwargs)
 
+        setattr(guarded, _RULE, rule)
         return guarded
 
     return decorate
+
+
+def rules_on(view: Callable[..., Any]) -> Iterator[Callable[..., None]]:
+    """The rules that stand on a view, for whoever runs what it wraps; the outermost first."""
+    at: Any = view
+    while at is not None:
+        # `wraps` copies what stands on the wrapped function: a rule belongs to the one that brought it.
+        rule = at.__dict__.get(_RULE)
+        inner = getattr(at, "__wrapped__", None)
+        if rule is not None and (inner is None or inner.__dict__.get(_RULE) is not rule):
+            yield rule
+        at = inner
 
 
 def insist(allowed: bool, resource: Resource, operation: Operation, of: UUID | None = None) -> None:

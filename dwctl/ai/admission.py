@@ -1,8 +1,8 @@
 """Everything that refuses a call does so here, before any work.
 
 Order: credential (401), model known (404), access (403), traffic rules (403), funds (402), what one account may hold at once
-(`holdings`, 429), and last, because they are taken in the database, the limits of model and key (`demands_of`, `limits`, 429). A worker asks
-the same questions of a queued request, again and as of now (`readmit`); there only the model's limits count.
+(`holdings`, 429), and last, because they are taken in the database, the limits of model and key (`demands_of`, `limits`, 429) and, where that
+is little, what the call may cost (`funds`, 402). A worker asks the same questions of a queued request, again and as of now (`readmit`); there only the model's limits count.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import msgspec
 from dwctl.ai.calls import Line, Request, Stamp
 from dwctl.ai.selection import components_of
 from dwctl.billing import tariffs
+from dwctl.billing.reservations import NO_CREDIT, TOO_LOW
 from dwctl.billing.tariffs import TariffPrice
 from dwctl.catalog.routing import Key, Limits, Model, Routing
 from dwctl.catalog.snapshot import Snapshot
@@ -28,15 +29,13 @@ from dwctl.identity import api_keys
 from dwctl.limits.demands import Demand, Whose, demand
 from dwctl.protocols import asked as reading
 from dwctl.protocols.asked import Asked
+from dwctl.protocols.bounds import likely_tokens
 from dwctl.protocols.modes import Mode, Tier
 from dwctl.protocols.surfaces import SURFACES, Surface
-from dwctl.protocols.usage import likely_tokens
 from dwctl.queue.leases import Job
 
 MISSING_KEY = "Please supply an API key: Authorization: Bearer <key>"
 INVALID_KEY = "The API key is unknown or was revoked."
-
-NO_CREDIT = "insufficient_credits"
 
 _FRESH_ENOUGH_S = 2.0
 
@@ -93,7 +92,7 @@ def authenticate(snapshot: Snapshot, authorization: str | None) -> Key:
         raise Refused(INVALID_KEY, code="invalid_api_key", status=401)
     # No notification comes when a time is up.
     if key.expires_at is not None and key.expires_at <= time_s():
-        replaced = snapshot.routing.hashes.get(key.id) != digest if key.id else False
+        replaced = snapshot.routing.is_replaced(key, digest)
         raise Refused(
             api_keys.expiry(key.expires_at, replaced=replaced), code=api_keys.EXPIRED, status=401
         )
@@ -142,11 +141,7 @@ def admit(
         at=datetime.fromtimestamp(asked.created_at, UTC),
     )
     if not routing.has_funds(key.owner_id) and not (price is None or price.is_zero):
-        raise Refused(
-            "Account balance too low. Please add credits to continue.",
-            code=NO_CREDIT,
-            status=402,
-        )
+        raise Refused(TOO_LOW, code=NO_CREDIT, status=402)
     if served_by.target is None and not components_of(served_by):
         raise _nowhere(model, served_by)
     return Admitted(request, key, model, served_by, price, strict)
@@ -180,7 +175,8 @@ def tokens_of(admitted: Admitted, demands: Sequence[Demand]) -> int:
     """How many LLM tokens a call is likely to use, its conversation included; looked at only where one of its limits counts them."""
     if all(one.per_minute is None for one in demands):
         return 0
-    return likely_tokens(admitted.request.asked.read_by_model)
+    asked = admitted.request.asked
+    return likely_tokens(asked.read_by_model, asked.surface.limited_by)
 
 
 def _is_limited(limits: Limits) -> bool:

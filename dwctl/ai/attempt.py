@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dwctl.ai import outcomes
+from dwctl.ai import outcomes, traced
 from dwctl.ai.admission import Admitted
 from dwctl.ai.calls import EVENT_STREAM, JSON, TEXT, Headers
 from dwctl.ai.fallback import covers
@@ -33,6 +33,7 @@ from dwctl.web.envelope import openai_error
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
+    from dwctl.tracing.tracer import Tracer
 
 
 class Attempt:
@@ -56,6 +57,7 @@ class Attempt:
         self._flight = flight
         self._due = due
         self._pool = admitted.served_by
+        self._trusted = provider.trusted
         self._disclosure = Disclosure(admitted.strict, provider.trusted, self._pool.sanitise)
         self._treatment = self._request.surface.treat(
             self._request.asked,
@@ -110,7 +112,10 @@ class Attempt:
         body = treatment.request_body(target.model_name)
         credential = target.auth_header[0] if target.auth_header else ""
         kept = upstream_headers.to_upstream(
-            self._request.headers, also=self._settings.passed_headers, credential=credential
+            self._request.headers,
+            also=self._settings.passed_headers,
+            credential=credential,
+            trace=() if self._gateway.tracer is None else self._trace_of(self._gateway.tracer),
         )
         if treatment.content_type is not None:
             kept.append(("content-type", treatment.content_type))
@@ -124,6 +129,11 @@ class Attempt:
         with self._flight.waiting():
             raw = response.read(self._settings.max_answer_size)
         return self._refused(response, raw)
+
+    def _trace_of(self, tracer: Tracer) -> Headers:
+        """What a server is told of the trace: nothing that a caller has written, and only servers of the operator's own."""
+        span = self._flight.attempt
+        return traced.headers_of(span) if tracer.forwards and self._trusted and span else []
 
     def _complete(self, response: UpstreamResponse) -> Outcome:
         with self._flight.waiting():
@@ -161,11 +171,16 @@ class Attempt:
             body=complete.body if failure is None else _error_body(complete.body, failure),
             headers=_typed(headers, complete.body) if failure is None else [JSON],
             stored=complete.body,
-            response_type=self._request.surface.response_type,
+            response_type=self._type_of_answer() if failure is None else "other",
             upstream_status=response.status,
             usage=complete.usage,
+            finish_reason=complete.finish_reason,
             said_status=said,
         )
+
+    def _type_of_answer(self, *, streamed: bool = False) -> str:
+        asked = self._request.asked
+        return asked.surface.type_of_answer(asked.content, streamed=streamed)
 
     def _streams(self, response: UpstreamResponse) -> bool:
         """By its type; where that says something else, by its first bytes."""
@@ -188,7 +203,7 @@ class Attempt:
             outcome,
             body=events,
             headers=list(EVENT_STREAM),
-            response_type=f"{outcome.response_type}_stream",
+            response_type=self._type_of_answer(streamed=True),
         )
 
     def _failed_at_once(self, stream: StreamTreatment) -> Outcome:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dwctl.ai import fallback, outcomes
+from dwctl.ai import fallback, outcomes, traced
 from dwctl.ai.admission import Admitted, component_demands, tokens_of
 from dwctl.ai.attempt import Attempt
 from dwctl.ai.in_progress import Flight
@@ -91,8 +91,10 @@ class Attempts:
         return self._attempt(pool, pool.target, step, inf)
 
     def _attempt(self, provider: Model, target: Target, step: Step, due: float) -> Result:
-        self._flight.target = target
+        self._flight.target, self._flight.provider = target, provider
         self._health.begins(target)
+        if self._gateway.tracer is not None:
+            traced.begin_attempt(self._gateway.tracer, self._admitted, self._flight, target)
         try:
             self.current = Attempt(
                 self._gateway, self._admitted, self._flight, provider, target, due
@@ -102,7 +104,10 @@ class Attempts:
             result = outcomes.unreachable(error)
         except BaseException:
             self._health.gave_up(target)
+            traced.end_attempt(self._flight, None)
             raise
+        if isinstance(result, Outcome):
+            traced.end_attempt(self._flight, result)
         self._tell_health(target, result)
         return result
 
@@ -133,7 +138,7 @@ class Attempts:
     def _walk(self, pool: Model, step: Step) -> Result:
         selection = Selection(pool)
         due = time.monotonic() + max((_total_s(one) for one in selection.all), default=inf)
-        failed: list[tuple[Outcome, Target]] = []
+        failed: list[tuple[Outcome, Component]] = []
 
         def standing(component: Component) -> Standing:
             return self._standing(component, is_only_one=len(selection.all) == 1 and not failed)
@@ -147,11 +152,12 @@ class Attempts:
             if why is None or isinstance(result, Live):
                 return result
             self._give_back(result)
-            failed.append((result, _target(component)))
+            failed.append((result, component))
         if not failed:
             return self._nobody_asked(selection)
         number, chosen = fallback.verdict([outcome for outcome, _ in failed])
-        self._flight.target = failed[number][1]
+        component = failed[number][1]
+        self._flight.target, self._flight.provider = _target(component), component.model
         return chosen
 
     def _try(self, component: Component, step: Step, due: float) -> Result:

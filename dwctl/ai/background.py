@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from gevent.event import Event
 
+from dwctl import logs
 from dwctl.ai import idempotency, relay
 from dwctl.ai.admission import Admitted
 from dwctl.ai.bookkeeping import opening_of
@@ -50,6 +51,7 @@ def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
 
 
 def _run(gateway: Gateway, admitted: Admitted, flight: Flight) -> None:
+    logs.about(flight.id, flight.trace_id)
     run = relay.Run(gateway, admitted, flight)
     run.enter()
     try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -14,8 +16,10 @@ from dwctl.ai.admission import Admitted, key_of, line_of
 from dwctl.ai.calls import Incoming, Request, Stamp
 from dwctl.ai.in_progress import Flight
 from dwctl.ai.outcomes import Outcome
+from dwctl.analytics import redaction
 from dwctl.analytics.records import Opening, Record, file_of, text_of, timestamp
-from dwctl.billing import tariffs
+from dwctl.analytics.showing import Withheld
+from dwctl.billing import money, tariffs
 from dwctl.catalog.routing import SYSTEM, Key
 from dwctl.errors import DwctlError
 from dwctl.printable import printable
@@ -28,6 +32,7 @@ _UNUSED = TokenUsage()
 _UNKEPT = b'{"store":false}'
 _REPEATED_WITHIN_S = 3600.0
 _MOST_OF_ALIAS = 256
+_NOTHING_KEPT = (Withheld.ZERO_RETENTION, Withheld.NOT_STORED)
 
 
 def opening_of(
@@ -47,26 +52,38 @@ def opening_of(
     )
 
 
-def record_of(admitted: Admitted, outcome: Outcome, flight: Flight, daemon_id: UUID) -> Record:
-    """A call that is over: tracking row, log row, charge."""
+def record_of(
+    admitted: Admitted,
+    outcome: Outcome,
+    flight: Flight,
+    daemon_id: UUID,
+    shown: Mapping[str, Any] = MappingProxyType({}),
+) -> Record:
+    """A call that is over: tracking row, log row, charge. `shown`: what `RequestLog` gives."""
     request = admitted.request
     opened = request.queued or flight.opened
     # What is not kept has rows only where something had to be known of it while it ran.
     tracked = request.tracked and (request.is_kept or opened)
     members: dict[str, Any] = {
         **_log_part(request.stamp, outcome.status, request.surface.method),
-        **_request_part(request, admitted.key),
+        **_request_part(request, admitted.key, shown),
         **_usage_part(outcome.usage),
-        **_charge_part(admitted, outcome.usage),
+        **_charge_part(admitted, outcome, flight),
         "ttfb_ms": _milliseconds(request.stamp.started, flight.first_byte_at),
         "response_type": outcome.response_type,
+        "finish_reason": outcome.finish_reason,
         "served_by": None if flight.target is None else flight.target.endpoint_name,
         "error_code": outcome.error_code,
         "track": tracked,
         "opened": opened,
         "queued": request.queued,
         "notify": request.queued or request.asked.mode.background or request.once is not None,
+        **shown,
     }
+    if flight.held is not None and flight.held.is_reserved:
+        members["reserved"] = True
+    if flight.trace_id is not None:
+        members["trace_id"] = flight.trace_id
     if flight.tried:
         members["attempts"] = tuple(flight.tried)
     if tracked:
@@ -81,22 +98,49 @@ def record_of(admitted: Admitted, outcome: Outcome, flight: Flight, daemon_id: U
 
 
 def record_of_refusal(
-    stamp: Stamp, incoming: Incoming, key: Key, alias: str | None, error: DwctlError
+    stamp: Stamp,
+    incoming: Incoming,
+    key: Key,
+    alias: str | None,
+    error: DwctlError,
+    shown: Mapping[str, Any] = MappingProxyType({}),
+    trace_id: str | None = None,
 ) -> Record:
-    """A caller's call that was not let in: a log row, and nothing else. `alias` may be any text; it is cut."""
+    """A caller's call that was not let in: a log row, and nothing else. `alias` may be any text; it is cut. `shown`: see `record_of`."""
+    # Also a key that was put into the wrong place.
+    model = None if alias is None else redaction.hidden(printable(alias, _MOST_OF_ALIAS))
+    return _record_of_untracked(
+        stamp,
+        incoming,
+        key,
+        error.status,
+        {**shown, "model": model, "error_code": error.code, "trace_id": trace_id},
+    )
+
+
+def record_of_listing(
+    stamp: Stamp, incoming: Incoming, key: Key, shown: Mapping[str, Any]
+) -> Record:
+    """A list of models that a caller was given: a log row, and nothing else. `shown`: see `record_of`."""
+    return _record_of_untracked(stamp, incoming, key, 200, shown)
+
+
+def _record_of_untracked(
+    stamp: Stamp, incoming: Incoming, key: Key, status: int, more: Mapping[str, Any]
+) -> Record:
     return Record(
-        **_log_part(stamp, error.status, incoming.surface.method),
+        **more,
+        **_log_part(stamp, status, incoming.surface.method),
         **_usage_part(None),
         response_type="other",
-        uri=_uri(incoming.surface.path, incoming.query),
-        model=None if alias is None else printable(alias, _MOST_OF_ALIAS),
+        uri=_uri(incoming.surface.path, incoming.query, more),
         user_id=key.owner_id,
         api_key_id=key.id,
         access_source=_access_source(key),
         origin=_origin(key),
         outer_request_id=_outer_id(incoming.header("x-fusillade-request-id")),
+        user_agent=redaction.program(incoming.header("user-agent")),
         sla="0s",
-        error_code=error.code,
         track=False,
         opened=False,
         queued=False,
@@ -104,11 +148,18 @@ def record_of_refusal(
     )
 
 
-def record_of_unrunnable(job: Job, outcome: Outcome, daemon_id: UUID) -> Record:
-    """A queued request that nobody can run, or may not run any more: its row ends, and nothing is charged."""
+def record_of_unrunnable(
+    job: Job,
+    outcome: Outcome,
+    daemon_id: UUID,
+    shown: Mapping[str, Any] = MappingProxyType({}),
+    trace_id: str | None = None,
+) -> Record:
+    """A queued request that nobody can run, or may not run any more: its row ends, and nothing is charged. `shown`: see `record_of`."""
     key, line = key_of(job), line_of(job)
     at = (job.batch_created_at or job.created_at).timestamp()
     return Record(
+        **shown,
         **_log_part(Stamp(job.id, at, time.monotonic()), outcome.status),
         **_row_part(outcome),
         **_usage_part(None),
@@ -120,6 +171,7 @@ def record_of_unrunnable(job: Job, outcome: Outcome, daemon_id: UUID) -> Record:
         access_source="api_key",
         origin="api",
         error_code=outcome.error_code,
+        trace_id=trace_id,
         track=True,
         opened=True,
         queued=True,
@@ -155,12 +207,16 @@ def _rows_of(request: Request, key: Key, daemon_id: UUID) -> dict[str, Any]:
 
 
 def _metadata_of(request: Request) -> str | None:
-    """What the queue's own statements look for: the response before (`chain`), and that nothing is kept (`forget_unkept`)."""
-    if request.is_kept and request.asked.continues is None:
+    """What the queue's own statements look for: the response before (`chain`), that nothing is kept (`forget_unkept`), and the trace of the
+    call (`traces`).
+    """
+    if request.is_kept and request.asked.continues is None and request.trace is None:
         return None
     found: dict[str, Any] = {} if request.is_kept else {"unkept": True}
     if request.asked.continues is not None:
         found["continues"] = request.asked.continues
+    if request.trace is not None:
+        found["trace"] = request.trace
     return orjson.dumps(found).decode()
 
 
@@ -196,16 +252,22 @@ def _log_part(stamp: Stamp, status: int, method: str = "POST") -> dict[str, Any]
     }
 
 
-def _request_part(request: Request, key: Key) -> dict[str, Any]:
+def _uri(path: str, query: str, shown: Mapping[str, Any]) -> str:
+    """Without a query where nothing that the caller said is to be kept: it may say anything."""
+    return redaction.uri(path, "" if shown.get("bodies") in _NOTHING_KEPT else query)
+
+
+def _request_part(request: Request, key: Key, shown: Mapping[str, Any]) -> dict[str, Any]:
     line = request.line
     return {
-        "uri": _uri(request.surface.path, request.asked.query),
+        "uri": _uri(request.surface.path, request.asked.query, shown),
         "model": request.asked.alias,
         "user_id": key.owner_id,
         "api_key_id": key.id,
         "access_source": _access_source(key),
         "origin": _origin(key),
         "outer_request_id": _outer_id(_first(request, "x-fusillade-request-id")),
+        "user_agent": redaction.program(_first(request, "user-agent")),
         "sla": request.window,
         "batch_id": line.batch_id if line else None,
         "custom_id": line.custom_id if line else None,
@@ -224,21 +286,43 @@ def _usage_part(usage: TokenUsage | None) -> dict[str, Any]:
     }
 
 
-def _charge_part(admitted: Admitted, usage: TokenUsage | None) -> dict[str, Any]:
-    price = admitted.price
-    if usage is None or price is None:
+def cost_of(admitted: Admitted, outcome: Outcome) -> Decimal | None:
+    """What a call is charged, in USD; None where nothing was used, the model has no price for it, or an upstream has failed it."""
+    price, usage = admitted.price, outcome.usage
+    if usage is None or price is None or not outcome.is_charged:
+        return None
+    if admitted.key.owner_id == SYSTEM:
+        return Decimal(0)
+    cost = tariffs.price(
+        price,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        cached_tokens=usage.cached_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+    )
+    return money.chargeable(cost)
+
+
+def _charge_part(admitted: Admitted, outcome: Outcome, flight: Flight) -> dict[str, Any]:
+    """What it costs its caller, and what it costs the operator."""
+    usage = outcome.usage
+    if usage is None:
         return {}
-    cost = tariffs.price(price, usage.prompt_tokens, usage.completion_tokens)
-    free = admitted.key.owner_id == SYSTEM
-    return {
-        "input_price": price.input,
-        "output_price": price.output,
-        "cost": Decimal(0) if free else cost,
-    }
-
-
-def _uri(path: str, query: str) -> str:
-    return f"/{path}?{query}" if query else f"/{path}"
+    members: dict[str, Any] = {}
+    if (price := admitted.price) is not None and outcome.is_charged:
+        members = {
+            "tariff_id": price.tariff_id,
+            "input_price": price.input,
+            "output_price": price.output,
+            "cached_input_price": price.cached_input,
+            "reasoning_price": price.reasoning,
+            "cost": cost_of(admitted, outcome),
+        }
+    if flight.provider is not None and (paid := flight.provider.provider_price) is not None:
+        provider_cost = paid.of(usage.prompt_tokens, usage.completion_tokens)
+        if provider_cost is not None:
+            members["provider_cost"] = money.chargeable(provider_cost)
+    return members
 
 
 def _milliseconds(started: float, moment: float | None) -> int | None:
@@ -254,7 +338,10 @@ def _origin(key: Key) -> str:
 
 
 def _first(request: Request, name: str) -> str | None:
-    return next((value for key, value in request.headers if key == name), None)
+    for key, value in request.headers:
+        if key == name:
+            return value
+    return None
 
 
 def _outer_id(given: str | None) -> UUID | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import quote
 from uuid import UUID
 
 import msgspec
@@ -53,6 +54,11 @@ class Incoming(msgspec.Struct, frozen=True):
             if key == name:
                 return value
         return None
+
+
+def served_by(endpoint: str, model: str) -> tuple[str, str]:
+    """The header that names a target: its endpoint, and what the model is called there."""
+    return "x-dwctl-served-by", f"{quote(endpoint)}/{quote(model)}"
 
 
 def begun(body: Iterator[bytes]) -> Iterator[bytes]:
@@ -106,6 +112,8 @@ class Request(msgspec.Struct, frozen=True):
 
     `asked.created_at` (Unix time) decides the price: when the call arrived, or its batch was made. `tracked`: it has a row of its own.
     `queued`: a worker runs it, from a row that is there; `line` where that is a line of a batch. `once`: it may be sent again.
+    `may_be_kept`: account, key and settings let what it says stay when it is over. `trace`: the `traceparent` of its span, where traces are
+    exported.
     """
 
     stamp: Stamp
@@ -115,6 +123,8 @@ class Request(msgspec.Struct, frozen=True):
     queued: bool = False
     line: Line | None = None
     once: Once | None = None
+    may_be_kept: bool = True
+    trace: str | None = None
 
     @property
     def id(self) -> UUID:
@@ -129,7 +139,7 @@ class Request(msgspec.Struct, frozen=True):
     @property
     def is_kept(self) -> bool:
         """Whether its owner may come back to it. A line of a batch always can: its answer goes into a file."""
-        return self.asked.is_stored or self.line is not None
+        return (self.may_be_kept and self.asked.is_stored) or self.line is not None
 
     @property
     def tier(self) -> Tier:

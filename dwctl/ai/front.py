@@ -7,7 +7,7 @@ by the same function. A test runs all doors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -50,7 +50,9 @@ class Front:
         gateway = self._gateway
         limit = gateway.settings.limits.requests.max_body_size
         read = partial(body.read_all, limit)
-        return _respond(gateway, surface, head.query, head.headers, body.length, read, peer)
+        return _respond(
+            gateway, Incoming(surface, head.query, head.headers, body.length, read, peer)
+        )
 
     def _is_special(self, head: Head) -> bool:
         if self._cors and head.header("origin") is not None:
@@ -68,35 +70,28 @@ class Front:
 
 def respond(gateway: Gateway, environ: Environ, surface: Surface, key: Key | None = None) -> Answer:
     """The answer to a call in a WSGI environment. `key` is given where the caller was identified otherwise (the playground)."""
+    return _respond(gateway, incoming_of(gateway, environ, surface), key)
+
+
+def incoming_of(gateway: Gateway, environ: Environ, surface: Surface) -> Incoming:
+    """A call in a WSGI environment, of which nothing is read yet."""
     stated = environ.get("CONTENT_LENGTH")
     length = int(stated) if stated and stated.isdecimal() else None
     limits = gateway.settings.limits.requests
     most = limits.max_file_body_size if surface.takes_files else limits.max_body_size
-    return _respond(
-        gateway,
+    return Incoming(
         surface,
         environ.get("QUERY_STRING", ""),
         _headers_of(environ),
         length,
         partial(_read_body, environ, length, most),
         environ.get("gunicorn.socket"),
-        key,
     )
 
 
-def _respond(
-    gateway: Gateway,
-    surface: Surface,
-    query: str,
-    headers: Sequence[tuple[str, str]],
-    length: int | None,
-    read_body: Callable[[], bytes],
-    peer: Any,
-    key: Key | None = None,
-) -> Answer:
+def _respond(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answer:
     if not gateway.started:
         gateway.start()
-    incoming = Incoming(surface, query, headers, length, read_body, peer)
     return lifecycle.answer(gateway, incoming, key)
 
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import gevent
@@ -14,16 +14,22 @@ import psycopg
 from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
+from dwctl.ai.balances import Balances
 from dwctl.ai.counting import Counting
 from dwctl.ai.event_log import EventLog
 from dwctl.ai.following import Following
+from dwctl.ai.funds import Funds
+from dwctl.ai.genai import GenAi
 from dwctl.ai.held import Held
 from dwctl.ai.holdings import Holdings
 from dwctl.ai.in_progress import InProgress
 from dwctl.ai.outcomes import Outcome, Reason
+from dwctl.ai.request_log import RequestLog
 from dwctl.ai.retrieval import cancelled_among
 from dwctl.ai.strangers import Strangers
+from dwctl.ai.unpriced import Unpriced
 from dwctl.analytics.recorder import Recorder
+from dwctl.billing.reservations import Reservations
 from dwctl.catalog.routing import Key
 from dwctl.catalog.snapshot import Snapshot
 from dwctl.config import Settings
@@ -37,10 +43,14 @@ from dwctl.upstream.health import Health
 from dwctl.wakeups import Wakeups
 from dwctl.web.current import Parts
 
+if TYPE_CHECKING:
+    from dwctl.tracing.tracer import Tracer
+
 log = logging.getLogger(__name__)
 
 _SWEEP_CANCELLED_S = 5.0
 _LAST_WORDS_S = 2.0
+_LAST_SPANS_S, _LEAST_FOR_SPANS_S = 1.0, 0.2
 _LARGE_BYTES = 4 * 1024 * 1024
 _LARGE_AT_ONCE = 2
 _AT_ONCE = nullcontext()
@@ -49,8 +59,9 @@ _AT_ONCE = nullcontext()
 class Gateway:
     """Snapshot, recorder, upstream client, wake-ups, and this process's row in `daemons`."""
 
-    def __init__(self, parts: Parts, kind: dict[str, Any]) -> None:
-        """`kind` is shown as this process's configuration in the registry of processes."""
+    def __init__(self, parts: Parts, kind: dict[str, Any], tracer: Tracer | None = None) -> None:
+        """`kind` is shown as this process's configuration in the registry of processes. `tracer`: None where traces are not exported."""
+        self.tracer = tracer
         settings = parts.settings
         self.settings: Settings = settings
         self.connections = parts.connections
@@ -60,8 +71,10 @@ class Gateway:
         )
         self.health = Health(settings.upstream.circuit)
         self.snapshot = Snapshot(settings, parts.connections, parts.sealer)
+        self.genai = GenAi(settings.dashboard_url)
         self.strangers = Strangers(settings.log_strangers_per_minute)
-        self.recorder = Recorder(settings, self.snapshot.mark_unfunded)
+        self.request_log = RequestLog(settings, self.snapshot)
+        self.recorder = Recorder(settings, self.snapshot.mark_unfunded, tracer)
         self.in_progress = InProgress(
             settings.recorder.open_after, settings.recorder.progress_interval
         )
@@ -74,6 +87,9 @@ class Gateway:
             settings.daemons.heartbeat,
             lambda: len(self.in_progress.flights),
         )
+        self.reservations = Reservations(settings, self.registration.id)
+        self.funds = Funds(settings.credits, self.reservations)
+        self.balances = Balances(parts.connections, lambda: self.recorder.away_since is not None)
         self.limiter = Limiter(settings, self.registration.id, self._others_dead_after_s)
         self.held = Held(
             parts.connections,
@@ -81,6 +97,7 @@ class Gateway:
             most_per_owner=settings.responses.held_max_per_owner,
         )
         self.counting = Counting()
+        self.unpriced = Unpriced()
         self.following = Following(parts.connections, sweep_s=settings.responses.sweep_interval)
         self.event_log = EventLog(parts.connections, self.registration.id, settings.responses)
         self._large = BoundedSemaphore(_LARGE_AT_ONCE)
@@ -94,6 +111,8 @@ class Gateway:
         if self.started:
             return
         self.started = True
+        if self.tracer is not None:
+            self.tracer.start()
         self.recorder.start()
         # Without a snapshot nobody is let in and nothing claimed: so this process is known before it owns anything.
         self.snapshot.start(self.wakeups, after=self.registration.registered)
@@ -143,12 +162,17 @@ class Gateway:
         self.snapshot.stop()
         self.recorder.stop(deadline)
         self.limiter.stop(deadline)
+        self.reservations.stop(deadline)
         self.registration.stop()
         self.wakeups.stop()
         self.in_progress.stop()
         if self._sweeper is not None:
             self._sweeper.kill()
         self.client.close()
+        if self.tracer is not None:
+            # Last: spans of the end are spans, too. A collector that does not answer is no reason to stay.
+            now = time.monotonic()
+            self.tracer.stop(now + min(_LAST_SPANS_S, max(_LEAST_FOR_SPANS_S, deadline - now)))
 
     def turn_for(self, size: int) -> AbstractContextManager[object]:
         """Around work on a body of that many bytes: it takes several times as much memory, so large ones wait for each other."""

@@ -240,7 +240,7 @@ class _Reader:
 
     def _items_of(self, row: Any) -> list[Item]:
         self._pace()
-        if retrieval.is_unstored(row):
+        if retrieval.says_not_to_store(row.request_body):
             return []
         response = retrieval.shown(row)
         body = parse_object((row.request_body or "").encode()) or {}

@@ -122,10 +122,11 @@ def asked_once(incoming: Incoming, request: Request, owner_id: UUID) -> Once | N
             " X-Fusillade-Request-Id), so it cannot be given again: leave out the Idempotency-Key.",
             code="idempotency_not_supported",
         )
-    if request.asked.content.get("store") is False:
+    if not request.is_kept:
         raise unsupported(
             "store",
-            "What is not stored cannot be given again: leave out `store: false` or the Idempotency-Key.",
+            "What is not stored (`store: false`, or by what is set for this account, key or gateway) cannot be given again:"
+            " leave out the Idempotency-Key.",
         )
     return Once(owner_id, request.path, key, _fingerprint(request))
 

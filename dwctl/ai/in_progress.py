@@ -17,18 +17,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import gevent
 from gevent import GreenletExit, get_hub, getcurrent, monkey
 
+from dwctl.ai.funds import Held
 from dwctl.ai.holdings import Hold
 from dwctl.ai.outcomes import Reason
 from dwctl.analytics.records import Tried
+from dwctl.catalog.routing import Model
 from dwctl.limits.limiter import Permit
 from dwctl.pace import Pace
 from dwctl.upstream.target import Target
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +56,10 @@ class Flight:
 
     opened: its tracking row was asked for; row_is_there: and is committed. first_byte_at: monotonic. over: its record is made
     (recorded), or it has left. alone: it goes on when its caller leaves. linger_s: how long it goes on for its usage when nobody wants it
-    any more. permits: what it has been allowed by limits; they end with it. target: where it was sent last; tried: the story of a call
-    that had a choice of targets, an entry for each attempt.
+    any more. permits: what it has been allowed by limits; they end with it. answered_with: the headers of an answer that has begun. target:
+    where it was sent last, and provider the model that has this target; tried: the story of a call that had a choice of targets, an entry for
+    each attempt. held: what stands behind it of the money that it may cost. trace_id, span, attempt: where traces are exported, the call's
+    trace, the span that it is a part of, and that of the attempt that runs.
     """
 
     __slots__ = (
@@ -60,7 +67,10 @@ class Flight:
         "_pending",
         "_waiting",
         "alone",
+        "answered_with",
+        "attempt",
         "first_byte_at",
+        "held",
         "hold",
         "id",
         "last_words",
@@ -70,11 +80,14 @@ class Flight:
         "over",
         "peer",
         "permits",
+        "provider",
         "recorded",
         "row_is_there",
+        "span",
         "spoke_at",
         "started",
         "target",
+        "trace_id",
         "tried",
     )
 
@@ -91,8 +104,14 @@ class Flight:
         self.alone = False
         self.linger_s = 0.0
         self.target: Target | None = None
+        self.provider: Model | None = None
+        self.answered_with: Sequence[tuple[str, str]] = ()
         self.tried: list[Tried] = []
         self.permits: Sequence[Permit] = ()
+        self.held: Held | None = None
+        self.trace_id: str | None = None
+        self.span: Span | None = None
+        self.attempt: Span | None = None
         self.on_slow: Callable[[], None] | None = None
         self.last_words: Callable[[], None] | None = None
         self._greenlet: Any = None
@@ -113,6 +132,11 @@ class Flight:
             raise Stopped(Reason.DRAINED) from None
         finally:
             self._waiting = False
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it has been told to stop, or is over."""
+        return self.over or self._pending is not None
 
     def stop(self, reason: Reason) -> None:
         """Raise Stopped where the call waits, or at its next wait."""
@@ -178,6 +202,8 @@ class InProgress:
             flight.hold.release()
         for permit in flight.permits:
             permit.give_back()
+        if flight.held is not None:
+            flight.held.end()
 
     def cancel(self, id: UUID) -> None:
         """Cancel a call, if it runs here."""

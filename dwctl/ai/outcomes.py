@@ -82,6 +82,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     status, headers, body: what the caller gets (or would have got). stored: what GET will show. upstream_status: what the upstream
     said, where it said anything; said_status: the status of an error that came with a 2xx. usage: None where nothing was used.
+    finish_reason: why the model stopped, as the answer says.
     refused_here: a limit of the target's was reached, and nothing was sent.
     """
 
@@ -93,6 +94,7 @@ class Outcome(msgspec.Struct, frozen=True):
     response_type: str = "other"
     upstream_status: int | None = None
     usage: TokenUsage | None = None
+    finish_reason: str | None = None
     said_status: int | None = None
     refused_here: bool = False
 
@@ -105,6 +107,13 @@ class Outcome(msgspec.Struct, frozen=True):
     def retry_helps(self) -> bool:
         """Whether the same request may succeed later."""
         return isinstance(self.end, Failed) and self.end.kind.retry_helps
+
+    @property
+    def is_charged(self) -> bool:
+        """Whether what was used is paid for. Not where an upstream's failure is all that its caller got; what it got of a stream is."""
+        if not isinstance(self.end, Failed) or self.status < 400:
+            return True
+        return self.end.kind is FailureKind.INTERNAL
 
     @property
     def error_code(self) -> str | None:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from dwctl.ai import idempotency, retrieval
+from dwctl.ai import costs, idempotency, logged, retrieval
 from dwctl.ai.admission import Admitted
 from dwctl.ai.bookkeeping import opening_of
-from dwctl.ai.calls import EVENT_STREAM, JSON, Answer, begun
+from dwctl.ai.calls import EVENT_STREAM, JSON, Answer, Headers, begun, served_by
 from dwctl.ai.followed import Followed
 from dwctl.ai.held import Waiter
 from dwctl.ai.in_progress import Flight, Stopped
@@ -113,13 +113,29 @@ class _Held:
             over = True
         if over:
             shown = self._shown(self._row())
+            told = self._told()
             self.end()
-            return Answer(shown.status, [JSON], shown.body)
+            return Answer(shown.status, [JSON, *told], shown.body)
         if not alive:
             goes_on = f"The request {self._asked.response_id} is still waiting; it goes on. Fetch it by its id."
             raise TimedOut(goes_on if self._admitted.request.is_kept else None)
         # The status line leaves with the first space, so whatever happens after that is told in the object.
         return Answer(200, [JSON], begun(self._body(self._spaces())))
+
+    def _told(self) -> Headers:
+        """What the log says, for those who may know."""
+        gateway, admitted = self._gateway, self._admitted
+        shows_target = gateway.shows_served_by(admitted.key)
+        if not shows_target and not gateway.settings.costs.header:
+            return []
+        found = logged.read(gateway, admitted)
+        told = costs.headers_of_queued(gateway, found)
+        if not shows_target or found is None or found.endpoint is None:
+            return told
+        target = admitted.served_by.target
+        is_same = target is not None and target.endpoint_name == found.endpoint
+        model = target.model_name if target is not None and is_same else found.model
+        return told if model is None else [*told, served_by(found.endpoint, model)]
 
     def _shown(self, row: StoredRow) -> Shown:
         if not row.is_over and not self._admitted.request.is_kept:
@@ -156,7 +172,8 @@ class _Held:
             yield stream.begin()
             yield from followed.pieces(begun=True)
 
-        return Answer(200, list(EVENT_STREAM), begun(self._body(pieces())))
+        told = costs.told_of_queued(self._gateway, self._admitted, pieces())
+        return Answer(200, list(EVENT_STREAM), begun(self._body(told)))
 
     # --- both
 

@@ -10,22 +10,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote
 
 import gevent
 import orjson
 
-from dwctl.ai import outcomes
+from dwctl.ai import costs, outcomes, traced
 from dwctl.ai.admission import Admitted
 from dwctl.ai.attempts import Attempts
 from dwctl.ai.bookkeeping import opening_of, record_of
-from dwctl.ai.calls import Answer, Headers, begun
+from dwctl.ai.calls import Answer, Headers, begun, served_by
 from dwctl.ai.in_progress import Flight, Stopped
 from dwctl.ai.live import Live
 from dwctl.ai.outcomes import Done, End, Failed, Outcome, Reason
-from dwctl.analytics.records import Kept
+from dwctl.analytics.records import Kept, Record
 from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError
+from dwctl.protocols.answers import finish_reason_of
 from dwctl.protocols.failures import FailureKind
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.treatments import StreamTreatment
@@ -41,8 +41,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Finish = Callable[[Outcome], object]
-
-SERVED_BY = "x-dwctl-served-by"
 
 _OFFER_AGAIN_S = 1.0
 
@@ -68,7 +66,8 @@ def answer(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
             raise NotRecorded
     finally:
         run.leave()
-    return Answer(outcome.status, run.labelled(outcome.headers), outcome.body)
+    told = costs.headers(gateway, admitted, outcome)
+    return Answer(outcome.status, [*run.labelled(outcome.headers), *told], outcome.body)
 
 
 def stream(gateway: Gateway, admitted: Admitted, flight: Flight) -> Answer:
@@ -115,11 +114,20 @@ class Run:
         for permit in permits:
             permit.give_back(outcome.usage.total_tokens if outcome.usage else 0)
         with gateway.turn_for(len(outcome.stored)):
-            record = record_of(self._admitted, outcome, self._flight, gateway.registration.id)
-            kept = gateway.recorder.finish(record)
+            record = self._record(outcome)
+            if gateway.tracer is None:
+                kept = gateway.recorder.finish(record)
+            else:
+                with traced.recording(gateway.tracer, self._flight):
+                    kept = gateway.recorder.finish(record)
+        if self._flight.held is not None:
+            self._flight.held.is_settled = kept in (Kept.COMMITTED, Kept.SPOOLED)
         for permit in permits:
             permit.wait_given_back(gateway.settings.recorder.database_wait)
         gateway.count(outcome)
+        gateway.unpriced.note(self._admitted, unsaid=outcome.succeeded and outcome.usage is None)
+        path = self._request.surface.path
+        gateway.genai.ended(path, record, self._flight.target, outcome.stored)
         return kept
 
     def finish_or_promise(self, outcome: Outcome) -> Kept:
@@ -163,6 +171,7 @@ class Run:
 
     def leave(self) -> None:
         """The call is over; a second time does nothing."""
+        traced.end_attempt(self._flight, None)
         self._gateway.in_progress.leave(self._flight)
 
     def _guarded(self, step: Callable[[], T]) -> T | Outcome:
@@ -186,7 +195,7 @@ class Run:
         target = self._flight.target
         if target is None or not self._gateway.shows_served_by(self._admitted.key):
             return headers
-        return [*headers, (SERVED_BY, f"{quote(target.endpoint_name)}/{quote(target.model_name)}")]
+        return [*headers, served_by(target.endpoint_name, target.model_name)]
 
     # --- a stream
 
@@ -196,11 +205,19 @@ class Run:
         if isinstance(live, Outcome):
             finish(live)
             self.leave()
-            return Answer(live.status, self.labelled(live.headers), live.body)
+            return self._instead(live)
         events = begun(self._events(live, finish))
         headers = upstream_headers.to_caller(live.response.status, live.response.headers)
         passed_on = [pair for pair in headers if pair[0] != "cache-control"]
+        self._flight.answered_with = [*live.labels, *passed_on]
         return Answer(live.status, self.labelled([*live.labels, *passed_on]), events)
+
+    def _instead(self, outcome: Outcome) -> Answer:
+        """The answer to a caller that wants events where the upstream has answered in one piece, be it that it refuses."""
+        gateway, admitted = self._gateway, self._admitted
+        headers = [*self.labelled(outcome.headers), *costs.headers(gateway, admitted, outcome)]
+        body = costs.told(gateway, admitted, outcome, outcome.body)
+        return Answer(outcome.status, headers, body)
 
     def _opened(self) -> Live | Outcome:
         """A stream that has begun and has its row, or what else the call came to. Raises DatabaseAway: there is no row."""
@@ -237,7 +254,8 @@ class Run:
             except Exception:
                 last = live.fail_inside()
             live.close()
-            finish(self._streamed(live.stream, stopped))
+            outcome = self._streamed(live.stream, stopped)
+            finish(outcome)
         except Exception:
             if self._flight.over:
                 raise
@@ -250,7 +268,7 @@ class Run:
             return
         if last is None:
             raise CutShort
-        yield last
+        yield costs.told(self._gateway, self._admitted, outcome, last)
 
     def _streamed(self, stream: StreamTreatment, stopped: Reason | None) -> Outcome:
         """What a stream came to. What was delivered until it was stopped is billed."""
@@ -261,21 +279,30 @@ class Run:
             details = {"error": stream.error.get("message")}
             end = Failed(FailureKind.STREAM_BROKEN, str(stream.error.get("code")), details)
         self._attempts.ended(end)
-        stored = orjson.dumps(stream.assembled())
-        return Outcome(
+        whole, asked = stream.assembled(), self._request.asked
+        outcome = Outcome(
             end=end,
             status=200 if stopped is None else stopped.status,
             body=b"",
             headers=[],
-            stored=stored,
-            response_type=f"{self._request.surface.response_type}_stream",
+            stored=orjson.dumps(whole),
+            response_type=asked.surface.type_of_answer(asked.content, streamed=True),
             upstream_status=200,
             usage=stream.settle(),
+            finish_reason=finish_reason_of(whole),
         )
+        traced.end_attempt(self._flight, outcome)
+        return outcome
 
     def _leave_word(self, stream: StreamTreatment) -> None:
         """What is to be written down if this process dies now."""
         outcome = outcomes.interrupted(Reason.DIED).with_usage(stream.settle())
-        daemon_id = self._gateway.registration.id
-        record = record_of(self._admitted, outcome, self._flight, daemon_id)
-        self._gateway.recorder.keep_progress(record)
+        self._gateway.recorder.keep_progress(self._record(outcome))
+
+    def _record(self, outcome: Outcome) -> Record:
+        gateway, flight = self._gateway, self._flight
+        answered_with = list(flight.answered_with) or outcome.headers
+        shown = gateway.request_log.of_call(
+            self._request, self._admitted.key, outcome, answered_with
+        )
+        return record_of(self._admitted, outcome, flight, gateway.registration.id, shown)

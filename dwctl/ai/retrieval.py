@@ -114,9 +114,15 @@ def stored_row(row: Any) -> StoredRow:
 
 
 def is_unstored(row: Any) -> bool:
-    """Whether a tracking row is of a call with `store: false`: it is there for as long as its call needs it, and shown to nobody."""
-    body = row.request_body
-    return bool(body) and '"store"' in body and _said_not_to_store(body)
+    """Whether a tracking row is of a call that is not kept: it is there for as long as its call needs it, and shown to nobody."""
+    return bool(row.is_unkept) or says_not_to_store(row.request_body)
+
+
+def says_not_to_store(request_body: str | None) -> bool:
+    """Whether a request has `store: false`."""
+    return (
+        request_body is not None and '"store"' in request_body and _said_not_to_store(request_body)
+    )
 
 
 def _uuid(response_id: str) -> UUID:

@@ -12,17 +12,21 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from dwctl.access import guard
-from dwctl.ai import admission, counting, front, input_items, resuming, retrieval
+from dwctl.ai import admission, counting, estimating, front, input_items, resuming, retrieval
+from dwctl.ai.bookkeeping import record_of_listing
+from dwctl.ai.calls import JSON, Answer, Stamp
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.holdings import Kind
+from dwctl.ai.lifecycle import REQUEST_ID
 from dwctl.catalog.routing import Model
 from dwctl.errors import DwctlError, NotFound
 from dwctl.identity import authentication
 from dwctl.protocols.forwarded import Forwarded, may_be_forwarded
-from dwctl.protocols.surfaces import SURFACES, Surface
+from dwctl.protocols.surfaces import SURFACES, Listing, Surface
 from dwctl.web.body_limits import body_of
 
 blueprint = Blueprint("ai", __name__)
+_LISTING = Listing()
 _UNQUOTED = "/-._~!$&'()*+,=:@"
 
 guard.open_to_all(blueprint, reason="inference takes API keys, and looks at them itself")
@@ -53,8 +57,15 @@ for _surface in SURFACES.values():
 @blueprint.get("/models")
 def list_models() -> Response:
     """The models that the key may call, by alias."""
-    key = admission.authenticate(gateway().snapshot, request.headers.get("Authorization"))
-    return listing(key.owner_id)
+    stamp, here = Stamp.now(), gateway()
+    key = admission.authenticate(here.snapshot, request.headers.get("Authorization"))
+    found = listing(key.owner_id)
+    incoming = front.incoming_of(here, request.environ, _LISTING)
+    answer = Answer(found.status_code, [JSON], found.get_data())
+    shown = here.request_log.of_untracked(stamp.id, incoming, key, b"", {}, answer)
+    here.recorder.note(record_of_listing(stamp, incoming, key, shown))
+    found.headers[REQUEST_ID] = str(stamp.id)
+    return found
 
 
 def listing(owner_id: UUID) -> Response:
@@ -102,6 +113,26 @@ def count_input_tokens() -> Response:
     finally:
         hold.release()
     return _json({"object": "response.input_tokens", "input_tokens": counted})
+
+
+@blueprint.post("/cost-estimate")
+def estimate_call() -> Response:
+    """What a call would cost, at least and at most, and for how many like it the balance is enough. Nothing is sent or charged.
+
+    `prompt_tokens` are likely: about four bytes of text each. `most_cost` holds where `is_bounded`: the body says how long an answer may become. Otherwise
+    it counts on as many tokens as the model can write, or as a setting says. With a `completion_window` the call is a line of a batch.
+    """
+    here = gateway()
+    key = admission.authenticate(here.snapshot, request.headers.get("Authorization"))
+    hold = here.holdings.begin(key.owner_id)
+    try:
+        hold.take(Kind.REALTIME)
+        body = body_of(request)
+        hold.take(Kind.BYTES, len(body))
+        found = estimating.estimate(here, key, body, hold)
+    finally:
+        hold.release()
+    return _json(found)
 
 
 @blueprint.post("/responses/compact")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from uuid import UUID
 
+from dwctl import clock
+from dwctl.analytics import withdrawals
+from dwctl.analytics.figures import Figures
+from dwctl.analytics.records import Kept
 from dwctl.analytics.spool import Spool, SpoolFile
-from dwctl.analytics.writing import Entry, Later, Writer, entry_from, groups
+from dwctl.analytics.writing import Entry, Kind, Later, Writer, entry_from, groups
 from dwctl.config import Settings
 
 log = logging.getLogger(__name__)
@@ -20,10 +24,17 @@ class Drainer:
     """Empties the spool of this process and of dead siblings, on a connection that it has for as long as that takes."""
 
     def __init__(
-        self, settings: Settings, spool: Spool, on_empty: Callable[[Iterable[UUID]], None]
+        self,
+        settings: Settings,
+        spool: Spool,
+        on_empty: Callable[[Iterable[UUID]], None],
+        figures: Figures | None = None,
     ) -> None:
         self._spool = spool
-        self._writer = Writer(settings, set_aside=self._set_aside, on_empty=on_empty)
+        self._figures = figures or Figures()
+        self._writer = Writer(
+            settings, set_aside=self._set_aside, on_empty=on_empty, figures=self._figures
+        )
         self.set_aside = 0
 
     def drain(self) -> None:
@@ -41,7 +52,10 @@ class Drainer:
         drained = 0
         try:
             for group in groups(self._entries(file), _GROUP):
-                self._writer.write(group, lambda _entries, _kept: None)
+                records = [entry for entry in group if entry.kind is not Kind.WITHDRAW]
+                if records:
+                    self._writer.write(records, self._written)
+                self._withdraw([entry.id for entry in group if entry.kind is Kind.WITHDRAW])
                 drained += len(group)
                 file.mark(group[-1].end)
         except (Later, OSError) as error:
@@ -56,6 +70,11 @@ class Drainer:
         log.warning("spool drained", extra={"file": file.path.name, "records": drained})
         return True
 
+    def _withdraw(self, ids: list[UUID]) -> None:
+        """Those that somebody has locked go to the spool again, so that the records behind them need not wait. Raises OSError."""
+        if ids and (left := self._writer.withdraw(ids)):
+            self._spool.append(withdrawals.lines_of(left))
+
     def _entries(self, file: SpoolFile) -> Iterator[Entry]:
         for line in file.lines():
             try:
@@ -65,6 +84,13 @@ class Drainer:
                 self.set_aside += 1
             else:
                 yield entry
+
+    def _written(self, entries: Sequence[Entry], kept: Kept) -> None:
+        now = clock.now()
+        for entry in entries:
+            if kept is Kept.COMMITTED and entry.ended_at is not None:
+                lag_s = (now - entry.ended_at).total_seconds()
+                self._figures.lag_s.add((), max(0.0, lag_s))
 
     def _set_aside(self, entry: Entry, reason: str) -> None:
         self.set_aside += 1

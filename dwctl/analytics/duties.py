@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -16,6 +17,7 @@ from psycopg.rows import namedtuple_row
 from dwctl.analytics import writing
 from dwctl.analytics.faults import Fault, judge
 from dwctl.analytics.records import Record
+from dwctl.analytics.showing import withheld
 from dwctl.config import Settings
 from dwctl.queue.duties import Duty
 from dwctl.sql import load
@@ -25,55 +27,91 @@ log = logging.getLogger(__name__)
 _QUEUE = load("dwctl.queue")
 _AHEAD_DAYS = 30
 _HOUR_S = 3600.0
-_PURGE_AT_ONCE = 1000
 _RECORD_AT_ONCE = 20
 _STATUS = {"interrupted": 502, "worker_lost": 502, "deadline_passed": 504}
-# Both need the log for themselves for a moment. Whoever waits for that holds up every call behind it, so nobody waits for longer than a
-# call would (recorder.database_wait): a backup that reads the log for an hour only puts the chore off.
-_PATIENCE = "SET LOCAL lock_timeout = '250ms'"
-_PARTITION = re.compile(r"^http_analytics_p(\d{8})$")
+# Both need the log for themselves for a moment. Whoever waits for that holds up every call behind it: so nobody waits for longer than a call
+# would notice, nor often. A backup that reads the log for an hour only puts the chore off.
+_PATIENCE = "SET LOCAL lock_timeout = '30ms'"
+_AGAIN_S = 30.0
+_SOON_S = 0.5
+_LEFT = "http_analytics_left_"
+
+
+class _Day(NamedTuple):
+    """A partition of the log; `bytes` with its indexes."""
+
+    table: str
+    day: date
+    bytes: int
 
 
 def make_partitions(connection: psycopg.Connection[Any], _settings: Settings) -> float:
     """Partitions of the log for the next 30 days: a day without one would refuse its rows."""
-    connection.execute(_PATIENCE)
-    connection.execute(
-        "SELECT make_log_partitions((now() AT TIME ZONE 'UTC')::date, %s)", (_AHEAD_DAYS + 1,)
-    )
-    return _HOUR_S
+    made = "SELECT make_log_partitions((now() AT TIME ZONE 'UTC')::date, {})"
+    ahead = sql.SQL(made).format(_AHEAD_DAYS + 1)
+    return _HOUR_S if _does_alone(connection, ahead) else _AGAIN_S
+
+
+dropped: Counter[str] = Counter()
+"""How many days of the log this process has dropped, by why: `age` or `size`."""
 
 
 def drop_partitions(connection: psycopg.Connection[Any], settings: Settings) -> float:
-    """Drop one day of the log past `retention.log_days`; more follow at once."""
-    days = settings.retention.log_days
-    if not days:
+    """Drop one day of the log: past `retention.log_days`, or the oldest while there is more than `retention.log_bytes`; more follow at once.
+
+    In two turns. The first takes the day out of the log, for which nobody may be at the log for a moment; the second, when that is committed,
+    deletes in its own time what nobody sees any more.
+    """
+    leaving = connection.execute(writing.QUERIES["days_that_left"]).fetchone()
+    if leaving is not None:
+        connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(leaving[0])))
+        return _SOON_S
+    days = [_Day(*row) for row in connection.execute(writing.QUERIES["days_of_log"]).fetchall()]
+    today = _day_of_database(connection)
+    reason = _why_dropped(days, today, settings)
+    if reason is None:
         return _HOUR_S
-    oldest = _day_of_database(connection, days)
-    old = [name for name, day in _partitions(connection) if day < oldest]
-    if not old:
-        return _HOUR_S
-    name = old[0]
-    connection.execute(_PATIENCE)
-    connection.execute(
-        sql.SQL("ALTER TABLE http_analytics DETACH PARTITION {}").format(sql.Identifier(name))
+    oldest = days[0]
+    table, gone = sql.Identifier(oldest.table), sql.Identifier(f"{_LEFT}{oldest.day:%Y%m%d}")
+    # Under a name of its own: what an operator has detached to keep it is left alone.
+    leaves = sql.SQL(
+        "ALTER TABLE http_analytics DETACH PARTITION {table}; ALTER TABLE {table} RENAME TO {gone}"
     )
-    connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
-    log.info("log partition dropped", extra={"partition": name})
-    return 1.0
-
-
-def purge_rollups(connection: psycopg.Connection[Any], settings: Settings) -> float:
-    """Delete sums past `retention.rollups_days`, some at a time."""
-    days = settings.retention.rollups_days
-    if not days:
-        return _HOUR_S
-    purged = writing.raw(connection).execute(
-        writing.QUERIES["purge_rollups"], (days, _PURGE_AT_ONCE)
+    if not _does_alone(connection, leaves.format(table=table, gone=gone)):
+        return _AGAIN_S
+    dropped[reason] += 1
+    log.log(
+        logging.WARNING if reason == "size" else logging.INFO,
+        "day of the request log dropped",
+        extra={"day": str(oldest.day), "reason": reason, "day_bytes": oldest.bytes},
     )
-    return 0.5 if purged.rowcount == _PURGE_AT_ONCE else _HOUR_S
+    return _SOON_S
 
 
-def record_ended(connection: psycopg.Connection[Any], _settings: Settings) -> float:
+def _does_alone(connection: psycopg.Connection[Any], change: sql.Composed) -> bool:
+    """Change the log itself; False where somebody is in the way, and nothing is changed."""
+    try:
+        with connection.transaction():
+            connection.execute(_PATIENCE)
+            connection.execute(change)
+    except psycopg.errors.LockNotAvailable:
+        log.info("request log is being read, changed later")
+        return False
+    return True
+
+
+def _why_dropped(days: Sequence[_Day], today: date, settings: Settings) -> str | None:
+    """Why the oldest day is to go. For its size it never is today, nor yesterday."""
+    retention = settings.retention
+    if not days:
+        return None
+    if retention.log_days and days[0].day < today - timedelta(retention.log_days):
+        return "age"
+    too_much = retention.log_bytes and sum(day.bytes for day in days) > retention.log_bytes
+    return "size" if too_much and days[0].day < today - timedelta(1) else None
+
+
+def record_ended(connection: psycopg.Connection[Any], settings: Settings) -> float:
     """Write down what the queue has ended: calls whose process died, with their last words, and requests that no worker could end.
 
     In the transaction that takes them from `unrecorded`; each at most once, as every record.
@@ -81,14 +119,15 @@ def record_ended(connection: psycopg.Connection[Any], _settings: Settings) -> fl
     cursor = connection.cursor(row_factory=namedtuple_row)
     rows = cursor.execute(_QUEUE["take_unrecorded"], {"most": _RECORD_AT_ONCE}).fetchall()
     found = [record for row in rows if (record := _record_of_ended(row)) is not None]
-    _write(connection, found)
+    if found and settings.enable_analytics:
+        _write(connection, _with_reasons(connection, found, settings))
     if rows:
         log.warning("requests recorded for their owners", extra={"requests": len(found)})
     return 0.1 if len(rows) == _RECORD_AT_ONCE else 1.0
 
 
 def _write(connection: psycopg.Connection[Any], records: list[Record]) -> None:
-    """In one statement, which locks balances and roll-ups in the order that recorders keep to. What is refused holds up nothing else."""
+    """In one statement, which locks balances in the order that recorders keep to. What is refused holds up nothing else."""
     if _takes(connection, records):
         return
     # Each alone, but not to stay: what one of them locks is free again before the next.
@@ -161,7 +200,30 @@ def _record_of_ended(row: Any) -> Record | None:
         model=row.model,
         custom_id=row.custom_id,
         error_code=row.error_code,
+        reserved=True,
     )
+
+
+def _with_reasons(
+    connection: psycopg.Connection[Any], records: Sequence[Record], settings: Settings
+) -> list[Record]:
+    """The records with why the log shows no bodies of them, as the process would have said that made the call."""
+    logging = settings.request_logging
+    of = [id for record in records for id in (record.user_id, record.api_key_id) if id is not None]
+    rows = writing.raw(connection).execute(writing.QUERIES["keeping"], (of,)).fetchall()
+    zero = {id for id, zero_retention, _share in rows if zero_retention}
+    shares = {id: share for id, _zero, share in rows if share is not None}
+
+    def reason(record: Record) -> str | None:
+        usual = shares.get(record.user_id, logging.sample)
+        return record.bodies or withheld(
+            record.id,
+            zero_retention=not zero.isdisjoint((record.user_id, record.api_key_id)),
+            shows_bodies=settings.enable_request_logging and logging.bodies,
+            share=shares.get(record.api_key_id, usual),
+        )
+
+    return [msgspec.structs.replace(record, bodies=reason(record)) for record in records]
 
 
 def _uuid(text: str | None) -> UUID | None:
@@ -171,32 +233,16 @@ def _uuid(text: str | None) -> UUID | None:
         return None
 
 
-def _day_of_database(connection: psycopg.Connection[Any], days_ago: int) -> date:
+def _day_of_database(connection: psycopg.Connection[Any]) -> date:
     """By the database's clock: a process whose own is months ahead must not drop the log."""
-    row = connection.execute(
-        "SELECT (now() AT TIME ZONE 'UTC')::date - %s::int", (days_ago,)
-    ).fetchone()
+    row = connection.execute("SELECT (now() AT TIME ZONE 'UTC')::date").fetchone()
     assert row is not None
     day: date = row[0]
     return day
 
 
-def _partitions(connection: psycopg.Connection[Any]) -> list[tuple[str, date]]:
-    rows = connection.execute(
-        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
-        "WHERE i.inhparent = 'http_analytics'::regclass ORDER BY c.relname"
-    ).fetchall()
-    found = ((name, _PARTITION.match(name)) for (name,) in rows)
-    return [
-        (name, datetime.strptime(match[1], "%Y%m%d").replace(tzinfo=UTC).date())
-        for name, match in found
-        if match
-    ]
-
-
 DUTIES = (
     Duty("make_partitions", make_partitions),
     Duty("drop_partitions", drop_partitions),
-    Duty("purge_rollups", purge_rollups),
     Duty("record_ended", record_ended),
 )

@@ -15,19 +15,29 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import gevent
 from gevent.event import AsyncResult, Event
 
+from dwctl.analytics import records
 from dwctl.analytics.draining import Drainer
+from dwctl.analytics.figures import Figures
 from dwctl.analytics.records import Kept, Opening, Record, line
 from dwctl.analytics.spool import Spool
+from dwctl.analytics.withdrawals import Withdrawals
 from dwctl.analytics.writing import Away, Entry, Kind, Later, Writer, entry_of, groups
 from dwctl.config import Settings
 from dwctl.db import DatabaseAway
 from dwctl.errors import Invalid
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from dwctl.tracing.tracer import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -53,34 +63,51 @@ class InDoubt(DatabaseAway):
 class _Item:
     """An entry in the queue; whoever waits for it does so at `done`."""
 
-    __slots__ = ("done", "entry", "size")
+    __slots__ = ("done", "entry", "since", "size", "span")
 
     def __init__(self, entry: Entry, size: int, done: AsyncResult | None) -> None:
         self.entry = entry
         self.size = size
         self.done = done
+        self.since = time.monotonic()
+        self.span: Span | None = None
 
 
 class Recorder:
     """The one of this process."""
 
     def __init__(
-        self, settings: Settings, on_empty: Callable[[Iterable[UUID]], None] = lambda _ids: None
+        self,
+        settings: Settings,
+        on_empty: Callable[[Iterable[UUID]], None] = lambda _ids: None,
+        tracer: Tracer | None = None,
     ) -> None:
-        """`on_empty` is told which accounts a charge has just taken to zero or below."""
+        """`on_empty` is told which accounts a charge has just taken to zero or below. `tracer`: None where traces are not exported."""
+        self._tracer = tracer
         self._settings = settings
         self.spool = Spool(settings)
         self.away_since: float | None = None
-        self.counts = {"flushed": 0, "groups": 0, "spooled": 0, "shed": 0, "rejected": 0, "lost": 0}
-        self._writer = Writer(settings, set_aside=self._set_aside, on_empty=on_empty)
-        self._drainer = Drainer(settings, self.spool, on_empty)
+        self.counts = {
+            "flushed": 0,
+            "groups": 0,
+            "spooled": 0,
+            "shed": 0,
+            "details_shed": 0,
+            "rejected": 0,
+            "lost": 0,
+        }
+        self.figures = Figures()
+        self._writer = Writer(
+            settings, set_aside=self._set_aside, on_empty=on_empty, figures=self.figures
+        )
+        self._drainer = Drainer(settings, self.spool, on_empty, self.figures)
         self._queue: deque[_Item] = deque()
         self._bytes = 0
         self._current: dict[int, _Item] = {}
         self._progress: dict[UUID, bytes] = {}
         self._progress_bytes = 0
         self._progress_at = 0.0
-        self._doubtful: list[UUID] = []
+        self._withdrawals = Withdrawals(self._writer, self.spool)
         self._arrived, self._room, self._gone, self._back = Event(), Event(), Event(), Event()
         self._greenlets: list[gevent.Greenlet] = []
 
@@ -93,9 +120,13 @@ class Recorder:
     def finish(self, record: Record) -> Kept:
         """Write down a call that is over; when this returns the answer may leave. Raises DatabaseAway when nobody can keep it.
 
-        Where too many wait already, the record goes to the spool: the call has been made, and must be charged.
+        Where too many wait already, the record goes to the spool: the call has been made, and must be charged. What only the log shows of it is
+        shed long before that.
         """
         self._forget_progress(record.id)
+        if self._is_pressed and records.has_details(record):
+            self.counts["details_shed"] += 1
+            record = records.without_details(record)
         try:
             return self._submit(Kind.FINAL, record)
         except Overloaded:
@@ -125,13 +156,16 @@ class Recorder:
 
     def withdraw(self, id: UUID) -> None:
         """Cancel a request, some time soon, of which it is not known whether it was committed, and whose caller was told that it was not."""
-        self._doubtful.append(id)
+        self._withdrawals.add([id])
+        if self.away_since is not None:
+            self._withdrawals.keep()
         self._arrived.set()
 
     def note(self, record: Record) -> None:
         """Write down a refusal, some time soon. Nobody waits; under pressure it is shed and counted."""
-        recorder = self._settings.recorder
-        if len(self._queue) >= recorder.queue_size // 2 or self._bytes >= recorder.queue_bytes // 2:
+        if record.unlogged:
+            return
+        if self._is_pressed:
             self.counts["shed"] += 1
             return
         self._put(_Item(entry_of(Kind.FINAL, record), _size_of(record), None))
@@ -151,6 +185,14 @@ class Recorder:
         self._arrived.set()
 
     @property
+    def _is_pressed(self) -> bool:
+        """Whether so much waits that what nobody needs must give way."""
+        recorder = self._settings.recorder
+        return (
+            len(self._queue) >= recorder.queue_size // 2 or self._bytes >= recorder.queue_bytes // 2
+        )
+
+    @property
     def is_behind(self) -> bool:
         """Whether calls that were answered may not be in the database yet: the spool of this machine is not empty."""
         return self.away_since is not None or self.spool.pending_bytes > 0
@@ -159,6 +201,14 @@ class Recorder:
     def depth(self) -> int:
         """How many records wait."""
         return len(self._queue)
+
+    @property
+    def oldest_s(self) -> float:
+        """For how long the one that came first has waited; one that is being written waits, too."""
+        first = next(iter(self._current.values()), None) or (
+            self._queue[0] if self._queue else None
+        )
+        return 0.0 if first is None else time.monotonic() - first.since
 
     # --- life cycle
 
@@ -178,6 +228,7 @@ class Recorder:
         self._queue.clear()
         if left:
             self._spool(left)
+        self._withdrawals.keep()
         self._writer.close()
         log.info("recorder stopped", extra={"spooled_at_stop": len(left), **self.counts})
 
@@ -185,7 +236,7 @@ class Recorder:
     def _has_work(self) -> bool:
         """While the database is away nothing can be withdrawn, and that is not waited for."""
         waits = self._queue or self._current
-        return bool(waits or (self._doubtful and self.away_since is None))
+        return bool(waits or (self._withdrawals and self.away_since is None))
 
     # --- the queue
 
@@ -214,6 +265,8 @@ class Recorder:
         return _Item(entry_of(kind, record), size, AsyncResult())
 
     def _put(self, item: _Item) -> None:
+        if self._tracer is not None:
+            item.span = self._tracer.at_hand()
         self._bytes += item.size
         self._queue.append(item)
         self._arrived.set()
@@ -238,7 +291,8 @@ class Recorder:
 
     def _run(self) -> None:
         while True:
-            self._arrived.wait(_PROGRESS_EVERY_S if self._progress else None)
+            waits_s = _PROGRESS_EVERY_S if self._progress else None
+            self._arrived.wait(_PROBE_EVERY_S if self._withdrawals else waits_s)
             self._arrived.clear()
             while self._queue:
                 self._write(self._next_group())
@@ -258,8 +312,9 @@ class Recorder:
         """Commit a group, or spool it; either way every caller in it is released. Never raises: the next group must have its turn."""
         try:
             if self.away_since is None:
-                self._withdraw()
-                self._writer.write(group, self._written)
+                self._withdrawals.carry_out()
+                with self.figures.writing(), self._traced():
+                    self._writer.write(group, self._written)
         except Away as away:
             self._went_away(away)
         except Later as busy:
@@ -268,10 +323,31 @@ class Recorder:
             log.exception("recorder cannot write", extra={"records": len(self._current)})
         self._spool(list(self._current.values()))
 
+    @contextmanager
+    def _traced(self) -> Iterator[None]:
+        """A span of the group at hand, linked to those of its calls."""
+        if self._tracer is None:
+            yield
+            return
+        items = list(self._current.values())
+        spans = [item.span for item in items if item.span is not None]
+        span = self._tracer.for_many("recorder flush", spans, {"dwctl.records": len(items)})
+        try:
+            yield
+        except Exception as error:
+            span.set_attribute("error.type", type(error).__name__)
+            raise
+        finally:
+            span.end()
+
     def _written(self, entries: Sequence[Entry], kept: Kept) -> None:
         if kept is Kept.COMMITTED:
             self.counts["flushed"] += len(entries)
             self.counts["groups"] += 1
+            now = time.monotonic()
+            for entry in entries:
+                if entry.kind is Kind.FINAL:
+                    self.figures.lag_s.add((), now - self._current[id(entry)].since)
         for entry in entries:
             self._settle(self._current[id(entry)], kept)
 
@@ -281,15 +357,15 @@ class Recorder:
 
     def _spool(self, items: list[_Item]) -> None:
         """Keep what the database did not take in a file. A request for a worker is refused: whether it was committed may be unknown, and its
-        caller is told no, so it must not run (`_withdraw`).
+        caller is told no, so it must not run (`withdrawals`).
         """
-        kept = []
-        for item in items:
-            if item.entry.kind is Kind.ENQUEUE:
-                self._doubtful.append(item.entry.id)
+        refused = [item for item in items if item.entry.kind is Kind.ENQUEUE]
+        kept = [item for item in items if item.entry.kind is not Kind.ENQUEUE]
+        if refused:
+            self._withdrawals.add([item.entry.id for item in refused])
+            self._withdrawals.keep()
+            for item in refused:
                 self._settle(item, Kept.REFUSED)
-            else:
-                kept.append(item)
         if not kept:
             return
         try:
@@ -304,24 +380,15 @@ class Recorder:
         for item in kept:
             self._settle(item, Kept.SPOOLED)
 
-    def _withdraw(self) -> None:
-        if self._doubtful:
-            doubtful = list(self._doubtful)
-            self._writer.withdraw(doubtful)
-            del self._doubtful[: len(doubtful)]
-
     def _withdraw_soon(self) -> None:
         """Between groups; while the database is away that is done when it is back."""
         try:
             if self.away_since is None:
-                self._withdraw()
+                self._withdrawals.carry_out()
         except Away as away:
             self._went_away(away)
-        except Later:
-            self._arrived.set()
-            gevent.sleep(_PROBE_EVERY_S)
         except Exception:
-            log.exception("requests not withdrawn", extra={"requests": len(self._doubtful)})
+            log.exception("requests not withdrawn", extra={"requests": len(self._withdrawals)})
 
     def _write_progress(self) -> None:
         if not self._progress or time.monotonic() < self._progress_at + _PROGRESS_EVERY_S:
@@ -345,6 +412,7 @@ class Recorder:
 
     def _went_away(self, away: Away) -> None:
         self.away_since = time.monotonic()
+        self._withdrawals.keep()
         self._gone.set()
         reason = type(away.__cause__).__name__
         log.warning("database away, records go to the spool", extra={"reason": reason})
@@ -358,7 +426,7 @@ class Recorder:
                 gevent.sleep(_PROBE_EVERY_S)
                 try:
                     self._writer.probe()
-                    self._withdraw()
+                    self._withdrawals.carry_out()
                 except Later:
                     continue
                 except Exception:
@@ -397,5 +465,7 @@ def _heard(item: _Item) -> Kept:
 
 
 def _size_of(record: Record | Opening) -> int:
-    answer = record.response_body if isinstance(record, Record) else None
-    return _RECORD_BYTES + len(record.request_body or "") + len(answer or "")
+    size = _RECORD_BYTES + len(record.request_body or "")
+    if isinstance(record, Record):
+        size += len(record.response_body or "") + records.details_size(record)
+    return size

@@ -30,7 +30,16 @@ _BOUNDS = {
     "routed_model": _MOST_IN_INDEX,
 }
 # What is only ever looked at: callers and upstreams choose it, and it lands on terminals.
-_SHOWN = {"uri": 2048, "custom_id": 1024, "served_by": 256, "error_code": 256}
+_SHOWN = {
+    "uri": 2048,
+    "custom_id": 1024,
+    "served_by": 256,
+    "error_code": 256,
+    "finish_reason": 64,
+    "user_agent": 256,
+    "trace_id": 64,
+}
+_DETAILS = ("request_headers", "response_headers", "logged_request", "logged_response")
 _TOO_LARGE = (
     '{"error":{"message":"The answer was too large to be kept.","type":"server_error",'
     '"param":null,"code":"answer_not_kept"}}'
@@ -68,6 +77,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     queued: a worker runs it. notify: somebody may wait for it. request_body None: the row is known to be committed, with its body.
     at: arrival, minted once; log row and id belong to it. sla: the completion window. cost None: nothing is charged.
     attempts: the story of a call to a composite model.
+
+    Prices are USD per token, those of the tariff `tariff_id`; `cost` is what they come to, and `provider_cost` what the operator pays.
+    bodies: why the request log shows none (None: it does). logged_request, logged_response: bodies of a call that is not tracked, for the log
+    alone; those of a tracked one stand on its row. Headers are JSON objects of texts, redacted.
+    unlogged: it is not in the log, so it makes no roll-ups either, and nothing is charged.
+    reserved: part of the balance, or of what its key may spend, is held for it, and is to be let go.
     """
 
     id: UUID
@@ -120,6 +135,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     served_by: str | None = None
     error_code: str | None = None
     attempts: tuple[Tried, ...] | None = None
+    cached_input_price: Decimal | None = None
+    reasoning_price: Decimal | None = None
+    tariff_id: UUID | None = None
+    provider_cost: Decimal | None = None
+    finish_reason: str | None = None
+    user_agent: str | None = None
+    trace_id: str | None = None
+    bodies: str | None = None
+    request_headers: str | None = None
+    response_headers: str | None = None
+    logged_request: str | None = None
+    logged_response: str | None = None
+    unlogged: bool | None = None
+    reserved: bool | None = None
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -161,6 +190,24 @@ def file_of(owner: str, at: float) -> UUID:
 @lru_cache(4096)
 def _file(owner: str, day: int) -> UUID:
     return uuid.uuid5(_FILES, f"{owner} {day}")
+
+
+def has_details(record: Record) -> bool:
+    """Whether it has something that only the log shows."""
+    return record.logged_request is not None or record.logged_response is not None or record.request_headers is not None  # fmt: skip
+
+
+def details_size(record: Record) -> int:
+    """How many characters that has."""
+    return sum(len(text) for name in _DETAILS if (text := getattr(record, name)) is not None)
+
+
+def without_details(record: Record) -> Record:
+    """The same call without that; where bodies were among it, the log says so."""
+    had_bodies = record.logged_request is not None or record.logged_response is not None
+    return msgspec.structs.replace(
+        record, **dict.fromkeys(_DETAILS), bodies="shed" if had_bodies else record.bodies
+    )
 
 
 def text_of(body: bytes) -> str:
@@ -215,6 +262,8 @@ def _without_bodies(record: Record | Opening) -> Record | Opening:
         cut["request_body"] = ""
     if isinstance(record, Opening):
         cut["last_words"] = None
-    elif record.response_body is not None:
-        cut["response_body"] = _TOO_LARGE
+    else:
+        record = without_details(record) if has_details(record) else record
+        if record.response_body is not None:
+            cut["response_body"] = _TOO_LARGE
     return msgspec.structs.replace(record, **cut)

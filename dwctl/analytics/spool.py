@@ -1,6 +1,6 @@
 """Records on disk while the database is away: one file for each process, fsynced before a caller is answered.
 
-A line is `{"kind":"open" | "final","record":{...}}`. The owner holds a lock (flock) on its file for as long as it lives, so a sibling
+A line is `{"kind":"open" | "final" | "withdraw","record":{...}}`. The owner holds a lock (flock) on its file for as long as it lives, so a sibling
 that gets the lock has found an orphan, and adopts it. File names carry a digest of the database's address: processes of two
 deployments that share a machine never drain each other's.
 

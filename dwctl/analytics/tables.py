@@ -1,4 +1,4 @@
-"""Mapped classes of the request log and its roll-up. Rows are written by named statements only (`queries.sql`)."""
+"""Mapped classes of the request log and of what it adds to the sums. Rows are written by named statements only (`queries.sql`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Identity, Index, Integer, Text, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    Numeric,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -15,7 +28,10 @@ from dwctl.db import Base
 
 
 class CallLog(Base):
-    """One call on an inference route, whatever its outcome. `timestamp` is its arrival; bodies stand on the tracking row."""
+    """One call on an inference route, whatever its outcome. `timestamp` is its arrival.
+
+    Bodies stand on the tracking row; here are those of calls that have none. `bodies` says why they are not shown (null: they are).
+    """
 
     __tablename__ = "http_analytics"
 
@@ -52,12 +68,70 @@ class CallLog(Base):
     error_code: Mapped[str | None] = mapped_column(Text)
     attempts: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
     trace_id: Mapped[str | None] = mapped_column(Text)
+    cached_input_price_per_token: Mapped[Decimal | None]
+    reasoning_price_per_token: Mapped[Decimal | None]
+    tariff_id: Mapped[UUID | None]
+    provider_cost: Mapped[Decimal | None]
+    finish_reason: Mapped[str | None] = mapped_column(Text)
+    user_agent: Mapped[str | None] = mapped_column(Text)
+    bodies: Mapped[str | None] = mapped_column(Text)
+    request_headers: Mapped[str | None] = mapped_column(Text)
+    response_headers: Mapped[str | None] = mapped_column(Text)
+    request_body: Mapped[str | None] = mapped_column(Text)
+    response_body: Mapped[str | None] = mapped_column(Text)
 
-    __table_args__ = ({"postgresql_partition_by": "RANGE (timestamp)"},)
+    __table_args__ = (
+        Index("http_analytics_timestamp_idx", "timestamp", "request_id"),
+        Index(
+            "http_analytics_user_id_idx",
+            "user_id",
+            "timestamp",
+            "request_id",
+            postgresql_where=text("user_id IS NOT NULL"),
+        ),
+        Index(
+            "http_analytics_created_at_idx",
+            "created_at",
+            postgresql_using="brin",
+            postgresql_with={"pages_per_range": "32", "autosummarize": "on"},
+        ),
+        {"postgresql_partition_by": "RANGE (timestamp)"},
+    )
 
 
-class UsageRollup(Base):
-    """Sums of one account on one model within ten minutes; `user_id` nil: callers without an account. Reads never touch the log."""
+usage_deltas = Table(
+    "usage_deltas",
+    Base.metadata,
+    Column("at", DateTime(timezone=True), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("user_id", Uuid, nullable=False),
+    Column("api_key_id", Uuid, nullable=False),
+    Column("status_code", Integer, nullable=False),
+    *(
+        Column(name, BigInteger, nullable=False)
+        for name in (
+            "calls",
+            "prompt_tokens",
+            "completion_tokens",
+            "reasoning_tokens",
+            "cached_tokens",
+            "total_tokens",
+        )
+    ),
+    Column("cost", Numeric(24, 15), nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("ttfb_ms", BigInteger),
+    CheckConstraint("calls <> 0", name="calls"),
+    CheckConstraint("octet_length(model) <= 2048", name="model"),
+)
+"""What each call adds to the sums of the room `usage`, until it has been added there. A heap without key or index: every call writes to it.
+
+`user_id`, `api_key_id` nil: nobody, no key; `model` empty: no model, or a name that none has. `calls` is 1, or -1 for what is taken back.
+"""
+
+
+class FormerRollup(Base):
+    """Sums by ten minutes as the release before migration 0029 keeps them; a duty of the room `usage` makes deltas of them."""
 
     __tablename__ = "usage_rollups"
 

@@ -8,10 +8,10 @@ was not settled by then is still to be written.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,7 @@ from psycopg.adapt import Dumper
 
 from dwctl import sql
 from dwctl.analytics.faults import Fault, judge
+from dwctl.analytics.figures import Figures
 from dwctl.analytics.records import Kept, Opening, Record, line
 from dwctl.analytics.spool import Line
 from dwctl.config import Settings
@@ -46,11 +47,15 @@ class Kind(StrEnum):
     OPEN = "open"
     FINAL = "final"
     ENQUEUE = "enqueue"
+    WITHDRAW = "withdraw"
+    """No record: a request that must not run (`withdrawals`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record on its way: its line, and what must be known without reading it. `end` is where its line ends in a spool file."""
+    """A record on its way: its line, and what must be known without reading it. `end` is where its line ends in a spool file, `ended_at`
+    when the call that it tells of had ended; both are known of spooled ones only.
+    """
 
     kind: Kind
     id: UUID
@@ -60,6 +65,7 @@ class Entry:
     daemon_id: UUID | None
     born_final: bool
     end: int = 0
+    ended_at: datetime | None = None
 
 
 class _Head(msgspec.Struct):
@@ -70,6 +76,7 @@ class _Head(msgspec.Struct):
     opened: bool = False
     queued: bool = False
     notify: bool = False
+    ended_at: datetime | None = None
 
 
 _read_head = msgspec.json.Decoder(_Head).decode
@@ -94,6 +101,7 @@ def entry_from(spooled: Line) -> Entry:
         head.daemon_id,
         is_born_final(head),
         spooled.end,
+        head.ended_at,
     )
 
 
@@ -160,8 +168,10 @@ class Writer:
         *,
         set_aside: Callable[[Entry, str], None],
         on_empty: Callable[[Iterable[UUID]], None],
+        figures: Figures | None = None,
     ) -> None:
         """`set_aside` keeps a record that the database refuses, with the reason. `on_empty` hears which accounts a charge has emptied."""
+        self._figures = figures or Figures()
         self._settings = settings
         self._set_aside = set_aside
         self._on_empty = on_empty
@@ -202,15 +212,18 @@ class Writer:
         except _Refused as refusal:
             raise Away from refusal.__cause__
 
-    def withdraw(self, ids: Sequence[UUID]) -> None:
-        """Cancel requests of which it is not known whether they were committed. Raises Later."""
+    def withdraw(self, ids: Sequence[UUID]) -> list[UUID]:
+        """Cancel requests of which it is not known whether they were committed; gives those that are locked, and so are not. Raises Later."""
+        left: list[UUID] = []
+
+        def withdraw() -> None:
+            ((_, left[:]),) = self._execute("withdraw", list(ids)).fetchall()
+
         try:
-            self._in_time(
-                self._settings.recorder.database_wait,
-                lambda: self._execute("withdraw", list(ids)),
-            )
+            self._in_time(self._settings.recorder.database_wait, withdraw)
         except _Refused as refusal:
             raise Away from refusal.__cause__
+        return left
 
     def close(self) -> None:
         """Hang up; the next use connects again."""
@@ -227,12 +240,15 @@ class Writer:
     # --- one attempt after the other
 
     def _in_time(self, patience_s: float, write: Callable[[], object]) -> None:
-        until = time.monotonic() + patience_s
+        left_s = patience_s
+        tries = 0
         while True:
-            patience = Patience(max(_AGAIN_S, until - time.monotonic()))
+            patience = Patience(max(_AGAIN_S, left_s))
             try:
                 with patience:
                     write()
+                if tries:
+                    self._figures.retries["success"] += 1
                 return
             except gevent.Timeout as error:
                 self.close()
@@ -240,13 +256,16 @@ class Writer:
                     raise
                 raise Away from error
             except (psycopg.Error, OSError) as error:
-                self._give_up_or_repeat(error, until)
+                left_s = patience.left_s - _AGAIN_S
+                self._give_up_or_repeat(error, is_over=left_s <= 0)
+                tries += 1
+                self._figures.retries["retry"] += 1
             except BaseException:
                 # Killed in the middle: what the connection is at cannot be known.
                 self.close()
                 raise
 
-    def _give_up_or_repeat(self, error: psycopg.Error | OSError, until: float) -> None:
+    def _give_up_or_repeat(self, error: psycopg.Error | OSError, *, is_over: bool) -> None:
         """Return to try again, or raise what became of it."""
         connected = self._connection is not None and not self._connection.closed
         fault = judge(getattr(error, "sqlstate", None), connected=connected)
@@ -254,7 +273,7 @@ class Writer:
             raise _Refused from error
         if fault is Fault.AWAY:
             self.close()
-        if time.monotonic() >= until - _AGAIN_S:
+        if is_over:
             raise (Busy if fault is Fault.BUSY else Away) from error
         gevent.sleep(_AGAIN_S)
 
@@ -308,8 +327,10 @@ class Writer:
         files = {e.file_id: e.owner for e in group if e.file_id and e.file_id not in self._files}
         opening = [entry.line for entry in group if entry.kind is not Kind.FINAL]
         ending = [entry for entry in group if entry.kind is Kind.FINAL]
-        # One statement needs no transaction around it.
+        # One statement needs no transaction around it. Requests for workers get one: a server that stands still may take up the statement
+        # long after their callers were told no, but it is not told to commit, so only a commit that was not heard of leaves a doubt.
         alone = bool(files) + bool(opening) + bool(ending) == 1
+        alone = alone and not any(entry.kind is Kind.ENQUEUE for entry in group)
         with nullcontext() if alone else connection.transaction():
             if files:
                 rows = [{"id": id, "owner": owner} for id, owner in files.items()]
@@ -378,7 +399,7 @@ def _connect(settings: Settings, *, lock_timeout_s: float) -> psycopg.Connection
         "plan_cache_mode": "force_generic_plan",
         "lock_timeout": f"{max(1, round(lock_timeout_s * 1000))}ms",
     }
-    connection = connect(settings, options=options)
+    connection = connect(settings, options=options, is_timed=True)
     connection.cursor_factory = psycopg.RawCursor
     connection.adapters.register_dumper(_Array, _ArrayDumper)
     return connection

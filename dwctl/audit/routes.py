@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
-from flask import Response, request
+from flask import Response
 
 from dwctl.access import guard
 from dwctl.audit import exporting, reading
@@ -14,6 +12,7 @@ from dwctl.audit.reading import Filters, Row
 from dwctl.audit.schemas import AuditEntrySchema, AuditExportQuery, AuditPage, AuditQuery
 from dwctl.db import db
 from dwctl.web import described
+from dwctl.web.exporting import CONTENT_TYPES, answer
 from dwctl.web.pagination import envelope, page
 from dwctl.web.schemas import Blueprint
 
@@ -33,6 +32,7 @@ def list_audit_entries(query: dict[str, Any]) -> dict[str, Any]:
     session, scope = db.session(), reading.scope_of(guard.identify())
     skip, limit = query.pop("skip"), query.pop("limit")
     wanted = reading.newest_first(scope, Filters(**query))
+    reading.plan_anew(session)
     found, total = page(session, wanted, skip=skip, limit=limit)
     rows = reading.as_rows(session, scope, found)
     return envelope(rows, total, skip=skip, limit=limit)
@@ -41,7 +41,7 @@ def list_audit_entries(query: dict[str, Any]) -> dict[str, Any]:
 @blueprint.route("/audit-log/export", methods=["GET"])
 @guard.checks(reading.may_read)
 @blueprint.arguments(AuditExportQuery, location="query")
-@blueprint.response(200, content_type=exporting.CONTENT_TYPES["jsonl"])
+@blueprint.response(200, content_type=CONTENT_TYPES["jsonl"])
 @described.says(
     also_as=("text/csv",),
     headers={"Content-Disposition": "A name for the file."},
@@ -55,9 +55,7 @@ def export_audit_log(query: dict[str, Any]) -> Response:
     wanted = reading.newest_first(scope, Filters(**query))
     db.session.rollback()
     lines = exporting.stream(db.engine, scope, wanted, format=format)
-    answer = Response(_begun(lines), content_type=exporting.CONTENT_TYPES[format])
-    answer.headers["Content-Disposition"] = f'attachment; filename="audit-log.{format}"'
-    return answer
+    return answer(lines, name="audit-log", format=format)
 
 
 @blueprint.route("/audit-log/<int:entry_id>", methods=["GET"])
@@ -68,10 +66,3 @@ def get_audit_entry(entry_id: int) -> Row:
     session, scope = db.session(), reading.scope_of(guard.identify())
     (row,) = reading.as_rows(session, scope, [reading.get(session, scope, entry_id)])
     return row
-
-
-def _begun(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """The same, its first page read already: what goes wrong with it is still an answer of its own."""
-    if request.method == "HEAD":
-        return iter(())
-    return chain([next(lines, b"")], lines)

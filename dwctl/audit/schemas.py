@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from marshmallow import fields, validate
 
 from dwctl.audit.actors import WAYS
-from dwctl.audit.exporting import CONTENT_TYPES
+from dwctl.web.exporting import CONTENT_TYPES
 from dwctl.web.pagination import PageQuery, PageSchema, envelope
 from dwctl.web.schemas import ApiSchema, Instant, Name
 

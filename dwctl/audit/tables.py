@@ -44,7 +44,11 @@ class AuditEntry(Base):
 
     __table_args__ = (
         CheckConstraint(f"through IN ({', '.join(map(repr, WAYS))})", name="through"),
+        CheckConstraint("starts_with(action, resource_type || '.')", name="action"),
         Index("audit_log_at_idx", "at"),
+        Index(
+            "audit_log_action_idx", "action", "id", postgresql_ops={"action": "text_pattern_ops"}
+        ),
         Index(
             "audit_log_actor_id_idx",
             "actor_id",

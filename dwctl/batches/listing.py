@@ -55,7 +55,7 @@ STATUSES: Mapping[str, ColumnElement[bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """Which batches. owner: whose (None: everybody's). member: made by that person only. search: a LIKE pattern. windows: exact; None for any."""
+    """Which batches. owner: whose (None: everybody's). member: made by that person only. search: a LIKE pattern. windows: exact; None for any. file: made of that one."""
 
     owner: str | None = None
     member: UUID | None = None
@@ -64,6 +64,7 @@ class Criteria:
     created_after: datetime | None = None
     created_before: datetime | None = None
     windows: frozenset[str] | None = None
+    file: UUID | None = None
 
 
 def page(
@@ -120,6 +121,8 @@ def _wanted(criteria: Criteria) -> Select[Batch]:
         query = query.where(_B.created_at <= criteria.created_before)
     if criteria.windows is not None:
         query = query.where(_B.completion_window.in_(criteria.windows))
+    if criteria.file is not None:
+        query = query.where(_B.file_id == criteria.file)
     if criteria.search is not None:
         query = query.where(_mentions(criteria.search))
     return query
@@ -134,9 +137,7 @@ def _has(status: str) -> ColumnElement[bool]:
 
 
 def _keys_of(member: UUID) -> Select[UUID]:
-    return select(ApiKey.id).where(
-        ApiKey.created_by == member, ApiKey.hidden.is_(True), ApiKey.purpose == "batch"
-    )
+    return select(ApiKey.id).where(ApiKey.created_by == member)
 
 
 def _mentions(pattern: str) -> ColumnElement[bool]:

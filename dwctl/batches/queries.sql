@@ -65,3 +65,20 @@ SELECT fusillade.create_batch(%(id)s, %(file_id)s, %(endpoint)s, %(window)s, %(w
 DELETE FROM batch_capacity_reservations WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM batch_capacity_reservations
      WHERE coalesce(released_at, expires_at) < now() - interval '1 hour' LIMIT %(most)s FOR UPDATE SKIP LOCKED));
+
+-- name: summaries  of batches that are listed: their file's name, the models with the most lines, and how long the last lines of what runs took to end
+SELECT b.id, f.name AS file_name, m.models, coalesce(m.model_count, 0) AS model_count, b.canceled_requests AS cancelled,
+       greatest(b.total_requests - b.completed_requests - b.failed_requests - b.canceled_requests, 0) AS remaining,
+       extract(epoch FROM now())::float8 AS now, r.lines, r.seconds
+  FROM fusillade.batches b
+  LEFT JOIN LATERAL (SELECT f.name FROM fusillade.files f WHERE f.id = b.file_id LIMIT 1) f ON true
+  LEFT JOIN LATERAL (
+        SELECT (array_agg(m.model ORDER BY m.requests DESC, m.model))[:3] AS models, count(*) AS model_count
+          FROM fusillade.batch_models m WHERE m.batch_id = b.id) m ON true
+  LEFT JOIN LATERAL (
+        SELECT b.output_lines - l.position AS lines, extract(epoch FROM now() - r.completed_at)::float8 AS seconds
+          FROM fusillade.finished_lines l JOIN fusillade.requests r ON r.id = l.request_id
+         WHERE l.batch_id = b.id AND NOT l.failed AND l.position >= greatest(b.output_lines - 1000, 0)
+         ORDER BY l.position LIMIT 1) r
+    ON b.completed_at IS NULL AND b.failed_at IS NULL AND b.cancelled_at IS NULL AND b.expired_at IS NULL AND b.cancelling_at IS NULL
+ WHERE b.id = ANY (%(ids)s::uuid[]);

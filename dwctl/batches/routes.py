@@ -18,7 +18,7 @@ from dwctl.access.caller import Caller
 from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.ai.idempotency import HEADER as REPEAT_KEY
 from dwctl.ai.idempotency import key_of
-from dwctl.batches import changes, creation, listing, metadata, usage
+from dwctl.batches import changes, creation, listing, metadata, summaries, usage
 from dwctl.batches.batch_object import OVER, batch_object, status_of
 from dwctl.batches.creation import Order
 from dwctl.batches.schemas import (
@@ -34,6 +34,7 @@ from dwctl.db import db
 from dwctl.errors import DwctlError, Invalid, NotFound
 from dwctl.identity import api_keys, people
 from dwctl.identity.people import People
+from dwctl.identity.tables import ApiKey
 from dwctl.queue import identifiers
 from dwctl.queue.tables import Batch
 from dwctl.web import current, described, pagination
@@ -63,7 +64,7 @@ def create_batch(wanted: dict[str, Any]) -> dict[str, Any]:
             user_agent=request.headers.get("User-Agent"),
         ),
         owner_id=caller.owner_id,
-        api_key_id=_hidden_key(caller),
+        api_key_id=_key_of(caller),
         reach=_reach(caller),
         any_window=may_all(caller, Resource.BATCHES, Operation.CREATE),
         repeat_key=key_of(request.headers.getlist(REPEAT_KEY)),
@@ -91,6 +92,7 @@ def list_batches(query: dict[str, Any]) -> dict[str, Any]:
         created_after=query["created_after"],
         created_before=query["created_before"],
         windows=windows or None,
+        file=_file(query["input_file_id"]),
     )
     found = listing.page(
         session,
@@ -100,10 +102,12 @@ def list_batches(query: dict[str, Any]) -> dict[str, Any]:
         active_first=query["active_first"],
     )
     shown = _shown(found[:limit])
-    if "analytics" in pagination.includes(query["include"]):
-        used = usage.of(session, (batch.id for batch in found[:limit]))
-        for batch, made in zip(found, shown, strict=False):
-            made["analytics"] = used[batch.id]
+    included = pagination.includes(query["include"])
+    for name, of in (("analytics", usage.of), ("summary", summaries.of)):
+        if name in included:
+            known = of(session, [batch.id for batch in found[:limit]])
+            for batch, made in zip(found, shown, strict=False):
+                made[name] = known[batch.id]
     ends = {"first_id": shown[0]["id"], "last_id": shown[-1]["id"]} if shown else {}
     return {"object": "list", "data": shown, **ends, "has_more": len(found) > limit}
 
@@ -212,6 +216,10 @@ def _changed(batch_id: str) -> dict[str, Any]:
     return batch_object(found, {"created_by_email": owner.email} if owner else {}, _now())
 
 
+def _file(text: str | None) -> UUID | None:
+    return identifiers.parse("file", text, "input_file_id") if text else None
+
+
 def _line_id(text: str) -> UUID | None:
     try:
         return identifiers.parse("request", text)
@@ -224,6 +232,8 @@ def _unknown(id: UUID) -> NotFound:
 
 
 def _shown(batches: list[Batch]) -> list[dict[str, Any]]:
+    if not batches:
+        return []
     known, now = _people(batches), _now()
     return [batch_object(batch, _said(batch, known), now) for batch in batches]
 
@@ -246,9 +256,14 @@ def _now() -> datetime:
     return db.session.scalars(select(func.now())).one()
 
 
-def _hidden_key(caller: Caller) -> UUID:
-    """Names the one who makes the batch, within the account that pays for it."""
-    key = api_keys.hidden_key(db.session(), caller.owner_id, caller.user_id, "batch").id
+def _key_of(caller: Caller) -> UUID:
+    """Names the one who makes the batch, within the account that pays for it: by the key that it is made with, if that has a cap."""
+    session = db.session()
+    used = session.get(ApiKey, caller.api_key_id) if caller.api_key_id else None
+    if used is not None and used.spend_limit is not None:
+        key: UUID = used.id
+    else:
+        key = api_keys.hidden_key(session, caller.owner_id, caller.user_id, "batch").id
     # Nobody holds a connection who is about to wait for another one.
     db.session.commit()
     return key

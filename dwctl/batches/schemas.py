@@ -51,6 +51,7 @@ class BatchListQuery(ApiSchema):
     active_first = TrueOrFalse(load_default=False)
     completion_window = Words(load_default="")
     member_id = fields.UUID(load_default=None)
+    input_file_id = Name(load_default=None)
 
 
 class RetryRequests(ApiSchema):
@@ -119,6 +120,17 @@ class ProvenanceSchema(ApiSchema):
     sync_id = fields.String()
 
 
+class BatchSummarySchema(ApiSchema):
+    """What a list shows beside a batch. `models`: those with the most lines, `model_count`: how many there are. The end is an estimate by the last lines."""
+
+    input_file_name = fields.String(allow_none=True)
+    models = fields.List(fields.String())
+    model_count = fields.Integer()
+    cancelled = fields.Integer()
+    lines_per_second = fields.Float(allow_none=True)
+    estimated_end_at = fields.Integer(allow_none=True)
+
+
 class BatchSchema(ApiSchema):
     """A batch. What has not happened is not there; times in seconds since 1970."""
 
@@ -157,6 +169,7 @@ class BatchSchema(ApiSchema):
     request_counts = fields.Nested(RequestCountsSchema)
     metadata = fields.Dict(keys=fields.String(), values=fields.String())
     analytics = fields.Nested(UsageSchema)
+    summary = fields.Nested(BatchSummarySchema)
     dwext = fields.Nested(ProvenanceSchema)
 
 

@@ -16,6 +16,8 @@ from dwctl.billing import money
 def of(session: Session, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
     """The sums of each of these batches, as they are shown; zeros where nothing has been used."""
     wanted = set(ids)
+    if not wanted:
+        return {}
     rows = session.scalars(select(BatchUsage).where(BatchUsage.batch_id.in_(wanted)))
     return {id: _nothing() for id in wanted} | {row.batch_id: _shown(row) for row in rows}
 

@@ -7,10 +7,11 @@ is tried twice is written once.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -29,15 +30,6 @@ class SourceUsed(Conflict):
     """This source_id has been used already."""
 
     code = "source_id_used"
-
-
-@dataclass(frozen=True, slots=True)
-class Discrepancy:
-    """An account whose balance is not what its entries sum up to."""
-
-    user_id: UUID
-    ledger: Decimal
-    balance: Decimal
 
 
 def grant(
@@ -82,10 +74,10 @@ def balances(session: Session, ids: Iterable[UUID]) -> dict[UUID, Decimal]:
     return dict.fromkeys(wanted, Decimal(0)) | {row.user_id: row.balance for row in rows}
 
 
-def reconcile(session: Session) -> list[Discrepancy]:
-    """Compare every balance with the sum of its entries; an empty list means that money adds up."""
-    rows = session.connection().exec_driver_sql(_QUERIES["reconcile"])
-    return [Discrepancy(row.user_id, row.ledger, row.balance) for row in rows]
+def balance(connection: psycopg.Connection[Any], user_id: UUID) -> Decimal:
+    """That of one account, where no session is at hand."""
+    row = connection.execute(_QUERIES["balance"], {"user_id": user_id}).fetchone()
+    return row[0] if row else Decimal(0)
 
 
 def internal_source(grantor: UUID) -> str:

@@ -29,6 +29,11 @@ def rounded(value: Decimal) -> Decimal:
     return _ROUNDING.quantize(value, _UNIT)
 
 
+def chargeable(value: Decimal) -> Decimal:
+    """The value, or the most that a column holds: a provider that counts tokens by the billion must not keep its call from being recorded."""
+    return min(value, LARGEST)
+
+
 def amount_text(value: Decimal) -> str:
     """Plain text with the ledger's scale; zero is `0`."""
     return format(value, f".{SCALE}f") if value else "0"

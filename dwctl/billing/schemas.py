@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from marshmallow import fields, post_dump, validate
+from marshmallow import fields, validate
 
 from dwctl.billing.money import amount_text
 from dwctl.web.pagination import PageQuery, PageSchema, envelope
 from dwctl.web.schemas import ApiSchema, Instant, Money, Name, Text, TrueOrFalse, Words
-
-_OMITTED_WHEN_UNKNOWN = ("request_origin", "batch_sla", "batch_request_count")
 
 
 class TransactionSchema(ApiSchema):
@@ -27,6 +25,9 @@ class TransactionSchema(ApiSchema):
         "created_at": "2026-01-31T10:20:30.123456Z",
     }
 
+    # What is about a call or a batch, where it is known.
+    absent_where_null = frozenset({"request_origin", "batch_sla", "batch_request_count"})
+
     id = fields.UUID()
     user_id = fields.UUID()
     transaction_type = fields.String()
@@ -38,11 +39,6 @@ class TransactionSchema(ApiSchema):
     request_origin = fields.String()
     batch_sla = fields.String()
     batch_request_count = fields.Integer()
-
-    @post_dump
-    def drop_unknown(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
-        """Members about a call or a batch appear only where they are known."""
-        return {k: v for k, v in data.items() if v is not None or k not in _OMITTED_WHEN_UNKNOWN}
 
 
 class TransactionCreate(ApiSchema):

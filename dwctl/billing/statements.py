@@ -264,6 +264,8 @@ def _with_origins(session: Session, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _batch_origins(session: Session, ids: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
+    if not ids:
+        return {}
     rows = session.execute(
         select(
             Batch.id, Batch.completion_window, Batch.metadata_["request_source"].astext.label("by")

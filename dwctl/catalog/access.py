@@ -80,6 +80,24 @@ def granted_to(session: Session, group_ids: Sequence[UUID]) -> dict[UUID, list[D
     return found
 
 
+def why(
+    session: Session, account_id: UUID, model_ids: Sequence[UUID]
+) -> dict[UUID, list[tuple[UUID, str]]]:
+    """By which groups an account may use each model: ids and names, Everyone last. A model is missing where none opens it."""
+    own = select(GroupMembership.group_id).where(GroupMembership.user_id == account_id)
+    rows = session.execute(
+        select(ModelAccess.deployment_id, Group.id, Group.name)
+        .join(Group, Group.id == ModelAccess.group_id)
+        .where(ModelAccess.deployment_id.in_(model_ids))
+        .where(or_(Group.id == NIL, Group.id.in_(own)))
+        .order_by(Group.id == NIL, Group.name, Group.id)
+    )
+    found: dict[UUID, list[tuple[UUID, str]]] = {}
+    for model_id, group_id, name in rows:
+        found.setdefault(model_id, []).append((group_id, name))
+    return found
+
+
 def groups_of_model(session: Session, model_id: UUID) -> Sequence[UUID]:
     """The groups of a model, oldest grant first. Raises NotFound for an unknown or deleted model."""
     _require(session, model_id=model_id)

@@ -3,40 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session, contains_eager
 
+from dwctl import sql
 from dwctl.catalog import models
 from dwctl.catalog.tables import Component, DeployedModel
 from dwctl.errors import Invalid, NotFound
 
 WEIGHTS = range(1, 101)
 
+_QUERIES = sql.load("dwctl.catalog", "includes.sql")
 
-def of(session: Session, composite_id: UUID) -> Sequence[Component]:
+
+class EndpointOfPart(NamedTuple):
+    """Where a component runs."""
+
+    id: str
+    name: str
+
+
+class ModelOfPart(NamedTuple):
+    """What a component shows of its model."""
+
+    endpoint: EndpointOfPart | None
+    id: str
+    alias: str
+    model_name: str
+    description: str | None
+    type: str | None
+    status: str
+    trusted: bool
+    open_responses_adapter: bool | None
+
+
+class Part(NamedTuple):
+    """A component with what is shown of its model, as `Component` has it. Ids are texts."""
+
+    weight: int
+    enabled: bool
+    sort_order: int
+    created_at: datetime
+    model: ModelOfPart
+
+
+def of(session: Session, composite_id: UUID) -> Sequence[Part]:
     """The components of a composite model, in the order of priority. Raises as `add` does for the composite."""
     _composite(session, composite_id)
     return of_models(session, [composite_id]).get(composite_id, [])
 
 
-def of_models(session: Session, composite_ids: Collection[UUID]) -> dict[UUID, list[Component]]:
+def of_models(session: Session, composite_ids: Collection[UUID]) -> dict[UUID, list[Part]]:
     """The components of each of these models, in the order of priority."""
-    found: dict[UUID, list[Component]] = {}
-    wanted = _living().where(Component.composite_model_id.in_(composite_ids))
-    for component in session.scalars(wanted):
-        found.setdefault(component.composite_model_id, []).append(component)
+    rows = session.connection().exec_driver_sql(_QUERIES["components_of_models"], {"ids": list(composite_ids)})  # fmt: skip
+    found: dict[UUID, list[Part]] = {}
+    for composite_id, weight, enabled, place, created_at, endpoint_id, name, *model in rows:
+        endpoint = EndpointOfPart(endpoint_id, name) if endpoint_id else None
+        part = Part(weight, enabled, place, created_at, ModelOfPart(endpoint, *model))
+        found.setdefault(composite_id, []).append(part)
     return found
 
 
 def get(session: Session, composite_id: UUID, model_id: UUID) -> Component:
     """One component with its model; locked until the end of the transaction. Raises NotFound."""
     found = session.scalar(
-        _living()
+        select(Component)
+        .join(Component.model)
+        .outerjoin(DeployedModel.endpoint)
+        .options(contains_eager(Component.model).contains_eager(DeployedModel.endpoint))
         .where(
-            Component.composite_model_id == composite_id, Component.deployed_model_id == model_id
+            ~DeployedModel.deleted,
+            Component.composite_model_id == composite_id,
+            Component.deployed_model_id == model_id,
         )
         .with_for_update(of=Component)
         .execution_options(populate_existing=True)
@@ -85,14 +127,3 @@ def _composite(session: Session, model_id: UUID) -> None:
         raise NotFound(f"Deployment with ID {model_id} not found")
     if not model.is_composite:
         raise Invalid("Model is not a composite model")
-
-
-def _living() -> Select[Component]:
-    return (
-        select(Component)
-        .join(Component.model)
-        .outerjoin(DeployedModel.endpoint)
-        .where(~DeployedModel.deleted)
-        .order_by(Component.sort_order, Component.weight.desc(), Component.created_at, Component.id)
-        .options(contains_eager(Component.model).contains_eager(DeployedModel.endpoint))
-    )

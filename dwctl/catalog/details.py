@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dwctl import clock
+from dwctl import clock, sql
 from dwctl.access.caller import Caller
 from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.billing import price_list
 from dwctl.billing.money import price_text
-from dwctl.billing.tables import Tariff
+from dwctl.billing.price_list import InForce
 from dwctl.billing.tariffs import BATCH
-from dwctl.catalog import components, metrics, rules
+from dwctl.catalog import components, metrics
 from dwctl.catalog.endpoint_schemas import EndpointSchema
 from dwctl.catalog.models import LIMITS
-from dwctl.catalog.schemas import PointSchema
-from dwctl.catalog.tables import DeployedModel, Endpoint, ModelAccess
-from dwctl.identity.schemas import Extended, GroupSchema
-from dwctl.identity.tables import Group
-from dwctl.web.dumping import Written, written
+from dwctl.catalog.tables import DeployedModel
+from dwctl.identity.schemas import GroupSchema
+from dwctl.web.dumping import Written, WrittenRows, written
+from dwctl.web.schemas import rfc3339
+
+_QUERIES = sql.load("dwctl.catalog", "includes.sql")
 
 # What stands in many rows of a page is written once.
-_GROUP, _POINT, _ENDPOINT = GroupSchema(), PointSchema(), EndpointSchema()
+_GROUP, _ENDPOINT = GroupSchema(exclude=("users", "models")), EndpointSchema()
 
 NO_STATUS = {
     "probe_id": None,
@@ -42,6 +43,7 @@ NO_STATUS = {
 _NEEDED = {
     "groups": Resource.GROUPS,
     "metrics": Resource.ANALYTICS,
+    "calls": Resource.ANALYTICS,
     "endpoints": Resource.MODELS,
     "components": Resource.MODELS,
 }
@@ -50,7 +52,10 @@ _NEEDED = {
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What one caller sees of models: rate limits, the author, how calls are routed, prices, deleted models; and the includes."""
+    """What one caller sees of models: rate limits, the author, how calls are routed, prices, deleted models; and the includes.
+
+    since, until: of what time calls are counted.
+    """
 
     limits: bool
     author: bool
@@ -58,9 +63,18 @@ class Sight:
     prices: bool
     lifecycle: bool
     include: frozenset[str]
+    since: datetime | None = None
+    until: datetime | None = None
 
     @classmethod
-    def of(cls, caller: Caller, include: Collection[str] = ()) -> Self:
+    def of(
+        cls,
+        caller: Caller,
+        include: Collection[str] = (),
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Self:
         """The sight of a caller; includes that the caller may not have are dropped."""
 
         def reads(resource: Resource) -> bool:
@@ -75,6 +89,8 @@ class Sight:
             include=frozenset(
                 name for name in include if name not in _NEEDED or reads(_NEEDED[name])
             ),
+            since=since,
+            until=until,
         )
 
 
@@ -96,8 +112,8 @@ def changed(
     session: Session, models: Sequence[DeployedModel], sight: Sight
 ) -> list[dict[str, Any]]:
     """The models as the answer to a change shows them: without includes and provider prices."""
-    ruled = rules.of_models(session, [m.id for m in models]) if sight.routing else {}
-    return [_base(model, sight) | _rules(ruled.get(model.id)) for model in models]
+    ruled = _rules(session, models) if sight.routing else {}
+    return [_base(model, sight) | ruled.get(model.id, {}) for model in models]
 
 
 def _base(model: DeployedModel, sight: Sight) -> dict[str, Any]:
@@ -152,20 +168,14 @@ def _composite(model: DeployedModel) -> dict[str, Any]:
     return {"lb_strategy": model.lb_strategy, "fallback": fallback}
 
 
-def _rules(found: Sequence[rules.Rule] | None) -> dict[str, Any]:
-    if not found:
-        return {}
-    return {
-        "traffic_routing_rules": [
-            {"api_key_purpose": rule.api_key_purpose, "action": _action(rule)} for rule in found
-        ]
-    }
-
-
-def _action(rule: rules.Rule) -> dict[str, str]:
-    if rule.target is None:
-        return {"type": "deny"}
-    return {"type": "redirect", "target": rule.target}
+def _rules(session: Session, models: Sequence[DeployedModel]) -> dict[UUID, dict[str, Any]]:
+    """The member with traffic rules, of each model that has any."""
+    found: dict[UUID, dict[str, Any]] = {}
+    for model_id, purpose, action, target in _rows(session, "rules_of_models", [model.id for model in models]):  # fmt: skip
+        shown = {"type": action} if target is None else {"type": action, "target": target}
+        of_model = found.setdefault(model_id, {"traffic_routing_rules": []})
+        of_model["traffic_routing_rules"].append({"api_key_purpose": purpose, "action": shown})
+    return found
 
 
 def _provider_pricing(model: DeployedModel) -> Mapping[str, Any] | None:
@@ -182,37 +192,59 @@ def _provider_pricing(model: DeployedModel) -> Mapping[str, Any] | None:
     return None
 
 
+def _rows(session: Session, query: str, ids: Iterable[UUID | str]) -> Sequence[Any]:
+    # An array as one text: psycopg looks at each id of a list.
+    array = f"{{{','.join(map(str, ids))}}}"
+    return session.connection().exec_driver_sql(_QUERIES[query], {"ids": array}).all()
+
+
 Shown = list[dict[str, Any]]
 
 
 def _include_groups(
     session: Session, models: Sequence[DeployedModel], shown: Shown, _sight: Sight
 ) -> None:
-    rows = session.execute(
-        select(ModelAccess.deployment_id, Group)
-        .join(Group, Group.id == ModelAccess.group_id)
-        .where(ModelAccess.deployment_id.in_([model.id for model in models]))
-        .order_by(ModelAccess.granted_at, ModelAccess.id)
-    )
-    groups: dict[UUID, list[Written]] = {}
-    known: dict[UUID, Written] = {}
-    for model_id, group in rows:
-        if group.id not in known:
-            known[group.id] = written(_GROUP, group)
-        groups.setdefault(model_id, []).append(known[group.id])
+    granted = _rows(session, "groups_of_models", [model.id for model in models])
+    ids = {group_id for _, group_ids in granted for group_id in group_ids}
+    groups = {row.id: written(_GROUP, row) for row in _rows(session, "groups", ids)}
+    found = {model_id: WrittenRows(groups[id] for id in group_ids) for model_id, group_ids in granted}  # fmt: skip
     for one in shown:
-        one["groups"] = groups.get(one["id"], [])
+        one["groups"] = found.get(one["id"], WrittenRows())
 
 
 def _include_metrics(
     session: Session, models: Sequence[DeployedModel], shown: Shown, _sight: Sight
 ) -> None:
-    found = metrics.of_models(session, {model.alias for model in models}, clock.now())
-    series = {id(each.time_series): each.time_series for each in found.values()}
-    points = {key: [written(_POINT, point) for point in each] for key, each in series.items()}
+    now = clock.now()
+    found = metrics.of_models(session, {model.alias for model in models}, now)
+    steps = [rfc3339(step) for step in metrics.steps(now)]
     for one in shown:
-        of_model = found[one["alias"]]
-        one["metrics"] = Extended(of_model, time_series=points[id(of_model.time_series)])
+        one["metrics"] = _metrics(found[one["alias"]], steps)
+
+
+def _metrics(of_model: metrics.Metrics, steps: Sequence[str]) -> Written:
+    """What `MetricsSchema` makes of them. (A page has more points than anything else.)"""
+    last = of_model.last_active_at
+    return Written(
+        avg_latency_ms=of_model.avg_latency_ms,
+        total_requests=of_model.total_requests,
+        total_input_tokens=of_model.total_input_tokens,
+        total_output_tokens=of_model.total_output_tokens,
+        last_active_at=None if last is None else rfc3339(last),
+        time_series=[
+            {"timestamp": step, "requests": calls}
+            for step, calls in zip(steps, of_model.series, strict=True)
+        ],
+    )
+
+
+def _include_calls(
+    session: Session, models: Sequence[DeployedModel], shown: Shown, sight: Sight
+) -> None:
+    aliases = {model.alias for model in models}
+    found = metrics.calls_of(session, aliases, sight.since, sight.until, clock.now())
+    for one in shown:
+        one["calls"] = found[one["alias"]]
 
 
 def _include_status(
@@ -231,7 +263,7 @@ def _include_pricing(
         one["tariffs"] = [t for t in tariffs if sight.prices or _offered(model, t)]
 
 
-def _offered(model: DeployedModel, tariff: Tariff) -> bool:
+def _offered(model: DeployedModel, tariff: InForce) -> bool:
     """Whether calls at this tariff are possible: not a batch in a window that the model does not have."""
     windows = model.allowed_batch_completion_windows
     if tariff.api_key_purpose != BATCH or windows is None:
@@ -243,8 +275,7 @@ def _include_endpoints(
     session: Session, models: Sequence[DeployedModel], shown: Shown, _sight: Sight
 ) -> None:
     ids = {model.hosted_on for model in models if model.hosted_on}
-    rows = session.scalars(select(Endpoint).where(Endpoint.id.in_(ids)))
-    endpoints = {row.id: written(_ENDPOINT, row) for row in rows}
+    endpoints = {row.id: written(_ENDPOINT, row) for row in _rows(session, "endpoints", ids)}
     for model, one in zip(models, shown, strict=True):
         if model.hosted_on in endpoints:
             one["endpoint"] = endpoints[model.hosted_on]
@@ -263,6 +294,7 @@ def _include_components(
 _INCLUDES = {
     "groups": _include_groups,
     "metrics": _include_metrics,
+    "calls": _include_calls,
     "status": _include_status,
     "pricing": _include_pricing,
     "endpoints": _include_endpoints,

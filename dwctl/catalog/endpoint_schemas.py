@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
-from dwctl.catalog.discovery import LONGEST_NAME
+from dwctl.catalog.discovery import LONGEST_NAME, MAX_MODELS
 from dwctl.catalog.tables import LONGEST_TIMEOUT_S
 from dwctl.web.pagination import PageQuery
-from dwctl.web.schemas import ApiSchema, Instant, ListOf, MapOf, Name, Number, Text
+from dwctl.web.schemas import ApiSchema, Instant, ListOf, MapOf, Name, Number, Text, Words
 
 _LONGEST_VALUE = 2048
 _MOST_MODELS = 1000
@@ -55,6 +55,20 @@ def _seconds() -> Number:
     )
 
 
+class EndpointModelsSchema(ApiSchema):
+    """The models on an endpoint; there where it was asked for."""
+
+    active = fields.Integer()
+    inactive = fields.Integer(metadata={"description": "Vanished from its server's list."})
+    last_sync = Instant(
+        allow_none=True, metadata={"description": "When its list was last read for them."}
+    )
+    last_hour_requests = fields.Integer(
+        metadata={"description": "Calls on their aliases; not those that composite models sent on."}
+    )
+    last_hour_errors = fields.Integer(metadata={"description": "With another status than 2xx."})
+
+
 class EndpointSchema(ApiSchema):
     """An upstream inference server. Its API key is never shown."""
 
@@ -68,6 +82,7 @@ class EndpointSchema(ApiSchema):
     )
     auth_header_name = fields.String()
     auth_header_prefix = fields.String()
+    models = fields.Nested(EndpointModelsSchema)
     created_by = fields.UUID()
     created_at = Instant()
     updated_at = Instant()
@@ -95,7 +110,13 @@ class EndpointSchema(ApiSchema):
     }
 
 
-class EndpointQuery(PageQuery):
+class EndpointSightQuery(ApiSchema):
+    """What is shown beside an endpoint."""
+
+    include = Words(load_default=None, metadata={"description": "`models`."})
+
+
+class EndpointQuery(PageQuery, EndpointSightQuery):
     """A page of endpoints."""
 
     search = Name(
@@ -244,11 +265,12 @@ class ListedModels(ApiSchema):
 
 
 class ValidationSchema(ApiSchema):
-    """`status` is success, with the models, or error, with the reason."""
+    """`status` is success, with the models, or error, with the reason. `milliseconds`: how long that took; null where nobody was asked."""
 
     status = fields.String()
     models = fields.Nested(ListedModels, allow_none=True)
     error = fields.String(allow_none=True)
+    milliseconds = fields.Float(allow_none=True)
 
     example: ClassVar[dict[str, Any]] = {
         "status": "success",
@@ -264,6 +286,7 @@ class ValidationSchema(ApiSchema):
             ],
         },
         "error": None,
+        "milliseconds": 41.7,
     }
 
 
@@ -272,6 +295,57 @@ class ConflictSchema(ApiSchema):
 
     model_name = Name()
     attempted_alias = Name()
+
+
+class SynchroniseFields(ApiSchema):
+    """Nothing has to be sent."""
+
+    may_be_absent = True
+
+    models = ListOf(
+        Name(longest=LONGEST_NAME),
+        most=MAX_MODELS,
+        allow_none=True,
+        load_default=None,
+        metadata={
+            "description": "Of the server's names those that may change now; the others stay as they are until the next time. Null: all."
+        },
+    )
+
+    example: ClassVar[dict[str, Any]] = {"models": ["openai/gpt-oss-20b"]}
+
+
+class DifferenceSchema(ApiSchema):
+    """A model that a synchronisation would change."""
+
+    change = fields.String(
+        validate=validate.OneOf(("new", "taken", "back", "gone", "outside")),
+        metadata={
+            "description": "`new`: would be added. `taken`: would not, since its alias is another model's. `back`: active again. `gone`: inactive. `outside`: deleted, since `model_filter` does not name it."
+        },
+    )
+    model_name = fields.String()
+    alias = fields.String()
+
+
+class ComparedSchema(ApiSchema):
+    """What a synchronisation would change, by change and name; `milliseconds` is how long the server took to answer."""
+
+    endpoint_id = fields.UUID()
+    total_models_fetched = fields.Integer()
+    unchanged = fields.Integer()
+    differences = fields.List(fields.Nested(DifferenceSchema))
+    milliseconds = fields.Float()
+
+    example: ClassVar[dict[str, Any]] = {
+        "endpoint_id": _ID,
+        "total_models_fetched": 3,
+        "unchanged": 2,
+        "differences": [
+            {"change": "new", "model_name": "openai/gpt-oss-20b", "alias": "openai/gpt-oss-20b"}
+        ],
+        "milliseconds": 41.7,
+    }
 
 
 class SynchronisedSchema(ApiSchema):

@@ -5,7 +5,7 @@ What a server lists is asked for by the caller (`discovery`), before any transac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -109,7 +109,11 @@ def update(
 
 
 def synchronise(
-    session: Session, endpoint_id: UUID, asked: Server, listed: Sequence[str]
+    session: Session,
+    endpoint_id: UUID,
+    asked: Server,
+    listed: Sequence[str],
+    only: Collection[str] | None = None,
 ) -> Synchronised:
     """Bring the endpoint's models in line with the names that its server, which was asked before, lists (`listing.follow`).
 
@@ -118,7 +122,7 @@ def synchronise(
     endpoint = load(session, endpoint_id, lock=True)
     if endpoint.url != asked.url:
         raise EndpointMoved
-    return listing.follow(session, endpoint, listed)
+    return listing.follow(session, endpoint, listed, only)
 
 
 def _same_origin(one: str, other: str) -> bool:

@@ -151,9 +151,69 @@ def remap(session: Session, endpoint: Endpoint, aliases: Mapping[str, str]) -> N
         raise AliasConflict("Alias conflicts detected during endpoint update", conflicts)
 
 
-def follow(session: Session, endpoint: Endpoint, listed: Sequence[str]) -> Synchronised:
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One model that a synchronisation would change. change: `new`, `taken` (new, but its alias is another model's), `back`, `gone` or `outside`."""
+
+    change: str
+    model_name: str
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a synchronisation would change, by change and name, and how many models it would leave as they are."""
+
+    endpoint_id: UUID
+    total_models_fetched: int
+    unchanged: int
+    differences: Sequence[Difference]
+
+
+def compare(session: Session, endpoint: Endpoint, listed: Sequence[str]) -> Compared:
+    """What `follow` would do with this list. Nothing is changed."""
+    wanted = None if endpoint.model_filter is None else frozenset(endpoint.model_filter)
+    chosen = choose(listed, wanted, {})
+    present = {choice.model_name for choice in chosen}
+    known = session.execute(
+        select(_M.id, _M.model_name, _M.alias, _M.status, _M.type, _M.deleted)
+        .where(_M.hosted_on == endpoint.id)
+        .order_by(_M.id)
+    ).all()
+    names = {row.model_name for row in known}
+    new = [choice for choice in chosen if choice.model_name not in names]
+    taken = _taken(session, [choice.alias for choice in new])
+    found = [
+        Difference("taken" if each.alias in taken else "new", each.model_name, each.alias)
+        for each in new
+    ]
+    for row in known:
+        settled = None if row.deleted else _settled(row, present, wanted)
+        if settled and settled.count:
+            found.append(Difference(_CHANGES[settled.count], row.model_name, row.alias))
+    alive = sum(not row.deleted for row in known)
+    changed = sum(each.change not in ("new", "taken") for each in found)
+    found.sort(key=lambda each: (each.change, each.model_name, each.alias))
+    return Compared(endpoint.id, len(listed), alive - changed, found)
+
+
+_CHANGES = {"models_reactivated": "back", "models_deactivated": "gone", "models_deleted": "outside"}
+
+
+def _taken(session: Session, aliases: Sequence[str]) -> frozenset[str]:
+    same = select(_M.alias).where(_M.alias == func.any(literal(aliases, ARRAY(Text))), ~_M.deleted)
+    return frozenset(session.scalars(same)) if aliases else frozenset()
+
+
+def follow(
+    session: Session,
+    endpoint: Endpoint,
+    listed: Sequence[str],
+    only: Collection[str] | None = None,
+) -> Synchronised:
     """Bring the models of an endpoint, which is locked, in line with the names that its server lists.
 
+    only: of the server's names those that may change now; the others stay as they are until the next time. None: all.
     New names are added (but for those whose alias is taken: logged, and named in the result); missing ones become inactive, and active
     again when they are back; those outside the filter are deleted. What was deleted stays deleted."""
     now = clock.now()
@@ -166,10 +226,18 @@ def follow(session: Session, endpoint: Endpoint, listed: Sequence[str]) -> Synch
         .order_by(_M.id)
         .with_for_update(key_share=True)
     ).all()
-    changes = [_settled(row, present, wanted) for row in known if not row.deleted]
+    changes = [
+        _settled(row, present, wanted)
+        for row in known
+        if not row.deleted and (only is None or row.model_name in only)
+    ]
     _apply(session, changes, now)
     names = {row.model_name for row in known}
-    new = [choice for choice in chosen if choice.model_name not in names]
+    new = [
+        choice
+        for choice in chosen
+        if choice.model_name not in names and (only is None or choice.model_name in only)
+    ]
     refused = add(session, endpoint.id, new, synced_at=now)
     for choice in refused:
         log.warning("model not added, its alias is taken", extra={"alias": choice.alias})

@@ -1,7 +1,7 @@
 """Reads the routing value, whole or what has changed of it, inside one transaction and in short turns.
 
-Everything that grows with the number of keys (rows, dicts, sets) is built step by step with rests in between; only copies of what is
-there stay in one piece, each of which takes a few milliseconds for 100,000 entries.
+Everything that grows with the number of keys (rows, dicts, sets) is built step by step with rests in between. What is there is not copied
+for a change (`layers`).
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from sys import intern
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
 from psycopg.rows import namedtuple_row
 
 from dwctl import sql
-from dwctl.billing.tariffs import CurrentTariff
-from dwctl.catalog import metadata
+from dwctl.billing.tariffs import CurrentTariff, ProviderPrice
+from dwctl.catalog import key_rows, metadata
+from dwctl.catalog.key_rows import KeyRows, Row
+from dwctl.catalog.layers import Layered, Shards
 from dwctl.catalog.routing import (
-    UNLIMITED,
     Component,
     Fallback,
+    Keeping,
     Key,
     Limits,
     Model,
@@ -37,13 +39,13 @@ from dwctl.encryption import Sealer, Undecryptable
 from dwctl.pace import Pace
 from dwctl.upstream.target import Target, Timeouts
 
+V = TypeVar("V")
+
 log = logging.getLogger(__name__)
 
 _QUERIES = sql.load("dwctl.catalog")
-_NO_LIMITS = (None, None, None, None)
-_ROWS_AT_ONCE = 200
-_SHORT_ROWS_AT_ONCE = 500
-_ROWS_A_STEP = 25
+_ROWS_AT_ONCE = 25
+_SHORT_ROWS_AT_ONCE = 250
 """How many rows are handled before others may have their turn: far less than a turn."""
 _MOST_NAMED = 2000
 """Rows of one table that are read by their ids; from there on all of the table is read."""
@@ -80,6 +82,8 @@ class Loader:
         self._connection = connection
         self._sealer = sealer
         self._pace = pace
+        self.ages_s: Mapping[str, float] = {}
+        """For how long what has changed had waited to be read, by table: the first change of each."""
         timeouts = settings.upstream
         self._timeouts = Timeouts(
             timeouts.connect_timeout, timeouts.first_byte_timeout, timeouts.idle_timeout
@@ -93,26 +97,36 @@ class Loader:
         if mark.lost:
             return Mark(mark.seen, mark.at), None
         rows = self._fetch("snapshot_changes", {**known, "most": _MOST_NAMED})
+        self.ages_s = {row.table_name: max(0.0, row.age_s) for row in rows}
         changes = {row.table_name: None if row.ids is None else set(row.ids) for row in rows}
         return Mark(mark.seen, mark.at), changes
 
     def everything(self) -> Routing:
         """All of it."""
         empty = Routing()
-        tables = ("api_keys", "user_groups", "user_balance_checkpoints", "deployed_models")
+        tables = (
+            "api_keys",
+            "users",
+            "user_groups",
+            "user_balance_checkpoints",
+            "deployed_models",
+        )
         return self.changed(empty, dict.fromkeys(tables))
 
     def changed(self, old: Routing, changes: Changes) -> Routing:
         """The value with these rows read anew."""
         new = old
         if (keys := self._key_ids(changes)) is None or keys:
-            new = self._with_keys(new, keys)
+            new = replace(self._with_keys(new, keys), capped=self._capped())
         owners = changes.get("user_groups", set())
         if owners is None or owners:
             new = replace(new, groups=self._groups(new.groups, owners))
         accounts = changes.get("user_balance_checkpoints", set())
         if accounts is None or accounts:
             new = replace(new, funded=self._funded(new.funded, accounts))
+        keepers = _together(changes, "users", "api_keys")
+        if keepers is None or keepers:
+            new = replace(new, keeping=self._keeping(new.keeping, keepers))
         if (models := self._model_ids(changes)) is None or models:
             new = self._with_models(new, models)
         return new
@@ -126,54 +140,60 @@ class Loader:
 
     def key_by_hash(self, secret_hash: bytes) -> Key | None:
         """One key."""
-        rows = self._fetch("snapshot_key_by_hash", {"hash": secret_hash})
-        return _key(*rows[0][1:]) if rows else None
+        found = self._connection.execute(_QUERIES["snapshot_key_by_hash"], {"hash": secret_hash})
+        row = found.fetchone()
+        return None if row is None else key_rows.key_of(row)
 
     def _with_keys(self, old: Routing, ids: Ids) -> Routing:
-        keys: dict[bytes, Key] = {}
-        hashes: dict[UUID, bytes] = {}
-        retired: dict[UUID, tuple[bytes, ...]] = {}
-        if ids is not None:
-            keys = self._copy(old.keys)
-            hashes = self._copy(old.hashes)
-            retired = self._copy(old.retired)
-            for id in ids:
-                for gone in (hashes.pop(id, None), *retired.pop(id, ())):
-                    if gone is not None:
-                        keys.pop(gone, None)
-        for digest, id, *columns in self._tuples("snapshot_keys", ids):
-            keys[digest] = _key(id, *columns)
-            hashes[id] = digest
-        for row in self._rows("snapshot_retired_secrets", ids):
-            current = hashes.get(row.api_key_id)
-            if current is None:
-                continue
-            digest, key = bytes(row.secret_hash), keys[current]
-            ends = [end for end in (row.expires_at, key.expires_at) if end is not None]
-            keys[digest] = replace(key, expires_at=min(ends))
-            retired[row.api_key_id] = (*retired.get(row.api_key_id, ()), digest)
-        return replace(old, keys=keys, hashes=hashes, retired=retired)
+        rows, hashes, retired = self._keys(ids)
+        if ids is None:
+            return replace(old, keys=Layered(KeyRows(rows)), hashes=Layered(hashes), retired=Layered(retired))  # fmt: skip
+        named = [id.bytes for id in ids]
+        before = [hash for id in named for hash in old.hashes_of(id)]
+        return replace(
+            old,
+            keys=old.keys.changed({**dict.fromkeys(before), **KeyRows(rows)}),
+            hashes=old.hashes.changed({**dict.fromkeys(named), **hashes}),
+            retired=old.retired.changed({**dict.fromkeys(named), **retired}),
+        )
 
-    def _groups(self, old: Mapping[UUID, frozenset[UUID]], ids: Ids) -> dict[UUID, frozenset[UUID]]:
-        groups: dict[UUID, frozenset[UUID]] = {}
-        if ids is not None:
-            groups = self._copy(old)
-            for id in ids:
-                groups.pop(id, None)
+    def _keys(self, ids: Ids) -> tuple[Shards[bytes, Row], Shards[bytes, bytes], Shards[bytes, tuple[bytes, ...]]]:  # fmt: skip
+        """Rows by the hash of their secret, hashes by id, and those of earlier secrets."""
+        rows: Shards[bytes, Row] = Shards()
+        hashes: Shards[bytes, bytes] = Shards()
+        retired: Shards[bytes, tuple[bytes, ...]] = Shards()
+        for row in self._tuples("snapshot_keys", ids):
+            hash, id = row[:2]
+            rows[hash] = row
+            hashes[id] = hash
+        for id, hash, expires_at in self._tuples("snapshot_retired_secrets", ids):
+            if id in hashes:
+                rows[hash] = key_rows.retired(rows[hashes[id]], hash, expires_at)
+                retired[id] = (*retired.get(id, ()), hash)
+        return rows, hashes, retired
+
+    def _groups(self, old: Layered[UUID, frozenset[UUID]], ids: Ids) -> Layered[UUID, frozenset[UUID]]:  # fmt: skip
+        groups: Shards[UUID, frozenset[UUID]] = Shards()
         for account_id, found in self._tuples("snapshot_groups", ids):
             groups[account_id] = frozenset(found)
-        return groups
+        return _layered(old, ids, groups)
 
-    def _funded(self, old: frozenset[UUID], ids: Ids) -> frozenset[UUID]:
-        funded: set[UUID] = set()
-        if ids is not None:
-            self._pace.rest()
-            funded = set(old)
-            funded -= ids
-        for (account_id,) in self._tuples("snapshot_funded", ids):
-            funded.add(account_id)
-        self._pace.rest()
-        return frozenset(funded)
+    def _funded(self, old: Layered[UUID, int], ids: Ids) -> Layered[UUID, int]:
+        funded: Shards[UUID, int] = Shards()
+        for account_id, level in self._tuples("snapshot_funded", ids):
+            funded[account_id] = level
+        return _layered(old, ids, funded)
+
+    def _capped(self) -> frozenset[UUID]:
+        """All of them: few keys have a cap."""
+        return frozenset(id for (id,) in self._tuples("snapshot_capped", None))
+
+    def _keeping(self, old: Mapping[UUID, Keeping], ids: Ids) -> dict[UUID, Keeping]:
+        # Few have an entry: those that are as all others are not read.
+        kept = {} if ids is None else {id: one for id, one in old.items() if id not in ids}
+        for id, zero_retention, sample in self._tuples("snapshot_keeping", ids):
+            kept[id] = Keeping(zero_retention, sample)
+        return kept
 
     def _with_models(self, old: Routing, ids: Ids) -> Routing:
         models: dict[str, Model] = {}
@@ -188,10 +208,6 @@ class Loader:
                 model = replace(model, components=_components(row, standard))
             models[row.alias] = model
         return replace(old, models=models)
-
-    def _copy(self, old: Mapping[Any, Any]) -> dict[Any, Any]:
-        self._pace.rest()
-        return dict(old)
 
     def _key_ids(self, changes: Changes) -> Ids:
         keys, users = changes.get("api_keys", set()), changes.get("users", set())
@@ -221,22 +237,21 @@ class Loader:
         return {row.id for row in self._rows(query, ids)} if ids else set()
 
     def _rows(self, query: str, ids: Ids) -> Iterator[Any]:
-        """Rows a few at a time from a cursor of the server: neither memory nor the loop ever has all of them."""
-        with self._connection.cursor(name="routing", row_factory=namedtuple_row) as cursor:
-            cursor.execute(_QUERIES[query], {"ids": None if ids is None else list(ids)})
-            yield from self._paced(cursor, _ROWS_AT_ONCE)
+        with self._connection.cursor(row_factory=namedtuple_row) as cursor:
+            yield from self._streamed(cursor, query, ids, _ROWS_AT_ONCE)
 
     def _tuples(self, query: str, ids: Ids) -> Iterator[tuple[Any, ...]]:
-        """The same for rows that are short and many."""
-        with self._connection.cursor(name="routing", binary=True) as cursor:
-            cursor.execute(_QUERIES[query], {"ids": None if ids is None else list(ids)})
-            yield from self._paced(cursor, _SHORT_ROWS_AT_ONCE)
+        """For rows that are short and many."""
+        with self._connection.cursor(binary=True) as cursor:
+            yield from self._streamed(cursor, query, ids, _SHORT_ROWS_AT_ONCE)
 
-    def _paced(self, cursor: psycopg.ServerCursor[Any], at_once: int) -> Iterator[Any]:
-        while rows := cursor.fetchmany(at_once):
-            for begin in range(0, len(rows), _ROWS_A_STEP):
-                yield from rows[begin : begin + _ROWS_A_STEP]
-                self._pace()
+    def _streamed(self, cursor: psycopg.Cursor[Any], query: str, ids: Ids, at_once: int) -> Iterator[Any]:  # fmt: skip
+        """Rows as the server finds them, while those before are handled: neither memory nor the loop ever has all of them."""
+        values = {"ids": None if ids is None else list(ids)}
+        rows = cursor.stream(_QUERIES[query], values, size=at_once)
+        while some := list(islice(rows, at_once)):
+            yield from some
+            self._pace()
 
     def _fetch(self, query: str, values: Mapping[str, Any]) -> list[Any]:
         cursor = self._connection.cursor(row_factory=namedtuple_row)
@@ -276,6 +291,7 @@ class Loader:
             context_length=metadata.context_length(row.metadata),
             refuses_unrunnable_tools=row.refuse_unrunnable_tools,
             owned_by=metadata.owner(row.metadata),
+            provider_price=_provider_price(row),
         )
 
     def _target(self, row: Any) -> Target | None:
@@ -311,28 +327,34 @@ class Loader:
         )
 
 
-def _key(
-    id: UUID,
-    owner_id: UUID,
-    created_by: UUID,
-    purpose: str,
-    sees_providers: bool,
-    expires_at: float | None,
-    *limits: Any,
-) -> Key:
-    """A key of the columns of `snapshot_keys` behind its hash."""
-    return Key(
-        id, owner_id, created_by, intern(purpose), _limited(*limits), sees_providers, expires_at
-    )
+def _together(changes: Changes, *tables: str) -> Ids:
+    """The changed rows of several tables whose ids are never the same."""
+    found: set[UUID] = set()
+    for table in tables:
+        ids = changes.get(table, set())
+        if ids is None:
+            return None
+        found |= ids
+    return found
+
+
+def _layered(old: Layered[UUID, V], ids: Ids, found: Shards[UUID, V]) -> Layered[UUID, V]:
+    """What was found in place of what was there of these rows."""
+    return Layered(found) if ids is None else old.changed({**dict.fromkeys(ids), **found})
 
 
 def _limits(row: Any) -> Limits:
-    return _limited(row.requests_per_second, row.burst_size, row.capacity, row.tokens_per_minute)
+    return key_rows.limited(
+        row.requests_per_second, row.burst_size, row.capacity, row.tokens_per_minute
+    )
 
 
-def _limited(*limits: Any) -> Limits:
-    # Nearly all keys share the one value.
-    return UNLIMITED if limits == _NO_LIMITS else Limits(*limits)
+def _provider_price(row: Any) -> ProviderPrice | None:
+    """What is paid by the token; an hour's price is nobody's call's."""
+    prices = row.downstream_input_price_per_token, row.downstream_output_price_per_token
+    if row.downstream_pricing_mode != "per_token" or prices == (None, None):
+        return None
+    return ProviderPrice(*prices)
 
 
 def _components(row: Any, standard: Mapping[UUID, Model]) -> tuple[Component, ...]:
@@ -347,7 +369,7 @@ def _components(row: Any, standard: Mapping[UUID, Model]) -> tuple[Component, ..
 
 def tariff_of(part: Mapping[str, Any]) -> CurrentTariff:
     """A tariff as the statements put it into JSON (`snapshot_models`)."""
-    until = part["valid_until"]
+    until, cached, reasoning = part["valid_until"], part["cached_input"], part["reasoning"]
     return CurrentTariff(
         input=Decimal(part["input"]),
         output=Decimal(part["output"]),
@@ -355,4 +377,7 @@ def tariff_of(part: Mapping[str, Any]) -> CurrentTariff:
         window=part["window"],
         valid_from=datetime.fromisoformat(part["valid_from"]),
         valid_until=datetime.fromisoformat(until) if until else None,
+        cached_input=None if cached is None else Decimal(cached),
+        reasoning=None if reasoning is None else Decimal(reasoning),
+        id=UUID(part["id"]),
     )

@@ -1,34 +1,35 @@
-"""How much a model is used: sums of all time, and the last two hours in steps of ten minutes. Read from the roll-up, never from the log."""
+"""How much a model is used: sums of all time, the last two hours in steps of ten minutes, and what was called since a moment.
+
+Read from the sums, never from the log.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dwctl.analytics.tables import UsageRollup
+from dwctl.catalog.tables import DeployedModel
+from dwctl.usage import models, spans
 
+_M = DeployedModel
+_DAY = timedelta(days=1)
+_HOUR = timedelta(hours=1)
 STEP = timedelta(minutes=10)
 POINTS = 13
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """Calls that arrived within ten minutes from `timestamp`."""
-
-    timestamp: datetime
-    requests: int
-
-
-@dataclass(frozen=True, slots=True)
 class Metrics:
-    """Calls of every status on one alias. Latency and last use are None where there was no call."""
+    """Calls of every status on one alias: `series` by step, oldest first. Latency and last use are None where there was no call."""
 
-    time_series: tuple[Point, ...]
+    series: Sequence[int]
     total_requests: int = 0
     total_input_tokens: int = 0
     total_output_tokens: int = 0
@@ -36,55 +37,114 @@ class Metrics:
     last_active_at: datetime | None = None
 
 
+def steps(now: datetime) -> list[datetime]:
+    """When each of the ten minutes begins that a series shows; it ends with those that `now` is in."""
+    last = now.replace(minute=now.minute // 10 * 10, second=0, microsecond=0)
+    return [last - STEP * back for back in range(POINTS - 1, -1, -1)]
+
+
 def of_models(session: Session, aliases: Collection[str], now: datetime) -> dict[str, Metrics]:
-    """The metrics of each alias; the series ends with the ten minutes that `now` is in."""
-    start = now.replace(minute=now.minute // 10 * 10, second=0, microsecond=0)
-    steps = [start - STEP * back for back in range(POINTS - 1, -1, -1)]
-    recent = _recent(session, aliases, steps[0])
-    used = {alias for alias, _ in recent}
-    # One for all that nobody has called lately: it is written once.
-    still = tuple(Point(step, 0) for step in steps)
-    series = {
-        alias: tuple(Point(step, recent.get((alias, step), 0)) for step in steps)
-        if alias in used
-        else still
+    """The metrics of each alias, their series by `steps(now)`."""
+    recent = models.recent(session, aliases, since=steps(now)[0], step=STEP, steps=POINTS)
+    still = [0] * POINTS
+    series = {alias: recent.get(alias, still) for alias in aliases}
+    return {alias: Metrics(series[alias]) for alias in aliases} | {
+        used.model: Metrics(
+            series=series[used.model],
+            total_requests=used.calls,
+            total_input_tokens=used.input_tokens,
+            total_output_tokens=used.output_tokens,
+            avg_latency_ms=used.duration_ms / used.calls,
+            last_active_at=used.last_at,
+        )
+        for used in models.of_all_time(session, aliases)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Calls of every status on one alias since a moment, and within the last hour. Times are None where there was no call."""
+
+    since: datetime
+    requests: int
+    errors: int
+    p50_latency_ms: float | None
+    p95_latency_ms: float | None
+    cost: Decimal
+    last_hour_requests: int
+    last_hour_errors: int
+
+
+def calls_of(
+    session: Session,
+    aliases: Collection[str],
+    since: datetime | None,
+    until: datetime | None,
+    now: datetime,
+) -> dict[str, Calls]:
+    """The calls of each alias in a time (by default within a day until now), and within the last hour."""
+    end = until if until is not None and until < now else now
+    begin = min(since or end - _DAY, end - timedelta(minutes=1))
+    late = now - _HOUR
+    found = models.within(session, aliases, since=begin, late=min(late, end), until=end)
+    # (Sums are of whole minutes.)
+    ends_now = spans.ceiling(end, spans.MINUTE) == spans.ceiling(now, spans.MINUTE)
+    recent = found if ends_now else models.within(session, aliases, since=late, late=late, until=now)  # fmt: skip
+    none = models.Within()
+    return {
+        alias: _as_calls(begin, found.get(alias, none), recent.get(alias, none))
         for alias in aliases
     }
-    return {alias: Metrics(series[alias]) for alias in aliases} | {
-        row.model: Metrics(
-            time_series=series[row.model],
-            total_requests=int(row.requests),
-            total_input_tokens=int(row.prompt_tokens),
-            total_output_tokens=int(row.completion_tokens),
-            avg_latency_ms=float(row.duration_ms) / int(row.requests) if row.requests else None,
-            last_active_at=row.last_at,
-        )
-        for row in _totals(session, aliases)
-    }
 
 
-def _recent(
-    session: Session, aliases: Collection[str], since: datetime
-) -> dict[tuple[str, datetime], int]:
+@dataclass(frozen=True, slots=True)
+class EndpointModels:
+    """The living models on one endpoint, and the calls on their aliases within the last hour."""
+
+    active: int
+    inactive: int
+    last_sync: datetime | None
+    last_hour_requests: int
+    last_hour_errors: int
+
+
+def of_endpoints(
+    session: Session, ids: Collection[UUID], now: datetime
+) -> dict[UUID, EndpointModels]:
+    """What each endpoint has, by its id."""
     rows = session.execute(
-        select(UsageRollup.model, UsageRollup.bucket, func.sum(UsageRollup.requests))
-        .where(UsageRollup.model.in_(aliases), UsageRollup.bucket >= since)
-        .group_by(UsageRollup.model, UsageRollup.bucket)
-    )
-    return {(model, bucket): int(requests) for model, bucket, requests in rows}
-
-
-def _totals(session: Session, aliases: Collection[str]) -> Sequence[Any]:
-    u = UsageRollup
-    return session.execute(
-        select(
-            u.model,
-            func.sum(u.requests).label("requests"),
-            func.sum(u.prompt_tokens).label("prompt_tokens"),
-            func.sum(u.completion_tokens).label("completion_tokens"),
-            func.sum(u.duration_ms).label("duration_ms"),
-            func.max(u.last_at).label("last_at"),
+        select(_M.hosted_on, _M.alias, _M.status, _M.last_sync).where(
+            _M.hosted_on.in_(ids), ~_M.deleted
         )
-        .where(u.model.in_(aliases))
-        .group_by(u.model)
     ).all()
+    hour = now - _HOUR
+    calls = models.within(session, {row.alias for row in rows}, since=hour, late=hour, until=now)
+    of_endpoint: dict[UUID, list[Any]] = {id: [] for id in ids}
+    for row in rows:
+        of_endpoint[row.hosted_on].append(row)
+    return {id: _of_endpoint(found, calls) for id, found in of_endpoint.items()}
+
+
+def _of_endpoint(rows: Sequence[Any], calls: Mapping[str, models.Within]) -> EndpointModels:
+    active = sum(row.status == "active" for row in rows)
+    called = [calls[row.alias] for row in rows if row.alias in calls]
+    return EndpointModels(
+        active=active,
+        inactive=len(rows) - active,
+        last_sync=max((row.last_sync for row in rows if row.last_sync), default=None),
+        last_hour_requests=sum(one.late_calls for one in called),
+        last_hour_errors=sum(one.late_errors for one in called),
+    )
+
+
+def _as_calls(since: datetime, found: models.Within, recent: models.Within) -> Calls:
+    return Calls(
+        since,
+        found.calls,
+        found.errors,
+        found.p50_ms,
+        found.p95_ms,
+        found.cost,
+        recent.late_calls,
+        recent.late_errors,
+    )

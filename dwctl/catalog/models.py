@@ -116,7 +116,12 @@ def create(
 def update(
     session: Session, model: DeployedModel, changes: Mapping[str, Any], *, windows: Collection[str]
 ) -> None:
-    """Change the fields that are given; null clears those in CLEARABLE and leaves the others. Raises as `create` does."""
+    """Change the fields that are given; null clears those in CLEARABLE and leaves the others. Raises as `create` does.
+
+    A rate that is taken away takes its burst along: alone that is a limit of its own.
+    """
+    if "requests_per_second" in changes and changes["requests_per_second"] is None:
+        changes = {"burst_size": None, **changes}
     given = {
         name: value for name, value in changes.items() if value is not None or name in CLEARABLE
     }

@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields
 
-from dwctl.catalog.endpoint_schemas import not_blank
 from dwctl.catalog.providers import BUILT_IN_ICONS
 from dwctl.web.schemas import ApiSchema, Instant, Name, Whole
 
@@ -48,7 +47,7 @@ class ProviderCreate(ApiSchema):
 
     provider_key = Name(
         required=True,
-        validate=[not_blank, _fits_into_a_path],
+        validate=_fits_into_a_path,
         metadata={"description": "`metadata.provider` of models; case and space around it are nothing."},
     )  # fmt: skip
     display_name = Name(

@@ -1,8 +1,8 @@
 -- What the routing snapshot is made of. Every statement takes ids (null: all of them), so that a reload reads only what changed.
 
--- name: snapshot_keys  API keys that let somebody in: not deleted, nor their owner or creator. The order of the columns is that of `loader._key`
---   They are read in binary form: a real as text and on as double, so that 0.1 stays 0.1.
-SELECT k.secret_hash, k.id, k.user_id, k.created_by, k.purpose, (o.is_admin OR EXISTS (
+-- name: snapshot_keys  API keys that let somebody in: not deleted, nor their owner or creator. The order of the columns is that of `key_rows.Row`
+--   They are read in binary form: a real as text and on as double, so that 0.1 stays 0.1; ids as bytes, which are a third of what a UUID takes.
+SELECT k.secret_hash, uuid_send(k.id), uuid_send(k.user_id), uuid_send(k.created_by), k.purpose, (o.is_admin OR EXISTS (
            SELECT FROM user_roles r WHERE r.user_id = o.id AND r.role = 'PLATFORMMANAGER')) AS sees_providers,
        extract(epoch FROM k.expires_at)::float8 AS expires_at,
        k.requests_per_second::text::float8 AS requests_per_second, k.burst_size, k.capacity, k.tokens_per_minute
@@ -13,7 +13,7 @@ SELECT k.secret_hash, k.id, k.user_id, k.created_by, k.purpose, (o.is_admin OR E
    AND (%(ids)s::uuid[] IS NULL OR k.id = ANY (%(ids)s));
 
 -- name: snapshot_retired_secrets  earlier secrets of keys that were rotated, with the end of each
-SELECT api_key_id, secret_hash, extract(epoch FROM expires_at)::float8 AS expires_at
+SELECT uuid_send(api_key_id), secret_hash, extract(epoch FROM expires_at)::float8
   FROM retired_api_key_secrets
  WHERE %(ids)s::uuid[] IS NULL OR api_key_id = ANY (%(ids)s)
  ORDER BY secret_hash;
@@ -21,8 +21,8 @@ SELECT api_key_id, secret_hash, extract(epoch FROM expires_at)::float8 AS expire
 -- name: snapshot_key_ids_of_users  the keys that a change of these users may open or close
 SELECT id FROM api_keys WHERE user_id = ANY (%(ids)s) OR created_by = ANY (%(ids)s);
 
--- name: snapshot_key_by_hash  one key that the snapshot does not know (yet)
-SELECT k.secret_hash, k.id, k.user_id, k.created_by, k.purpose, (o.is_admin OR EXISTS (
+-- name: snapshot_key_by_hash  one key that the snapshot does not know (yet), as in `snapshot_keys`
+SELECT k.secret_hash, uuid_send(k.id), uuid_send(k.user_id), uuid_send(k.created_by), k.purpose, (o.is_admin OR EXISTS (
            SELECT FROM user_roles r WHERE r.user_id = o.id AND r.role = 'PLATFORMMANAGER')) AS sees_providers,
        extract(epoch FROM k.expires_at)::float8 AS expires_at,
        k.requests_per_second::text::float8 AS requests_per_second, k.burst_size, k.capacity, k.tokens_per_minute
@@ -39,9 +39,19 @@ SELECT user_id, array_agg(group_id) AS groups
  WHERE %(ids)s::uuid[] IS NULL OR user_id = ANY (%(ids)s)
  GROUP BY user_id;
 
--- name: snapshot_funded  accounts with money on them
-SELECT user_id FROM user_balance_checkpoints
+-- name: snapshot_capped  API keys with a limit on what they may spend
+SELECT id FROM api_keys WHERE spend_limit IS NOT NULL;
+
+-- name: snapshot_funded  accounts with money on them, and roughly how much (billing/levels.py)
+SELECT user_id, funds_level(balance) FROM user_balance_checkpoints
  WHERE balance > 0 AND (%(ids)s::uuid[] IS NULL OR user_id = ANY (%(ids)s));
+
+-- name: snapshot_keeping  accounts and keys of whose calls not the same is kept as of all others
+SELECT id, zero_data_retention, log_sample FROM users
+ WHERE (zero_data_retention OR log_sample IS NOT NULL) AND (%(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s))
+UNION ALL
+SELECT id, zero_data_retention, log_sample FROM api_keys
+ WHERE (zero_data_retention OR log_sample IS NOT NULL) AND (%(ids)s::uuid[] IS NULL OR id = ANY (%(ids)s));
 
 -- name: snapshot_models  living, active models with their endpoint, grants, tariffs, rules and components; composite ones last
 SELECT m.id, m.alias, m.model_name, m.type, m.created_at, m.is_composite, m.trusted, m.sanitize_responses,
@@ -49,15 +59,18 @@ SELECT m.id, m.alias, m.model_name, m.type, m.created_at, m.is_composite, m.trus
        m.requests_per_second, m.burst_size, m.capacity, m.tokens_per_minute, m.batch_capacity,
        m.lb_strategy, m.fallback_enabled, m.fallback_on_rate_limit, m.fallback_on_status, m.fallback_with_replacement,
        m.fallback_max_attempts, m.refuse_unrunnable_tools, m.metadata,
+       m.downstream_pricing_mode, m.downstream_input_price_per_token, m.downstream_output_price_per_token,
        e.id AS endpoint_id, e.name AS endpoint_name, e.url, e.api_key_sealed, e.auth_header_name, e.auth_header_prefix,
        e.connect_timeout_seconds, e.first_byte_timeout_seconds, e.idle_timeout_seconds, e.total_timeout_seconds,
        (SELECT array_agg(g.group_id) FROM deployment_groups g WHERE g.deployment_id = m.id) AS groups,
        (SELECT json_agg(json_build_object(
-                   'input', t.input_price_per_token::text, 'output', t.output_price_per_token::text,
+                   'id', t.id, 'input', t.input_price_per_token::text, 'output', t.output_price_per_token::text,
+                   'cached_input', t.cached_input_price_per_token::text, 'reasoning', t.reasoning_price_per_token::text,
                    'purpose', t.api_key_purpose, 'window', t.completion_window,
                    'valid_from', t.valid_from, 'valid_until', t.valid_until) ORDER BY t.valid_from)
           FROM model_tariffs t
-         WHERE t.deployed_model_id = m.id AND (t.valid_until IS NULL OR t.valid_until > now() - interval '2 days')) AS tariffs,
+         -- Batches run, and are run again, at the price of the day on which they were made: for as long as their files are kept.
+         WHERE t.deployed_model_id = m.id AND (t.valid_until IS NULL OR t.valid_until > now() - interval '70 days')) AS tariffs,
        (SELECT json_object_agg(r.api_key_purpose, json_build_object('action', r.action, 'target', x.alias))
           FROM model_traffic_rules r LEFT JOIN deployed_models x ON x.id = r.redirect_target_id AND NOT x.deleted
          WHERE r.deployed_model_id = m.id) AS rules,
@@ -90,7 +103,8 @@ SELECT pg_current_snapshot()::text AS seen, now() AS at,
 
 -- name: snapshot_changes  rows changed by transactions that `seen` did not see, by table (null: too many to name)
 SELECT table_name,
-       CASE WHEN count(*) <= %(most)s AND count(row_id) = count(*) THEN array_agg(DISTINCT row_id) END AS ids
+       CASE WHEN count(*) <= %(most)s AND count(row_id) = count(*) THEN array_agg(DISTINCT row_id) END AS ids,
+       extract(epoch FROM clock_timestamp() - min(at))::float8 AS age_s
   FROM routing_changes
  WHERE xid >= pg_snapshot_xmin(%(seen)s::pg_snapshot)::text::bigint
    AND NOT pg_visible_in_snapshot(xid::text::xid8, %(seen)s::pg_snapshot)
@@ -107,6 +121,8 @@ SELECT (SELECT count(*) FROM api_keys k
           JOIN users c ON c.id = k.created_by AND NOT c.is_deleted) AS keys,
        (SELECT count(DISTINCT user_id) FROM user_groups) AS groups,
        (SELECT count(*) FROM user_balance_checkpoints WHERE balance > 0) AS funded,
+       (SELECT count(*) FROM users WHERE zero_data_retention OR log_sample IS NOT NULL)
+     + (SELECT count(*) FROM api_keys WHERE zero_data_retention OR log_sample IS NOT NULL) AS keeping,
        (SELECT count(*) FROM deployed_models WHERE NOT deleted AND status = 'active') AS models;
 
 -- name: forget_changes  the log of changes has done its work after an hour (see snapshot_mark)
@@ -117,3 +133,9 @@ DELETE FROM routing_changes WHERE id IN (
 UPDATE api_keys SET last_used = now() WHERE id IN (
     SELECT id FROM api_keys WHERE id = ANY (%(ids)s) AND (last_used IS NULL OR last_used < now() - interval '5 minutes')
      ORDER BY id FOR NO KEY UPDATE SKIP LOCKED);
+
+-- name: group_names  for the metrics page, which knows groups by their ids
+SELECT id, name FROM groups ORDER BY id LIMIT 10000;
+
+-- name: model_throughputs  what operators expect of models, where they have said it
+SELECT id, throughput::float8 FROM deployed_models WHERE NOT deleted AND throughput IS NOT NULL;

@@ -11,7 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from dwctl.billing.tariffs import CurrentTariff
+from dwctl.billing.tariffs import CurrentTariff, ProviderPrice
+from dwctl.catalog.layers import Layered
 from dwctl.upstream.target import Target
 
 EVERYONE = UUID(int=0)
@@ -22,7 +23,7 @@ SYSTEM = UUID(int=0)
 class Limits:
     """What a key or a model may be asked for, over all processes. None: no limit of that kind.
 
-    `burst_size` belongs to `requests_per_second`; `capacity` is how many run at once; `tokens_per_minute` counts prompt and answer.
+    `burst_size` belongs to `requests_per_second`, and never stands here alone; `capacity` is how many run at once; `tokens_per_minute` counts prompt and answer.
     """
 
     requests_per_second: float | None = None
@@ -48,6 +49,20 @@ class Key:
     limits: Limits = UNLIMITED
     sees_providers: bool = False
     expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What is kept of an account's or a key's calls, where that is not as for all others.
+
+    `zero_retention`: nothing of what they say, beyond their run. `sample`: the share whose bodies the request log shows; None: the setting's.
+    """
+
+    zero_retention: bool = False
+    sample: float | None = None
+
+
+_AS_ALL_OTHERS = Keeping()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +109,7 @@ class Model:
     a composite model, which is served by its `components` (the enabled ones, in the order of priority).
 
     `owned_by` is whom callers are told that the model is from. `context_length` is in tokens, as the model's metadata says it. `refuses_unrunnable_tools`: tools that nobody here can run are a 400.
+    `provider_price`: what the operator pays for its tokens, where it is paid by these.
     """
 
     id: UUID
@@ -118,6 +134,7 @@ class Model:
     context_length: int | None = None
     refuses_unrunnable_tools: bool = False
     owned_by: str = "dwctl"
+    provider_price: ProviderPrice | None = None
 
     @property
     def may_fall_back(self) -> bool:
@@ -129,15 +146,40 @@ class Model:
 class Routing:
     """Everything that routing knows at one moment.
 
-    `keys` are found by the hash of their secret (`hashes`), and by those of earlier ones (`retired`) as keys that expire with these.
+    `keys` are found by the hash of their secret (`hashes`, by the bytes of a key's id), and by those of earlier ones (`retired`) as keys
+    that expire with these. `funded`: the level of funds of each account that has some (`billing.levels`). `capped`: keys with a limit on what
+    they may spend. `keeping` is by the ids of accounts and of keys, deleted ones too: their queued work outlives them.
     """
 
-    keys: Mapping[bytes, Key] = field(default_factory=dict)
-    hashes: Mapping[UUID, bytes] = field(default_factory=dict)
-    retired: Mapping[UUID, tuple[bytes, ...]] = field(default_factory=dict)
-    groups: Mapping[UUID, frozenset[UUID]] = field(default_factory=dict)
+    keys: Layered[bytes, Key] = field(default_factory=Layered)
+    hashes: Layered[bytes, bytes] = field(default_factory=Layered)
+    retired: Layered[bytes, tuple[bytes, ...]] = field(default_factory=Layered)
+    groups: Layered[UUID, frozenset[UUID]] = field(default_factory=Layered)
     models: Mapping[str, Model] = field(default_factory=dict)
-    funded: frozenset[UUID] = frozenset()
+    funded: Layered[UUID, int] = field(default_factory=Layered)
+    capped: frozenset[UUID] = frozenset()
+    keeping: Mapping[UUID, Keeping] = field(default_factory=dict)
+
+    def keeping_of(self, key: Key) -> Keeping:
+        """What is kept of a key's calls: nothing where it or its owner wants that; the key's own share before its owner's."""
+        if not self.keeping:
+            return _AS_ALL_OTHERS
+        owners = self.keeping.get(key.owner_id, _AS_ALL_OTHERS)
+        own = self.keeping.get(key.id, _AS_ALL_OTHERS) if key.id else _AS_ALL_OTHERS
+        return Keeping(
+            owners.zero_retention or own.zero_retention,
+            owners.sample if own.sample is None else own.sample,
+        )
+
+    def hashes_of(self, key_id: bytes) -> list[bytes]:
+        """By what a key is found: the hashes of its secret and of earlier ones."""
+        current = self.hashes.get(key_id)
+        earlier = self.retired.get(key_id, ())
+        return [*earlier] if current is None else [current, *earlier]
+
+    def is_replaced(self, key: Key, secret_hash: bytes) -> bool:
+        """Whether a rotation has given the key another secret than the one with this hash."""
+        return key.id is not None and self.hashes.get(key.id.bytes) != secret_hash
 
     def may_use(self, owner_id: UUID, model: Model) -> bool:
         """Whether an account may call a model: by one of its groups, by Everyone, or as the system itself."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -23,27 +23,6 @@ class Rule:
     api_key_purpose: str
     action: str
     target: str | None = None
-
-
-def of_models(session: Session, model_ids: Collection[UUID]) -> dict[UUID, list[Rule]]:
-    """The rules of each model, by purpose. One that redirects to a deleted model is none any more."""
-    target = aliased(DeployedModel)
-    rows = session.execute(
-        select(
-            TrafficRule.deployed_model_id,
-            TrafficRule.api_key_purpose,
-            TrafficRule.action,
-            target.alias,
-        )
-        .outerjoin(target, (target.id == TrafficRule.redirect_target_id) & ~target.deleted)
-        .where(TrafficRule.deployed_model_id.in_(model_ids))
-        .order_by(TrafficRule.api_key_purpose)
-    )
-    found: dict[UUID, list[Rule]] = {}
-    for model_id, purpose, action, alias in rows:
-        if action == "deny" or alias is not None:
-            found.setdefault(model_id, []).append(Rule(purpose, action, alias))
-    return found
 
 
 def replace(session: Session, model: DeployedModel, wanted: Sequence[Rule]) -> None:

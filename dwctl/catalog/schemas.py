@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, ClassVar
 
-from marshmallow import ValidationError, fields, post_dump, post_load, validate, validates_schema
+from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
 from dwctl.billing.money import price_text
 from dwctl.catalog.discovery import LONGEST_NAME
@@ -12,6 +13,7 @@ from dwctl.catalog.endpoint_schemas import EndpointSchema
 from dwctl.catalog.routing import Strategy
 from dwctl.catalog.search import ORDERS
 from dwctl.identity.schemas import GroupSchema
+from dwctl.web.dumping import written_by
 from dwctl.web.pagination import PageQuery, PageSchema, envelope
 from dwctl.web.schemas import (
     ApiSchema,
@@ -35,40 +37,76 @@ _ENDPOINT_ID = "8c1f3f52-8a6e-4e0b-9d3b-1f0c5b7a2e44"
 _AT = "2026-01-31T10:20:30.123456Z"
 
 
+@written_by(Decimal, price_text)
+class Price(fields.Field[Decimal]):
+    """A price as text, null where it is that of the other tokens of its side."""
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return None if value is None else price_text(value)
+
+
+def _shown_price() -> Price:
+    return Price(dump_only=True, metadata={"type": "string"})
+
+
 class TariffSchema(ApiSchema):
-    """A tariff in force, in USD per token. Without a purpose it only informs."""
+    """A tariff in force, in USD per token. Without a purpose it only informs.
+
+    `cached_input_price_per_token` is for prompt tokens from the provider's cache, `reasoning_price_per_token` for completion tokens that
+    the caller does not see; absent where these cost what the others do.
+    """
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+        "deployed_model_id": _ID,
+        "name": "realtime",
+        "input_price_per_token": "0.00000020",
+        "output_price_per_token": "0.00000080",
+        "cached_input_price_per_token": "0.00000002",
+        "api_key_purpose": "realtime",
+        "valid_from": _AT,
+        "valid_until": None,
+        "is_active": True,
+    }
 
     id = fields.UUID()
     deployed_model_id = fields.UUID()
     name = fields.String()
-    input_price_per_token = fields.Function(
-        lambda tariff: price_text(tariff.input_price_per_token), metadata={"type": "string"}
-    )
-    output_price_per_token = fields.Function(
-        lambda tariff: price_text(tariff.output_price_per_token), metadata={"type": "string"}
-    )
+    input_price_per_token = _shown_price()
+    output_price_per_token = _shown_price()
+    cached_input_price_per_token = _shown_price()
+    reasoning_price_per_token = _shown_price()
     api_key_purpose = fields.String(allow_none=True)
     completion_window = fields.String()
     valid_from = Instant()
     valid_until = Instant(allow_none=True)
-    is_active = fields.Function(
-        lambda tariff: tariff.valid_until is None, metadata={"type": "boolean"}
-    )
+    is_active = fields.Boolean()
 
-    @post_dump
-    def drop_no_window(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
-        """The window is there only where there is one."""
-        if data.get("completion_window") is None:
-            data.pop("completion_window", None)
-        return data
+    absent_where_null = frozenset(
+        {"completion_window", "cached_input_price_per_token", "reasoning_price_per_token"}
+    )
 
 
 class TariffCreate(ApiSchema):
-    """A tariff of the set that is wanted. One with purpose batch needs a window."""
+    """A tariff that is wanted, alone or in a set. One with purpose batch needs a window.
+
+    `cached_input_price_per_token` and `reasoning_price_per_token`: see what is shown; null where they are not priced apart. `valid_from` in
+    the future schedules a change: what is in force of that purpose and window stays until then (it stands in the set as well).
+    """
+
+    example: ClassVar[dict[str, Any]] = {
+        "name": "realtime",
+        "input_price_per_token": "0.0000002",
+        "output_price_per_token": "0.0000008",
+        "api_key_purpose": "realtime",
+    }
 
     name = Name(longest=LONGEST_NAME, required=True)
     input_price_per_token = Money(required=True)
     output_price_per_token = Money(required=True)
+    cached_input_price_per_token = Money(load_default=None, allow_none=True)
+    reasoning_price_per_token = Money(load_default=None, allow_none=True)
+    valid_from = Instant(load_default=None, allow_none=True)
     api_key_purpose = fields.String(allow_none=True, validate=validate.OneOf(PURPOSES))
     completion_window = Name(allow_none=True)
 
@@ -182,7 +220,9 @@ class ModelFields(ApiSchema):
     burst_size = Whole(
         most=2**53,
         allow_none=True,
-        metadata={"description": "Calls that may come at once within that rate."},
+        metadata={
+            "description": "Calls that may come at once within that rate; without a rate, so many a second."
+        },
     )
     capacity = Whole(
         most=2**53, allow_none=True, metadata={"description": "Calls at the same time."}
@@ -245,7 +285,7 @@ class ModelFields(ApiSchema):
         most=100,
         allow_none=True,
         metadata={
-            "description": "The set in force from now on. What stays the same stays, the rest is closed, and kept as history."
+            "description": "The set in force from now on, and what is scheduled. What stays the same stays, the rest is closed, and kept as history (`GET /models/{id}/tariffs`)."
         },
     )
     traffic_routing_rules = ListOf(
@@ -343,8 +383,16 @@ class SightQuery(ApiSchema):
     include = Words(
         load_default=None,
         metadata={
-            "description": "Comma-separated: `groups`, `metrics`, `endpoints`, `components`, `status`, `pricing`; `facets` of the list. What is unknown or not the caller's to see is left out."
+            "description": "Comma-separated: `groups`, `metrics`, `calls`, `endpoints`, `components`, `status`, `pricing`; `facets` of the list. What is unknown or not the caller's to see is left out."
         },
+    )
+    since = Instant(
+        load_default=None,
+        metadata={"description": "From when on `calls` counts; by default the last 24 hours."},
+    )
+    until = Instant(
+        load_default=None,
+        metadata={"description": "Up to when `calls` counts; by default until now."},
     )
     deleted = TrueOrFalse(
         load_default=False, metadata={"description": "Also those that are deleted."}
@@ -360,6 +408,11 @@ class SightQuery(ApiSchema):
 class ModelQuery(PageQuery, SightQuery):
     """Filters and order of the list."""
 
+    alias = Name(
+        longest=LONGEST_NAME,
+        load_default=None,
+        metadata={"description": "Exactly this alias, with its case."},
+    )
     endpoint = fields.UUID(load_default=None)
     group = Words(
         load_default=None, metadata={"description": "Group ids, comma-separated: any of them."}
@@ -381,6 +434,65 @@ class ModelQuery(PageQuery, SightQuery):
     sort_direction = fields.String(load_default=None, validate=validate.OneOf(("asc", "desc")))
 
 
+class UsableQuery(PageQuery):
+    """Which of the models that an account may call."""
+
+    search = Name(
+        load_default=None,
+        metadata={"description": "Part of an alias, a model name or an endpoint's name."},
+    )
+    all = TrueOrFalse(
+        load_default=False,
+        metadata={"description": "Also those that it may not call, for who may read all models."},
+    )
+
+
+class OpeningGroup(ApiSchema):
+    """A group that opens a model."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": "7f0e9c7a-93a8-4b62-8f0c-6d1d4c9b2a11",
+        "name": "research",
+    }
+
+    id = fields.UUID()
+    name = fields.String()
+
+
+class UsableModel(ApiSchema):
+    """A model, and which of an account's groups open it. Limits are there for who may read them, and where there are any."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "id": _ID,
+        "alias": "gpt-oss",
+        "display_name": "GPT OSS",
+        "model_type": "CHAT",
+        "opened_by": [OpeningGroup.example],
+        "requests_per_second": 20.0,
+    }
+
+    id = fields.UUID()
+    alias = fields.String()
+    display_name = fields.String(allow_none=True)
+    model_type = fields.String(allow_none=True, validate=validate.OneOf(MODEL_TYPES))
+    opened_by = fields.List(
+        fields.Nested(OpeningGroup),
+        metadata={"description": "Empty where no group of the account opens it: it gets 404."},
+    )
+    requests_per_second = fields.Float()
+    burst_size = fields.Integer()
+    tokens_per_minute = fields.Integer()
+    capacity = fields.Integer()
+
+
+class UsableModelPage(PageSchema):
+    """A page of models that an account may call."""
+
+    example: ClassVar[dict[str, Any]] = envelope([UsableModel.example], 1, skip=0, limit=10)
+
+    data = fields.List(fields.Nested(UsableModel))
+
+
 class PointSchema(ApiSchema):
     """Calls within ten minutes."""
 
@@ -397,6 +509,19 @@ class MetricsSchema(ApiSchema):
     total_output_tokens = fields.Integer()
     last_active_at = Instant(allow_none=True)
     time_series = fields.List(fields.Nested(PointSchema))
+
+
+class CallsSchema(ApiSchema):
+    """Calls of every status on the alias since a moment (`since`), and within the last hour. Errors: another status than 2xx."""
+
+    since = Instant()
+    requests = fields.Integer()
+    errors = fields.Integer()
+    p50_latency_ms = fields.Float(allow_none=True)
+    p95_latency_ms = fields.Float(allow_none=True)
+    cost = Money()
+    last_hour_requests = fields.Integer()
+    last_hour_errors = fields.Integer()
 
 
 class StatusSchema(ApiSchema):
@@ -501,6 +626,7 @@ class ModelSchema(ApiSchema):
     tokens_per_minute = fields.Integer()
     groups = fields.List(fields.Nested(GroupSchema))
     metrics = fields.Nested(MetricsSchema)
+    calls = fields.Nested(CallsSchema)
     status = fields.Nested(StatusSchema)
     provider_pricing = fields.Dict(
         metadata={
@@ -553,6 +679,20 @@ class FacetsSchema(ApiSchema):
     providers = fields.List(fields.String())
     capabilities = fields.List(fields.String())
     model_types = fields.List(fields.String())
+
+
+class TariffPage(PageSchema):
+    """A page of a model's tariffs: scheduled, in force and over. `warnings` say of which calls the price is not the one that an operator may expect."""
+
+    data = fields.List(fields.Nested(TariffSchema))
+    warnings = fields.List(fields.String())
+
+    example: ClassVar[dict[str, Any]] = {
+        **envelope([TariffSchema.example], 1, skip=0, limit=10),
+        "warnings": [
+            "There is no tariff for batch calls with the window 1h: they pay the realtime price."
+        ],
+    }
 
 
 class ModelPage(PageSchema):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ARRAY, ColumnElement, Text, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from dwctl.billing.tables import Tariff
@@ -27,6 +27,7 @@ class Criteria:
     """
 
     usable_by: UUID | None = None
+    alias: str | None = None
     endpoint: UUID | None = None
     groups: tuple[UUID, ...] | None = None
     search: str | None = None
@@ -58,6 +59,8 @@ def page(
 ) -> tuple[list[DeployedModel], int]:
     """One page, and how many there are in all. `sort` is a key of ORDERS, `direction` asc, desc or None for the order's own."""
     query = select(_M).where(*_filters(criteria))
+    if sort == "price_from":
+        query = query.outerjoin(_PRICES, _PRICES.c.deployed_model_id == _M.id)
     if criteria.search is not None:
         query = query.where(_found(criteria.search))
     return pagination.page(
@@ -67,17 +70,17 @@ def page(
 
 def facets(session: Session, criteria: Criteria) -> Facets:
     """What occurs among the models of the criteria, whatever is searched for."""
+    provider = _M.info["provider"].astext.label("provider")
+    models = select(provider, _M.capabilities, _M.type).where(*_filters(criteria)).cte("models")
+    capabilities = select(func.unnest(models.c.capabilities).label("capability")).subquery()
 
-    def distinct(value: ColumnElement[Any]) -> tuple[str, ...]:
-        values = select(value.label("value")).where(*_filters(criteria)).distinct().subquery()
-        query = select(values.c.value).where(values.c.value.is_not(None))
-        return tuple(session.scalars(query.order_by(values.c.value)))
+    def distinct(value: ColumnElement[Any]) -> ColumnElement[Any]:
+        values = func.array_agg(value.distinct()).filter(value.is_not(None))
+        return select(func.coalesce(values, literal([], ARRAY(Text)))).scalar_subquery()
 
-    return Facets(
-        providers=distinct(_M.info["provider"].astext),
-        capabilities=distinct(func.unnest(_M.capabilities)),
-        model_types=distinct(_M.type.expression),
-    )
+    columns = (models.c.provider, capabilities.c.capability, models.c.type)
+    found = session.execute(select(*map(distinct, columns))).one()
+    return Facets(*map(tuple, found))
 
 
 def one(
@@ -100,6 +103,7 @@ def one(
 def _filters(criteria: Criteria) -> list[ColumnElement[bool]]:
     wanted: list[tuple[Any, Callable[[Any], ColumnElement[bool]]]] = [
         (criteria.usable_by, access.may_use),
+        (criteria.alias, lambda alias: _M.alias == alias),
         (criteria.groups, access.in_groups),
         (criteria.endpoint, lambda id: _M.hosted_on == id),
         (criteria.is_composite, lambda yes: _M.is_composite.is_(yes)),
@@ -131,14 +135,14 @@ def _provider() -> ColumnElement[str]:
     return func.lower(_M.info["provider"].astext)
 
 
-def _price_from() -> ColumnElement[Any]:
-    price = Tariff.input_price_per_token + Tariff.output_price_per_token
-    return (
-        select(func.min(price))
-        .where(Tariff.deployed_model_id == _M.id, Tariff.valid_until.is_(None), price > 0)
-        .scalar_subquery()
-    )
-
+_PRICE = Tariff.input_price_per_token + Tariff.output_price_per_token
+# Joined, where a subquery for each model would be run for its place, its order and its cursor.
+_PRICES = (
+    select(Tariff.deployed_model_id, func.min(_PRICE).label("price_from"))
+    .where(Tariff.is_active, _PRICE > 0)
+    .group_by(Tariff.deployed_model_id)
+    .subquery("prices")
+)
 
 ORDERS: Mapping[str, tuple[Callable[[], Any], str]] = {
     "created_at": (lambda: _M.created_at, "desc"),
@@ -147,7 +151,7 @@ ORDERS: Mapping[str, tuple[Callable[[], Any], str]] = {
     "released_at": (lambda: _M.info["released_at"].astext, "desc"),
     "context_window": (lambda: _M.info["context_window"], "desc"),
     "provider": (_provider, "asc"),
-    "price_from": (_price_from, "asc"),
+    "price_from": (lambda: _PRICES.c.price_from, "asc"),
 }
 """What the list can be sorted by, and each order's usual direction. Numbers in the metadata compare as JSON numbers."""
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -21,12 +23,15 @@ import gevent
 from gevent.event import Event
 
 from dwctl import clock
+from dwctl.catalog.key_rows import KeyRows
 from dwctl.catalog.key_use import KeyUse
+from dwctl.catalog.layers import Shards
 from dwctl.catalog.loader import Changes, Loader, Mark
 from dwctl.catalog.routing import Key, Routing
 from dwctl.config import Settings
 from dwctl.db import Connections, DatabaseAway
 from dwctl.encryption import Sealer
+from dwctl.figures.spreads import Spreads
 from dwctl.pace import Pace
 from dwctl.wakeups import Wakeups
 
@@ -38,6 +43,10 @@ _POLL_S = 2.0
 _UNKNOWN_KEY_LOOKUPS_PER_S = 50
 _UNKNOWN_KEPT = 10_000
 _NEW_KEY_S = 2.0
+LAG_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LAYERED = {"api_keys": "keys", "user_groups": "groups", "user_balance_checkpoints": "funded"}
+_DEEPEST = 5000
+"""Changes over what was read whole, each of which costs as much as there are. Beyond that the table is read whole again."""
 
 
 class Snapshot:
@@ -50,10 +59,15 @@ class Snapshot:
         self._settings = settings
         self._connections = connections
         self._sealer = sealer
+        self.reloads: Counter[str] = Counter()
+        """Reloads by what caused them: `listen_notify`, or `fallback` (a poll, a gap, a key that was not known)."""
+        self.faults: Counter[str] = Counter()
+        self.lags_s = Spreads(LAG_S)
         self._mark: Mark | None = None
         self._counted_at = 0.0
         self._found: list[Key] = []
         self._changed = Event()
+        self._heard = False
         self._loaded = Event()
         self._greenlet: gevent.Greenlet | None = None
         self._wakeups: Wakeups | None = None
@@ -81,6 +95,7 @@ class Snapshot:
 
     def note_change(self, _payload: str) -> None:
         """Something has changed; the log says what."""
+        self._heard = True
         self.catch_up()
 
     def catch_up(self) -> None:
@@ -101,9 +116,10 @@ class Snapshot:
 
     def mark_unfunded(self, owner_ids: Iterable[UUID]) -> None:
         """These accounts have just been charged down to nothing: refuse them without waiting for the notification."""
-        gone = frozenset(owner_ids) & self.routing.funded
+        funded = self.routing.funded
+        gone = [id for id in owner_ids if id in funded]
         if gone:
-            self.routing = replace(self.routing, funded=self.routing.funded - gone)
+            self.routing = replace(self.routing, funded=funded.changed(dict.fromkeys(gone)))
 
     def wait_loaded(self, patience_s: float) -> bool:
         """Wait for the first load; False when it took too long (the database is away)."""
@@ -130,7 +146,9 @@ class Snapshot:
             if self._changed.wait(self._poll_interval_s()):
                 gevent.sleep(self._settings.snapshot.debounce)
             self._changed.clear()
-            self._reload()
+            source = "listen_notify" if self._heard else "fallback"
+            self._heard = False
+            self._reload(source)
 
     def _poll_interval_s(self) -> float:
         """Where notifications do not arrive, polling has to do."""
@@ -138,13 +156,14 @@ class Snapshot:
         hears = self._wakeups is not None and self._wakeups.delivers
         return interval_s if hears else min(interval_s, _POLL_S)
 
-    def _reload(self) -> None:
-        started = time.monotonic()
+    def _reload(self, source: str) -> None:
+        started, old, pace = time.monotonic(), self.routing, Pace()
         found, self._found = self._found, []
         try:
-            self._read(started, found)
+            self._read(started, found, pace)
         except Exception as error:
             # Nothing is lost: the mark stays where it was, so the next try reads the same, and the last value serves on.
+            self.faults[source] += 1
             level = logging.WARNING if isinstance(error, DatabaseAway) else logging.ERROR
             log.log(level, "routing not reloaded", extra={"reason": repr(error)})
             self._found += found
@@ -152,12 +171,15 @@ class Snapshot:
             gevent.sleep(_RETRY_S)
             return
         self.loaded_at = started
+        self.reloads[source] += 1
         self._unknown.clear()
         loaded, self._loaded = self._loaded, Event()
         loaded.set()
+        parts = _parts(old, self.routing)
+        del old
+        _let_go(parts, pace)
 
-    def _read(self, started: float, found: list[Key]) -> None:
-        pace = Pace()
+    def _read(self, started: float, found: list[Key], pace: Pace) -> None:
         old = self.routing
         counting = started - self._counted_at >= self._settings.snapshot.full_reload_interval
         with self._connections.transaction() as connection:
@@ -166,19 +188,18 @@ class Snapshot:
             _follow(mark)
             whole = changes is None
             if changes is not None:
-                new = loader.changed(old, _with(changes, found))
+                new = _changed(loader, old, _with(changes, found))
                 if counting and (wrong := loader.miscounted(new)):
                     log.warning("routing read anew", extra={"miscounted": wrong})
                     whole = True
             if whole:
-                new = _everything(loader)
+                with _uncollected():
+                    new = loader.everything()
         self.routing, self._mark = new, mark
+        for table, age_s in loader.ages_s.items():
+            self.lags_s.add((table,), age_s + time.monotonic() - started)
         if counting or whole:
             self._counted_at = started
-        if whole:
-            parts = _parts(old)
-            del old
-            _let_go(parts, pace)
 
     def _may_look_up(self, now: float) -> bool:
         since, count = self._lookups
@@ -227,31 +248,44 @@ def _with(changes: Changes, found: list[Key]) -> Changes:
     return merged
 
 
-def _everything(loader: Loader) -> Routing:
-    """All of it, out of the garbage collector's sight: it would look at hundreds of thousands of new objects again and again, the more
-    of them the longer, while there is nothing to find. What is dropped of them is freed without it.
+def _changed(loader: Loader, old: Routing, changes: Changes) -> Routing:
+    """The value with the changes. A part over which much has changed is read whole again, as one is of which more has changed than is named."""
+    deep = {table: None for table, name in _LAYERED.items() if getattr(old, name).depth > _DEEPEST}
+    changes = {**changes, **deep}
+    if None not in changes.values():
+        return loader.changed(old, changes)
+    with _uncollected():
+        return loader.changed(old, changes)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """What is made here stays out of the garbage collector's sight: it would look at hundreds of thousands of new objects again and again, the
+    more of them the longer, while there is nothing to find. What is dropped of them is freed without it.
     """
     gc.collect(1)
     gc.disable()
     try:
-        routing = loader.everything()
+        yield
         # What others made meanwhile is kept with it, cycles too; that is little, and this is rare.
         gc.freeze()
-        return routing
     finally:
         gc.enable()
 
 
-def _parts(old: Routing) -> list[list[Any]]:
-    """References to all that a value is made of."""
-    keys = (old.keys, old.keys.values(), old.hashes, old.retired, old.retired.values())
-    all = (*keys, old.groups, old.groups.values(), old.funded)
-    return [list(some) for some in all]
+def _parts(old: Routing, new: Routing) -> list[dict[Any, Any]]:
+    """What of the old value is not in the new one."""
+    parts: list[dict[Any, Any]] = []
+    for name in ("keys", "hashes", "groups", "funded"):
+        base = getattr(old, name).base
+        if base is not getattr(new, name).base:
+            shards = base.rows if isinstance(base, KeyRows) else base
+            parts += shards.parts if isinstance(shards, Shards) else ()
+    return parts
 
 
-def _let_go(parts: list[list[Any]], pace: Pace) -> None:
-    """Drop a value's parts a few at a time: with the last reference to the whole they would all be freed at once."""
-    for held in parts:
-        while held:
-            del held[-50:]
-            pace()
+def _let_go(parts: list[dict[Any, Any]], pace: Pace) -> None:
+    """Drop them one at a time: with the last reference to a whole value they would all be freed at once."""
+    while parts:
+        parts.pop()
+        pace()

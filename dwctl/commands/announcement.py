@@ -15,6 +15,7 @@ import requests
 from rich.console import Console
 from rich.rule import Rule
 
+from dwctl.commands import demo_calls
 from dwctl.local.demo_upstream import CHAT_MODEL
 from dwctl.local.postgres import default_data_dir
 from dwctl.upstream import outbound
@@ -28,7 +29,10 @@ _OURS = Policy(Purpose.ENDPOINTS, "any")
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """`probe` is where this machine reaches the web process. `password` is there at the very first start, `api_key` with the demo."""
+    """`probe` is where this machine reaches the web process. `password` is there at the very first start, `api_key` with the demo.
+
+    is_quiet: no call was ever made, and the demo begins with some.
+    """
 
     url: str
     probe: str
@@ -36,6 +40,7 @@ class Announcement:
     email: str
     password: str | None
     api_key: str | None
+    is_quiet: bool = False
 
     def as_json(self) -> str:
         """One line for scripts."""
@@ -121,6 +126,8 @@ class Announcer:
     def wait_and_announce(self) -> None:
         """Returns when it is printed; runs in a thread of its own."""
         self._wait()
+        if self._announcement.is_quiet and self._announcement.api_key:
+            demo_calls.make(self._announcement.probe, self._announcement.api_key)
         self._said = True
         if self._as_json:
             click.echo(self._announcement.as_json(), file=self._out)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, TypeVar
 from uuid import UUID
@@ -17,7 +16,7 @@ from dwctl.audit.reading import Filters, Row, Scope
 from dwctl.commands import output
 from dwctl.commands.users import find
 from dwctl.db import db
-from dwctl.errors import Invalid
+from dwctl.web.exporting import CONTENT_TYPES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,8 +60,8 @@ def _filtered(command: F) -> F:
             resource_id=resource,
             organization_id=organization,
             request_id=request,
-            since=_time(since),
-            until=_time(until),
+            since=output.time_in(since),
+            until=output.time_in(until),
             search=search,
         )
         return command(filters=filters, **more)
@@ -101,7 +100,7 @@ def show(id: int, as_json: bool) -> None:
 @_filtered
 @click.option(
     "--format",
-    type=click.Choice(list(exporting.CONTENT_TYPES)),
+    type=click.Choice(list(CONTENT_TYPES)),
     default="jsonl",
     show_default=True,
 )
@@ -118,17 +117,6 @@ def _actor(text: str) -> UUID:
         return UUID(text)
     except ValueError:
         return find(db.session(), text).id
-
-
-def _time(text: str | None) -> datetime | None:
-    """ISO 8601; without an offset it is UTC."""
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise Invalid(f"{text} is no time such as 2026-01-31 or 2026-01-31T10:20Z") from None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _line(row: Row) -> Row:

@@ -8,6 +8,8 @@ from uuid import UUID
 import click
 from flask.cli import AppGroup
 
+from dwctl import sql
+from dwctl.audit import noting
 from dwctl.batches import changes, listing, usage
 from dwctl.batches.batch_object import batch_object, status_of
 from dwctl.commands import output
@@ -20,6 +22,8 @@ from dwctl.queue import identifiers
 from dwctl.queue.tables import Batch
 from dwctl.web import current
 from dwctl.web.pagination import substring
+
+_QUERIES = sql.load("dwctl.commands")
 
 group = AppGroup("batches", help="Batches, whosever they are: list, show, cancel, retry.")
 
@@ -60,10 +64,13 @@ def show(batch_id: str, as_json: bool) -> None:
 @output.one_line_errors
 def cancel(batch_id: str, as_json: bool) -> None:
     """Stop a batch. One that is over is left as it is."""
-    id = _found(batch_id).id
+    batch = _found(batch_id)
+    id, owner = batch.id, batch.created_by
     db.session.rollback()
     with current.parts().connections.transaction() as connection:
         changes.cancel(connection, id)
+        if connection.execute(_QUERIES["is_cancelled_now"], {"id": id}).fetchone():
+            noting.note(connection, "batch", "cancelled", str(id), related=owner)
     output.show_one(_rows([_found(batch_id)])[0], as_json=as_json)
 
 
@@ -73,10 +80,13 @@ def cancel(batch_id: str, as_json: bool) -> None:
 @output.one_line_errors
 def retry(batch_id: str, as_json: bool) -> None:
     """Run the failed lines of a batch again."""
-    id = _found(batch_id).id
+    batch = _found(batch_id)
+    id, owner = batch.id, batch.created_by
     db.session.rollback()
     with current.parts().connections.transaction() as connection:
         retried = changes.retry(connection, id)
+        if retried:
+            noting.note(connection, "batch", "retried", str(id), related=owner, after={"requests": retried})  # fmt: skip
     if not retried:
         raise Invalid("No failed requests to retry in this batch")
     output.show_one({**_rows([_found(batch_id)])[0], "retried": retried}, as_json=as_json)

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dwctl.catalog import access, components, models
-from dwctl.catalog.components import WEIGHTS
+from dwctl.catalog.components import WEIGHTS, Part
 from dwctl.catalog.routing import Strategy
 from dwctl.catalog.tables import Component, DeployedModel
 from dwctl.commands import output
@@ -188,7 +188,7 @@ def _id_of(session: Session, alias: str) -> UUID:
     return models.living(session, alias).id
 
 
-def _rows(found: Sequence[Component]) -> list[dict[str, Any]]:
+def _rows(found: Sequence[Part | Component]) -> list[dict[str, Any]]:
     return [
         {
             "alias": component.model.alias,

@@ -13,10 +13,8 @@ import click
 from dwctl import config
 from dwctl.commands import output
 from dwctl.config import ConfigError, Loaded
-from dwctl.settings import example, live, schema, shown
-from dwctl.settings.bounds import BOUNDS
-
-_DEFAULT = "default"
+from dwctl.operations import written
+from dwctl.settings import example
 
 _file = click.option(
     "--file",
@@ -51,9 +49,9 @@ def check(file: Path | None, only_set: bool, quiet: bool, serving: bool, as_json
       DWCTL_LOG_LEVEL=debug dwctl config check --file new.yaml --json
     """
     loaded = _load(file, serving=serving)
-    rows = [_row(loaded, name) for name in config.names()]
+    rows = [written.row(loaded, name) for name in config.names()]
     if only_set:
-        rows = [row for row in rows if row["source"] != _DEFAULT]
+        rows = [row for row in rows if row["source"] != written.DEFAULT]
     if not quiet:
         _print(rows, as_json=as_json)
 
@@ -74,9 +72,9 @@ def show(name: str, file: Path | None, as_json: bool) -> None:
     loaded = _load(file)
     inside = [each for each in config.names() if each.startswith(f"{name}.")]
     if inside:
-        _print([_row(loaded, each) for each in inside], as_json=as_json)
+        _print([written.row(loaded, each) for each in inside], as_json=as_json)
     elif name in config.names():
-        output.show_one(_described(loaded, name), as_json=as_json)
+        output.show_one(written.described(loaded, name), as_json=as_json)
     else:
         raise click.ClickException(output.shown(_unknown(name)))
 
@@ -107,34 +105,6 @@ def _load(file: Path | None, *, serving: bool = False) -> Loaded:
         text = f"{level}: {remark.setting}: {remark.event}: {remark.reason} ({remark.origin})"
         click.echo(output.shown(text), err=True)
     return loaded
-
-
-def _row(loaded: Loaded, name: str) -> dict[str, Any]:
-    kind = config.kinds()[name]
-    return {
-        "setting": name,
-        "value": shown.value(name, kind, config.value_of(loaded.settings, name)),
-        "source": loaded.origins.get(name, _DEFAULT),
-    }
-
-
-def _described(loaded: Loaded, name: str) -> dict[str, Any]:
-    kind = config.kinds()[name]
-    default = shown.value(name, kind, config.value_of(config.Settings(), name))
-    return {
-        **_row(loaded, name),
-        "default": default,
-        "allowed": _allowed(name),
-        "takes_effect": "at once" if live.is_live(name) else "after a restart",
-    }
-
-
-def _allowed(name: str) -> str | None:
-    if name in BOUNDS:
-        return BOUNDS[name].text
-    if name in config.CHOICES:
-        return ", ".join(config.CHOICES[name])
-    return "true, false" if schema.plain(config.kinds()[name])[0] is bool else None
 
 
 def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 
 import click
 from flask.cli import AppGroup
 
-from dwctl.billing import ledger
-from dwctl.billing.money import amount_text
+from dwctl.billing import ledger, verification
+from dwctl.billing.money import amount_text, short_text
 from dwctl.commands import output
 from dwctl.commands.users import find
-from dwctl.db import db
+from dwctl.db import connect, db
 from dwctl.errors import Invalid
 from dwctl.identity.tables import NIL
+from dwctl.usage import verification as usage_verification
+from dwctl.web import current
 
-group = AppGroup("credits", help="Balances and grants: grant, balance, reconcile.")
+group = AppGroup("credits", help="Balances and grants: grant, balance, verify.")
+
+_CHECKS = (*verification.CHECKS, *usage_verification.CHECKS)
+"""What `verify` looks at: the checks of every room that has some."""
 
 
 @group.command("grant")
@@ -60,25 +67,33 @@ def balance(email: str, as_json: bool) -> None:
     output.show_one({"user": user.email, "balance": amount_text(held)}, as_json=as_json)
 
 
-@group.command("reconcile")
+@group.command("verify")
+@click.option("--repair", is_flag=True, help="Sum up anew what is wrong, where that can be done.")
+@output.limit
 @output.as_json
 @output.one_line_errors
-def reconcile(as_json: bool) -> None:
-    """Compare every balance with the sum of its ledger entries. Exit code 1 where one is off."""
-    found = ledger.reconcile(db.session())
+def verify(repair: bool, limit: int, as_json: bool) -> None:
+    """Sum up all that is known of money, and compare. Exit code 1 where something does not add up; silent where everything does.
+
+    Balances against the ledger, what is reserved against the reservations, what capped keys have spent, what batches have cost, each charge
+    against the log of calls, and the sums of what was used against that. It reads the whole ledger, at one moment, and holds up nobody.
+    """
+    with closing(connect(current.settings())) as connection:
+        found = list(islice(verification.findings(connection, _CHECKS), limit))
+        left = [one for one in found if not (repair and verification.repair(connection, one))]
     rows = [
         {
-            "user_id": one.user_id,
-            "ledger": amount_text(one.ledger),
-            "balance": amount_text(one.balance),
+            "check": one.check.name,
+            "subject": one.subject,
+            "expected": short_text(one.expected),
+            "found": short_text(one.found),
+            "repaired": one not in left,
         }
         for one in found
     ]
     output.show_list(rows, as_json=as_json)
-    if found:
+    if left:
         raise click.exceptions.Exit(1)
-    if not as_json:
-        click.echo("Every balance is the sum of its ledger entries.")
 
 
 def _amount(text: str) -> Decimal:

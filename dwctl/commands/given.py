@@ -32,6 +32,14 @@ class OrNone(click.ParamType[Any]):
             self.fail(f"{value!r} is neither a number nor {CLEAR}", param, ctx)
 
 
+zero_retention = click.option(
+    "--zero-data-retention", type=bool, help="Keep nothing of what calls say beyond their run."
+)
+log_sample = click.option(
+    "--log-sample", type=OrNone(float), help="Share of calls whose bodies the log shows, 0 to 1."
+)
+
+
 def changes(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options that are given; null for those that clear."""
     return {k: None if v == CLEAR else v for k, v in options.items() if v is not None}

@@ -9,8 +9,10 @@ from flask.cli import AppGroup
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from dwctl.billing import caps
+from dwctl.billing.money import short_text
 from dwctl.commands import output
-from dwctl.commands.given import OrNone, changes, checked
+from dwctl.commands.given import OrNone, changes, checked, log_sample, zero_retention
 from dwctl.commands.users import find
 from dwctl.db import db
 from dwctl.errors import Conflict, Invalid, NotFound
@@ -23,6 +25,13 @@ group = AppGroup("keys", help="API keys: create, list, show, update, rotate, rev
 _which = click.argument("which", metavar="KEY")
 _PURPOSES = click.Choice(["realtime", "platform"])
 _expires_at = click.option("--expires-at", metavar="TIME", help="Its end, such as 2027-06-30T00:00:00Z.")  # fmt: skip
+
+_spend_limit = click.option("--spend-limit", metavar="USD", help="What it may spend at most.")
+_spend_limit_interval = click.option(
+    "--spend-limit-interval",
+    type=click.Choice([*caps.INTERVALS, "none"]),
+    help="When that begins anew, in UTC.",
+)
 
 
 @group.command("create")
@@ -37,6 +46,10 @@ _expires_at = click.option("--expires-at", metavar="TIME", help="Its end, such a
 )
 @click.option("--description")
 @_expires_at
+@_spend_limit
+@_spend_limit_interval
+@zero_retention
+@log_sample
 @output.as_json
 @output.one_line_errors
 def create(email: str, as_json: bool, **given: Any) -> None:
@@ -86,10 +99,18 @@ def show(which: str, as_json: bool) -> None:
 @click.option("--name")
 @click.option("--description")
 @click.option("--requests-per-second", type=OrNone(float))
-@click.option("--burst-size", type=OrNone(int), help="Requests at once, beyond that rate.")
+@click.option(
+    "--burst-size",
+    type=OrNone(int),
+    help="Requests at once after a rest; without a rate, so many a second.",
+)
 @click.option("--tokens-per-minute", type=OrNone(int))
 @click.option("--capacity", type=OrNone(int), help="Calls at once.")
 @_expires_at
+@_spend_limit
+@_spend_limit_interval
+@zero_retention
+@log_sample
 @output.as_json
 @output.one_line_errors
 def update(which: str, as_json: bool, **given: Any) -> None:
@@ -192,6 +213,7 @@ def _rows(session: Session, keys: list[ApiKey]) -> list[dict[str, Any]]:
 
 
 def _described(session: Session, key: ApiKey) -> dict[str, Any]:
+    spend, resets_at = api_keys.spending(session, [key]).get(key.id, (None, None))
     return {
         **_rows(session, [key])[0],
         "description": key.description,
@@ -199,6 +221,12 @@ def _described(session: Session, key: ApiKey) -> dict[str, Any]:
         "burst_size": key.burst_size,
         "tokens_per_minute": key.tokens_per_minute,
         "capacity": key.capacity,
+        "spend_limit": None if key.spend_limit is None else short_text(key.spend_limit),
+        "spend_limit_interval": key.spend_limit_interval,
+        "spend": None if spend is None else short_text(spend),
+        "spend_resets_at": resets_at,
+        "zero_data_retention": key.zero_data_retention,
+        "log_sample": key.log_sample,
         "models": len(api_keys.models_of(session, key.user_id)),
         "earlier_secrets": [
             f"{one.secret_prefix} until {output.shown(one.expires_at)}"

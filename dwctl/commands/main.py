@@ -39,7 +39,7 @@ COMMANDS = {
     "models": ("dwctl.commands.models:group", "Models, and who may call them."),
     "composites": ("dwctl.commands.composites:group", "Models that are served by others."),
     "tools": ("dwctl.commands.tools:group", "Tool sources, for models and groups."),
-    "credits": ("dwctl.commands.credits:group", "Balances and grants: grant, balance, reconcile."),
+    "credits": ("dwctl.commands.credits:group", "Balances and grants: grant, balance, verify."),
     "batches": (
         "dwctl.commands.batches:group",
         "Batches, whosever they are: list, show, cancel, retry.",
@@ -48,8 +48,10 @@ COMMANDS = {
         "dwctl.commands.secrets:group",
         "What is sealed at rest, and under which key: status, rotate.",
     ),
-    "requests": ("dwctl.commands.requests:group", "The log of calls."),
+    "requests": ("dwctl.commands.requests:group", "The log of calls: list, show, watch, export."),
+    "usage": ("dwctl.commands.usage:group", "What was called and used: show."),
     "audit": ("dwctl.commands.audit:group", "Who changed what: list, show, export."),
+    "assets": ("dwctl.commands.assets:group", "What the dashboard's pages load: check, fetch."),
     "config": ("dwctl.commands.configuration:group", "Settings: check, show, example."),
 }
 """Where each command is, and what it is for in a line."""
@@ -101,14 +103,21 @@ def register(app: Flask) -> None:
 
 
 def create_app() -> Flask:
-    """The application that commands work in; without DATABASE_URL, on the database that `dwctl up` runs."""
+    """The application that commands work in; without DATABASE_URL, on the database that `dwctl up` runs.
+
+    Raises ConfigError where no database is named, or two.
+    """
     from dwctl import app, config
     from dwctl.local.home import Home
     from dwctl.local.postgres import default_data_dir
 
     settings = config.load()
+    folder = click.get_current_context().find_root().params.get("data_dir")
+    if folder and settings.database.url is not None:
+        raise ConfigError(
+            "two databases are named, by --data-dir and by DATABASE_URL (or database.url): leave out one"
+        )
     if settings.database.url is None:
-        folder = click.get_current_context().find_root().params.get("data_dir")
         found = Home(folder or default_data_dir()).running_environment()
         if settings.secret_key is not None:
             found.pop("DWCTL_SECRET_KEY", None)

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dwctl.billing import price_list
+from dwctl.billing.price_list import InForce
 from dwctl.billing.tables import Tariff
 from dwctl.billing.tariffs import BATCH, REALTIME
 from dwctl.catalog import access, details, endpoints, models, search
@@ -52,6 +53,8 @@ def usd(text: str) -> Decimal:
 @click.option("--everyone", is_flag=True, help="Open it to everyone.")
 @click.option("--input-price", type=usd, help="USD per million input tokens, realtime.")
 @click.option("--output-price", type=usd, help="USD per million output tokens, realtime.")
+@click.option("--cached-input-price", type=usd, help="The same for input from a cache.")
+@click.option("--reasoning-price", type=usd, help="The same for reasoning tokens.")
 @click.option(
     "--batch-price",
     "batch_prices",
@@ -70,6 +73,8 @@ def add(
     everyone: bool,
     input_price: Decimal | None,
     output_price: Decimal | None,
+    cached_input_price: Decimal | None,
+    reasoning_price: Decimal | None,
     batch_prices: tuple[tuple[str, Decimal, Decimal], ...],
     as_json: bool,
 ) -> None:
@@ -81,7 +86,10 @@ def add(
         "alias": alias,
         "model_type": model_type,
         "hosted_on": endpoints.named(session, endpoint).id,
-        "tariffs": [*realtime_tariffs(input_price, output_price), *batch],
+        "tariffs": [
+            *realtime_tariffs(input_price, output_price, cached_input_price, reasoning_price),
+            *batch,
+        ],
     }
     windows = current.settings().batches.allowed_completion_windows
     made = models.create(session, fields, created_by=NIL, windows=windows)
@@ -91,11 +99,21 @@ def add(
     output.show_one(_rows(session, [made])[0], as_json=as_json)
 
 
-def realtime_tariffs(input: Decimal | None, output: Decimal | None) -> list[dict[str, Any]]:
-    """The tariff of these prices in USD per million tokens; none without either."""
-    if input is None and output is None:
+def realtime_tariffs(
+    input: Decimal | None,
+    output: Decimal | None,
+    cached_input: Decimal | None = None,
+    reasoning: Decimal | None = None,
+) -> list[dict[str, Any]]:
+    """The tariff of these prices in USD per million tokens; none without any."""
+    if input is output is cached_input is reasoning is None:
         return []
-    return [_tariff(REALTIME, None, input or Decimal(0), output or Decimal(0))]
+    tariff = _tariff(REALTIME, None, input or Decimal(0), output or Decimal(0))
+    if cached_input is not None:
+        tariff["cached_input_price_per_token"] = cached_input / _PER
+    if reasoning is not None:
+        tariff["reasoning_price_per_token"] = reasoning / _PER
+    return [tariff]
 
 
 @group.command("list")
@@ -121,6 +139,19 @@ def show(alias: str, as_json: bool) -> None:
     """Show all of the model ALIAS: limits, prices, rules, and the groups that may call it."""
     session = db.session()
     output.show_one(_whole(session, models.living(session, alias)), as_json=as_json)
+
+
+@group.command("tariffs")
+@click.argument("alias")
+@output.limit
+@output.as_json
+@output.one_line_errors
+def tariffs(alias: str, limit: int, as_json: bool) -> None:
+    """List the tariffs of the model ALIAS: scheduled, in force and over, the one that begins last first."""
+    session = db.session()
+    model = models.living(session, alias)
+    rows = session.scalars(price_list.history(model.id).limit(limit))
+    output.show_list([_period(tariff) for tariff in rows], as_json=as_json)
 
 
 @group.command("set")
@@ -233,7 +264,25 @@ def _rows(session: Session, found: list[DeployedModel]) -> list[dict[str, Any]]:
     ]
 
 
-def _price(tariff: Tariff) -> str:
+def _price(tariff: Tariff | InForce) -> str:
     purpose = " ".join(filter(None, (tariff.api_key_purpose, tariff.completion_window)))
-    prices = (tariff.input_price_per_token * _PER, tariff.output_price_per_token * _PER)
-    return f"{purpose or tariff.name} {' / '.join(f'{p.normalize():f}' for p in prices)}"
+    prices = (tariff.input_price_per_token, tariff.output_price_per_token)
+    return f"{purpose or tariff.name} {' / '.join(map(_per_million, prices))}"
+
+
+def _period(tariff: Tariff) -> dict[str, Any]:
+    cached, reasoning = tariff.cached_input_price_per_token, tariff.reasoning_price_per_token
+    return {
+        "id": tariff.id,
+        "name": tariff.name,
+        "usd_per_mtok": _price(tariff),
+        "cached_input": None if cached is None else _per_million(cached),
+        "reasoning": None if reasoning is None else _per_million(reasoning),
+        "valid_from": tariff.valid_from,
+        "valid_until": tariff.valid_until,
+        "in_force": tariff.is_active,
+    }
+
+
+def _per_million(price: Decimal) -> str:
+    return f"{(price * _PER).normalize():f}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
@@ -21,7 +21,7 @@ from rich.table import Table
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from dwctl.db import db
-from dwctl.errors import DwctlError
+from dwctl.errors import DwctlError, Invalid
 from dwctl.logs import reason_of
 from dwctl.printable import printable
 from dwctl.web.errors import integrity_error
@@ -45,7 +45,7 @@ limit = click.option(
 yes = click.option("--yes", is_flag=True, help="Do it without asking.")
 
 _TAKEN = {
-    "api_keys_name_unique": "This user has a key with that name already",
+    "api_keys_name_unique": "This user has a key with that name already: choose another, or give that one a new secret (dwctl keys rotate)",
     "groups_name_unique": "There is a group with that name already",
     "deployed_model_components_pair_unique": "That model serves there already",
 }
@@ -125,9 +125,13 @@ def console() -> Console:
 
 
 def shown(value: Any) -> str:
-    """A value as people read it, on one line."""
+    """A value as people read it, on one line; objects as JSON, which `FIELD=VALUE` takes again."""
     if value is None:
         return ""
+    if isinstance(value, dict) or (
+        isinstance(value, list) and any(isinstance(one, dict) for one in value)
+    ):
+        return printable(json.dumps(value, default=_json))
     if isinstance(value, list):
         return ", ".join(map(shown, value))
     if isinstance(value, bool):
@@ -142,6 +146,17 @@ def id_in(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
+
+
+def time_in(text: str | None) -> datetime | None:
+    """The time that an argument is: ISO 8601; without an offset it is UTC."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise Invalid(f"{text} is no time such as 2026-01-31 or 2026-01-31T10:20Z") from None
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def as_line(row: Row) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Column, Table, bindparam, func, select, tuple_, update
+from sqlalchemy import Column, Table, bindparam, func, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
 from dwctl.config import Settings
@@ -19,6 +19,8 @@ from dwctl.encryption import Sealer, Undecryptable
 from dwctl.sources import sealing
 
 _SUFFIX = "_sealed"
+_SAY_WHY = text("SELECT set_config('dwctl.resealing', 'on', true)")
+"""To the audit log, for which another sealed text is another credential otherwise."""
 _SLICE = 500
 _MOST_NAMED = 20
 
@@ -122,6 +124,7 @@ def _slices(session: Session, place: Place) -> Iterator[Sequence[Any]]:
 def _write(session: Session, place: Place, changes: list[dict[str, Any]]) -> int:
     if not changes:
         return 0
+    session.execute(_SAY_WHY)
     keys = place.table.primary_key.columns
     same = [key == bindparam(f"key_{n}") for n, key in enumerate(keys)]
     statement = update(place.table).where(*same, place.column == bindparam("was"))

@@ -112,12 +112,12 @@ def _release(settings: Settings, home: Home, where: Addresses) -> Announcement:
     import flask_migrate
 
     from dwctl.app import create_app
-    from dwctl.commands import demo
+    from dwctl.commands import demo, demo_calls
     from dwctl.db import db
     from dwctl.identity import users
     from dwctl.identity.bootstrap import bootstrap
 
-    api_key = None
+    api_key, is_quiet = None, False
     with create_app(settings).app_context():
         flask_migrate.upgrade()
         administrator = bootstrap(settings, invent_password=True)
@@ -130,6 +130,7 @@ def _release(settings: Settings, home: Home, where: Addresses) -> Announcement:
                 known_secret=home.kept("demo_api_key"),
             )
             home.keep("demo_api_key", api_key)
+            is_quiet = demo_calls.are_wanted(session)
             session.commit()
         db.session.remove()
         db.engine.dispose()
@@ -140,6 +141,7 @@ def _release(settings: Settings, home: Home, where: Addresses) -> Announcement:
         email=administrator.email,
         password=administrator.password,
         api_key=api_key,
+        is_quiet=is_quiet,
     )
 
 

@@ -11,10 +11,11 @@ from flask.cli import AppGroup
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from dwctl.ai import forgetting
 from dwctl.billing import ledger
 from dwctl.billing.money import amount_text
 from dwctl.commands import output
-from dwctl.commands.given import OrNone, changes, checked
+from dwctl.commands.given import OrNone, changes, checked, log_sample, zero_retention
 from dwctl.db import db
 from dwctl.errors import Invalid, NotFound
 from dwctl.identity import api_keys, groups, native, organizations, passwords, profiles, users
@@ -23,7 +24,10 @@ from dwctl.identity.tables import Group, User
 from dwctl.roles import ROLES
 from dwctl.web import current
 
-group = AppGroup("users", help="People: create, list, show, update, delete, roles, password.")
+group = AppGroup(
+    "users",
+    help="People: create, list, show, update, delete, roles, password.",
+)
 
 _from_stdin = click.option(
     "--password-stdin", is_flag=True, help="Read the password from standard input."
@@ -134,6 +138,8 @@ def show(who: str, as_json: bool) -> None:
 @click.option("--auto-topup-amount", type=OrNone(float))
 @click.option("--auto-topup-threshold", type=OrNone(float))
 @click.option("--auto-topup-monthly-limit", type=OrNone(float))
+@zero_retention
+@log_sample
 @output.as_json
 @output.one_line_errors
 def update(who: str, as_json: bool, **given: Any) -> None:
@@ -168,6 +174,34 @@ def delete(who: str, yes: bool, as_json: bool) -> None:
     users.delete_account(session, _with_id(session, id))
     session.commit()
     output.show_one({"id": id, "email": email, "deleted": True}, as_json=as_json)
+
+
+@group.command("forget")
+@click.argument("account", metavar="EMAIL|ID")
+@output.yes
+@output.as_json
+@output.one_line_errors
+def forget(account: str, yes: bool, as_json: bool) -> None:
+    """Delete what the calls of an account have said: requests that are over, answers, headers.
+
+    What they cost and their figures stay, and so do files and batches. An id may be that of an organization, or of an account that was deleted.
+    """
+    session = db.session()
+    id = _account_id(session, account)
+    output.confirm(f"Deleting what the calls of {account} have said", yes=yes)
+    done = forgetting.forget(current.parts().connections, id)
+    output.show_one(
+        {"id": id, "requests": done.requests, "log_rows": done.log_rows}, as_json=as_json
+    )
+
+
+def _account_id(session: Session, account: str) -> UUID:
+    id = output.id_in(account)
+    if id is None:
+        return find(session, account).id
+    if session.get(User, id) is None:
+        raise NotFound(f"There is no account with the ID {id}")
+    return id
 
 
 @group.command("groups")
@@ -210,6 +244,8 @@ def _described(session: Session, user: User) -> dict[str, Any]:
         "auto_topup_amount": user.auto_topup_amount,
         "auto_topup_threshold": user.auto_topup_threshold,
         "auto_topup_monthly_limit": user.auto_topup_monthly_limit,
+        "zero_data_retention": user.zero_data_retention,
+        "log_sample": user.log_sample,
     }
 
 

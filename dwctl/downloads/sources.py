@@ -71,10 +71,9 @@ def of_batch(
     is_sought = has_places and states is None and not search and skip < _LINES
     begin = first.int + (skip if is_sought else 0) - 1
     return Source(
-        "result",
+        "result" if is_populated else "result_by_hand",
         {
             "batch": batch_id,
-            "is_populated": is_populated,
             "last": last,
             "states": states,
             "search": substring(search),

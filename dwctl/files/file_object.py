@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from dwctl import clock
 from dwctl.identity import people
-from dwctl.queue.tables import Batch, File
+from dwctl.queue.tables import Batch, File, FileModel
 
 OUTPUT = "batch_output"
 ERROR = "batch_error"
@@ -48,11 +48,14 @@ def described(session: Session, files: Sequence[File]) -> list[dict[str, Any]]:
     known = people.behind(session, (f.uploaded_by for f in files), (f.api_key_id for f in files))
     sources = _sources(session, {f.source_connection_id for f in files if f.source_connection_id})
     sizes = _sizes(session, [f.id for f in files if f.purpose in (OUTPUT, ERROR)])
+    lines = _lines(session, [f.id for f in files if f.purpose not in (OUTPUT, ERROR)])
     found = []
     for file in files:
         made = bare(file)
         if file.id in sizes:
             made["bytes"] = sizes[file.id]
+        if file.id in lines:
+            made["lines"] = lines[file.id]
         email = known.maker(file.api_key_id)
         if email and file.purpose not in (OUTPUT, ERROR):
             made["created_by_email"] = email
@@ -85,6 +88,14 @@ def _sizes(session: Session, ids: Collection[UUID]) -> dict[UUID | None, int]:
     outputs = select(Batch.output_file_id, Batch.output_bytes).where(Batch.output_file_id.in_(ids))
     errors = select(Batch.error_file_id, Batch.error_bytes).where(Batch.error_file_id.in_(ids))
     return {row[0]: row[1] for row in session.execute(outputs.union_all(errors))}
+
+
+def _lines(session: Session, ids: Collection[UUID]) -> dict[UUID, int]:
+    """How many requests were uploaded; without those that nobody has counted yet."""
+    if not ids:
+        return {}
+    counted = select(FileModel.file_id, func.sum(FileModel.requests)).group_by(FileModel.file_id)
+    return {id: int(n) for id, n in session.execute(counted.where(FileModel.file_id.in_(ids)))}
 
 
 def _seconds(moment: datetime) -> int:

@@ -102,7 +102,7 @@ def _made_with_key_of(owner: UUID, creator: UUID) -> ColumnElement[bool]:
         ApiKey.user_id == owner,
         ApiKey.created_by == creator,
         ApiKey.purpose == "batch",
-        ApiKey.hidden.is_(True),
+        ApiKey.hidden,
     )
     return File.api_key_id.in_(keys)
 

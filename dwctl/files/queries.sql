@@ -16,10 +16,11 @@ SELECT fusillade.purge_uploads(%(silent_s)s, %(most)s);
 SELECT fusillade.count_file(%(file)s);
 
 -- name: estimate  what a file asks of each model, with the model's tariffs and what its answers were like lately
---   Lately: the hundred newest sums of the log (an account's ten minutes each) that have an answer among the thousand newest; the log itself has
---   no index by model. Both ends of the walk are given with the model, because for an equal sign the planner may walk all models by time.
+--   Lately: the hundred newest hours that have an answer; the log itself has no index by model. Both ends of the walk are given with the model,
+--   because for an equal sign the planner may walk all models by time.
 SELECT f.model, f.requests, f.bytes, m.id IS NOT NULL AS known, m.type, h.completion_tokens, h.calls,
-       (SELECT json_agg(json_build_object('input', t.input_price_per_token::text, 'output', t.output_price_per_token::text,
+       (SELECT json_agg(json_build_object('id', t.id, 'input', t.input_price_per_token::text, 'output', t.output_price_per_token::text,
+                                          'cached_input', t.cached_input_price_per_token::text, 'reasoning', t.reasoning_price_per_token::text,
                                           'purpose', t.api_key_purpose, 'window', t.completion_window,
                                           'valid_from', t.valid_from, 'valid_until', t.valid_until))
           FROM model_tariffs t
@@ -28,12 +29,11 @@ SELECT f.model, f.requests, f.bytes, m.id IS NOT NULL AS known, m.type, h.comple
           FROM fusillade.file_models WHERE file_id = %(file)s GROUP BY model) f
   LEFT JOIN deployed_models m ON m.alias = f.model AND NOT m.deleted
   LEFT JOIN LATERAL (
-       SELECT sum(s.completion_tokens) AS completion_tokens, sum(s.succeeded) AS calls
-         FROM (SELECT w.* FROM (
-                    SELECT u.bucket, u.completion_tokens, u.succeeded FROM usage_rollups u
-                     WHERE (u.model, u.bucket) >= (f.model, '-infinity') AND (u.model, u.bucket) <= (f.model, 'infinity')
-                     ORDER BY u.model DESC, u.bucket DESC LIMIT 1000) w
-                WHERE w.succeeded > 0 ORDER BY w.bucket DESC LIMIT 100) s) h ON true
+       SELECT sum(s.completion_tokens)::bigint AS completion_tokens, sum(s.calls)::bigint AS calls
+         FROM (SELECT u.completion_tokens, u.calls FROM model_rollups u
+                WHERE u.of_all = false AND (u.model, u.grain, u.bucket) >= (f.model, 3600, '-infinity') AND (u.model, u.grain, u.bucket) <= (f.model, 3600, 'infinity')
+                  AND u.status_code BETWEEN 200 AND 299 AND u.calls > 0
+                ORDER BY u.model DESC, u.grain DESC, u.bucket DESC LIMIT 100) s) h ON true
  ORDER BY f.model;
 
 -- name: usable_models  the models that an account may use by its groups, with what checks of requests must know of them

@@ -45,6 +45,7 @@ class FileSchema(ApiSchema):
     status = fields.String()
     status_details = fields.String()
     expires_at = fields.Integer()
+    lines = fields.Integer()
     created_by_email = fields.String()
     context_name = fields.String()
     context_type = fields.String()

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, delete, func, select, text, union_all, update
+from sqlalchemy import Select, delete, func, select, text, tuple_, union_all, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session, aliased
 
 from dwctl import clock
+from dwctl.billing import caps, money
+from dwctl.billing.tables import Spend
 from dwctl.errors import Conflict, Invalid, NotFound, Unauthenticated
 from dwctl.identity import users
 from dwctl.identity.tables import NIL, ApiKey, RetiredSecret, User
@@ -31,10 +34,14 @@ SHOWN_LETTERS = 10
 PURPOSES = ("platform", "realtime", "batch", "playground")
 RESERVED_PURPOSES = ("batch", "playground")
 
+STATES = ("active", "expired")
+
 DAY_S = 86_400
 MOST_OVERLAP_S = 30 * DAY_S
 MOST_RETIRED = 5
 """So many earlier secrets of one key are kept, and work at once at most."""
+
+_NEVER_UNSET = ("name", "zero_data_retention")
 
 EXPIRED = "api_key_expired"
 """The code of the refusal of a secret that was right once."""
@@ -70,9 +77,14 @@ def create(
     capacity: int | None = None,
     tokens_per_minute: int | None = None,
     expires_at: datetime | None = None,
+    spend_limit: Decimal | None = None,
+    spend_limit_interval: str | None = None,
+    zero_data_retention: bool = False,
+    log_sample: float | None = None,
 ) -> tuple[ApiKey, str]:
     """A new key and its secret, which nobody can show again. A name that the pair uses already breaks a constraint (409)."""
     check_expiry(expires_at)
+    _check_cap(spend_limit, spend_limit_interval)
     secret = _new_secret()
     key = ApiKey(
         name=name,
@@ -87,6 +99,10 @@ def create(
         capacity=capacity,
         tokens_per_minute=tokens_per_minute,
         expires_at=expires_at,
+        spend_limit=spend_limit,
+        spend_limit_interval=spend_limit_interval,
+        zero_data_retention=zero_data_retention,
+        log_sample=log_sample,
     )
     session.add(key)
     session.flush()
@@ -98,6 +114,23 @@ def check_expiry(at: datetime | None) -> None:
     if at is not None and at <= clock.now():
         raise Invalid(
             "expires_at must be in the future; delete the key to end it now", param="expires_at"
+        )
+
+
+def _check_cap(limit: Decimal | None, interval: str | None) -> None:
+    if limit is None:
+        if interval is not None:
+            raise Invalid(
+                "spend_limit_interval says when a spend_limit begins anew: set both",
+                param="spend_limit_interval",
+            )
+        return
+    if limit <= 0:
+        raise Invalid("spend_limit must be greater than zero; null lifts it", param="spend_limit")
+    if not money.fits(limit):
+        raise Invalid(
+            f"spend_limit must not exceed {money.LARGEST} or have more than {money.SCALE} decimals",
+            param="spend_limit",
         )
 
 
@@ -144,6 +177,19 @@ def _retire(session: Session, key: ApiKey, overlap_s: int) -> None:
         session.execute(delete(RetiredSecret).where(RetiredSecret.secret_hash.in_(gone)))
 
 
+def end_retired(session: Session, key: ApiKey) -> int:
+    """End the earlier secrets of a key that still work; gives how many there were."""
+    living = (RetiredSecret.api_key_id == key.id, RetiredSecret.expires_at > func.now())
+    ended = session.execute(
+        update(RetiredSecret)
+        .where(*living)
+        .values(expires_at=func.now())
+        .returning(RetiredSecret.secret_hash)
+    ).all()
+    session.expire(key, ["living_retired_secrets"])
+    return len(ended)
+
+
 def _new_secret() -> str:
     return PREFIX + secrets.token_urlsafe(32)
 
@@ -158,7 +204,7 @@ def with_secret(session: Session, digest: bytes) -> tuple[User, ApiKey] | None:
     ends_at = func.least(ApiKey.expires_at, RetiredSecret.expires_at)
     # Not now(): the transaction may have begun, and waited for a lock, before the secret ended.
     is_over = ends_at <= func.clock_timestamp()
-    found = session.execute(
+    wanted = (
         users.people()
         .join(ApiKey, ApiKey.created_by == User.id)
         .join(owner, owner.id == ApiKey.user_id)
@@ -166,10 +212,11 @@ def with_secret(session: Session, digest: bytes) -> tuple[User, ApiKey] | None:
             RetiredSecret,
             (RetiredSecret.api_key_id == ApiKey.id) & (RetiredSecret.secret_hash == digest),
         )
-        .where(ApiKey.id.in_(now_or_before), ApiKey.is_deleted.is_(False))
-        .where(owner.is_deleted.is_(False))
+        .where(ApiKey.id.in_(now_or_before), ~ApiKey.is_deleted)
+        .where(~owner.is_deleted)
         .add_columns(ApiKey, ends_at, is_over)
-    ).one_or_none()
+    )
+    found = session.execute(users.for_sign_in(wanted)).unique().one_or_none()
     if found is None:
         return None
     user, key, end, has_ended = found
@@ -194,7 +241,7 @@ def expiry(at: float, *, replaced: bool) -> str:
 
 def visible(owner_id: UUID | None, *, created_by: UUID | None) -> Select[ApiKey]:
     """The keys that can be seen of an owner (None: of everybody), newest first; `created_by` narrows them to one person's."""
-    query = select(ApiKey).where(ApiKey.hidden.is_(False), ApiKey.is_deleted.is_(False))
+    query = select(ApiKey).where(~ApiKey.hidden, ~ApiKey.is_deleted)
     if owner_id is not None:
         query = query.where(ApiKey.user_id == owner_id)
     if created_by is not None:
@@ -203,9 +250,14 @@ def visible(owner_id: UUID | None, *, created_by: UUID | None) -> Select[ApiKey]
 
 
 def matching(
-    keys: Select[ApiKey], *, search: str | None, purpose: str | None, created_by: UUID | None
+    keys: Select[ApiKey],
+    *,
+    search: str | None,
+    purpose: str | None,
+    created_by: UUID | None,
+    state: str | None = None,
 ) -> Select[ApiKey]:
-    """Those of them whose name, description or prefix contains the text, and that have this purpose and creator."""
+    """Those of them whose name, description or prefix contains the text, and that have this purpose, creator and state (of `STATES`)."""
     if pattern := pagination.substring(search):
         columns = (ApiKey.name, ApiKey.description, ApiKey.secret_prefix)
         keys = keys.where(pagination.found_in(pattern, *columns))
@@ -213,15 +265,52 @@ def matching(
         keys = keys.where(ApiKey.purpose == purpose)
     if created_by is not None:
         keys = keys.where(ApiKey.created_by == created_by)
+    if state is not None:
+        has_ended = func.coalesce(ApiKey.expires_at <= func.now(), False)
+        keys = keys.where(has_ended if state == "expired" else ~has_ended)
     return keys
 
 
 def change(key: ApiKey, changes: Mapping[str, Any]) -> None:
-    """Set what is named: None clears, but leaves the name. Raises Invalid for an end that is over."""
+    """Set what is named: None clears what may be unset, and leaves the others. Raises Invalid for an end that is over, and for a cap that is none.
+
+    A cap that is lifted takes its interval along, a rate its burst: alone that is a limit of its own.
+    """
     check_expiry(changes.get("expires_at"))
+    if "spend_limit" in changes and changes["spend_limit"] is None:
+        changes = {"spend_limit_interval": None, **changes}
+    if "requests_per_second" in changes and changes["requests_per_second"] is None:
+        changes = {"burst_size": None, **changes}
+    _check_cap(
+        changes.get("spend_limit", key.spend_limit),
+        changes.get("spend_limit_interval", key.spend_limit_interval),
+    )
     for name, value in changes.items():
-        if not (name == "name" and value is None):
+        if value is not None or name not in _NEVER_UNSET:
             setattr(key, name, value)
+
+
+Spending = Mapping[UUID, tuple[Decimal, datetime | None]]
+"""Of keys with a cap: what they have spent in the present window, and when that begins anew (None: never)."""
+
+
+def spending(session: Session, keys: Iterable[ApiKey]) -> Spending:
+    """That of those that have a cap; nothing is asked where none has."""
+    now = clock.now()
+    starts = {
+        (key.id, caps.window_start(key.spend_limit_interval, now)): key
+        for key in keys
+        if key.spend_limit is not None
+    }
+    if not starts:
+        return {}
+    wanted = tuple_(Spend.api_key_id, Spend.window_start).in_(starts)
+    rows = session.execute(select(Spend.api_key_id, Spend.spent).where(wanted))
+    spent = {row.api_key_id: row.spent for row in rows}
+    return {
+        key.id: (spent.get(key.id, Decimal(0)), caps.window_end(key.spend_limit_interval, now))
+        for key in starts.values()
+    }
 
 
 def get(session: Session, key_id: UUID, owner_id: UUID, *, created_by: UUID | None) -> ApiKey:
@@ -235,7 +324,7 @@ def get(session: Session, key_id: UUID, owner_id: UUID, *, created_by: UUID | No
 def revoke(session: Session, owner_id: UUID, creator_id: UUID) -> None:
     """End the keys that a person has made for an account, hidden ones too."""
     theirs = update(ApiKey).where(ApiKey.user_id == owner_id, ApiKey.created_by == creator_id)
-    session.execute(theirs.where(ApiKey.is_deleted.is_(False)).values(is_deleted=True))
+    session.execute(theirs.where(~ApiKey.is_deleted).values(is_deleted=True))
 
 
 def models_of(session: Session, owner_id: UUID) -> list[UUID]:
@@ -252,8 +341,8 @@ def hidden_key(session: Session, owner_id: UUID, creator_id: UUID, purpose: str)
         ApiKey.user_id == owner_id,
         ApiKey.created_by == creator_id,
         ApiKey.purpose == purpose,
-        ApiKey.hidden.is_(True),
-        ApiKey.is_deleted.is_(False),
+        ApiKey.hidden,
+        ~ApiKey.is_deleted,
     )
     found = session.scalar(same)
     # Somebody may have given this very name to a key of their own; then ours gets another one.

@@ -130,13 +130,18 @@ def _by_api_key(session: Session, request: Request, settings: Settings) -> SignI
 
 
 def check_purpose(purpose: str, path: str) -> None:
-    """Refuse a key that is for other paths: 401 on the admin API, 403 on the management routes under /ai."""
+    """Refuse a key that is for other paths: 401 on the admin API, 403 on the management routes under /ai, 401 on all that people open in a browser.
+
+    Pages make keys of any purpose: one that opened them would be a key to everything.
+    """
     if path.startswith("/admin/api/"):
         allowed: tuple[str, ...] = ("platform",)
     elif path.startswith("/ai/"):
         allowed = ("realtime", "batch", "playground")
-    else:
+    elif path.startswith("/authentication/"):
         return
+    else:
+        raise Unauthenticated("Authentication required: API keys open no pages, sign in", code=WrongPurpose.code)  # fmt: skip
     if purpose in allowed:
         return
     text = f"this API key has the purpose '{purpose}', here it must be '{allowed[0]}'"
@@ -150,14 +155,14 @@ def _by_cookie(session: Session, request: Request, settings: Settings) -> SignIn
     token = request.cookies.get(rule.cookie_name)
     if not settings.auth.native.enabled or not token:
         return None
-    login = sessions.find(session, token)
-    if login is None:
+    signed_in = users.people().join(LoginSession, LoginSession.user_id == User.id)
+    wanted = signed_in.where(sessions.is_of(token)).add_columns(LoginSession)
+    found = session.execute(users.for_sign_in(wanted)).unique().one_or_none()
+    if found is None:
         raise Unauthenticated
+    user, login = found
     if sessions.is_over(login, rule):
         raise Unauthenticated(code="session_expired")
-    user = session.scalar(users.people().where(User.id == login.user_id))
-    if user is None:
-        raise Unauthenticated
     refuse_foreign_page(request, settings)
     sessions.extend(session, login, rule)
     return SignIn(user, "session", login=login)
@@ -200,7 +205,7 @@ def _note(found: SignIn) -> None:
 
 def _caller(session: Session, request: Request, found: SignIn) -> Caller:
     user = found.user
-    memberships = organizations.memberships_of(session, user.id)
+    memberships = organizations.memberships_with(session, user)
     return Caller(
         user_id=user.id,
         username=user.username,

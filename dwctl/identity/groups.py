@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable
 from uuid import UUID
 
-from sqlalchemy import Select, delete, literal, select
+from sqlalchemy import Select, Uuid, delete, literal, or_, select, union_all
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from dwctl import clock
 from dwctl.config import Settings
+from dwctl.db import among
 from dwctl.errors import Forbidden, NotFound
 from dwctl.identity import users
 from dwctl.identity.tables import NIL, Group, GroupMembership, User
@@ -71,17 +72,19 @@ def remove(session: Session, group: Group) -> None:
 def of_accounts(session: Session, ids: Iterable[UUID]) -> dict[UUID, list[Group]]:
     """The groups of each account by name, Everyone last."""
     wanted = list(ids)
-    everyone = session.get_one(Group, EVERYONE)
-    found: dict[UUID, list[Group]] = {account_id: [] for account_id in wanted}
+    found: dict[UUID | None, list[Group]] = {account_id: [] for account_id in (*wanted, None)}
+    own = select(GroupMembership.user_id, GroupMembership.group_id)
+    everyone = select(literal(None, Uuid()), literal(EVERYONE, Uuid()))
+    held = union_all(own.where(among(GroupMembership.user_id, wanted)), everyone).subquery()
     rows = session.execute(
-        select(GroupMembership.user_id, Group)
-        .join(Group, Group.id == GroupMembership.group_id)
-        .where(GroupMembership.user_id.in_(wanted), Group.id != EVERYONE)
+        select(held.c.user_id, Group)
+        .join(Group, Group.id == held.c.group_id)
+        .where(or_(held.c.user_id.is_(None), Group.id != EVERYONE))
         .order_by(Group.name, Group.id)
     )
     for account_id, group in rows:
         found[account_id].append(group)
-    return {account_id: [*groups, everyone] for account_id, groups in found.items()}
+    return {account_id: [*found[account_id], *found[None]] for account_id in wanted}
 
 
 def members_of(session: Session, ids: Iterable[UUID]) -> dict[UUID, list[User]]:
@@ -96,6 +99,15 @@ def members_of(session: Session, ids: Iterable[UUID]) -> dict[UUID, list[User]]:
     for user, group_id in rows:
         found[group_id].append(user)
     return found
+
+
+def members(group: Group, search: str | None) -> Select[User]:
+    """The accounts in a group, newest first, narrowed to names and e-mails that contain the text; every account for Everyone."""
+    query = users.accounts()
+    if group.id != EVERYONE:
+        of_group = select(GroupMembership.user_id).where(GroupMembership.group_id == group.id)
+        query = query.where(User.id.in_(of_group))
+    return users.newest_first(query, search)
 
 
 def member_ids(session: Session, group: Group) -> list[UUID]:

@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased, with_expression
+from sqlalchemy.orm.interfaces import ORMOption
 
 from dwctl.access.caller import Membership
 from dwctl.identity.tables import OrganizationMembership, User
 
+_M = OrganizationMembership
+_ORGANIZATION = aliased(User)
+_NAME = func.coalesce(_ORGANIZATION.display_name, _ORGANIZATION.username)
+
 
 def memberships_of(session: Session, user_id: UUID) -> tuple[Membership, ...]:
     """Active memberships in organisations that exist, the oldest first."""
-    return tuple(
-        Membership(row.id, row.name, row.role) for row in session.execute(_memberships(user_id))
-    )
+    found = _active(select(_ORGANIZATION.id, _NAME, _M.role), user_id)
+    rows = session.execute(found.order_by(_M.created_at, _M.id))
+    return tuple(Membership(*row) for row in rows)
+
+
+def memberships_with(session: Session, user: User) -> tuple[Membership, ...]:
+    """The same of somebody whose query may have BROUGHT them."""
+    if user.memberships is None:
+        return memberships_of(session, user.id)
+    return tuple(Membership(UUID(id), name, role) for id, name, role in user.memberships)
+
+
+def _brought() -> ORMOption:
+    shown = func.json_build_array(_ORGANIZATION.id, _NAME, _M.role)
+    ordered = aggregate_order_by(shown, _M.created_at, _M.id)
+    every = func.coalesce(func.json_agg(ordered), func.json_build_array())
+    found = _active(select(every), User.id).correlate(User)
+    return with_expression(User.memberships, found.scalar_subquery())
 
 
 def role_of(session: Session, user_id: UUID, organization_id: UUID) -> str | None:
@@ -34,18 +56,16 @@ def holds_membership(session: Session, user_id: UUID, organization_id: UUID) -> 
     return session.scalar(held.with_for_update(read=True)) is not None
 
 
-def _memberships(user_id: UUID) -> Select[UUID, str, str]:
+def _active(
+    query: Select[*tuple[Any, ...]], user_id: UUID | InstrumentedAttribute[UUID]
+) -> Select[*tuple[Any, ...]]:
+    """A query over somebody's active memberships in organisations that exist."""
     return (
-        select(
-            User.id,
-            func.coalesce(User.display_name, User.username).label("name"),
-            OrganizationMembership.role,
-        )
-        .join(User, User.id == OrganizationMembership.organization_id)
-        .where(
-            OrganizationMembership.user_id == user_id,
-            OrganizationMembership.status == "active",
-            User.is_deleted.is_(False),
-        )
-        .order_by(OrganizationMembership.created_at, OrganizationMembership.id)
+        query.select_from(_M)
+        .join(_ORGANIZATION, _ORGANIZATION.id == _M.organization_id)
+        .where(_M.user_id == user_id, _M.status == "active", ~_ORGANIZATION.is_deleted)
     )
+
+
+BROUGHT = _brought()
+"""For a query for people: the memberships of each come with it."""

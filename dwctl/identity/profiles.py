@@ -17,7 +17,7 @@ _BOUNDS: Mapping[str, tuple[Callable[[float], bool], str]] = {
     "auto_topup_threshold": (lambda v: v >= 0, "Auto top-up threshold must not be negative"),
     "auto_topup_monthly_limit": (lambda v: v > 0, "Auto top-up monthly limit must be positive"),
 }
-_CLEARABLE = ("low_balance_threshold", *_BOUNDS)
+_CLEARABLE = ("low_balance_threshold", "log_sample", *_BOUNDS)
 
 
 def change(session: Session, user: User, changes: Mapping[str, Any]) -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar
 
-from marshmallow import ValidationError, fields, post_dump, validate
+from marshmallow import ValidationError, fields, validate
 
-from dwctl.identity.api_keys import DAY_S, MOST_OVERLAP_S, PURPOSES
+from dwctl.billing import caps
+from dwctl.identity.api_keys import DAY_S, MOST_OVERLAP_S, PURPOSES, STATES
 from dwctl.roles import ROLES
 from dwctl.web.pagination import PageQuery, PageSchema, envelope
 from dwctl.web.schemas import (
     ApiSchema,
     Instant,
     ListOf,
+    Money,
     Name,
     Number,
     Text,
@@ -26,6 +28,7 @@ _not_blank = validate.Regexp(r".*\S", error="Must not be blank.")
 _URL_LENGTH = 2048
 is_email = validate.Regexp(r"[^@\s]+@[^@\s]+$", error="Not a valid email address.")
 _MOST_TOKENS = 2**53
+_SPEND_LIMIT = {"description": "USD: more than 0, with up to 15 decimals."}
 _positive = validate.Range(min=0, min_inclusive=False, error="Must be greater than 0.")
 
 _USER: dict[str, Any] = {
@@ -49,6 +52,8 @@ _USER: dict[str, Any] = {
     "has_auto_topup_payment_method": False,
     "auto_topup_monthly_limit": None,
     "user_type": "individual",
+    "zero_data_retention": False,
+    "log_sample": None,
 }
 _GROUP: dict[str, Any] = {
     "id": "7f0e9c7a-93a8-4b62-8f0c-6d1d4c9b2a11",
@@ -75,6 +80,12 @@ _API_KEY: dict[str, Any] = {
     "capacity": None,
     "tokens_per_minute": None,
     "expires_at": "2027-06-30T00:00:00Z",
+    "spend_limit": "50.000000000000000",
+    "spend_limit_interval": "monthly",
+    "spend": "12.340000000000000",
+    "spend_resets_at": "2026-02-01T00:00:00Z",
+    "zero_data_retention": False,
+    "log_sample": None,
     "retired_secrets": [],
 }
 
@@ -86,16 +97,6 @@ def is_not_of_the_deleted(name: str) -> None:
     """An account becomes `deleted-<its id>` when it is deleted: whoever had that name could keep it from being deleted."""
     if _DELETED.match(name):
         raise ValidationError("Must not be the name of a deleted account.")
-
-
-class Extended:
-    """An object with some more attributes, for a schema to read; they go before its own."""
-
-    def __init__(self, base: Any, **more: Any) -> None:
-        self.__dict__.update(more, _base=base)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_base"], name)
 
 
 class SharedIds(fields.List[Any]):
@@ -129,6 +130,18 @@ def _optional_text() -> fields.Field[str]:
     return Text(load_default=None, allow_none=True)
 
 
+def share(**options: Any) -> fields.Field[float]:
+    """Which part of some calls: between 0 and 1."""
+    about = {"description": "The share of its calls whose bodies the request log shows; null: as `request_logging.sample` says."}  # fmt: skip
+    return Number(allow_none=True, validate=validate.Range(0, 1), metadata=about, **options)
+
+
+def zero_retention(**options: Any) -> fields.Field[bool]:
+    """Whether nothing is kept of what calls say."""
+    about = {"description": "Nothing that its calls say is kept beyond their run: see Request log."}
+    return TrueOrFalse(metadata=about, **options)
+
+
 def _optional_name(**options: Any) -> fields.Field[str]:
     return Name(load_default=None, allow_none=True, **options)
 
@@ -142,6 +155,7 @@ class GroupSchema(ApiSchema):
     """A group. `created_by` is left out where it is masked, `users` and `models` where not asked for or empty."""
 
     example: ClassVar[dict[str, Any]] = _GROUP
+    absent_where_null = frozenset({"created_by", "users", "models"})
 
     id = fields.UUID()
     name = fields.String()
@@ -152,12 +166,6 @@ class GroupSchema(ApiSchema):
     users = fields.List(fields.Nested(lambda: UserSchema()))
     models = fields.List(fields.Dict())
     source = fields.String()
-
-    @post_dump
-    def leave_out(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
-        """Members without a value that clients know as absent."""
-        absent: dict[str, Any] = {"created_by": None, "users": [], "models": []}
-        return {k: v for k, v in data.items() if k not in absent or v != absent[k]}
 
 
 class MembershipSchema(ApiSchema):
@@ -201,8 +209,11 @@ class UserSchema(ApiSchema):
     )
     auto_topup_monthly_limit = fields.Float(allow_none=True)
     user_type = fields.String()
+    zero_data_retention = fields.Boolean(allow_none=True)
+    log_sample = fields.Float(allow_none=True)
     groups = fields.List(fields.Nested(GroupSchema))
     credit_balance = fields.Float()
+    credit_balance_exact = Money(metadata={"description": "The same, to its last digit."})
     organizations = fields.List(fields.Nested(MembershipSchema))
     active_organization_id = fields.UUID()
     onboarding_redirect_url = fields.String()
@@ -234,7 +245,7 @@ class UserCreate(ApiSchema):
 
 
 class UserUpdate(ApiSchema):
-    """Changes of an account. The four limits are cleared by null; elsewhere null means unchanged."""
+    """Changes of an account. The four limits and `log_sample` are cleared by null; elsewhere null means unchanged."""
 
     example: ClassVar[dict[str, Any]] = {"display_name": "Ada Lovelace", "low_balance_threshold": 5}
 
@@ -246,6 +257,8 @@ class UserUpdate(ApiSchema):
     auto_topup_amount = Number(allow_none=True)
     auto_topup_threshold = Number(allow_none=True)
     auto_topup_monthly_limit = Number(allow_none=True)
+    zero_data_retention = zero_retention(allow_none=True)
+    log_sample = share()
 
 
 class UsersQuery(PageQuery):
@@ -253,6 +266,12 @@ class UsersQuery(PageQuery):
 
     search = Name(load_default=None)
     include = Words(load_default=None)
+
+
+class GroupMembersQuery(PageQuery):
+    """Which members of a group."""
+
+    search = Name(load_default=None, metadata={"description": "Part of a name or an e-mail."})
 
 
 class IncludeQuery(ApiSchema):
@@ -326,6 +345,25 @@ class ApiKeySchema(ApiSchema):
         allow_none=True,
         metadata={"description": "From when on the key is refused (401 `api_key_expired`)."},
     )
+    spend_limit = Money(
+        allow_none=True,
+        metadata={
+            "description": "What the key may spend, in USD; null: as much as the account has."
+        },
+    )
+    spend_limit_interval = fields.String(
+        allow_none=True,
+        metadata={
+            "description": "When that begins anew, in UTC: `daily`, `weekly` (on Mondays), `monthly`; null: never."
+        },
+    )
+    spend = Money(
+        allow_none=True,
+        metadata={"description": "What the key has spent since then; null without a limit."},
+    )
+    spend_resets_at = Instant(allow_none=True)
+    zero_data_retention = fields.Boolean()
+    log_sample = fields.Float(allow_none=True)
     retired_secrets = fields.List(
         fields.Nested(RetiredSecretSchema),
         attribute="living_retired_secrets",
@@ -357,6 +395,55 @@ class ApiKeysQuery(PageQuery):
     )
 
 
+class AccountNameSchema(ApiSchema):
+    """An account by its names."""
+
+    example: ClassVar[dict[str, Any]] = {
+        name: _USER[name] for name in ("id", "username", "display_name", "email", "user_type")
+    }
+
+    id = fields.UUID()
+    username = fields.String()
+    display_name = fields.String(allow_none=True)
+    email = fields.String()
+    user_type = fields.String(metadata={"description": "`individual` or `organization`."})
+
+
+class FoundApiKey(ApiKeySchema):
+    """A key with whose it is, and who made it. Which models it may call, `/users/{user_id}/models` says."""
+
+    class Meta(ApiKeySchema.Meta):
+        exclude = ("model_access",)
+
+    example: ClassVar[dict[str, Any]] = {
+        **{name: value for name, value in _API_KEY.items() if name != "model_access"},
+        "owner": AccountNameSchema.example,
+        "creator": AccountNameSchema.example,
+    }
+
+    owner = fields.Nested(AccountNameSchema)
+    creator = fields.Nested(AccountNameSchema)
+
+
+class FoundApiKeysQuery(ApiKeysQuery):
+    """Which keys of all that one may see."""
+
+    user_id = fields.UUID(load_default=None, metadata={"description": "Keys of this account only."})
+    state = fields.String(
+        load_default=None,
+        validate=validate.OneOf(STATES),
+        metadata={"description": "`expired` for those whose end is over."},
+    )
+
+
+class FoundApiKeyPage(PageSchema):
+    """A page of keys of several accounts."""
+
+    example: ClassVar[dict[str, Any]] = envelope([FoundApiKey.example], 1, skip=0, limit=10)
+
+    data = fields.List(fields.Nested(FoundApiKey))
+
+
 class ApiKeyPage(PageSchema):
     """A page of keys."""
 
@@ -383,6 +470,12 @@ class ApiKeyCreate(ApiSchema):
     capacity = Whole(least=1, load_default=None, allow_none=True)
     tokens_per_minute = Whole(least=1, most=_MOST_TOKENS, load_default=None, allow_none=True)
     expires_at = Instant(load_default=None, allow_none=True)
+    spend_limit = Money(load_default=None, allow_none=True, metadata=_SPEND_LIMIT)
+    spend_limit_interval = fields.String(
+        load_default=None, allow_none=True, validate=validate.OneOf(caps.INTERVALS)
+    )
+    zero_data_retention = zero_retention(load_default=False)
+    log_sample = share(load_default=None)
     member_id = fields.UUID(load_default=None, allow_none=True)
 
 
@@ -401,7 +494,7 @@ class ApiKeyRotation(ApiSchema):
 
 
 class ApiKeyUpdate(ApiSchema):
-    """Changes of a key. Null clears the description, the limits and the end, and leaves the name."""
+    """Changes of a key. Null clears the description, the limits, `log_sample` and the end, and leaves the others."""
 
     example: ClassVar[dict[str, Any]] = {"description": "CI only", "burst_size": 10}
 
@@ -412,6 +505,10 @@ class ApiKeyUpdate(ApiSchema):
     capacity = Whole(least=1, allow_none=True)
     tokens_per_minute = Whole(least=1, most=_MOST_TOKENS, allow_none=True)
     expires_at = Instant(allow_none=True)
+    spend_limit = Money(allow_none=True, metadata=_SPEND_LIMIT)
+    spend_limit_interval = fields.String(allow_none=True, validate=validate.OneOf(caps.INTERVALS))
+    zero_data_retention = zero_retention(allow_none=True)
+    log_sample = share()
 
 
 class Registration(ApiSchema):

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 from uuid import UUID
 
 from flask import Response
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from dwctl import clock, config
@@ -74,9 +74,9 @@ def end_one(session: Session, user_id: UUID, session_id: UUID) -> None:
         raise NotFound(f"Session with ID {session_id} not found")
 
 
-def find(session: Session, token: str) -> LoginSession | None:
-    """The session of a token, also one that has run out."""
-    return session.scalar(select(LoginSession).where(LoginSession.token_hash == _hash(token)))
+def is_of(token: str) -> ColumnElement[bool]:
+    """The condition for the session of a token, also one that has run out."""
+    return LoginSession.token_hash == _hash(token)
 
 
 def extend(session: Session, login: LoginSession, rule: config.Session) -> None:

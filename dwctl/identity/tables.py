@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column, query_expression, relationship
 
 from dwctl.db import Base, CreatedAt, Id
 from dwctl.roles import ROLES
@@ -25,6 +26,8 @@ from dwctl.roles import ROLES
 NIL = UUID(int=0)
 """The system user, and the Everyone group."""
 
+_SHARE = "log_sample BETWEEN 0 AND 1"
+_KEEPING = text("zero_data_retention OR log_sample IS NOT NULL")
 _READABLE = "expires_at > '2000-01-01Z' AND expires_at < '10000-01-01Z'"
 
 
@@ -76,6 +79,8 @@ class User(Base):
     auto_topup_threshold: Mapped[float | None]
     auto_topup_monthly_limit: Mapped[float | None]
     auto_topup_limit_notification_sent: Mapped[bool] = mapped_column(server_default="false")
+    zero_data_retention: Mapped[bool] = mapped_column(server_default="false")
+    log_sample: Mapped[float | None]
 
     @property
     def role_names(self) -> list[str]:
@@ -87,12 +92,16 @@ class User(Base):
         """Whether a payment provider knows this account."""
         return self.payment_provider_id is not None
 
+    memberships: Mapped[list[tuple[str, str, str]] | None] = query_expression()
+    """What a query with `organizations.BROUGHT` has brought."""
+
     roles: Mapped[list[UserRole]] = relationship(
         order_by="UserRole.position, UserRole.role", cascade="all, delete-orphan", lazy="selectin"
     )
 
     __table_args__ = (
         CheckConstraint("user_type IN ('individual', 'organization')", name="user_type"),
+        CheckConstraint(_SHARE, name="log_sample"),
         Index("users_username_unique", "username", unique=True),
         Index(
             "users_email_unique",
@@ -112,6 +121,7 @@ class User(Base):
         Index("users_email_lower_idx", text("lower(email)")),
         Index("users_username_lower_idx", text("lower(username)")),
         Index("users_created_at_id_idx", text("created_at DESC"), text("id DESC")),
+        Index("users_keeping_idx", "id", postgresql_where=_KEEPING),
     )
 
 
@@ -227,6 +237,10 @@ class ApiKey(Base):
     hidden: Mapped[bool] = mapped_column(server_default="false")
     is_deleted: Mapped[bool] = mapped_column(server_default="false")
     expires_at: Mapped[datetime | None]
+    spend_limit: Mapped[Decimal | None]
+    spend_limit_interval: Mapped[str | None] = mapped_column(Text)
+    zero_data_retention: Mapped[bool] = mapped_column(server_default="false")
+    log_sample: Mapped[float | None]
 
     living_retired_secrets: Mapped[list[RetiredSecret]] = relationship(
         primaryjoin="and_(RetiredSecret.api_key_id == ApiKey.id, RetiredSecret.expires_at > func.now())",
@@ -247,6 +261,16 @@ class ApiKey(Base):
         CheckConstraint("capacity >= 1", name="capacity"),
         CheckConstraint("tokens_per_minute >= 1", name="tokens_per_minute"),
         CheckConstraint(_READABLE, name="expires_at"),
+        CheckConstraint("spend_limit > 0 AND spend_limit < 'NaN'", name="spend_limit"),
+        CheckConstraint(
+            "spend_limit_interval IS NULL"
+            " OR (spend_limit_interval IN ('daily', 'weekly', 'monthly') AND spend_limit IS NOT NULL)",
+            name="spend_limit_interval",
+        ),
+        Index("api_keys_spend_limit_idx", "id", postgresql_where=text("spend_limit IS NOT NULL")),
+        CheckConstraint(_SHARE, name="log_sample"),
+        Index("api_keys_keeping_idx", "id", postgresql_where=_KEEPING),
+        Index("api_keys_created_by_idx", "created_by"),
         Index(
             "api_keys_name_unique",
             "user_id",
@@ -258,6 +282,12 @@ class ApiKey(Base):
         Index(
             "api_keys_listed_idx",
             "user_id",
+            text("created_at DESC"),
+            text("id DESC"),
+            postgresql_where=text("NOT is_deleted AND NOT hidden"),
+        ),
+        Index(
+            "api_keys_of_all_listed_idx",
             text("created_at DESC"),
             text("id DESC"),
             postgresql_where=text("NOT is_deleted AND NOT hidden"),

@@ -67,7 +67,7 @@ def sign_in(session: Session, claim: Claim, settings: Settings) -> User | None:
 
 def _known(session: Session, claim: Claim) -> User | None:
     same = users.people().where(User.external_user_id == claim.external_id)
-    user = session.scalar(same)
+    user = session.scalars(users.for_sign_in(same)).unique().one_or_none()
     if user is None or not claim.email or user.email == claim.email:
         return user
     # Found again under a lock: an account that was deleted meanwhile gets no address any more.

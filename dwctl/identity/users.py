@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable
+from typing import TypeVarTuple
 from uuid import UUID
 
 from sqlalchemy import Select, delete, exists, func, or_, select, text, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload, lazyload
 
 from dwctl import clock
 from dwctl.billing import ledger
 from dwctl.config import Settings
+from dwctl.db import among
 from dwctl.errors import Conflict, Invalid, NotFound
+from dwctl.identity import organizations as organizations_of
 from dwctl.identity import sessions
 from dwctl.identity.tables import (
     NIL,
@@ -29,6 +32,9 @@ from dwctl.web import pagination
 BASE_ROLE = "StandardUser"
 MANAGER = "PlatformManager"
 _MANAGERS = "platform managers"
+
+_ROLES = joinedload(User.roles)
+Rows = TypeVarTuple("Rows")
 
 DeletionHook = Callable[[Session, UUID], None]
 WelcomeHook = Callable[[Session, User, Settings], None]
@@ -58,7 +64,7 @@ def on_arrival(hook: WelcomeHook) -> WelcomeHook:
 
 def accounts() -> Select[User]:
     """People and organisations that exist."""
-    return select(User).where(User.is_deleted.is_(False), User.id != NIL)
+    return select(User).where(~User.is_deleted, User.id != NIL)
 
 
 def people() -> Select[User]:
@@ -89,6 +95,27 @@ def get(session: Session, account_id: UUID, *, stays: bool = False) -> User:
     if found is None:
         raise NotFound(f"User with ID {account_id} not found")
     return found
+
+
+def shown(session: Session, account_id: UUID) -> User:
+    """The same to be shown, never changed: as this transaction has read it already, if it has. Raises NotFound."""
+    found = session.get(User, account_id, options=[_ROLES, organizations_of.BROUGHT])
+    if found is None or found.is_deleted or found.id == NIL:
+        raise NotFound(f"User with ID {account_id} not found")
+    return found
+
+
+def for_sign_in(query: Select[*Rows]) -> Select[*Rows]:
+    """A query for one person, which brings all that a caller is made of by the same statement."""
+    return query.options(_ROLES, organizations_of.BROUGHT)
+
+
+def named(session: Session, ids: Iterable[UUID]) -> dict[UUID, User]:
+    """The accounts with these ids, for their names; not for their roles."""
+    wanted = list(ids)
+    nameable = accounts().options(lazyload(User.roles))
+    found = session.scalars(nameable.where(among(User.id, wanted))) if wanted else ()
+    return {account.id: account for account in found}
 
 
 def hold(session: Session, *ids: UUID) -> None:
@@ -272,9 +299,7 @@ def _name_of_the_deleted(session: Session, account_id: UUID) -> str:
 def revoke_credentials(session: Session, account_id: UUID) -> None:
     """End every session and key of an account, and the keys that it has made for others."""
     keys = or_(ApiKey.user_id == account_id, ApiKey.created_by == account_id)
-    session.execute(
-        update(ApiKey).where(keys, ApiKey.is_deleted.is_(False)).values(is_deleted=True)
-    )
+    session.execute(update(ApiKey).where(keys, ~ApiKey.is_deleted).values(is_deleted=True))
     sessions.end_all(session, account_id)
     end_reset_tokens(session, account_id)
 

@@ -183,13 +183,12 @@ class Limiter:
         """Exchange a group. Never raises: the next group must have its turn."""
         wanted, self._wanted = self._wanted[:_MOST_AT_ONCE], self._wanted[_MOST_AT_ONCE:]
         was_connected = self._connection is not None
-        began = time.monotonic()
         try:
             try:
                 self._exchange(wanted)
             except (psycopg.Error, OSError) as error:
-                at_once = time.monotonic() - began < self._patience_s / 2
-                if not (was_connected and at_once and self._judge(error) is Fault.AWAY):
+                was_waited_for = isinstance(error.__cause__, Patience)
+                if not was_connected or was_waited_for or self._judge(error) is not Fault.AWAY:
                     raise
                 # The connection was lost while nobody used it: that says nothing about now.
                 self._hang_up()
@@ -307,7 +306,7 @@ class Limiter:
                 "plan_cache_mode": "force_generic_plan",
                 "lock_timeout": f"{max(1, round(self._patience_s * 400))}ms",
             }
-            self._connection = connect(self._settings, options=options)
+            self._connection = connect(self._settings, options=options, is_timed=True)
         return self._connection.execute(_QUERIES[name], values, prepare=True)
 
     def _hang_up(self) -> None:

@@ -7,17 +7,17 @@ SELECT d.id, d.hostname, d.pid, d.version, d.started_at, d.last_heartbeat, d.sto
   FROM fusillade.daemons d
  ORDER BY d.started_at DESC, d.id DESC LIMIT 10000;
 
--- name: pending  what is not over, by model and deadline: of open batches by their own counts, and single requests one by one
+-- name: pending  what is not over, by model, kind and deadline: of open batches by their own counts, and single requests one by one
 --   A batch made by hand may have no counts: its requests are looked at.
 WITH open AS MATERIALIZED (
-    SELECT b.id, b.expires_at FROM fusillade.batches b
+    SELECT b.id, b.expires_at, b.created_at FROM fusillade.batches b
      WHERE NOT b.single AND b.completed_at IS NULL AND b.failed_at IS NULL AND b.cancelled_at IS NULL AND b.expired_at IS NULL
        AND b.cancelling_at IS NULL AND b.deleted_at IS NULL
 ), pending AS (
-    SELECT m.model, o.expires_at, m.requests - m.completed - m.failed - m.canceled AS requests
+    SELECT m.model, 'batch' AS tier, o.expires_at, o.created_at, m.requests - m.completed - m.failed - m.canceled AS requests
       FROM open o JOIN fusillade.batch_models m ON m.batch_id = o.id
      UNION ALL
-    SELECT r.model, o.expires_at, r.requests
+    SELECT r.model, 'batch', o.expires_at, o.created_at, r.requests
       FROM open o CROSS JOIN LATERAL (
             SELECT r.model, count(*) AS requests FROM fusillade.requests r
              WHERE r.batch_id = o.id AND r.state IN ('pending', 'claimed', 'processing') AND r.template_id IS NOT NULL
@@ -25,7 +25,7 @@ WITH open AS MATERIALIZED (
              GROUP BY r.model) r
      WHERE NOT EXISTS (SELECT FROM fusillade.batch_models m WHERE m.batch_id = o.id)
      UNION ALL
-    SELECT s.model, b.expires_at, 1
+    SELECT s.model, 'flex', b.expires_at, b.created_at, 1
       FROM (SELECT d.id, d.model FROM fusillade.ready d WHERE d.batch_id = d.id
              UNION ALL
             SELECT i.id, i.model FROM fusillade.inflight i
@@ -33,14 +33,16 @@ WITH open AS MATERIALIZED (
             SELECT d.id, r.model FROM fusillade.delayed d
              CROSS JOIN LATERAL (SELECT r.model FROM fusillade.requests r WHERE r.id = d.id LIMIT 1) r) s
      CROSS JOIN LATERAL (
-            SELECT b.expires_at FROM fusillade.batches b
+            SELECT b.expires_at, b.created_at FROM fusillade.batches b
              WHERE b.id = s.id AND b.single AND b.cancelling_at IS NULL AND b.deleted_at IS NULL LIMIT 1) b
 )
-SELECT p.model, w.name AS completion_window, coalesce(sum(p.requests) FILTER (WHERE p.expires_at <= now() + w.name::interval), 0)::bigint AS requests
+SELECT p.model, p.tier, w.name AS completion_window,
+       coalesce(sum(p.requests) FILTER (WHERE p.expires_at <= now() + w.name::interval), 0)::bigint AS requests,
+       extract(epoch FROM now() - min(p.created_at))::float8 AS oldest_s
   FROM pending p CROSS JOIN unnest(%(windows)s::text[]) WITH ORDINALITY w(name, place)
  WHERE p.requests > 0
- GROUP BY p.model, w.name, w.place
- ORDER BY p.model, w.place;
+ GROUP BY p.model, p.tier, w.name, w.place
+ ORDER BY p.model, p.tier, w.place;
 
 -- name: oldest  of each model the request whose deadline comes first, and since when it waits: heads of lines, not lines
 SELECT m.model, extract(epoch FROM now() - head.created_at)::float8 AS age_s
@@ -52,6 +54,13 @@ SELECT m.model, extract(epoch FROM now() - head.created_at)::float8 AS age_s
 
 -- name: flying  what workers run now, by model
 SELECT i.model, count(*) AS requests FROM fusillade.inflight i GROUP BY i.model;
+
+-- name: flying_by_tier  the same, apart by tier, without what is held ahead: that runs no more than what waits
+SELECT i.model, CASE WHEN s.id IS NULL THEN 'batch' ELSE 'flex' END AS tier, count(*) AS requests
+  FROM fusillade.inflight i
+  LEFT JOIN LATERAL (SELECT b.id FROM fusillade.batches b WHERE b.id = i.id AND b.single LIMIT 1) s ON true
+ WHERE i.model <> ''
+ GROUP BY 1, 2;
 
 -- name: many_wait  whether more requests wait than are listed one by one
 SELECT count(*) > %(few)s AS many FROM (SELECT FROM fusillade.ready UNION ALL SELECT FROM fusillade.delayed LIMIT %(few)s + 1) w;
@@ -101,12 +110,14 @@ SELECT r.id, r.batch_id, r.model, r.state AS status, r.created_at, r.completed_a
        CASE WHEN a.request_id IS NOT NULL THEN coalesce(a.reasoning_tokens, 0) END AS reasoning_tokens,
        CASE WHEN a.request_id IS NOT NULL THEN coalesce(a.total_tokens, 0) END AS total_tokens, a.total_cost::float8 AS total_cost,
        u.email AS created_by_email, b.created_by AS batch_created_by, b.completion_window,
-       CASE WHEN %(bodies)s THEN coalesce(t.body, '') END AS body,
-       CASE WHEN %(bodies)s AND r.state = 'completed' THEN r.response_body END AS response_body,
-       CASE WHEN %(bodies)s AND r.state = 'failed' THEN r.error END AS error
+       -- What is not kept is there until its caller has the answer, and for nobody else.
+       CASE WHEN %(bodies)s THEN CASE WHEN is_unkept THEN '' ELSE coalesce(t.body, '') END END AS body,
+       CASE WHEN %(bodies)s AND r.state = 'completed' AND NOT is_unkept THEN r.response_body END AS response_body,
+       CASE WHEN %(bodies)s AND r.state = 'failed' AND NOT is_unkept THEN r.error END AS error
   FROM unnest(%(ids)s::uuid[]) WITH ORDINALITY w(id, place)
   JOIN fusillade.requests r ON r.id = w.id
   JOIN fusillade.batches b ON b.id = r.batch_id AND b.deleted_at IS NULL
+  CROSS JOIN LATERAL (SELECT coalesce(b.id = r.id AND b.metadata ? 'unkept', false) AS is_unkept) k
   LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
   LEFT JOIN users u ON u.id = CASE WHEN b.created_by ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN b.created_by::uuid END
   LEFT JOIN LATERAL (
@@ -156,3 +167,70 @@ SELECT m.model, m.requests, m.remaining, coalesce(e.requests, 0)::bigint AS ahea
   LEFT JOIN fusillade.queues q ON q.model = m.model AND q.created_by = m.created_by
   LEFT JOIN fusillade.model_slots s ON s.model = m.model
  ORDER BY m.remaining DESC, m.model LIMIT 1000;
+
+-- name: heads  of each model the requests that are next in its accounts' lines, those that wait longest first: heads of lines, not lines
+SELECT r.id, r.batch_id, r.batch_id = r.id AS is_single, m.model, r.created_at, first.deadline, u.email AS owner_email, r.retry_attempt
+  FROM fusillade.model_slots m
+ CROSS JOIN LATERAL (SELECT q.created_by FROM fusillade.queues q WHERE q.model = m.model ORDER BY q.head_deadline LIMIT 5) line
+ CROSS JOIN LATERAL (SELECT d.id, d.deadline FROM fusillade.ready d WHERE d.model = m.model AND d.created_by = line.created_by
+                      ORDER BY d.deadline, d.id LIMIT 3) first
+ CROSS JOIN LATERAL (SELECT * FROM fusillade.requests r WHERE r.id = first.id LIMIT 1) r
+  LEFT JOIN users u ON u.id = CASE WHEN line.created_by ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN line.created_by::uuid END
+ ORDER BY r.created_at, r.id LIMIT 20;
+
+-- name: pauses  what nobody claims for now, and why: models first, then accounts' lines
+(SELECT s.model, NULL AS owner_email, s.pause_reason AS reason, s.paused_until
+   FROM fusillade.model_slots s WHERE s.paused_until > now() ORDER BY s.model LIMIT 100)
+ UNION ALL
+(SELECT q.model, coalesce(u.email, q.created_by), q.pause_reason, q.paused_until
+   FROM fusillade.queues q LEFT JOIN users u ON u.id = CASE WHEN q.created_by ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN q.created_by::uuid END
+  WHERE q.paused_until > now() ORDER BY q.paused_until LIMIT 100);
+
+-- name: rates  of batches that are not over, soonest first: what is left, and how long the last of their lines took to end
+SELECT greatest(b.total_requests - b.completed_requests - b.failed_requests - b.canceled_requests, 0) AS remaining, r.lines, r.seconds
+  FROM (SELECT b.* FROM fusillade.batches b
+         WHERE NOT b.single AND b.completed_at IS NULL AND b.failed_at IS NULL AND b.cancelled_at IS NULL AND b.expired_at IS NULL
+           AND b.cancelling_at IS NULL AND b.deleted_at IS NULL
+         ORDER BY b.expires_at LIMIT 200) b
+ CROSS JOIN LATERAL (
+        SELECT b.output_lines - f.position AS lines, extract(epoch FROM now() - r.completed_at)::float8 AS seconds
+          FROM fusillade.finished_lines f JOIN fusillade.requests r ON r.id = f.request_id
+         WHERE f.batch_id = b.id AND NOT f.failed AND f.position >= greatest(b.output_lines - 1000, 0)
+         ORDER BY f.position LIMIT 1) r;
+
+-- name: owner_of  whose a batch is
+SELECT b.created_by, b.populated_lines > 0 AS is_populated FROM fusillade.batches b WHERE b.id = %(id)s AND NOT b.single AND b.deleted_at IS NULL;
+
+-- name: lines  requests of a batch in the order of its lines, without bodies
+--   Those of a batch that was populated stand together in the key; the others are found by their batch.
+SELECT r.id, r.custom_id, r.model, r.state AS status, r.created_at, r.started_at, coalesce(r.completed_at, r.failed_at, r.canceled_at) AS ended_at,
+       r.response_status, r.retry_attempt, r.retried, f.code AS error_code, left(f.message, 300) AS error
+  FROM ((SELECT r.* FROM fusillade.requests r
+          WHERE %(is_populated)s AND r.id > %(after)s AND r.id >= fusillade.line_id(%(id)s, 0) AND r.id <= fusillade.line_id(%(id)s, 4294967295)
+            AND (%(states)s::text[] IS NULL OR r.state = ANY (%(states)s))
+          ORDER BY r.id LIMIT %(limit)s)
+         UNION ALL
+        (SELECT r.* FROM fusillade.requests r
+          WHERE NOT %(is_populated)s AND r.batch_id = %(id)s AND r.id > %(after)s AND (%(states)s::text[] IS NULL OR r.state = ANY (%(states)s))
+          ORDER BY r.id LIMIT %(limit)s)) r
+  LEFT JOIN LATERAL fusillade.read_failure(r.error) f ON r.state = 'failed'
+ ORDER BY r.id;
+
+-- name: failures  what the last failed lines of a batch say, grouped, with some of each
+WITH last AS MATERIALIZED (
+    SELECT l.request_id FROM fusillade.finished_lines l
+     WHERE l.batch_id = %(id)s AND l.failed ORDER BY l.position DESC LIMIT %(most)s
+)
+SELECT f.code, left(f.message, 300) AS message, f.status, count(*) AS requests,
+       (array_agg(r.id ORDER BY r.id))[:3] AS ids, (array_agg(r.custom_id ORDER BY r.id))[:3] AS custom_ids,
+       (SELECT count(*) FROM last) AS looked_at
+  FROM last l
+ CROSS JOIN LATERAL (SELECT r.id, r.custom_id, r.error FROM fusillade.requests r WHERE r.id = l.request_id AND r.state = 'failed' LIMIT 1) r
+ CROSS JOIN LATERAL fusillade.read_failure(r.error) f
+ GROUP BY 1, 2, 3 ORDER BY requests DESC, 1, 2 LIMIT 20;
+
+-- name: open_batches  how many batches of each account are not over
+SELECT b.created_by, count(*) FROM fusillade.batches b
+ WHERE NOT b.single AND b.deleted_at IS NULL AND b.completed_at IS NULL AND b.failed_at IS NULL AND b.cancelling_at IS NULL
+   AND b.cancelled_at IS NULL AND b.expired_at IS NULL
+ GROUP BY b.created_by;

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from prometheus_client.core import GaugeMetricFamily, Metric
 
 from dwctl import sql
-from dwctl.db import Connections, DatabaseAway
-from dwctl.patience import Patience
+from dwctl.db import Connections
+from dwctl.figures.families import Family, Merge, gauge
+from dwctl.polled import Polled
 from dwctl.printable import printable
 
 _QUERIES = sql.load("dwctl.monitoring")
 
 _EVER = "100000d"
 _KEPT_S = 5.0
-_PATIENCE_S = 2.0
 _OTHERS = "(other)"
 """The label of models that nobody has configured: their names are anybody's invention."""
 
@@ -40,15 +38,40 @@ class Depth:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Of one model, what is in `batch` or `flex`. oldest_s: since when the first of it is there; due: requests that are not over, by window."""
+
+    model: str
+    tier: str
+    oldest_s: float
+    due: dict[str, int]
+
+
 def by_window(
     connection: psycopg.Connection[Any], windows: Sequence[str]
 ) -> dict[str, dict[str, int]]:
     """{model: {window: requests that are not over and due within it}}; what is overdue is in every window. Models without any are left out."""
     found: dict[str, dict[str, int]] = {}
-    values = {"windows": list(windows)}
-    for model, window, requests in connection.execute(_QUERIES["pending"], values).fetchall():
-        found.setdefault(model, {})[window] = requests
+    for one in by_tier(connection, windows):
+        due = found.setdefault(one.model, {})
+        for window, requests in one.due.items():
+            due[window] = due.get(window, 0) + requests
     return found
+
+
+def by_tier(connection: psycopg.Connection[Any], windows: Sequence[str]) -> list[Tier]:
+    """What is not over, by model and tier."""
+    return tiers(connection.execute(_QUERIES["pending"], {"windows": list(windows)}).fetchall())
+
+
+def tiers(rows: Iterable[tuple[Any, ...]]) -> list[Tier]:
+    """The rows of the statement `pending`, by model and tier."""
+    found: dict[tuple[str, str], Tier] = {}
+    for model, tier, window, requests, oldest_s in rows:
+        one = found.setdefault((model, tier), Tier(model, tier, oldest_s, {}))
+        one.due[window] = requests
+    return list(found.values())
 
 
 def by_model(connection: psycopg.Connection[Any]) -> dict[str, Depth]:
@@ -71,11 +94,9 @@ class DepthMetrics:
     """Three gauges by model, asked of the database at most every few seconds; without them where it does not answer in time."""
 
     def __init__(self, connections: Connections) -> None:
-        self._connections = connections
-        self._found: Mapping[str, Depth] = {}
-        self._until = 0.0
+        self._depths: Polled[dict[str, Depth]] = Polled(connections, by_model, {}, kept_s=_KEPT_S)
 
-    def collect(self, models: Collection[str]) -> Iterator[Metric]:
+    def collect(self, models: Collection[str]) -> Iterator[Family]:
         """The gauges; what is not one of `models` is added up under one label."""
         depths: dict[str, Depth] = {}
         for name, depth in self._depths().items():
@@ -90,19 +111,5 @@ class DepthMetrics:
                 "oldest_s",
             ),
         ):
-            gauge = GaugeMetricFamily(f"dwctl_queue_{name}", text, labels=["model"])
-            for model, depth in depths.items():
-                gauge.add_metric([model], getattr(depth, member))
-            yield gauge
-
-    def _depths(self) -> Mapping[str, Depth]:
-        if time.monotonic() >= self._until:
-            # Before the answer: several scrapers at once ask once.
-            self._until = time.monotonic() + _KEPT_S
-            try:
-                with Patience(_PATIENCE_S), self._connections.transaction() as connection:
-                    connection.execute(f"SET LOCAL statement_timeout = {_PATIENCE_S * 1000:.0f}")
-                    self._found = by_model(connection)
-            except (DatabaseAway, psycopg.Error, Patience):
-                self._found = {}
-        return self._found
+            values = {(model,): getattr(depth, member) for model, depth in depths.items()}
+            yield gauge(f"dwctl_queue_{name}", text, ("model",), values, Merge.SAME)

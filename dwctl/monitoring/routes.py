@@ -12,15 +12,26 @@ from dwctl.access.caller import Caller
 from dwctl.access.ownership import may_reach
 from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.errors import Invalid, NotFound
-from dwctl.monitoring import daemons, progress, queue_depth, requests
+from dwctl.monitoring import (
+    batch_lines,
+    daemons,
+    progress,
+    queue_depth,
+    queue_state,
+    requests,
+)
 from dwctl.monitoring.requests import Filters, Place
 from dwctl.monitoring.schemas import (
+    BatchFailuresSchema,
+    BatchLineQuery,
+    BatchLinesSchema,
     DaemonQuery,
     DaemonsSchema,
     ProgressSchema,
     RequestDetailSchema,
     RequestPage,
     RequestQuery,
+    WaitingWorkSchema,
 )
 from dwctl.queue import identifiers
 from dwctl.queue.tables import State
@@ -31,6 +42,7 @@ from dwctl.web.schemas import Blueprint
 ai = Blueprint("daemons", __name__, description="Processes, and how far batches are.")
 admin = Blueprint("monitoring", __name__, description="The queue: what waits, and every request.")
 _LIST = "part, processing, id"
+_LINES = "line"
 
 guard.protect(ai)
 guard.protect(admin)
@@ -76,6 +88,55 @@ def get_batch_progress(batch_id: str) -> Response:
     ):
         raise NotFound(f"Batch with ID {id} not found")
     return jsonify(progress.described(*found))
+
+
+@ai.route("/batches/<batch_id>/requests", methods=["GET"])
+@guard.requires_own(Resource.BATCHES, Operation.READ)
+@ai.arguments(BatchLineQuery, location="query")
+@ai.response(200, BatchLinesSchema)
+def list_batch_lines(query: dict[str, Any], batch_id: str) -> dict[str, Any]:
+    """List the lines of a batch in their order, without bodies."""
+    id, status, limit = (
+        identifiers.parse("batch", batch_id),
+        query["status"] or None,
+        query["limit"],
+    )
+    if status is not None and status not in batch_lines.STATES:
+        known = ", ".join(batch_lines.STATES)
+        raise Invalid(f"Unknown status '{status[:64]}'. Use one of: {known}", param="status")
+    position = cursors.asked(_LINES)
+    with current.parts().connections.transaction() as connection:
+        found = batch_lines.page(
+            connection,
+            id,
+            is_populated=batch_lines.insist(connection, guard.identify(), id),
+            status=status,
+            after=UUID(position[0]) if position and position[0] else batch_lines.NIL,
+            limit=limit + 1,
+        )
+    if len(found) > limit:
+        cursors.offer(_LINES, [str(found[limit - 1]["id"])])
+    return {"data": found[:limit], "has_more": len(found) > limit}
+
+
+@ai.route("/batches/<batch_id>/failures", methods=["GET"])
+@guard.requires_own(Resource.BATCHES, Operation.READ)
+@ai.response(200, BatchFailuresSchema)
+def group_batch_failures(batch_id: str) -> dict[str, Any]:
+    """Say why lines of a batch have failed, grouped by what they say."""
+    id = identifiers.parse("batch", batch_id)
+    with current.parts().connections.transaction() as connection:
+        batch_lines.insist(connection, guard.identify(), id)
+        return batch_lines.failures(connection, id)
+
+
+@admin.route("/monitoring/queue", methods=["GET"])
+@guard.requires(Resource.SYSTEM, Operation.READ)
+@admin.response(200, WaitingWorkSchema)
+def get_queue() -> dict[str, Any]:
+    """Read what waits and runs by model and tier, what is next, what is paused, and how fast batches go."""
+    with current.parts().connections.transaction() as connection:
+        return queue_state.described(connection)
 
 
 @admin.route("/monitoring/pending-request-counts", methods=["GET"])

@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 from marshmallow import fields
 
-from dwctl.web.pagination import PageQuery, PageSchema, envelope
-from dwctl.web.schemas import ApiSchema, Instant, TrueOrFalse, Words
+from dwctl.web import cursors
+from dwctl.web.pagination import MAX_LIMIT, PageQuery, PageSchema, envelope
+from dwctl.web.schemas import ApiSchema, Clamped, Instant, Text, TrueOrFalse, Words
 
 
 class DaemonQuery(ApiSchema):
@@ -215,3 +216,178 @@ class ProgressSchema(ApiSchema):
     expires_at = fields.Integer()
     estimated_end_at = fields.Integer(allow_none=True)
     estimated_in_time = fields.Boolean(allow_none=True)
+
+
+class BatchLineQuery(ApiSchema):
+    """Which lines of a batch: of one status, or of any; behind a cursor."""
+
+    status = Words(load_default=None)
+    limit = Clamped(1, MAX_LIMIT, load_default=50)
+    after = Text(longest=cursors.LONGEST, load_default=None)
+
+
+class BatchLineSchema(ApiSchema):
+    """A line of a batch without its bodies. The cut text of its error where it has failed."""
+
+    id = fields.UUID()
+    custom_id = fields.String(allow_none=True)
+    model = fields.String()
+    status = fields.String(
+        metadata={"enum": ["waiting", "running", "completed", "failed", "cancelled"]}
+    )
+    created_at = Instant()
+    started_at = Instant(allow_none=True)
+    ended_at = Instant(allow_none=True)
+    response_status = fields.Integer(allow_none=True)
+    retry_attempt = fields.Integer()
+    retried = fields.Integer()
+    error_code = fields.String(allow_none=True)
+    error = fields.String(allow_none=True)
+
+
+class BatchLinesSchema(ApiSchema):
+    """A page of a batch's lines, in their order."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "data": [
+            {
+                "id": "0199a8f2-0b7e-7c11-8f3d-6c1d00000000",
+                "custom_id": "r1",
+                "model": "gpt-oss",
+                "status": "completed",
+                "created_at": "2026-01-31T10:20:30.123456Z",
+                "started_at": "2026-01-31T10:20:31.123456Z",
+                "ended_at": "2026-01-31T10:20:32.123456Z",
+                "response_status": 200,
+                "retry_attempt": 0,
+                "retried": 0,
+                "error_code": None,
+                "error": None,
+            }
+        ],
+        "has_more": False,
+    }
+
+    data = fields.List(fields.Nested(BatchLineSchema))
+    has_more = fields.Boolean()
+
+
+class FailedLineSchema(ApiSchema):
+    """One of the lines that say the same."""
+
+    id = fields.UUID()
+    custom_id = fields.String(allow_none=True)
+
+
+class BatchFailureSchema(ApiSchema):
+    """Failed lines that say the same. `status` is the upstream's, where it answered."""
+
+    code = fields.String()
+    message = fields.String()
+    status = fields.Integer(allow_none=True)
+    requests = fields.Integer()
+    examples = fields.List(fields.Nested(FailedLineSchema))
+
+
+class BatchFailuresSchema(ApiSchema):
+    """Why lines of a batch have failed. `is_whole`: all failed lines were looked at, not only the last ones."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "looked_at": 3,
+        "is_whole": True,
+        "groups": [
+            {
+                "code": "invalid_request_error",
+                "message": "The prompt is too long.",
+                "status": 400,
+                "requests": 3,
+                "examples": [{"id": "0199a8f2-0b7e-7c11-8f3d-6c1d00000000", "custom_id": "r1"}],
+            }
+        ],
+    }
+
+    looked_at = fields.Integer()
+    is_whole = fields.Boolean()
+    groups = fields.List(fields.Nested(BatchFailureSchema))
+
+
+class QueueTierSchema(ApiSchema):
+    """What is not over of one model, in `batch` or `flex`. `due`: how much within each of some times; `oldest_s`: how long the first of it is there."""
+
+    model = fields.String()
+    tier = fields.String(metadata={"enum": ["batch", "flex"]})
+    pending = fields.Integer()
+    running = fields.Integer()
+    oldest_s = fields.Float()
+    due = fields.Dict(keys=fields.String(), values=fields.Integer())
+
+
+class QueueHeadSchema(ApiSchema):
+    """A request that is next in its account's line."""
+
+    id = fields.UUID()
+    batch_id = fields.UUID(allow_none=True)
+    model = fields.String()
+    tier = fields.String(metadata={"enum": ["batch", "flex"]})
+    created_at = Instant()
+    deadline = Instant()
+    owner_email = fields.String(allow_none=True)
+    attempts = fields.Integer()
+
+
+class QueuePauseSchema(ApiSchema):
+    """What nobody claims for now: a model, or one account's line at it (`owner_email`)."""
+
+    model = fields.String()
+    owner_email = fields.String(allow_none=True)
+    reason = fields.String(allow_none=True)
+    paused_until = Instant()
+
+
+class WaitingWorkSchema(ApiSchema):
+    """The queue. The rate is that of batches' last lines; without it nobody can say when they are done (`drained_in_s`)."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "pending": 12,
+        "running": 2,
+        "lines_per_second": 4.5,
+        "drained_in_s": 3,
+        "tiers": [
+            {
+                "model": "gpt-oss",
+                "tier": "batch",
+                "pending": 12,
+                "running": 2,
+                "oldest_s": 61.5,
+                "due": {"1h": 0, "4h": 0, "12h": 0, "24h": 12, "7d": 12},
+            }
+        ],
+        "next": [
+            {
+                "id": "0199a8f2-0b7e-7c11-8f3d-6c1d00000002",
+                "batch_id": "0199a8f2-0b7e-7c11-8f3d-6c1d2e3f4a5b",
+                "model": "gpt-oss",
+                "tier": "batch",
+                "created_at": "2026-01-31T10:20:30.123456Z",
+                "deadline": "2026-02-01T10:20:30.123456Z",
+                "owner_email": "ada@example.com",
+                "attempts": 0,
+            }
+        ],
+        "pauses": [
+            {
+                "model": "gpt-oss",
+                "owner_email": "bob@example.com",
+                "reason": "no_credit",
+                "paused_until": "2026-01-31T10:25:30.123456Z",
+            }
+        ],
+    }
+
+    pending = fields.Integer()
+    running = fields.Integer()
+    lines_per_second = fields.Float(allow_none=True)
+    drained_in_s = fields.Integer(allow_none=True)
+    tiers = fields.List(fields.Nested(QueueTierSchema))
+    next = fields.List(fields.Nested(QueueHeadSchema))
+    pauses = fields.List(fields.Nested(QueuePauseSchema))

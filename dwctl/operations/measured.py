@@ -1,4 +1,4 @@
-"""Counts every HTTP request in front of both doors of the application: how many, how long, with which status.
+"""Watches every HTTP request in front of both doors of the application: counted always; a span and a line of the log where that is wanted.
 
 What a request costs here: a dictionary entry and two looks at the clock. Streams are measured until their end without a step for each
 event: the server iterates over the application's own iterator.
@@ -6,142 +6,181 @@ event: the server iterates over the application's own iterator.
 
 from __future__ import annotations
 
+import logging
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, request
 
+from dwctl import logs
 from dwctl.ai import calls
+from dwctl.figures.spreads import Spreads
+from dwctl.operations import spans
 from dwctl.web.body import Body
 from dwctl.web.connection import Answer, Door
 from dwctl.web.head import Head
 
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from dwctl.tracing.tracer import Tracer
+
+log = logging.getLogger(__name__)
+
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-_ROUTE = "dwctl.route"
+UNMATCHED = "unmatched"
+"""The route of paths that have none: they are anybody's invention."""
+_REQUEST = "dwctl.request"
+_REQUEST_ID = "x-request-id"
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
-Key = tuple[str, str, str]
-"""Method, route template, status."""
 Wsgi = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-class Series:
-    """Requests of one key: how many in each bucket (the last one is everything slower), and their seconds."""
+class Watch:
+    """The requests of this process. `seconds` by method, route and status; `pending` by method and route."""
 
-    __slots__ = ("buckets", "seconds")
+    def __init__(self, *, logs_each: bool = False, tracer: Tracer | None = None) -> None:
+        """`logs_each`: a line of the log for each request. `tracer`: None where traces are not exported."""
+        self.tracer = tracer
+        self.wants_ids = logs_each or tracer is not None
+        self.seconds = Spreads(BUCKETS_S)
+        self.pending: Counter[tuple[str, str]] = Counter()
+        self._logs_each = logs_each
 
-    def __init__(self) -> None:
-        self.buckets = [0] * (len(BUCKETS_S) + 1)
-        self.seconds = 0.0
+    def begin(self, method: str, route: str) -> Watched:
+        """A request has arrived; its `end` must follow, or `drop`."""
+        return Watched(self, method, route)
 
-
-class Tally:
-    """The requests of this process."""
-
-    def __init__(self) -> None:
-        self.series: dict[Key, Series] = {}
-        self.pending = 0
-
-    def add(self, key: Key, seconds: float) -> None:
-        """A request has ended."""
-        series = self.series.get(key)
-        if series is None:
-            series = self.series[key] = Series()
-        series.buckets[bisect_left(BUCKETS_S, seconds)] += 1
-        series.seconds += seconds
+    def ended(self, watched: Watched) -> None:
+        """Count it."""
+        seconds = time.perf_counter() - watched.began
+        self.seconds.add((watched.method, watched.route, watched.status), seconds)
+        if self._logs_each:
+            _log(watched, seconds)
 
 
-def install(app: Flask, hot_routes: Iterable[str] = ()) -> Tally:
-    """Put the counting in front of the app, and of its direct door where it has one. `hot_routes` are paths that Flask never sees."""
-    tally = Tally()
+class Watched:
+    """One request. What becomes known of it is written here until it ends."""
+
+    __slots__ = ("_watch", "began", "method", "request_id", "route", "span", "status")
+
+    def __init__(self, watch: Watch, method: str, route: str) -> None:
+        self._watch = watch
+        self.method = method
+        self.route = route
+        self.status = "500"
+        self.request_id: str | None = None
+        self.span: Span | None = None
+        self.began = time.perf_counter()
+        watch.pending[method, route] += 1
+
+    def goes_to(self, route: str) -> None:
+        """Its route is known now."""
+        self._watch.pending[self.method, self.route] -= 1
+        self.route = route
+        self._watch.pending[self.method, route] += 1
+
+    def answers(self, status: str, headers: Sequence[tuple[str, str]]) -> None:
+        """The head of its answer is there."""
+        self.status = status
+        if not self._watch.wants_ids:
+            return
+        for name, value in headers:
+            if name.lower() == _REQUEST_ID:
+                self.request_id = value
+
+    def drop(self) -> None:
+        """It comes again through another door. Its span, which has not ended, is never seen."""
+        if self._watch.tracer is not None:
+            self._watch.tracer.put_away()
+        self._watch.pending[self.method, self.route] -= 1
+
+    def end(self) -> None:
+        """Its answer has ended."""
+        self._watch.pending[self.method, self.route] -= 1
+        self._watch.ended(self)
+        logs.forget()
+        if self._watch.tracer is not None:
+            self._watch.tracer.put_away()
+            spans.end(self)
+
+
+def install(app: Flask, watch: Watch, hot_routes: Iterable[str] = ()) -> None:
+    """Put the watch in front of the app, and of its direct door where it has one. `hot_routes` are paths that Flask never sees."""
 
     @app.before_request
     def remember_route() -> None:
-        if request.url_rule is not None:
-            request.environ[_ROUTE] = request.url_rule.rule
+        watched: Watched | None = request.environ.get(_REQUEST)
+        if watched is not None and request.url_rule is not None:
+            watched.goes_to(request.url_rule.rule)
 
-    app.wsgi_app = _Measured(app.wsgi_app, tally, frozenset(hot_routes))  # type: ignore[method-assign]
+    hot = frozenset(hot_routes)
+    app.wsgi_app = _Measured(app.wsgi_app, watch, hot)  # type: ignore[method-assign]
     door = app.extensions.get("dwctl.door")
     if door is not None:
-        app.extensions["dwctl.door"] = _measured_door(door, tally)
-    return tally
+        app.extensions["dwctl.door"] = _measured_door(door, watch, hot)
 
 
-def _measured_door(behind: Door, tally: Tally) -> Door:
+def _begun(watch: Watch, method: str, path: str, hot_routes: Container[str]) -> Watched:
+    """Labels stay for ever, so none is of a caller's making: not even for the moment until a door passes a request on."""
+    return watch.begin(
+        method if method in _METHODS else "other", path if path in hot_routes else UNMATCHED
+    )
+
+
+def _measured_door(behind: Door, watch: Watch, hot_routes: Container[str]) -> Door:
     def door(head: Head, body: Body, peer: Any) -> Answer | None:
-        began = time.perf_counter()
-        status = "500"
-
-        def ended() -> None:
-            tally.pending -= 1
-            tally.add((head.method, head.path, status), time.perf_counter() - began)
-
-        tally.pending += 1
+        watched = _begun(watch, head.method, head.path, hot_routes)
+        if watch.tracer is not None:
+            spans.begin(watch.tracer, watched, head.path, head.header("traceparent"))
         try:
             answer = behind(head, body, peer)
         except BaseException:
-            ended()
+            watched.end()
             raise
         if answer is None:
-            # It comes again, through WSGI.
-            tally.pending -= 1
+            watched.drop()
             return None
-        status = str(answer.status)
+        watched.answers(str(answer.status), answer.headers)
         if isinstance(answer.body, bytes):
-            ended()
+            watched.end()
             return answer
-        return calls.Answer(answer.status, answer.headers, _Body(answer.body, ended))
+        return calls.Answer(answer.status, answer.headers, _Body(answer.body, watched.end))
 
     return door
 
 
 class _Measured:
-    def __init__(self, behind: Wsgi, tally: Tally, hot_routes: frozenset[str]) -> None:
+    def __init__(self, behind: Wsgi, watch: Watch, hot_routes: frozenset[str]) -> None:
         self._behind = behind
-        self._tally = tally
+        self._watch = watch
         self._hot_routes = hot_routes
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        began = time.perf_counter()
-        status = "000"
-        tally = self._tally
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        watched = environ[_REQUEST] = _begun(self._watch, method, path, self._hot_routes)
+        tracer = self._watch.tracer
+        if tracer is not None:
+            spans.begin(tracer, watched, path, environ.get("HTTP_TRACEPARENT"))
 
-        def started(line: str, *more: Any) -> Any:
-            nonlocal status
-            status = line[:3]
-            return start_response(line, *more)
+        def started(line: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            watched.answers(line[:3], headers)
+            return start_response(line, headers, *more)
 
-        def ended() -> None:
-            tally.pending -= 1
-            tally.add(
-                (self._method(environ), self._route(environ), status), time.perf_counter() - began
-            )
-
-        tally.pending += 1
         try:
             body = self._behind(environ, started)
         except BaseException:
-            status = "500"
-            ended()
+            watched.end()
             raise
         if not hasattr(body, "close"):
-            ended()
+            watched.end()
             return body
-        return _Body(body, ended)
-
-    def _method(self, environ: dict[str, Any]) -> str:
-        method: str = environ["REQUEST_METHOD"]
-        return method if method in _METHODS else "other"
-
-    def _route(self, environ: dict[str, Any]) -> str:
-        path = environ["PATH_INFO"]
-        # Paths that match no route are anybody's invention: one name for all of them.
-        found: str = path if path in self._hot_routes else environ.get(_ROUTE, "unmatched")
-        return found
+        return _Body(body, watched.end)
 
 
 class _Body:
@@ -161,3 +200,17 @@ class _Body:
             self._body.close()
         finally:
             self._ended()
+
+
+def _log(watched: Watched, seconds: float) -> None:
+    """The route and not the path: what callers write into paths and queries is theirs, and may be a secret."""
+    log.info(
+        "request",
+        extra={
+            "method": watched.method,
+            "route": watched.route,
+            "status": watched.status,
+            "duration_ms": round(seconds * 1000, 1),
+            "request_id": watched.request_id,
+        },
+    )

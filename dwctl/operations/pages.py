@@ -1,4 +1,4 @@
-"""The page at `/`: what answers here, and where to go on. Plain HTML without a script."""
+"""The page at `/about`: what answers here, and where to go on. Plain HTML without a script."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PLACES = (
 )
 
 
-@blueprint.get("/")
+@blueprint.get("/about")
 def show_home() -> Response:
     """The page itself."""
     settings = current.settings()

@@ -1,8 +1,9 @@
 """One metrics page for all processes of one gunicorn: each leaves its numbers in a file, whoever is asked adds them up.
 
 A router gives a scrape to any process, and a page that shows another process's counters each time is of no use. Files are written every
-few seconds and at the end of a process; counters of processes that have ended stay in the sum (a counter must not go down), their gauges
-do not. The folder is named after the gunicorn master and its start; folders of masters that are gone are removed.
+few seconds, before each page (so that no other process shows less a moment later, also if this one dies) and at the end of a process;
+counters of processes that have ended stay in the sum (a counter must not go down), their gauges do not. The folder is named after the
+gunicorn master and its start; folders of masters that are gone are removed.
 """
 
 from __future__ import annotations
@@ -13,22 +14,26 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import gevent
-import orjson
-from prometheus_client.core import Metric
+import msgspec
+
+from dwctl.figures.adding import Total
+from dwctl.figures.families import Family
+from dwctl.pace import Pace
 
 log = logging.getLogger(__name__)
 
 PUBLISH_EVERY_S = 2.0
 _PREFIX = "dwctl-metrics-"
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(list[Family]).decode
 
 
 class Siblings:
     """The processes with the same parent as this one."""
 
-    def __init__(self, collect: Callable[[], Iterable[Metric]], folder: Path | None = None) -> None:
+    def __init__(self, collect: Callable[[], Iterable[Family]], folder: Path | None = None) -> None:
         """`collect` gives this process's own numbers."""
         self._collect = collect
         self._folder = folder or _folder_of_master(os.getppid())
@@ -47,79 +52,45 @@ class Siblings:
             self._greenlet.kill()
         self._publish()
 
-    def summed(self) -> list[Metric]:
+    def summed(self) -> list[Family]:
         """Own numbers as they are now, the others' as they were published."""
-        total = _Sum()
-        for metric in self._collect():
-            total.add(metric, alive=True)
-        for pid, metrics in self._others():
-            alive = _exists(pid)
-            for metric in metrics:
-                total.add(metric, alive=alive)
-        return list(total.metrics.values())
+        pace = Pace()
+        total = Total(pace)
+        own = list(self._collect())
+        self._write(own)
+        total.add(own)
+        for pid, families in self._others():
+            pace()
+            total.add(families, alive=_exists(pid))
+        return total.families()
 
     def _run(self) -> None:
         while True:
-            self._publish()
+            try:
+                self._publish()
+            except Exception:
+                # Whatever one look meets, the others' pages must not show this process as it was then for ever.
+                log.exception("metrics not published")
             gevent.sleep(PUBLISH_EVERY_S)
 
     def _publish(self) -> None:
-        numbers = [
-            [
-                metric.name,
-                metric.documentation,
-                metric.type,
-                [sample[:3] for sample in metric.samples],
-            ]
-            for metric in self._collect()
-        ]
+        self._write(list(self._collect()))
+
+    def _write(self, own: list[Family]) -> None:
         unfinished = self._file.with_suffix(".new")
         try:
-            unfinished.write_bytes(orjson.dumps(numbers))
+            unfinished.write_bytes(_encode(own))
             unfinished.replace(self._file)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             log.warning("metrics not published", extra={"reason": str(error)})
 
-    def _others(self) -> Iterator[tuple[int, list[Metric]]]:
+    def _others(self) -> Iterator[tuple[int, list[Family]]]:
         for path in sorted(self._folder.glob("*.json")):
             if path != self._file:
                 try:
-                    yield (
-                        int(path.stem),
-                        [_metric(*entry) for entry in orjson.loads(path.read_bytes())],
-                    )
-                except (OSError, ValueError):
+                    yield int(path.stem), _decode(path.read_bytes())
+                except (OSError, ValueError, msgspec.DecodeError):
                     continue
-
-
-class _Sum:
-    """Adds samples of the same name and labels; names that end in `_max` are the largest instead."""
-
-    def __init__(self) -> None:
-        self.metrics: dict[str, Metric] = {}
-
-    def add(self, metric: Metric, *, alive: bool) -> None:
-        if metric.type == "gauge" and not alive:
-            return
-        known = self.metrics.setdefault(
-            metric.name, Metric(metric.name, metric.documentation, metric.type)
-        )
-        places = {(s.name, tuple(sorted(s.labels.items()))): i for i, s in enumerate(known.samples)}
-        for sample in metric.samples:
-            place = places.get((sample.name, tuple(sorted(sample.labels.items()))))
-            if place is None:
-                known.add_sample(*sample[:3])
-            else:
-                old = known.samples[place]
-                join = max if metric.name.endswith("_max") else sum
-                known.samples[place] = old._replace(value=join((old.value, sample.value)))
-
-
-def _metric(name: str, documentation: str, kind: str, samples: list[Any]) -> Metric:
-    metric = Metric(name, documentation, kind)
-    for sample in samples:
-        metric.add_sample(*sample)
-    return metric
 
 
 def _folder_of_master(pid: int) -> Path:

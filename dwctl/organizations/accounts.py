@@ -109,10 +109,13 @@ def own(user_id: UUID) -> Select[User]:
 
 def member_counts(session: Session, ids: Iterable[UUID]) -> dict[UUID, int]:
     """How many members each organisation has, invitations that can still be accepted among them."""
+    wanted = list(ids)
+    if not wanted:
+        return {}
     counted = (
         select(OrganizationMembership.organization_id, func.count().label("entries"))
         .where(
-            OrganizationMembership.organization_id.in_(list(ids)),
+            OrganizationMembership.organization_id.in_(wanted),
             or_(
                 OrganizationMembership.status == "active",
                 OrganizationMembership.expires_at.is_(None),

@@ -68,7 +68,7 @@ def _speaks_for(session: Session, organization: User, domain: str) -> bool:
             OrganizationMembership.role == "owner",
             # Who was made one unasked, by a colleague, knows nothing of it.
             OrganizationMembership.invited_by.is_(None),
-            User.is_deleted.is_(False),
+            ~User.is_deleted,
             # Who registered by password may have written any address.
             User.auth_source != "native",
             func.lower(func.split_part(User.email, "@", -1)) == domain,

@@ -128,7 +128,7 @@ def by_token(session: Session, token: str) -> Invitation:
         .join(organization, organization.id == OrganizationMembership.organization_id)
         .outerjoin(inviter, inviter.id == OrganizationMembership.invited_by)
         .where(OrganizationMembership.invite_token_hash == tokens.fingerprint(token))
-        .where(organization.is_deleted.is_(False))
+        .where(~organization.is_deleted)
         .add_columns(organization, inviter, _is_over())
         .execution_options(populate_existing=True)
     ).one_or_none()
@@ -145,8 +145,13 @@ def by_token(session: Session, token: str) -> Invitation:
 
 def check_address(invitation: Invitation, email: str) -> None:
     """Only who has the address answers. Raises WrongAddress."""
-    if invitation.email.lower() != email.lower():
+    if not is_for(invitation, email):
         raise WrongAddress
+
+
+def is_for(invitation: Invitation, email: str) -> bool:
+    """Whether it was sent to this address, in any spelling of its case."""
+    return invitation.email.lower() == email.lower()
 
 
 def accept(session: Session, row: OrganizationMembership, user_id: UUID) -> None:
@@ -185,6 +190,6 @@ def _member_with(organization_id: UUID, email: str) -> Select[UUID]:
         select(OrganizationMembership.id)
         .join(User, User.id == OrganizationMembership.user_id)
         .where(OrganizationMembership.organization_id == organization_id)
-        .where(func.lower(User.email) == func.lower(email), User.is_deleted.is_(False))
+        .where(func.lower(User.email) == func.lower(email), ~User.is_deleted)
         .limit(1)
     )

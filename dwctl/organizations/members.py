@@ -131,7 +131,7 @@ def others(session: Session, member: OrganizationMembership, *roles: str) -> int
     rest = (
         _active(member.organization_id)
         .join(User, User.id == OrganizationMembership.user_id)
-        .where(OrganizationMembership.id != member.id, User.is_deleted.is_(False))
+        .where(OrganizationMembership.id != member.id, ~User.is_deleted)
     )
     if roles:
         rest = rest.where(OrganizationMembership.role.in_(roles))

@@ -6,7 +6,14 @@ from typing import Any, ClassVar
 
 from marshmallow import fields, post_dump
 
-from dwctl.identity.schemas import Trimmed, UserSchema, is_email, is_not_of_the_deleted
+from dwctl.identity.schemas import (
+    Trimmed,
+    UserSchema,
+    is_email,
+    is_not_of_the_deleted,
+    share,
+    zero_retention,
+)
 from dwctl.organizations.members import ROLES
 from dwctl.web.pagination import PageQuery, PageSchema, envelope
 from dwctl.web.schemas import ApiSchema, Clamped, Instant, Name, Number, TrueOrFalse
@@ -34,6 +41,8 @@ _ACCOUNT: dict[str, Any] = {
     "auto_topup_threshold": None,
     "has_auto_topup_payment_method": False,
     "auto_topup_monthly_limit": None,
+    "zero_data_retention": False,
+    "log_sample": None,
 }
 _ORGANIZATION = {
     **_ACCOUNT,
@@ -110,7 +119,7 @@ class OrganizationCreate(ApiSchema):
 
 
 class OrganizationUpdate(ApiSchema):
-    """Changes of an organisation. Null clears the display name and the threshold; elsewhere null means unchanged."""
+    """Changes of an organisation. Null clears the display name, the threshold and `log_sample`; elsewhere null means unchanged."""
 
     example: ClassVar[dict[str, Any]] = {"display_name": "Acme Ltd", "low_balance_threshold": 25.0}
 
@@ -121,6 +130,8 @@ class OrganizationUpdate(ApiSchema):
         allow_none=True,
         metadata={"description": "USD. Below it the organization is told that credit runs out."},
     )
+    zero_data_retention = zero_retention(allow_none=True)
+    log_sample = share()
 
 
 class OrganizationsQuery(PageQuery):
@@ -225,12 +236,18 @@ class InviteDetails(ApiSchema):
         "role": "member",
         "inviter_name": "Alice",
         "expires_at": "2026-02-07T10:20:30.123456Z",
+        "organization_id": _ID,
+        "for_you": True,
     }
 
     org_name = fields.String()
     role = fields.String(metadata={"description": _ROLES})
     inviter_name = fields.String()
     expires_at = Instant()
+    organization_id = fields.UUID()
+    for_you = fields.Boolean(
+        metadata={"description": "Whether it was sent to the caller's address: only then they can answer it."}
+    )  # fmt: skip
 
 
 class InviteAnswer(ApiSchema):

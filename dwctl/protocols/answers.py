@@ -189,6 +189,24 @@ BROKE_OFF = error_object(
 """What is said of a choice that has failed without a word."""
 
 
+_STATUSES = frozenset(["completed", "incomplete", "failed", "cancelled"])
+
+
+def finish_reason_of(answer: Mapping[str, Any] | None) -> str | None:
+    """Why a model stopped, in the words of the answer's protocol: of its first choice, or of a Response; None where it does not say."""
+    if answer is None:
+        return None
+    choices, details = answer.get("choices"), answer.get("incomplete_details")
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        reason = choices[0].get("finish_reason")
+    elif isinstance(details, dict):
+        reason = details.get("reason")
+    else:
+        reason = answer.get("status")
+        reason = reason if isinstance(reason, str) and reason in _STATUSES else None
+    return reason if isinstance(reason, str) and reason else None
+
+
 def dump(value: object) -> bytes:
     """A JSON value that came from an upstream. Raises BadUpstreamBody where it cannot be written again."""
     try:

@@ -75,8 +75,10 @@ class Asked(msgspec.Struct, frozen=True):
         asked = self.content.get("service_tier")
         of_batch = self.mode.of_batch
         queued = self.mode.tier is Tier.FLEX and not of_batch
+        # Its tools may be in earlier turns.
+        said = {} if self.told is None else {"input": self.told["input"]}
         return resource.skeleton(
-            self.content,
+            {**self.content, **said},
             response_id=self.response_id,
             created_at=int(self.created_at),
             model=self.alias,

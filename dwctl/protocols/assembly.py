@@ -13,6 +13,7 @@ from dwctl.protocols.answers import FAILED, dump
 from dwctl.protocols.forms import Form
 from dwctl.protocols.numbered import DONE
 from dwctl.protocols.parts import PartsBudget
+from dwctl.protocols.usage import length
 
 _TEXT_MEMBERS = frozenset(["content", "refusal", "reasoning", "reasoning_content"])
 _JOINED_STRINGS = frozenset(["arguments", "input", "data", "transcript", "text"])
@@ -127,7 +128,7 @@ class _Choice:
         self._others: dict[str, Any] = {}
 
     def add(self, part: dict[str, Any]) -> int:
-        """Take in one chunk's part of this choice; return how many characters the model wrote in it."""
+        """Take in one chunk's part of this choice; return how much (`length`) the model wrote in it."""
         written = 0
         for name, value in part.items():
             if value is None or name == "index":
@@ -170,7 +171,7 @@ class _Choice:
             return 0
         text = value if isinstance(value, str) else text_of(value)
         texts.append(text)
-        return len(text)
+        return length(text)
 
     def message_choice(self, index: int) -> dict[str, Any]:
         message = {"role": "assistant", "content": None} | _finished(self._members)
@@ -260,18 +261,18 @@ def _add_function(function: dict[str, Any], part: dict[str, Any]) -> int:
     for name, value in part.items():
         if name in _JOINED_STRINGS and isinstance(value, str):
             _join(function, name, value)
-            written += len(value)
+            written += length(value)
         elif value is not None:
             function[name] = function.get(name) or value
     return written
 
 
 def said_in(value: object) -> int:
-    """How many characters a model has written in a member that is not of the standard or not of today: a call of a function, the
+    """How much (`length`) a model has written in a member that is not of the standard or not of today: a call of a function, the
     transcript of what it speaks, details of its reasoning. What is no text (sounds) does not count.
     """
     if isinstance(value, str):
-        return len(value)
+        return length(value)
     if isinstance(value, list):
         return sum([said_in(part) for part in value])
     if isinstance(value, dict):

@@ -46,7 +46,9 @@ from dwctl.protocols.streaming import (
     LOGGED_BYTES,
     MAX_STREAM_BYTES,
     TOO_LARGE,
+    UNREADABLE,
     UpstreamStream,
+    is_broken,
     is_done,
     is_keep_alive,
     says_error,
@@ -185,7 +187,7 @@ class ChatStream(UpstreamStream):
             if chunk is None and (is_named or says_error(data)):
                 return self._with_error(event, spoken(data))
             if chunk is None and not is_keep_alive(event, data, chunk):
-                return self._unreadable(event)
+                return self._unreadable(event, data)
         error = None if chunk is None else error_in(chunk, named=is_named)
         if error is not None:
             return self._with_error(event, error, is_flat=error is chunk or is_mended)
@@ -298,12 +300,14 @@ class ChatStream(UpstreamStream):
                 choice["index"] = index
         return frame(event, orjson.dumps(chunk))
 
-    def _unreadable(self, event: SseEvent) -> bytes:
-        if not self._strict:
-            self._unread_chars += raw_chars(event.data or b"")
-            return event.raw
-        self._break_off("upstream_error", "The upstream provider sent data that cannot be read.")
-        return b""
+    def _unreadable(self, event: SseEvent, data: bytes) -> bytes:
+        """An event that is no chunk to us. Open mode passes on what the caller may read; what nobody can would be missing in the answer."""
+        if self._strict or self._sanitise or is_broken(data):
+            self.upstream_error = data[:LOGGED_BYTES]
+            self._break_off("upstream_error", UNREADABLE)
+            return b""
+        self._unread_chars += raw_chars(data)
+        return event.raw
 
     def _with_error(self, event: SseEvent, error: object, *, is_flat: bool = False) -> bytes:
         """An error inside the stream: an untrusted upstream's is replaced, a flat one (see `error_in`) put where callers look."""

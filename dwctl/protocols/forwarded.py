@@ -14,6 +14,7 @@ from urllib.parse import unquote_plus
 import orjson
 
 from dwctl.protocols import asked as reading
+from dwctl.protocols.answers import error_in
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.errors import BadUpstreamBody, InvalidRequest
@@ -72,7 +73,7 @@ class Forwarded(Surface):
     """Such a route, as one call asks for it."""
 
     name = "forwarded"
-    response_type = "forwarded"
+    response_type = "other"
     queueable = False
     takes_files = True
     is_tracked = False
@@ -81,6 +82,8 @@ class Forwarded(Surface):
         """`path` and `query` as they are to be sent, the path without `/v1/`."""
         self.method = method
         self.path = path
+        # Of other routes nobody here knows what bounds their answers.
+        self.limited_by = ("max_tokens",) if path.lower().endswith("messages") else ()
         self.content_type = (content_type or "").strip()
         self._query = query
         self._kind = _kind(self.content_type)
@@ -98,6 +101,10 @@ class Forwarded(Surface):
         if is_form(self.content_type) or body[:64].lstrip(_BEFORE_JSON)[:1] not in (b"{", b""):
             return False
         return body.lstrip(_BEFORE_JSON)[:1] == b"{" and _is_text(body)
+
+    def type_of_answer(self, content: Mapping[str, Any], *, streamed: bool = False) -> str:
+        """Nothing that is known."""
+        return self.response_type
 
     def mode(self, content: Mapping[str, Any], *, tracked: bool = True) -> Mode:
         """At once, and piece by piece where the answer comes so."""
@@ -174,8 +181,10 @@ class Handed:
         )
 
     def complete(self, raw: bytes) -> Complete:
-        """As it came."""
-        return Complete(raw, said(parse_object(raw)))
+        """As it came. An error is charged nothing, whatever status it has."""
+        content = parse_object(raw)
+        failed = content is not None and error_in(content)
+        return Complete(raw, None if failed else said(content))
 
     def from_stream(self, raw: bytes) -> Complete:
         """Such an answer is never read whole."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -27,6 +28,7 @@ ERROR_EVENT = b"error"
 KEPT_ALIVE = b": keep-alive\n\n"
 """What stands for an upstream's event that says no more."""
 TOO_LARGE = "upstream_response_too_large"
+UNREADABLE = "The upstream provider sent data that cannot be read."
 _SAYS_ERROR = re.compile(
     rb'\s*\{\s*(?:"(?:type|object)"\s*:\s*"error"|"error"\s*:\s*[^\sn])'
 )  # not null
@@ -36,6 +38,24 @@ _TOO_LARGE_TEXT = "The upstream provider sent more than is allowed."
 def says_error(data: bytes) -> bool:
     """Whether data that cannot be parsed begin as an error does."""
     return _SAYS_ERROR.match(data) is not None
+
+
+def is_piece(data: bytes) -> bool:
+    """Whether data begin as an object does, as all do that hold a part of an answer. Words that are no JSON hold none."""
+    return data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{"
+
+
+def is_broken(data: bytes) -> bool:
+    """Whether a part of the answer was in data that no reader of JSON takes. One that is nested too deep for us is none of these."""
+    if not is_piece(data):
+        return False
+    try:
+        json.loads(data)
+    except RecursionError:
+        return False
+    except ValueError:
+        return True
+    return False
 
 
 def is_done(data: bytes) -> bool:

@@ -49,6 +49,8 @@ class Surface:
     keeps_alive_in_json: a call that is held in one piece may send white space before its object.
     takes_files: bodies may be as large as files are. takes_text: a body is JSON, in UTF-8. is_tracked: calls have rows of their own.
     stored_as_response: what is kept of its streams are the events of a Response, which `GET /responses/{id}` can show.
+    writes: a model writes its answers; those of others are numbers, and have no completion tokens. limited_by: the members that say how long one
+    may become.
     """
 
     path: str
@@ -63,9 +65,15 @@ class Surface:
     takes_text = True
     is_tracked = True
     stored_as_response = False
+    writes = True
+    limited_by: tuple[str, ...] = ("max_tokens",)
 
     def __repr__(self) -> str:
         return f"<{self.path}>"
+
+    def type_of_answer(self, content: Mapping[str, Any], *, streamed: bool = False) -> str:
+        """The kind of a request's answer, for the log."""
+        return f"{self.response_type}_stream" if streamed else self.response_type
 
     def mode(self, content: Mapping[str, Any], *, tracked: bool = True) -> Mode:
         """How the request is to be run. Raises InvalidRequest for what this protocol does not know: it is never ignored.
@@ -175,6 +183,16 @@ class Surface:
         return Shown(row.response_status or 200, (row.response_body or "").encode())
 
 
+class Listing(Surface):
+    """The list of models. It runs nothing, and is in the request log like a call."""
+
+    path = "models"
+    name = "models"
+    response_type = "other"
+    method = "GET"
+    is_tracked = False
+
+
 class _PassedThrough(Surface):
     """A protocol that upstream servers speak themselves."""
 
@@ -187,12 +205,15 @@ class _PassedThrough(Surface):
         *,
         queueable: bool = True,
         streams: bool = True,
+        limited_by: tuple[str, ...] = ("max_tokens",),
     ) -> None:
         self.path = path
         self.name = path.replace("/", "_")
         self.response_type = response_type
         self.queueable = queueable
         self.streams = streams
+        self.limited_by = limited_by
+        self.writes = not form.results_stay_closed
         self._form = form
         self._accepted = accepted
 
@@ -207,6 +228,11 @@ class _PassedThrough(Surface):
     ) -> None:
         if strict:
             chat.validate(self._accepted, {**content, "model": alias})
+
+    def type_of_answer(self, content: Mapping[str, Any], *, streamed: bool = False) -> str:
+        if self._form.results_stay_closed and content.get("encoding_format") == "base64":
+            return f"base64_{self.response_type}"
+        return super().type_of_answer(content, streamed=streamed)
 
     def treat(
         self,
@@ -239,6 +265,7 @@ class _Responses(Surface):
     takes_background = True
     keeps_alive_in_json = True
     stored_as_response = True
+    limited_by = ("max_output_tokens",)
 
     def check(
         self,
@@ -324,7 +351,13 @@ def _failure(row: StoredRow) -> Shown:
     return Shown(status, openai_error(failure.message, failure.code, status))
 
 
-CHAT: Surface = _PassedThrough("chat/completions", "chat_completion", forms.CHAT, chat.CHAT)
+CHAT: Surface = _PassedThrough(
+    "chat/completions",
+    "chat_completion",
+    forms.CHAT,
+    chat.CHAT,
+    limited_by=("max_tokens", "max_completion_tokens"),
+)
 COMPLETIONS: Surface = _PassedThrough(
     "completions", "completion", forms.COMPLETIONS, chat.COMPLETIONS, queueable=False
 )

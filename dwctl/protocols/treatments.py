@@ -18,6 +18,7 @@ from dwctl.protocols.answers import (
     dump,
     failure_in,
     finish_body,
+    finish_reason_of,
     parse_answer,
     read_body,
 )
@@ -47,11 +48,12 @@ from dwctl.upstream.sse import is_event_stream
 
 
 class Complete(msgspec.Struct, frozen=True):
-    """A complete 2xx answer as the caller gets it. `failure` is set when it is an answer only in form: nothing is charged for it."""
+    """A complete 2xx answer as the caller gets it. `failure` is set when it is an answer only in form; `finish_reason`: why the model stopped."""
 
     body: bytes
     usage: TokenUsage | None
     failure: str | None = None
+    finish_reason: str | None = None
 
 
 class StreamTreatment(Protocol):
@@ -168,9 +170,9 @@ class PassThrough(_Known):
         )
         if content is None:
             return Complete(body, _usage_of_unread(self._asked, raw))
-        return Complete(
-            body, _usage(self._asked, content, self._form.results, self._form.results_stay_closed)
-        )
+        form = self._form
+        usage = _usage(self._asked, content, form.results, form.results_stay_closed)
+        return Complete(body, usage, finish_reason=finish_reason_of(content))
 
     def from_stream(self, raw: bytes) -> Complete:
         """An upstream that streamed although nobody asked: the answer that the stream adds up to."""
@@ -179,7 +181,8 @@ class PassThrough(_Known):
         stream.finish()
         if stream.error:
             return Complete(dump({"error": stream.error}), None, _message(stream.error))
-        return Complete(dump(stream.assembled()), stream.settle())
+        whole = stream.assembled()
+        return Complete(dump(whole), stream.settle(), finish_reason=finish_reason_of(whole))
 
     def stream(self, *, content_type: str = "", max_bytes: int = MAX_STREAM_BYTES) -> ChatStream:
         """A fresh transformer."""
@@ -222,10 +225,11 @@ class _Responses(_Known):
         stream = self.stream(max_bytes=len(raw))
         stream.feed(raw)
         stream.finish()
-        body = dump(stream.assembled())
+        whole = stream.assembled()
+        body = dump(whole)
         if stream.error:
             return Complete(body, None, _message(stream.error))
-        return Complete(body, stream.settle())
+        return Complete(body, stream.settle(), finish_reason=finish_reason_of(whole))
 
     def stream(
         self, *, content_type: str = "", max_bytes: int = MAX_STREAM_BYTES
@@ -277,12 +281,15 @@ class Adapted(_Responses):
             check_whole(raw, content, forms.CHAT)
         if content is None:
             raise BadUpstreamBody("nested too deep")
-        whole = resource.from_chat(self._skeleton, content, completed_at=_now())
+        usage = _usage(self._asked, content, "choices")
+        whole = resource.from_chat(
+            self._skeleton, content, completed_at=_now(), settled=lambda: usage
+        )
         if error:
             shown = disclose(self._disclosure, None, error)
             whole = resource.failed(whole, **shown.response_error)
         failure = _message(whole["error"]) if whole["status"] == "failed" else None
-        return Complete(dump(whole), _usage(self._asked, content, "choices"), failure)
+        return Complete(dump(whole), usage, failure, finish_reason_of(whole))
 
     def stream(
         self, *, content_type: str = "", max_bytes: int = MAX_STREAM_BYTES
@@ -318,6 +325,7 @@ class Relayed(_Responses):
             asked.content,
             model_name=model_name,
             keep_service_tier=self._keep_service_tier,
+            force_stream=asked.mode.stream,
             changes=changes,
         )
 
@@ -325,6 +333,7 @@ class Relayed(_Responses):
         """Raises BadUpstreamBody."""
         raw, content = read_body(raw)
         error = passthrough.failure_in(content) if content else None
+        usage = _usage(self._asked, content, "output")
         if content and error and not isinstance(content.get("output"), list):
             shown = disclose(self._disclosure, None, error)
             body = dump(resource.failed(self._skeleton, **shown.response_error))
@@ -335,11 +344,12 @@ class Relayed(_Responses):
                 skeleton=self._skeleton,
                 disclosure=self._disclosure,
                 completed_at=_now(),
+                settled=lambda: usage,
             )
         failure = None
         if error:
             failure = _message(disclose(self._disclosure, None, error).error)
-        return Complete(body, _usage(self._asked, content, "output"), failure)
+        return Complete(body, usage, failure, finish_reason_of(content))
 
     def stream(
         self, *, content_type: str = "", max_bytes: int = MAX_STREAM_BYTES

@@ -14,10 +14,13 @@ from typing import Any
 
 import msgspec
 
-_MOST = 2**31 - 1  # more than this in one call is nonsense, and would not fit the log's columns
-_CHARS_PER_TOKEN = 4  # the usual rule of thumb
+MOST_TOKENS = (
+    2**31 - 1
+)  # more than this in one call is nonsense, and would not fit the log's columns
+_CHARS_PER_TOKEN = 4  # the usual rule of thumb, for characters of one byte: see `length`
 _MEDIA_TOKENS = 1_000  # of an image, a sound, a film or a file: about what a picture of 1024 x 1024 costs with most models
-_MEDIA = frozenset(
+_SAYS_SOMETHING = frozenset(["role", "content", "text"])
+MEDIA = frozenset(
     ["image_url", "input_image", "image", "input_audio", "audio_url", "video_url", "input_video", "file", "input_file"]
 )  # fmt: skip
 # Members of messages, items and tools whose texts no model reads as such.
@@ -38,8 +41,6 @@ _READ_BY_MODELS = (
     "text",
     "response_format",
 )
-
-_ALLOWED = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
 class UsageSource(StrEnum):
@@ -105,7 +106,7 @@ def merged(so_far: dict[str, Any] | None, usage: dict[str, Any]) -> dict[str, An
     both = {**so_far, **{name: value for name, value in usage.items() if value or name not in so_far}}  # fmt: skip
     known = read_counts(both)
     if known is not None and known.total is not None:
-        least = min((known.prompt or 0) + (known.completion or 0), _MOST)
+        least = min((known.prompt or 0) + (known.completion or 0), MOST_TOKENS)
         if known.total < least and "total_tokens" in both:
             both["total_tokens"] = least
     return both
@@ -134,6 +135,8 @@ def read_counts(usage: object) -> Counts | None:
     total = _first(usage, "total_tokens")
     if prompt is None and completion is None and total is None:
         return None
+    if total is None and "prompt_tokens" not in usage and prompt is not None:
+        prompt = min(prompt + _beside(usage), MOST_TOKENS)
     return Counts(
         prompt,
         completion,
@@ -145,6 +148,12 @@ def read_counts(usage: object) -> Counts | None:
         or _first(usage, *_CACHED)
         or 0,
     )
+
+
+def _beside(usage: Mapping[str, Any]) -> int:
+    """Prompt tokens that were read from a cache, or written into it, which Anthropic counts beside the others and knows no total."""
+    names = ("cache_read_input_tokens", "cache_creation_input_tokens")
+    return sum(count(usage.get(name)) or 0 for name in names)
 
 
 def standard_usage(usage: object) -> dict[str, Any] | None:
@@ -175,7 +184,7 @@ def _three_counts(counts: Counts) -> dict[str, int]:
     known = derived(counts)
     total = known.total
     if total is None and known.prompt is not None and known.completion is not None:
-        total = min(known.prompt + known.completion, _MOST)
+        total = min(known.prompt + known.completion, MOST_TOKENS)
     named = {"prompt_tokens": known.prompt, "completion_tokens": known.completion, "total_tokens": total}  # fmt: skip
     return {name: value for name, value in named.items() if value is not None}
 
@@ -266,7 +275,7 @@ def continued(
 ) -> TokenUsage:
     """The same for a stream that broke off after its latest counts: what it has written since comes on top, as an estimate."""
     known = derived(counts)
-    completion = min((known.completion or 0) + tokens_in(written_since), _MOST)
+    completion = min((known.completion or 0) + tokens_in(written_since), MOST_TOKENS)
     return _estimated(
         msgspec.structs.replace(known, completion=completion, total=None), 0, prompt_tokens
     )
@@ -276,7 +285,8 @@ def derived(counts: Counts, *, writes: bool = True) -> Counts:
     """With what follows: of prompt, completion and total two give the third."""
     prompt, completion, total = counts.prompt, counts.completion, counts.total
     if not writes:
-        return msgspec.structs.replace(counts, prompt=prompt or total, completion=completion or 0)
+        prompt = prompt or max((total or 0) - (completion or 0), 0)
+        return msgspec.structs.replace(counts, prompt=prompt, completion=completion or 0)
     if total and prompt is not None and not completion:
         completion = max(total - prompt, 0)
     elif total and completion is not None and not prompt:
@@ -286,7 +296,7 @@ def derived(counts: Counts, *, writes: bool = True) -> Counts:
 
 def _reported(counts: Counts) -> TokenUsage:
     prompt, completion = counts.prompt or 0, counts.completion or 0
-    total = max(counts.total or 0, min(prompt + completion, _MOST))
+    total = max(counts.total or 0, min(prompt + completion, MOST_TOKENS))
     return TokenUsage(prompt, completion, total, counts.reasoning, counts.cached)
 
 
@@ -295,11 +305,13 @@ def _estimated(counts: Counts, written: int, prompt_tokens: Callable[[], int]) -
     if prompt is None:
         prompt = prompt_tokens()
         if completion is None and counts.total:  # only a total: the two must add up to it
-            prompt = min(prompt, counts.total)
+            guessed = prompt + tokens_in(written)
+            if guessed > counts.total:
+                prompt = counts.total * prompt // guessed
             completion = counts.total - prompt
     if not completion:
         completion = tokens_in(written)
-    total = max(counts.total or 0, min(prompt + completion, _MOST))
+    total = max(counts.total or 0, min(prompt + completion, MOST_TOKENS))
     return TokenUsage(
         prompt, completion, total, counts.reasoning, counts.cached, UsageSource.ESTIMATED
     )
@@ -312,9 +324,14 @@ def _prompt(tokens: int) -> TokenUsage:
 # --- estimates
 
 
+def length(text: str) -> int:
+    """A text's length as far as tokens are concerned: in bytes. Of Chinese four characters are three or four tokens, of English one."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
 def tokens_in(chars: int) -> int:
-    """How many tokens a text of that length is likely to be."""
-    return min(-(-chars // _CHARS_PER_TOKEN), _MOST)
+    """How many tokens a text of that `length` is likely to be."""
+    return min(-(-chars // _CHARS_PER_TOKEN), MOST_TOKENS)
 
 
 def prompt_estimate(content: Mapping[str, Any]) -> int:
@@ -325,7 +342,7 @@ def prompt_estimate(content: Mapping[str, Any]) -> int:
             found_tokens, found_chars = _measure(content[name])
             tokens += found_tokens
             chars += found_chars
-    return max(min(tokens + tokens_in(chars), _MOST), 1)
+    return max(min(tokens + tokens_in(chars), MOST_TOKENS), 1)
 
 
 def text_chars(value: object) -> int:
@@ -347,19 +364,24 @@ def _measure(value: object) -> tuple[int, int]:
     while left:
         here = left.pop()
         if isinstance(here, str):
-            chars += len(here)
+            chars += length(here)
         elif isinstance(here, list):
             if here and type(here[0]) is int:
                 tokens += len(here)
             else:
                 left += here
         elif isinstance(here, dict):
-            kind = here.get("type")
-            if isinstance(kind, str) and kind in _MEDIA:
+            if is_media(here):
                 tokens += _MEDIA_TOKENS
             else:
                 left += [member for name, member in here.items() if name not in _BOOKKEEPING]
     return tokens, chars
+
+
+def is_media(part: Mapping[str, Any]) -> bool:
+    """Whether a part is an image, a sound, a film or a file. Servers do not look at the `type` of a message, so one that says something is none."""
+    kind = part.get("type")
+    return isinstance(kind, str) and kind in MEDIA and _SAYS_SOMETHING.isdisjoint(part)
 
 
 # --- reading
@@ -367,13 +389,15 @@ def _measure(value: object) -> tuple[int, int]:
 
 def count(value: object) -> int | None:
     """A token count, where it is one: a number, or digits, that is not negative."""
+    if type(value) is int:
+        return min(max(value, 0), MOST_TOKENS)
     if isinstance(value, str) and value.isdecimal() and len(value) <= 12:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, float) and not isfinite(value):
         return None
-    return min(max(int(value), 0), _MOST)
+    return min(max(int(value), 0), MOST_TOKENS)
 
 
 def _first(usage: Mapping[str, Any], *names: str) -> int | None:
@@ -390,9 +414,3 @@ def _detail(usage: Mapping[str, Any], groups: tuple[str, ...], name: str) -> int
         if isinstance(details, Mapping):
             return count(details.get(name)) or 0
     return 0
-
-
-def likely_tokens(content: Mapping[str, Any]) -> int:
-    """How many tokens a call is likely to use: its prompt, and as much of an answer as it allows, where it says so."""
-    allowed = max(count(content.get(name)) or 0 for name in _ALLOWED)
-    return min(prompt_estimate(content) + allowed * max(1, count(content.get("n")) or 0), _MOST)

@@ -464,14 +464,23 @@ BEGIN
     RETURN ended;
 END $$;
 
--- Queues that were paused because their account had no credit, and has some now. Gives how many.
+-- The same because the account cannot pay `amount`, which is what one of its requests may cost.
+CREATE OR REPLACE FUNCTION fusillade.pause_for_credit(of_model text, owner text, wait_s double precision, amount numeric) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM fusillade.pause_queue(of_model, owner, wait_s, 'no_credit');
+    UPDATE fusillade.queues q SET needs = amount WHERE q.model = of_model AND q.created_by = owner AND q.pause_reason = 'no_credit';
+END $$;
+
+-- Queues that were paused because their account had no credit, or not enough, and has what they need now. Gives how many.
 CREATE OR REPLACE FUNCTION fusillade.end_pauses_of_the_funded() RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
     ended int;
 BEGIN
     UPDATE fusillade.queues q SET paused_until = now()
      WHERE q.ctid = ANY (ARRAY(
-        SELECT p.ctid FROM fusillade.queues p JOIN user_balance_checkpoints b ON b.user_id::text = p.created_by AND b.balance > 0
+        SELECT p.ctid FROM fusillade.queues p
+          JOIN user_balance_checkpoints b ON b.user_id::text = p.created_by AND b.balance - b.reserved > 0 AND b.balance - b.reserved >= coalesce(p.needs, 0)
          WHERE p.paused_until > now() AND p.pause_reason = 'no_credit'
            FOR UPDATE OF p SKIP LOCKED));
     GET DIAGNOSTICS ended = ROW_COUNT;

@@ -7,6 +7,7 @@ says in how many seconds it wants to be called again.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import psycopg
 
 from dwctl import sql
 from dwctl.config import Settings
+from dwctl.figures.spreads import Spreads
 from dwctl.queue import leases, pauses
 from dwctl.queue.leases import GivenBack
 
@@ -24,16 +26,25 @@ _QUERIES = sql.load("dwctl.queue")
 _AT_ONCE = 1000
 _STREAMS_AT_ONCE = 100
 _DAY_S = 86400.0
+RECLAIM_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
-@dataclass
 class Reclaimed:
-    """What this process has taken back from dead ones."""
+    """What this process has taken back from dead ones, and how long that took."""
 
-    requests: int = 0
+    def __init__(self) -> None:
+        self.requests = 0
+        self.seconds = Spreads(RECLAIM_S)
 
 
-reclaimed = Reclaimed()
+class Purged:
+    """What this process has deleted because its time was over."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+
+reclaimed, purged = Reclaimed(), Purged()
 
 Run = Callable[[psycopg.Connection[Any], Settings], float]
 
@@ -60,12 +71,16 @@ def bury_the_dead(connection: psycopg.Connection[Any], settings: Settings) -> fl
     if row and row[0]:
         for (id,) in connection.execute(_QUERIES["declare_dead"], values).fetchall():
             log.warning("process declared dead", extra={"daemon_id": str(id)})
-    for owner, ids in connection.execute(_QUERIES["left_by_the_dead"]).fetchall():
+    began = time.monotonic()
+    left = connection.execute(_QUERIES["left_by_the_dead"]).fetchall()
+    for owner, ids in left:
         reclaimed.requests += len(ids)
         log.warning("leases returned", extra={"daemon_id": str(owner), "requests": len(ids)})
         ended = leases.give_back(connection, owner, ids, why=GivenBack.LOST)
         if ended:
             log.error("requests lost too often", extra={"daemon_id": str(owner), "requests": ended})
+    if left:
+        reclaimed.seconds.add((), time.monotonic() - began)
     connection.execute(_QUERIES["interrupt_calls"], {"wait_s": leases.WAITS_AFTER_LOSS_S[0]})
     connection.execute(_QUERIES["forget_daemons"])
     return min(daemons.heartbeat, 1.0)
@@ -97,8 +112,8 @@ def forget_unkept(connection: psycopg.Connection[Any], _settings: Settings) -> f
 
 def purge_responses(connection: psycopg.Connection[Any], settings: Settings) -> float:
     """Delete single requests past `retention.responses_days`, some at a time."""
-    purged = _purge(connection, "purge_responses", settings.retention.responses_days)
-    return 0.5 if purged == _AT_ONCE else 600.0
+    deleted = _purge(connection, "purge_responses", settings.retention.responses_days)
+    return 0.5 if deleted == _AT_ONCE else 600.0
 
 
 def purge_events(connection: psycopg.Connection[Any], settings: Settings) -> float:
@@ -110,9 +125,9 @@ def purge_events(connection: psycopg.Connection[Any], settings: Settings) -> flo
 
 def purge_files(connection: psycopg.Connection[Any], settings: Settings) -> float:
     """Delete the days' containers past `retention.files_days` that nothing refers to, some at a time."""
-    purged = _purge(connection, "purge_files", settings.retention.files_days)
+    deleted = _purge(connection, "purge_files", settings.retention.files_days)
     # Looking for what refers to them reads all batches.
-    return 60.0 if purged == _AT_ONCE else _DAY_S
+    return 60.0 if deleted == _AT_ONCE else _DAY_S
 
 
 def _purge(connection: psycopg.Connection[Any], statement: str, days: int) -> int:
@@ -120,7 +135,9 @@ def _purge(connection: psycopg.Connection[Any], statement: str, days: int) -> in
     if not days:
         return 0
     row = connection.execute(_QUERIES[statement], {"days": days, "most": _AT_ONCE}).fetchone()
-    return row[0] if row else 0
+    deleted = row[0] if row else 0
+    purged.rows += deleted
+    return deleted
 
 
 DUTIES = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from itertools import count
@@ -45,6 +45,7 @@ class Job:
     None when its template is gone; a large body is not there either, but its size is, and `large_body` reads it when its turn comes.
     `attempt` counts the tries that failed, `times_lost` those whose worker died or could not settle them. `escalation` is the model
     that serves it in place of its own, because its deadline is near.
+    `trace` is the `traceparent` of the call that queued it, where somebody wanted to know (`with_traces`).
     `claim` is another number for each claim of this process: one that was thought dead may claim a request again that it still runs.
     """
 
@@ -67,6 +68,7 @@ class Job:
     escalation: str | None = None
     created_by: str = ""
     body_size: int = 0
+    trace: str | None = None
     claim: int = field(default_factory=count().__next__)
 
 
@@ -137,6 +139,15 @@ def claim_ahead(
         "urgency_weight": policy.urgency_weight,
     }
     return [_job(row) for row in cursor.execute(_QUERIES["claim_ahead"], values).fetchall()]
+
+
+def with_traces(connection: psycopg.Connection[Any], jobs: list[Job]) -> list[Job]:
+    """The same, with the traces of the calls that queued them. Lines of batches have none."""
+    ids = [job.id for job in jobs if job.batch_id in (None, job.id)]
+    if not ids:
+        return jobs
+    traces = dict(connection.execute(_QUERIES["traces"], {"ids": ids}).fetchall())
+    return [replace(job, trace=traces.get(job.id)) for job in jobs]
 
 
 def take_places(connection: psycopg.Connection[Any], me: UUID, ids: Collection[UUID]) -> None:

@@ -6,6 +6,7 @@ reason is that its account has no credit also ends within seconds of a grant (`e
 
 from __future__ import annotations
 
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -25,12 +26,18 @@ class PauseReason(StrEnum):
     """Its upstream asked for a rest."""
 
 
-def pause_queue(
-    connection: psycopg.Connection[Any], model: str, owner: str, wait_s: float, reason: str
+def pause_for_credit(
+    connection: psycopg.Connection[Any],
+    model: str,
+    owner: str,
+    wait_s: float,
+    needs: Decimal | None = None,
 ) -> None:
-    """Let nobody claim what `owner` (as in `batches.created_by`) has waiting for a model, for so long. `reason` is a `PauseReason`."""
-    values = {"model": model, "owner": owner, "wait_s": wait_s, "reason": PauseReason(reason)}
-    connection.execute(_QUERIES["pause_queue"], values)
+    """Let nobody claim what `owner` (as in `batches.created_by`) has waiting for a model: for so long, or until the account has `needs` USD that
+    nothing else holds (None: until it has any).
+    """
+    values = {"model": model, "owner": owner, "wait_s": wait_s, "needs": needs}
+    connection.execute(_QUERIES["pause_for_credit"], values)
 
 
 def pause_model(

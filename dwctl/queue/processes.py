@@ -21,11 +21,13 @@ from psycopg.types.json import Jsonb
 
 from dwctl import __version__, sql
 from dwctl.db import Connections, DatabaseAway
+from dwctl.figures.spreads import Spreads
 
 log = logging.getLogger(__name__)
 
 _QUERIES = sql.load("dwctl.queue")
 _FIRST_BEAT_AGAIN_S = 0.5
+BEAT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
 
 class Registration:
@@ -47,6 +49,9 @@ class Registration:
         self._in_flight = in_flight
         self._greenlet: gevent.Greenlet | None = None
         self.last_beat_failed = False
+        self.beats_failed = 0
+        self.seconds = Spreads(BEAT_S)
+        """How long beats took, its commit included."""
         self.beating_since: float | None = None
         """Since when no beat has failed (monotonic); None after one has."""
         self.registered = Event()
@@ -79,9 +84,11 @@ class Registration:
         return self._heartbeat_s / (2 if self.last_beat_failed else 1)
 
     def _beat(self) -> None:
+        began = time.monotonic()
         try:
             with self._connections.transaction() as connection:
                 connection.execute(_QUERIES["beat"], self._values())
+            self.seconds.add((), time.monotonic() - began)
             self.last_beat_failed = False
             self.beating_since = self.beating_since or time.monotonic()
             self.registered.set()
@@ -89,6 +96,7 @@ class Registration:
             if not self.last_beat_failed:
                 log.warning("heartbeat not written", extra={"reason": type(error).__name__})
             self.last_beat_failed = True
+            self.beats_failed += 1
             self.beating_since = None
 
     def _values(self) -> dict[str, Any]:

@@ -16,7 +16,8 @@ UPDATE fusillade.daemons
 
 -- name: find_responses  requests with what they were asked and what they were answered; their owner decides who may see them
 SELECT r.id, r.state, r.model, r.service_tier, r.response_status, r.response_body, r.error, r.created_at, r.completed_at, r.failed_at,
-       r.canceled_at, r.batch_id, b.created_by, b.completion_window, t.path, t.body AS request_body
+       r.canceled_at, r.batch_id, b.created_by, b.completion_window, t.path, t.body AS request_body,
+       coalesce(b.id = r.id AND b.metadata ? 'unkept', false) AS is_unkept
   FROM fusillade.requests r
   JOIN fusillade.batches b ON b.id = r.batch_id AND b.deleted_at IS NULL
   LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
@@ -32,7 +33,7 @@ WITH RECURSIVE chain AS (
           FROM fusillade.requests r
           JOIN fusillade.batches b ON b.id = r.batch_id AND b.deleted_at IS NULL AND b.created_by = %(owner)s
           LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
-         WHERE r.id = %(id)s) s
+         WHERE r.id = %(id)s AND NOT coalesce(b.id = r.id AND b.metadata ? 'unkept', false)) s
     UNION ALL
     SELECT c.link + 1, s.id, s.template_id, s.before, c.bytes + s.bytes
       FROM chain c, LATERAL (
@@ -59,7 +60,7 @@ WITH found AS (
       FROM fusillade.requests r
       JOIN fusillade.batches b ON b.id = r.batch_id AND b.deleted_at IS NULL AND b.created_by = %(owner)s
       LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
-     WHERE r.id = ANY (%(ids)s::uuid[])
+     WHERE r.id = ANY (%(ids)s::uuid[]) AND NOT coalesce(b.id = r.id AND b.metadata ? 'unkept', false)
 )
 SELECT id, state, model, service_tier, response_status, error, created_at, completed_at, bytes,
        CASE WHEN bytes <= %(most_bytes)s THEN response_body END AS response_body,
@@ -76,8 +77,8 @@ SELECT * FROM fusillade.claim_ahead(%(me)s, %(models)s, %(wanted)s, %(caps)s, %(
 -- name: take_places  requests that were held ahead begin
 SELECT fusillade.take_places(%(me)s, %(ids)s);
 
--- name: pause_queue  nothing of one account's queue is claimed for a while
-SELECT fusillade.pause_queue(%(model)s, %(owner)s, %(wait_s)s, %(reason)s);
+-- name: pause_for_credit  nothing of one account's queue is claimed for a while, or until it has so much credit
+SELECT fusillade.pause_for_credit(%(model)s, %(owner)s, %(wait_s)s, %(needs)s::numeric);
 
 -- name: pause_model  nothing of a model is claimed for a while, by anybody
 SELECT fusillade.pause_model(%(model)s, %(wait_s)s, %(reason)s);
@@ -106,6 +107,9 @@ SELECT fusillade.wake_delayed(500);
 -- name: stopped_batches  of these batches, those whose lines nobody wants any more
 SELECT id FROM fusillade.batches WHERE id = ANY (%(ids)s) AND (cancelling_at IS NOT NULL OR deleted_at IS NOT NULL);
 
+-- name: traces  of these single requests, the traces of the calls that queued them (ai/bookkeeping.py)
+SELECT id, metadata->>'trace' FROM fusillade.batches WHERE id = ANY (%(ids)s) AND single AND metadata ? 'trace';
+
 -- name: outcomes  what became of requests that somebody waits for
 SELECT id, state FROM fusillade.requests
  WHERE id = ANY (%(ids)s) AND state IN ('completed', 'failed', 'canceled');
@@ -119,6 +123,15 @@ SELECT * FROM fusillade.cancel(%(id)s, %(owners)s);
 
 -- name: delete_response  a single request with all its rows; what it cost stays in the log and the ledger
 SELECT * FROM fusillade.delete_response(%(id)s, %(owners)s);
+
+-- name: delete_single_requests  some of an owner's that are over, in the order of their ids: the last one that was looked at (null: none was left), and how many
+WITH ended AS (
+    SELECT r.id FROM fusillade.batches b JOIN fusillade.requests r ON r.id = b.id AND r.batch_id = b.id
+     WHERE b.created_by = %(owner)s AND b.id > %(after)s AND b.deleted_at IS NULL AND r.state IN ('completed', 'failed', 'canceled')
+     ORDER BY b.id LIMIT %(most)s
+)
+SELECT (SELECT id FROM ended ORDER BY id DESC LIMIT 1) AS last, count(d.id) AS deleted
+  FROM ended e CROSS JOIN LATERAL fusillade.delete_response(e.id, ARRAY[%(owner)s]) AS d(id);
 
 -- name: observe  the watch of bury_the_dead: since when has the database been there without a gap?
 UPDATE fusillade.duties

@@ -7,6 +7,7 @@ No foreign keys on the path of a call, and no index on `requests` that mentions 
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -484,7 +485,8 @@ class InFlight(Base):
 class Queue(Base):
     """One account's line at one model: `vtime` counts what it was served, `head_deadline` is its most urgent.
 
-    paused_until: nothing of it is claimed before (its account has no credit, say); NULL again once that has passed.
+    paused_until: nothing of it is claimed before (its account has no credit, say); NULL again once that has passed. needs: how much credit
+    ends a pause for want of it (USD; NULL: any).
     """
 
     __tablename__ = "queues"
@@ -495,6 +497,7 @@ class Queue(Base):
     head_deadline: Mapped[datetime]
     paused_until: Mapped[datetime | None]
     pause_reason: Mapped[str | None] = mapped_column(Text)
+    needs: Mapped[Decimal | None]
 
     __table_args__ = (
         # What is paused is in none that a claim reads.

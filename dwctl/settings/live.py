@@ -23,7 +23,7 @@ LIVE = (
     "connections.sync.default_completion_window",
     "connections.sync.default_endpoint",
     "connections.sync.max_open",
-    "credits",
+    "credits.initial_credits_for_standard_users",
     "dashboard_url",
     "email",
     "limits.files.max_file_size",

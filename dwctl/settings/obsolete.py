@@ -35,7 +35,6 @@ OBSOLETE: Mapping[str, str] = {
     "database.replica_pool": "everything is read from the one database",
     "database_replica_url": "everything is read from the one database",
     "slow_statement_threshold_ms": "see log_min_duration_statement of PostgreSQL",
-    "enable_otel_export": "traces are not exported; see docs/deploy.md for metrics and logs",
     "payment": "nothing is charged by card: credits are granted",
     "background_services.probe_scheduler": "models are not probed; see upstream.circuit",
     "background_services.usage_refresh": "sums of usage are written with each call",
@@ -54,7 +53,5 @@ OBSOLETE: Mapping[str, str] = {
     "auth.security.jwt_expiry": "login sessions are rows: see auth.native.session.timeout",
     "batches.files.upload_buffer_size": "a body is read as fast as its lines are checked",
     "batches.files.download_buffer_size": "lines are read as fast as they are taken",
-    "enable_request_logging": "every call is recorded once; see retention.*",
-    "enable_analytics": "every call is recorded once; see retention.*",
     "analytics": "see recorder.*",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 from uuid import UUID
@@ -84,6 +85,7 @@ def request_path(base_url: str, path: str) -> str:
     return _join(*_split_base(base_url), path)
 
 
+@lru_cache(maxsize=1024)
 def parse_origin(base_url: str) -> Origin:
     parts = urlsplit(base_url)
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
@@ -103,6 +105,7 @@ def _host_header(origin: Origin) -> str:
     return host if origin.port == _DEFAULT_PORTS[origin.scheme] else f"{host}:{origin.port}"
 
 
+@lru_cache(maxsize=1024)
 def _split_base(base_url: str) -> tuple[str, str]:
     """The base's path without its last slash, and its query."""
     parts = urlsplit(base_url)

@@ -10,7 +10,7 @@ from dwctl.web.refusals import TooLarge
 
 _INFERENCE = ("/ai/", "/admin/api/v1/ai/")
 _ADMIN = "/admin/"
-_UPLOAD = "/ai/v1/files"
+_UPLOADS = ("/ai/v1/files", "/files/upload")
 
 
 def init_app(app: Flask, limits: RequestLimits) -> None:
@@ -42,8 +42,8 @@ def body_of(asked: Request) -> bytes:
 
 def limit_of(path: str, limits: RequestLimits) -> int | None:
     """Bytes that a body on this path may have; None: any number."""
-    if path.rstrip("/") == _UPLOAD:
-        return None  # It reads its body itself, as far as `limits.files` allows.
+    if path.rstrip("/") in _UPLOADS:
+        return None  # They read their body themselves, as far as `limits.files` allows.
     if path.startswith(_INFERENCE):
         return limits.max_body_size or None
     if path.startswith(_ADMIN):

@@ -289,6 +289,7 @@ class Connection:
             except Overdue:
                 if begun:
                     raise TooSlow("The request's head did not come in time.") from None
+                self._end_unread()
                 return 0
             if not more:
                 return 0
@@ -444,6 +445,14 @@ class Connection:
         self._reset()
         raise ConnectionResetError(errno.ECONNRESET, "the caller reads nothing")
 
+    def _end_unread(self) -> None:
+        """Who takes nothing of answers that are all sent is noticed when it is hung up on. (Not while the process ends: that waits for nobody.)"""
+        waiting = _untaken(self.client)
+        if waiting and self._house.alive:
+            gevent.sleep(self._house.limits.stalled_reader_timeout)
+            if _untaken(self.client) >= waiting:
+                self._reset()
+
     def _reset(self) -> None:
         # What the kernel still holds for it is thrown away: it would wait there for as long as the caller likes.
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
@@ -464,7 +473,7 @@ class Connection:
             while left > 0 and (received := self._receive(Waits.END, _AT_ONCE)):
                 left -= len(received)
         except Overdue:
-            return
+            self._end_unread()
 
 
 def _gone() -> ConnectionError:

@@ -10,11 +10,12 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from urllib.parse import urlencode
 
 import orjson
-from flask import Response, after_this_request, has_request_context, request
+from flask import Response, after_this_request, g, has_request_context, request
 
 from dwctl.errors import Invalid
 from dwctl.web import current
@@ -32,7 +33,9 @@ _LIST_BYTES = 8
 
 def asked(order: str) -> Position | None:
     """The position behind which the request wants to read a list of this order; None for its beginning. Raises Invalid."""
-    text = request.args.get("after") if has_request_context() else None
+    if not has_request_context() or g.get("cursors_aside"):
+        return None
+    text = request.args.get("after")
     return _opened(text, order) if text else None
 
 
@@ -41,15 +44,32 @@ def offer(order: str, position: Position) -> None:
 
     The target has no path, so it is right whatever proxies make of the address: a client resolves it against the URL that it has asked.
     """
-    if not has_request_context():
+    if not has_request_context() or g.get("cursors_aside"):
         return
     asked = [(k, v) for k, v in request.args.items(multi=True) if k not in ("after", "skip")]
     target = "?" + urlencode([*asked, ("after", _sealed(order, position))])
+    g.further = target
 
     @after_this_request
     def link(response: Response) -> Response:
         response.headers["Link"] = f'<{target}>; rel="next"'
         return response
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Lists that are read within are not the one that the request is about: they begin at their beginning, and offer nothing."""
+    g.cursors_aside = True
+    try:
+        yield
+    finally:
+        g.cursors_aside = False
+
+
+def further() -> str | None:
+    """Where the list at hand goes on, as `offer` has said it: a relative address; None where it has ended, or has none (a form's answer)."""
+    found: str | None = g.get("further") if request.method in ("GET", "HEAD") else None
+    return found
 
 
 def _sealed(order: str, position: Position) -> str:

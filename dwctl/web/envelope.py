@@ -14,6 +14,7 @@ import orjson
 _TYPES_BY_CODE = {
     "model_access_denied": "permission_error",
     "insufficient_credits": "insufficient_quota",
+    "spend_cap_exceeded": "insufficient_quota",
 }
 _TYPES_BY_STATUS = {429: "rate_limit_error", 403: "permission_error"}
 

@@ -19,7 +19,7 @@ from sqlalchemy.orm.exc import ObjectDeletedError, StaleDataError
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from dwctl.clock import uuid7
-from dwctl.db import DatabaseAway
+from dwctl.db import DatabaseAway, PoolExhausted
 from dwctl.errors import Conflict, DwctlError, Invalid, NotFound, Unavailable
 from dwctl.web import request_id
 from dwctl.web.envelope import openai_error
@@ -71,7 +71,7 @@ def init_app(app: Flask) -> None:
     # Changed, and gone before it was shown.
     app.register_error_handler(ObjectDeletedError, lambda _error: _answer(NotFound()))
     app.register_error_handler(StaleDataError, lambda _error: _answer(_outrun()))
-    app.register_error_handler(TimeoutError, lambda _error: _answer(DatabaseAway()))
+    app.register_error_handler(TimeoutError, lambda _error: _answer(PoolExhausted()))
     app.register_error_handler(Exception, _unknown)
 
 
@@ -98,6 +98,9 @@ def body_of(error: DwctlError, path: str, id: UUID, details: Any = None) -> byte
         "request_id": str(id),
         **error.members,
     }
+    if isinstance(error, PoolExhausted):
+        # By this clients of the Rust product know it.
+        members["error"] = "service_unavailable"
     if error.retry_after_s is not None:
         members["retry_after_seconds"] = error.retry_after_s
     if details is not None:
@@ -138,7 +141,7 @@ def _http_exception(error: HTTPException) -> Response:
         return error.get_response()  # type: ignore[return-value]
     data = getattr(error, "data", None) or {}
     details = data.get("messages")
-    message = _first_problem(details) or _said(error)
+    message = first_problem(details) or _said(error)
     code = _CODES.get(status, f"http_{status}")
     kind = NotFound(message) if status == 404 else DwctlError(message, code=code, status=status)
     headers = (
@@ -156,12 +159,12 @@ def _said(error: HTTPException) -> str:
     return error.description or error.name
 
 
-def _first_problem(messages: Any, path: str = "") -> str | None:
+def first_problem(messages: Any, path: str = "") -> str | None:
     """`field: what is wrong` of the first entry in marshmallow's nested messages (their outermost key is the location)."""
     if isinstance(messages, dict):
         for key, value in messages.items():
             inner = "" if not path and key in ("json", "query", "path") else f"{path}{key}."
-            found = _first_problem(value, inner or " ")
+            found = first_problem(value, inner or " ")
             if found:
                 return found
     elif isinstance(messages, list) and messages:

@@ -37,6 +37,18 @@ def reload(server: Any) -> None:
     set_grace(server, config.load_or_remembered())
 
 
+def set_log_form(server: Any, settings: Settings) -> None:
+    """What gunicorn says itself (a port that is taken, a process that was killed) is JSON, too, where the log is.
+
+    `dwctl.logs` does that in each process; here it would bring the database's driver in before gevent has patched.
+    """
+    if settings.log_format == "json":
+        from pythonjsonlogger.json import JsonFormatter
+
+        for handler in server.log.error_log.handlers:
+            handler.setFormatter(JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+
+
 def set_grace(server: Any, settings: Settings) -> None:
     """We end by ourselves when our grace is over; after this gunicorn kills (and Heroku after 30 s)."""
     server.cfg.set("graceful_timeout", round(settings.shutdown.grace) + 3)

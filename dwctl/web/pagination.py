@@ -56,13 +56,22 @@ def page(session: Session, query: Select[Any], *, skip: int, limit: int) -> tupl
     position = cursors.asked(order.name)
     further = query if position is None else query.where(order.behind(position))
     keys = [key.text.label(f"position_{place}") for place, key in enumerate(order.keys)]
-    rows = session.execute(further.add_columns(*keys).offset(skip).limit(limit + 1)).all()
+    rows = session.execute(_some(further.add_columns(*keys), order, skip, limit + 1)).all()
     if len(rows) > limit:
         cursors.offer(order.name, rows[limit - 1][-len(keys) :])
     is_last = position is None and (skip == 0 or rows) and len(rows) <= limit
     # (What ends on this page is counted already.)
     total = skip + len(rows) if is_last else _count(session, query)
     return [row[0] for row in rows[:limit]], total
+
+
+def _some(query: Select[Any], order: Order, skip: int, limit: int) -> Select[Any]:
+    """So many rows of a query behind those that it skips. Of these only the place is asked for, which an index may know without the row."""
+    if not skip:
+        return query.limit(limit)
+    primary = order.keys[-1].value
+    ids = query.with_only_columns(primary, maintain_column_froms=True).offset(skip).limit(limit)
+    return query.where(primary.in_(ids))
 
 
 def _count(session: Session, query: Select[Any]) -> int:
@@ -78,8 +87,11 @@ def envelope(data: list[Any], total: int, *, skip: int, limit: int) -> dict[str,
 def substring(text: str | None) -> str | None:
     """A LIKE pattern (escape character `\\`) that finds the trimmed text anywhere; None for a blank one."""
     text = (text or "").strip()
-    if not text:
-        return None
+    return anywhere(text) if text else None
+
+
+def anywhere(text: str) -> str:
+    """The same for a text as it stands."""
     for special in ("\\", "%", "_"):
         text = text.replace(special, "\\" + special)
     return f"%{text}%"
@@ -89,7 +101,9 @@ def found_in(pattern: str, *columns: Any) -> ColumnElement[bool]:
     """Whether a pattern of `substring` is found in one of the columns, whatever the case. (One text for all of them: case costs more than the search.)"""
     between = literal("\x01", Text())
     together = func.lower(func.concat_ws(between, *columns, type_=Text()), type_=Text())
-    return together.like(func.lower(literal(pattern, Text())), escape="\\")
+    # Asked for once: in a prepared statement's general plan it would be made for each row.
+    lowered = select(func.lower(literal(pattern, Text()))).scalar_subquery()
+    return together.like(lowered, escape="\\")
 
 
 def includes(text: str | None) -> frozenset[str]:

@@ -1,13 +1,13 @@
 """What every marshmallow schema and every blueprint of ours has in common.
 
-Unknown request fields are ignored and named in the header `x-ignored-fields`; a wrong content type is 415, broken JSON 400, a wrong
+Unknown request fields, of bodies and query strings, are ignored and named in the header `x-ignored-fields`; a wrong content type is 415, broken JSON 400, a wrong
 shape 422, a bad query string 400.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
@@ -23,7 +23,7 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from werkzeug.routing import BaseConverter
 
 from dwctl.web import body_limits, json_body
-from dwctl.web.dumping import QuickSchema
+from dwctl.web.dumping import QuickSchema, written_by
 from dwctl.web.ignored import IGNORED_FIELDS_HEADER, named
 from dwctl.web.json_body import Exact, ExactFloat
 
@@ -32,11 +32,18 @@ V = TypeVar("V", bound=Callable[..., Any])
 _MOST_NAMED = 100
 _LONGEST_NUMBER = 64
 _PLAIN = re.compile(r"-?(?=\.?[0-9])[0-9]*\.?[0-9]*")
+_DIGITS = re.compile(r"-?[0-9]{1,20}")
 _FLOAT = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """What is on no line."""
+_OFFSET = re.compile(r"([T ][0-9]{2}:[0-9][0-9:.]*) ([0-9]{2}:?[0-9]{2})$")
 _SPELT_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _CHARSETS = ("utf-8", "utf8", "us-ascii")
+
+
+def rfc3339(value: datetime) -> str:
+    """2026-01-31T10:20:30.123456Z."""
+    return value.isoformat().replace("+00:00", "Z")
 
 
 class ApiSchema(QuickSchema):
@@ -61,8 +68,9 @@ class Clamped(fields.Integer):
         return min(max(number, self.least), self.most)
 
 
+@written_by(datetime, rfc3339)
 class Instant(fields.DateTime):
-    """RFC 3339 in UTC with `Z`. Reads what ISO 8601 allows; a time without an offset counts as UTC."""
+    """RFC 3339 in UTC with `Z`. Reads what ISO 8601 allows; a time without an offset counts as UTC. (A plus that a query did not encode has become a space.)"""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(format="iso", **kwargs)
@@ -71,6 +79,8 @@ class Instant(fields.DateTime):
         return None if value is None else rfc3339(value)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        if isinstance(value, str):
+            value = _OFFSET.sub(r"\1+\2", value)
         instant = super()._deserialize(value, attr, data, **kwargs)
         if instant.tzinfo is None:
             return instant.replace(tzinfo=UTC)
@@ -80,6 +90,12 @@ class Instant(fields.DateTime):
             raise ValidationError("Not a valid time.") from None
 
 
+def digits_of(amount: Decimal) -> str:
+    """Plain text with all its digits."""
+    return format(amount, "f")
+
+
+@written_by(Decimal, digits_of)
 class Money(Exact, fields.Field[Decimal]):
     """Money and prices: out as plain text with their stored scale, in as text, integer or float, digit by digit. Whether a column holds it, `billing.money` says."""
 
@@ -135,6 +151,14 @@ class Whole(fields.Integer):
         super().__init__(strict=True, validate=[*checks, validate.Range(least, most)], **kwargs)
 
 
+class Digits(Whole):
+    """The same in a query string, where everything is text: decimal digits, with a sign."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        number = int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
+        return super()._deserialize(number, attr, data, **kwargs)
+
+
 class Number(fields.Float):
     """A measure: finite, of a size that means something, and without a negative zero."""
 
@@ -187,11 +211,6 @@ class TrueOrFalse(fields.Boolean):
     falsy = {False, "false"}
 
 
-def rfc3339(value: datetime) -> str:
-    """2026-01-31T10:20:30.123456Z."""
-    return value.isoformat().replace("+00:00", "Z")
-
-
 class _Parser(FlaskParser):
     def load_json(self, req: Any, schema: Schema) -> Any:
         body = body_limits.body_of(req)
@@ -202,14 +221,24 @@ class _Parser(FlaskParser):
             raise BadRequest("The request has no body, JSON is expected.")
         data = json_body.read(body, schema)
         if isinstance(data, Mapping):
-            known = {item.data_key or name for name, item in schema.load_fields.items()}
-            g.ignored_fields = sorted(data.keys() - known)[:_MOST_NAMED]
+            _note_ignored(data.keys(), schema)
         return data
+
+    def load_querystring(self, req: Any, schema: Schema) -> Any:
+        _note_ignored(req.args.keys(), schema)
+        return super().load_querystring(req, schema)
 
     def handle_error(self, error: ValidationError, req: Any, schema: Schema, *, error_status_code: int | None, error_headers: Mapping[str, str] | None) -> Any:  # fmt: skip
         location = error.messages if isinstance(error.messages, dict) else {}
         status = 400 if "query" in location else 422
         abort(status, exc=error, messages=error.messages, schema=schema)
+
+
+def _note_ignored(given: Iterable[str], schema: Schema) -> None:
+    """Remember what the schema has no field for, to be named in the answer."""
+    known = {item.data_key or name for name, item in schema.load_fields.items()}
+    ignored = {*g.get("ignored_fields", ()), *(set(given) - known)}
+    g.ignored_fields = sorted(ignored)[:_MOST_NAMED]
 
 
 def _insist_on_json(req: Any) -> None:
@@ -228,6 +257,9 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
     """A flask-smorest blueprint with our way of reading arguments."""
 
     ARGUMENTS_PARSER = _Parser()
+
+    def register_views_in_doc(self, *_args: Any, **_named: Any) -> None:
+        """Nothing: `operations.openapi` makes the documents of the same decorators when somebody asks."""
 
     if TYPE_CHECKING:
         # flask-smorest has no types. What a decorator does to the arguments of a view is beyond them anyway.

@@ -6,6 +6,7 @@ A notification says so at once; whether one was lost is asked now and then, by t
 from __future__ import annotations
 
 import logging
+import time
 from collections import defaultdict
 from uuid import UUID
 
@@ -18,12 +19,15 @@ from dwctl.ai.gateway import Gateway
 from dwctl.ai.in_progress import Flight
 from dwctl.ai.outcomes import Reason
 from dwctl.db import DatabaseAway
+from dwctl.figures.spreads import Spreads
 from dwctl.queue.leases import CANCEL_CHANNEL
 
 log = logging.getLogger(__name__)
 
 _QUERIES = sql.load("dwctl.queue")
 _SWEEP_EVERY_S = 5.0
+ASKED = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
 
 class Cancelling:
@@ -33,6 +37,10 @@ class Cancelling:
         self._gateway = gateway
         self._flights: defaultdict[UUID, set[Flight]] = defaultdict(set)
         self._missed = Event()
+        self.batches = self.faults = 0
+        """Batches that were stopped here; questions whether there are any that the database did not answer."""
+        self.asked, self.seconds = Spreads(ASKED), Spreads(SECONDS)
+        """Of how many batches was asked at once, and how long the answer took."""
 
     def start(self) -> None:
         """Begin to listen. Before the gateway's wake-ups start."""
@@ -60,7 +68,9 @@ class Cancelling:
             self._stop(batch)
 
     def _stop(self, batch: UUID) -> None:
-        for flight in list(self._flights.get(batch, ())):
+        flights = [flight for flight in self._flights.get(batch, ()) if not flight.is_stopping]
+        self.batches += bool(flights)
+        for flight in flights:
             flight.give_up(Reason.CANCELLED)
 
     def _sweep_for_ever(self) -> None:
@@ -69,12 +79,16 @@ class Cancelling:
             self._missed.clear()
             if not self._flights:
                 continue
+            self.asked.add((), len(self._flights))
+            began = time.monotonic()
             try:
                 with self._gateway.connections.transaction() as connection:
                     values = {"ids": list(self._flights)}
                     rows = connection.execute(_QUERIES["stopped_batches"], values).fetchall()
             except (DatabaseAway, psycopg.Error) as error:
+                self.faults += 1
                 log.warning("cancelled batches not swept", extra={"reason": type(error).__name__})
                 continue
+            self.seconds.add((), time.monotonic() - began)
             for (batch,) in rows:
                 self._stop(batch)

@@ -18,11 +18,12 @@ from gevent.event import Event
 
 from dwctl.ai.gateway import Gateway
 from dwctl.db import DatabaseAway
+from dwctl.figures.spreads import Spreads
 from dwctl.queue import leases, pauses
 from dwctl.queue.leases import GivenBack, Job
 from dwctl.worker.policies import Policies
 from dwctl.worker.runs import Runs
-from dwctl.worker.tally import CLAIM_SECONDS, CLAIM_SIZES, Spreads
+from dwctl.worker.tally import CLAIM_SECONDS, CLAIM_SIZES
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,9 @@ class Claims:
         self._pause_ends_at: float | None = None
         self._asked_at = 0.0
         self.runs = Runs(gateway, self._pause, self._look, self._refill)
-        self.claimed = self.rounds = self.escalated = self.faults = 0
+        self.claimed = self.rounds = self.faults = 0
+        self.fine_at: float | None = None
+        """When claiming last went well, or nothing was to be claimed (monotonic)."""
         self.seconds, self.sizes = Spreads(CLAIM_SECONDS), Spreads(CLAIM_SIZES)
 
     def start(self) -> None:
@@ -71,6 +74,11 @@ class Claims:
     def room(self) -> int:
         """How many more requests this worker can run now."""
         return max(0, self._settings.max_in_flight - len(self.runs))
+
+    @property
+    def interval_s(self) -> float:
+        """After how long it looks at the latest."""
+        return self._settings.claim_interval_ms / 1000
 
     def _return_doubtful(self) -> None:
         """What a claim took that ended in its commit: it would count as lost."""
@@ -113,6 +121,7 @@ class Claims:
                 self._wake.set()
             else:
                 wait_s = 0.0
+                self.fine_at = time.monotonic()
 
     def _tell(self, error: Exception) -> None:
         if isinstance(error, DatabaseAway | psycopg.Error):
@@ -122,7 +131,7 @@ class Claims:
 
     def _rest_s(self) -> float:
         """Until the clock says to claim again: the interval, or the end of a pause."""
-        rest_s = self._settings.claim_interval_ms / 1000
+        rest_s = self.interval_s
         # Only once at once: where no slot is free, a round does not look at what has rested.
         if self._end_pauses():
             return 0.0
@@ -152,7 +161,6 @@ class Claims:
         self.seconds.add((), time.monotonic() - began)
         self.sizes.add((), len(jobs))
         self.claimed += len(jobs)
-        self.escalated += sum(job.escalation is not None for job in jobs)
         self.runs.begin(jobs)
         if len(jobs) == most:
             return True
@@ -175,6 +183,8 @@ class Claims:
                 connection, me=me, wanted=wanted, ended=self.runs.handed_over(), policy=policy
             )
             self._doubtful = [job.id for job in jobs]
+            if self._gateway.tracer is not None:
+                jobs = leases.with_traces(connection, jobs)
         self._doubtful = []
         self.claimed += len(jobs)
         self.runs.hold(wanted, jobs)
@@ -185,6 +195,8 @@ class Claims:
         with self._gateway.connections.transaction() as connection:
             jobs = leases.claim(connection, me=me, most=most, policy=self._policy())
             self._doubtful = [job.id for job in jobs]
+            if self._gateway.tracer is not None:
+                jobs = leases.with_traces(connection, jobs)
             if len(jobs) < most:
                 self._ask_for_pauses(connection)
         self._doubtful = []

@@ -18,6 +18,7 @@ from dwctl.ai import duties as ai_duties
 from dwctl.analytics import duties as analytics_duties
 from dwctl.audit import duties as audit_duties
 from dwctl.batches import duties as batches_duties
+from dwctl.billing import duties as billing_duties
 from dwctl.catalog import duties as catalog_duties
 from dwctl.config import Settings
 from dwctl.db import Connections, DatabaseAway
@@ -28,6 +29,7 @@ from dwctl.organizations import duties as organizations_duties
 from dwctl.queue import duties as queue_duties
 from dwctl.queue.duties import Duty
 from dwctl.sources import duties as sources_duties
+from dwctl.usage import duties as usage_duties
 from dwctl.wakeups import Wakeups
 
 log = logging.getLogger(__name__)
@@ -39,10 +41,12 @@ _AFTER_FAULT_S = 5.0
 ALL: tuple[Duty, ...] = (
     *queue_duties.DUTIES,
     *analytics_duties.DUTIES,
+    *usage_duties.DUTIES,
     *identity_duties.DUTIES,
     *organizations_duties.DUTIES,
     *catalog_duties.DUTIES,
     *limits_duties.DUTIES,
+    *billing_duties.DUTIES,
     *ai_duties.DUTIES,
     *files_duties.DUTIES,
     *batches_duties.DUTIES,

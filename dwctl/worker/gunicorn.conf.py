@@ -29,6 +29,7 @@ def on_starting(server):
         Templates(settings)
     except config.ConfigError as error:
         sys.exit(f"dwctl: {error}")
+    master.set_log_form(server, settings)
     master.set_grace(server, settings)
     master.follow_settings(server)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import gevent
@@ -29,12 +30,13 @@ _PATIENCE_S = 1.0
 
 
 class Pause(NamedTuple):
-    """Nobody claims a model's requests for a while: all of them, or (`owner`) one account's."""
+    """Nobody claims a model's requests for a while: all of them, or (`owner`) one account's. `needs`: so much credit, in USD, ends it."""
 
     model: str
     owner: str | None
     wait_s: float
     reason: PauseReason
+    needs: Decimal | None = None
 
 
 class _Item:
@@ -172,4 +174,4 @@ def _begin(connection: psycopg.Connection[Any], pause: Pause) -> None:
     if pause.owner is None:
         pauses.pause_model(connection, pause.model, pause.wait_s, pause.reason)
     else:
-        pauses.pause_queue(connection, pause.model, pause.owner, pause.wait_s, pause.reason)
+        pauses.pause_for_credit(connection, pause.model, pause.owner, pause.wait_s, pause.needs)

@@ -16,18 +16,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from decimal import Decimal
 
 from gevent.pool import Group
 
-from dwctl import clock
-from dwctl.ai import admission, history, outcomes, relay
+from dwctl import clock, logs
+from dwctl.ai import admission, history, outcomes, relay, traced
 from dwctl.ai.admission import Admitted
 from dwctl.ai.bookkeeping import record_of_unrunnable
 from dwctl.ai.gateway import Gateway
 from dwctl.ai.in_progress import Flight
 from dwctl.ai.outcomes import Failed, Interrupted, Outcome, Reason
+from dwctl.billing.reservations import NO_CREDIT, CapReached, NoCredit
 from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError
+from dwctl.figures.spreads import NO_MODEL
 from dwctl.limits.standing import LimitReached
 from dwctl.queue import leases, retry
 from dwctl.queue.leases import GivenBack, Job
@@ -37,7 +40,7 @@ from dwctl.worker.ahead import Ahead
 from dwctl.worker.cancelling import Cancelling
 from dwctl.worker.large_bodies import LargeBodies
 from dwctl.worker.returns import Pause, Returns
-from dwctl.worker.tally import NO_MODEL, Tally
+from dwctl.worker.tally import Tally
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +82,7 @@ class Runs:
         """How many run here of each model."""
         self._large = LargeBodies(gateway.settings.limits.process.buffered_bytes)
         self._returns = Returns(gateway)
-        self._cancelling = Cancelling(gateway)
+        self.cancelling = Cancelling(gateway)
         self.tally = Tally()
 
     def __len__(self) -> int:
@@ -88,11 +91,13 @@ class Runs:
     def start(self) -> None:
         """Before the gateway's wake-ups start."""
         self._returns.start()
-        self._cancelling.start()
+        self.cancelling.start()
 
     def begin(self, jobs: Collection[Job]) -> None:
         """Run these, each in a greenlet of its own."""
         for job in jobs:
+            if job.escalation is not None:
+                self.tally.escalated[self._label(job.model), self._label(job.escalation)] += 1
             self._enter(job)
             self._start(job)
 
@@ -127,13 +132,13 @@ class Runs:
         flight = self._jobs[job.claim] = self._gateway.in_progress.enter(_flight(job))
         line = admission.line_of(job)
         if line is not None:
-            self._cancelling.enter(line.batch_id, flight)
+            self.cancelling.enter(line.batch_id, flight)
 
     def _leave(self, job: Job) -> None:
         flight = self._jobs.pop(job.claim)
         line = admission.line_of(job)
         if line is not None:
-            self._cancelling.leave(line.batch_id, flight)
+            self.cancelling.leave(line.batch_id, flight)
         self._gateway.in_progress.leave(flight)
 
     def _start(self, job: Job) -> None:
@@ -171,6 +176,10 @@ class Runs:
 
     def _work(self, job: Job) -> None:
         flight = self._jobs[job.claim]
+        tracer = self._gateway.tracer
+        if tracer is not None:
+            traced.begin_run(tracer, flight, job)
+        logs.about(job.id, flight.trace_id)
         try:
             if job.body is None and job.body_size:
                 self._settle_large(job, flight)
@@ -181,9 +190,12 @@ class Runs:
             log.warning("request not settled", extra={"request_id": str(job.id), "reason": type(error).__name__})  # fmt: skip
             self._returns.give_back(job, GivenBack.UNSETTLED)
         except Exception:
+            self.tally.panics += 1
             log.exception("request not settled", extra={"request_id": str(job.id)})
             self._returns.give_back(job, GivenBack.UNSETTLED)
         finally:
+            if tracer is not None:
+                traced.end_run(tracer, flight)
             self._leave(job)
             model = self._models.pop(job.claim)
             self.running[model] -= 1
@@ -218,6 +230,8 @@ class Runs:
         except LimitReached as refusal:
             self._put_off(job, refusal.wait_s)
             return
+        if not self._can_pay(job, admitted, flight):
+            return
         run = relay.Run(self._gateway, admitted, flight)
         if admitted.request.asked.mode.stream:
             self._stream(job, run, flight)
@@ -233,7 +247,7 @@ class Runs:
         except DatabaseAway:
             raise
         except DwctlError as error:
-            if error.code == admission.NO_CREDIT and admission.line_of(job) is not None:
+            if error.code == NO_CREDIT and admission.line_of(job) is not None:
                 self._wait_for_credit(job)
             else:
                 self._end_unrun(job, outcomes.refused(error))
@@ -304,10 +318,33 @@ class Runs:
         self.tally.limited += 1
         self._returns.give_back(job)
 
-    def _wait_for_credit(self, job: Job) -> None:
-        """Its account may get some until the deadline."""
+    def _can_pay(self, job: Job, admitted: Admitted, flight: Flight) -> bool:
+        """Whether what it may cost is held, where that must be; if not, what becomes of it is seen to."""
+        try:
+            flight.held = self._gateway.funds.hold(admitted, self._gateway.snapshot.routing)
+        except (NoCredit, CapReached) as refusal:
+            self._unpaid(job, refusal)
+            return False
+        except DatabaseAway:
+            # Nothing was sent, so nothing counts: a balance that somebody else has locked for long must not cost requests their tries.
+            self._wait_for_credit(job)
+            return False
+        return True
+
+    def _unpaid(self, job: Job, refusal: NoCredit | CapReached) -> None:
+        """What the account, or the key's cap, has left is not enough. A line waits for credit; nothing waits for a cap to begin anew."""
+        is_line = admission.line_of(job) is not None
+        if refusal.others_are_in_the_way or (is_line and isinstance(refusal, NoCredit)):
+            needs = refusal.needs if isinstance(refusal, NoCredit) else None
+            self._wait_for_credit(job, needs)
+        else:
+            self._end_unrun(job, outcomes.refused(refusal))
+
+    def _wait_for_credit(self, job: Job, needs: Decimal | None = None) -> None:
+        """Its account may get some until the deadline, or other calls leave some. `needs`: how much ends the wait."""
         self.tally.pauses[PauseReason.NO_CREDIT] += 1
-        pause = Pause(job.model, job.created_by, _CREDIT_PAUSE_S, PauseReason.NO_CREDIT)
+        reason = PauseReason.NO_CREDIT
+        pause = Pause(job.model, job.created_by, _CREDIT_PAUSE_S, reason, needs)
         self._returns.give_back(job, pause=pause)
 
     def _pressure(self, job: Job, outcome: Outcome) -> Pause | None:
@@ -325,8 +362,13 @@ class Runs:
 
     def _end_unrun(self, job: Job, outcome: Outcome) -> None:
         gateway = self._gateway
-        gateway.recorder.finish(record_of_unrunnable(job, outcome, gateway.registration.id))
+        shown = gateway.request_log.of_queued(job.id, admission.key_of(job))
+        trace_id = self._jobs[job.claim].trace_id
+        record = record_of_unrunnable(job, outcome, gateway.registration.id, shown, trace_id)
+        gateway.recorder.finish(record)
         gateway.count(outcome)
+        known = gateway.snapshot.routing.models
+        gateway.genai.refused(record.uri.removeprefix("/"), record, known)
         self._count(job, outcome)
 
     def _wait_before_retry(self, job: Job, outcome: Outcome) -> float | None:
@@ -357,7 +399,7 @@ class Runs:
         if outcome.succeeded:
             tally.retries_of_success.add((model,), job.attempt)
         if job.deadline < clock.now():
-            tally.late += 1
+            tally.late[model, status] += 1
 
     def _label(self, model: str) -> str:
         return model if model in self._gateway.snapshot.routing.models else NO_MODEL

@@ -5,42 +5,14 @@ Labels are bounded: models are those that there are, all others one name; reason
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+
+from dwctl.figures.spreads import Spreads
 
 CLAIM_SECONDS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.06, 0.1, 0.25, 1.0, 5.0)
 CLAIM_SIZES = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 RETRIES = tuple(map(float, range(11)))
-NO_MODEL = "(unknown)"
-"""Stands for every name that no model has."""
-
-
-class Spread:
-    """How often a figure was how large; the last bucket is everything larger."""
-
-    __slots__ = ("buckets", "total")
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.buckets = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-
-class Spreads:
-    """One for each set of labels."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.by_labels: dict[tuple[str, ...], Spread] = {}
-
-    def add(self, labels: tuple[str, ...], figure: float) -> None:
-        """One more."""
-        spread = self.by_labels.get(labels)
-        if spread is None:
-            spread = self.by_labels[labels] = Spread(self.bounds)
-        spread.buckets[bisect_left(self.bounds, figure)] += 1
-        spread.total += figure
 
 
 class Tally:
@@ -48,10 +20,12 @@ class Tally:
 
     def __init__(self) -> None:
         self.ended: Counter[tuple[str, ...]] = Counter()
+        self.late: Counter[tuple[str, ...]] = Counter()
+        self.escalated: Counter[tuple[str, ...]] = Counter()
         self.retried: Counter[str] = Counter()
         self.denied: Counter[tuple[str, ...]] = Counter()
         self.statuses: Counter[tuple[str, ...]] = Counter()
         self.pauses: Counter[str] = Counter()
-        self.limited = self.late = 0
+        self.limited = self.panics = 0
         self.seconds = Spreads(SECONDS)
         self.retries_of_success = Spreads(RETRIES)

@@ -128,7 +128,7 @@ def test_forty_calls_at_once_are_charged_to_the_last_digit(seeded: Gateway) -> N
     rows = seeded.all("SELECT source_id FROM credits_transactions WHERE user_id = %s", account.id)
     assert {str(id) for id in ids} <= {row.source_id for row in rows}
     rolled = seeded.one(
-        "SELECT sum(requests) AS n, sum(cost) AS cost FROM usage_rollups WHERE user_id = %s",
+        "SELECT sum(calls) AS n, sum(cost) AS cost FROM usage_deltas WHERE user_id = %s",
         account.id,
     )
     assert (rolled.n, rolled.cost) == (40, wanted)

@@ -74,7 +74,7 @@ def test_a_component_is_counted_apart_from_its_own_alias() -> None:
         ({}, 0),
         ({"max_tokens": 500}, 500),
         ({"max_completion_tokens": 500}, 500),
-        ({"max_output_tokens": 500}, 500),
+        ({"max_output_tokens": 500}, 0),
         ({"max_tokens": 5, "max_completion_tokens": 500}, 500),
         ({"max_tokens": 500, "n": 3}, 1500),
         ({"max_tokens": 500, "n": 0}, 500),

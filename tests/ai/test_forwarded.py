@@ -58,6 +58,10 @@ class Inference(BaseHTTPRequestHandler):
     def say_score(self) -> None:
         self.answer(200, "application/json", b'{"results":[],"usage":{"total_tokens":12}}')
 
+    def say_busy(self) -> None:
+        said = b'{"error":{"message":"busy"},"usage":{"total_tokens":12}}'
+        self.answer(200, "application/json", said)
+
     def say_created(self) -> None:
         self.answer(201, "application/json", b'{"id":1}')
 
@@ -241,6 +245,13 @@ def test_a_total_alone_is_charged_as_the_prompt(stage: Gateway, model: str) -> N
     left = eventually(lambda: (found := stage.left(answer)).charges and found)
     assert (left.logs[0].prompt_tokens, left.logs[0].completion_tokens) == (12, 0)
     assert left.charges[0].amount == cost(PRICE, 12, 0)
+
+
+def test_an_error_is_charged_nothing_whatever_its_status(stage: Gateway, model: str) -> None:
+    answer = call(stage, "POST", "busy", {"model": model, "query": "x"})
+    assert (answer.status_code, answer.json()["error"]) == (200, {"message": "busy"})
+    left = eventually(lambda: (found := stage.left(answer)).logs and found)
+    assert (left.logs[0].usage_source, left.charges) == ("none", [])
 
 
 def test_the_playground_hands_on_as_well(stage: Gateway, model: str) -> None:

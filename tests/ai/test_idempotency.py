@@ -44,9 +44,10 @@ def environ(environ: dict[str, str]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def service(environ: dict[str, str], cast: Cast, upstream: FakeUpstream) -> Iterator[Service]:
     with Service(environ) as running:
-        running.start_web()
-        running.start_web()
-        running.start_worker()
+        with running.at_once():
+            running.start_web()
+            running.start_web()
+            running.start_worker()
         yield running
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 import openai
 import pytest
 from openai import OpenAI
 
-from tests.gateway import HELLO, Account, Gateway
+from tests.gateway import HELLO, PRICE, Account, Gateway
 
 
 @pytest.fixture(scope="module")
 def environ(environ: dict[str, str]) -> dict[str, str]:
-    return environ | {"DWCTL_ONWARDS__STRICT_MODE": "true"}
+    told = {"DWCTL_COSTS__HEADER": "true", "DWCTL_COSTS__STREAM_COMMENT": "true"}
+    return environ | {"DWCTL_ONWARDS__STRICT_MODE": "true"} | told
 
 
 def client_of(gateway: Gateway, key: str) -> OpenAI:
@@ -55,6 +57,37 @@ def test_chat_with_the_stream_helper(seeded: Gateway, client: OpenAI) -> None:
     calls = final.choices[0].message.tool_calls
     assert calls
     assert calls[0].function.arguments == '{"city":"Oslo"}'
+
+
+@pytest.mark.parametrize("surface", ["chat", "responses"])
+@pytest.mark.parametrize(
+    ("model", "cost"),
+    [("ok", "0.015"), ("json-anyway", "0.015"), ("usage-1-1+cut", None), ("free", "0")],
+)
+def test_what_a_stream_cost_stands_before_its_end(
+    seeded: Gateway, surface: str, model: str, cost: str | None
+) -> None:
+    """All tests of this module run with it: the library reads over comments."""
+    call = seeded.chat if surface == "chat" else seeded.respond
+    answer = call(seeded.model(model, price=None if model == "free" else PRICE), stream=True)
+    text = answer.text
+    (log,) = seeded.left(answer).logs
+    wanted = cost or f"{log.total_cost:f}".rstrip("0")
+    assert text.endswith(f"\n\n: cost {wanted}\n\ndata: [DONE]\n\n")
+    assert text.count(": cost") == 1
+    assert (log.total_cost or 0) == Decimal(wanted)
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "cost"),
+    [("ok", 200, "0.015"), ("fail-500", 500, "0"), ("error-in-200+usage-5-5", 502, "0")],
+)
+def test_what_a_call_cost_stands_in_a_header(
+    seeded: Gateway, model: str, status: int, cost: str
+) -> None:
+    answer = seeded.chat(seeded.model(model))
+    assert (answer.status_code, answer.headers["x-dwctl-cost"]) == (status, cost)
+    assert [charge.amount for charge in seeded.left(answer).charges] == ([Decimal(cost)] if status == 200 else [])  # fmt: skip
 
 
 def test_completions(seeded: Gateway, client: OpenAI) -> None:

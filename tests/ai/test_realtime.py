@@ -282,6 +282,20 @@ def test_the_query_string_reaches_the_upstream_only_in_open_mode(
     assert seen["path"] == wanted
 
 
+def test_a_header_asks_for_a_stream_as_workers_of_the_rust_product_do(
+    seeded: Gateway, calls: FakeUpstream
+) -> None:
+    model, wanted = seeded.model("ok"), {"x-fusillade-stream": "true"}
+    answer = seeded.chat(model, headers=wanted)
+    assert text_of(list(events(answer))) == "Hello there friend"
+    (seen,) = calls.seen()
+    assert seen["body"]["stream"] is True
+    assert seen["body"]["stream_options"] == {"include_usage": True}
+    answer = seeded.respond(model, headers=wanted)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert seeded.chat(model, headers={"x-fusillade-stream": "false"}).json()["object"] == "chat.completion"  # fmt: skip
+
+
 def test_the_service_tier_stays_here(seeded: Gateway, calls: FakeUpstream) -> None:
     assert seeded.chat(seeded.model("ok"), body={"service_tier": "priority"}).ok
     assert "service_tier" not in calls.seen()[0]["body"]

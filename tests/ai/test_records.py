@@ -154,14 +154,14 @@ def test_a_platform_key_may_call_and_is_charged(seeded: Gateway) -> None:
     assert seeded.left(answer).charges[0].amount == Decimal("0.015")
 
 
-def test_the_rollups_add_up(seeded: Gateway) -> None:
+def test_each_call_adds_to_the_sums(seeded: Gateway) -> None:
     model, other, account = seeded.model("ok"), seeded.model("fail-500"), seeded.account()
     for _ in range(3):
         seeded.chat(model, by=account)
     seeded.chat(other, by=account)
     rows = seeded.all(
-        "SELECT model, sum(requests)::int AS requests, sum(succeeded)::int AS succeeded, sum(prompt_tokens)::int AS prompt_tokens, "
-        "sum(completion_tokens)::int AS completion_tokens, sum(cost) AS cost FROM usage_rollups WHERE user_id = %s GROUP BY 1",
+        "SELECT model, sum(calls)::int AS calls, coalesce(sum(calls) FILTER (WHERE status_code = 200), 0)::int AS succeeded, sum(prompt_tokens)::int AS prompt_tokens, "
+        "sum(completion_tokens)::int AS completion_tokens, sum(cost) AS cost FROM usage_deltas WHERE user_id = %s GROUP BY 1",
         account.id,
     )
     assert {row.model: tuple(row[1:]) for row in rows} == {
@@ -276,9 +276,9 @@ def test_strangers_leave_no_row_and_callers_one_that_is_cut(seeded: Gateway) -> 
         assert answer.status_code == 401
         assert seeded.left(answer).logs == []
     # Names that no model has share one sum.
-    sums = seeded.all("SELECT model, sum(requests) AS n FROM usage_rollups WHERE user_id = %s GROUP BY 1", caller.id)  # fmt: skip
+    sums = seeded.all("SELECT model, sum(calls) AS n FROM usage_deltas WHERE user_id = %s GROUP BY 1", caller.id)  # fmt: skip
     assert [(row.model, row.n) for row in sums] == [("", 2)]
-    assert not seeded.all("SELECT FROM usage_rollups WHERE user_id = %s", UUID(int=0))
+    assert not seeded.all("SELECT FROM usage_deltas WHERE user_id = %s", UUID(int=0))
 
 
 # --- reading them again

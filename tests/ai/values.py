@@ -10,7 +10,9 @@ from uuid import UUID, uuid4
 import orjson
 
 from dwctl.ai.calls import Request, Stamp
+from dwctl.billing import levels
 from dwctl.billing.tariffs import CurrentTariff
+from dwctl.catalog.layers import Layered
 from dwctl.catalog.routing import EVERYONE, Component, Fallback, Key, Model, Routing, Strategy
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.surfaces import CHAT, Surface
@@ -80,7 +82,7 @@ def a_key(owner: UUID | None = None, purpose: str = "realtime") -> Key:
 def a_routing(*models: Model, funded: tuple[Key, ...] = ()) -> Routing:
     return Routing(
         models={model.alias: model for model in models},
-        funded=frozenset(key.owner_id for key in funded),
+        funded=Layered({key.owner_id: levels.HIGHEST for key in funded}),
     )
 
 

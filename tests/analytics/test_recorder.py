@@ -502,6 +502,98 @@ def test_a_lock_that_is_held_puts_records_off_and_says_nothing_of_the_database(
     soon(lambda: calls.counts(call) == (1, 1))
 
 
+def died(recorder: Recorder) -> list[str]:
+    """Leaves its spool to the others; gives the kinds in it."""
+    own = recorder.spool.take_own()
+    assert own
+    kinds = [found.kind for found in own.lines()]
+    own.release()
+    return kinds
+
+
+def test_who_was_told_no_while_the_database_is_away_is_withdrawn_whoever_dies(
+    recorders: Making, calls: Calls
+) -> None:
+    """The commit was not heard of, but done; then the process is killed before the database is back."""
+    other, dead = recorders(), recorders()
+    call = calls.make()
+    other.start()
+    other.enqueue(opening(call, "pending"))
+    dead.away_since = time.monotonic()
+    dead.withdraw(call.id)
+    assert died(dead) == ["withdraw"]
+    soon(lambda: calls.state(call) == "canceled")
+
+
+def test_a_request_in_doubt_is_in_the_spool_before_its_caller_is_told(
+    recorders: Making, calls: Calls, database_url: str
+) -> None:
+    recorder = recorders(database_wait="0.3s")
+    recorder.start()
+    with psycopg.connect(database_url) as holder:
+        holder.execute("LOCK fusillade.batches IN EXCLUSIVE MODE")
+        with pytest.raises(InDoubt):
+            recorder.enqueue(opening(calls.make()))
+        assert died(recorder) == ["withdraw"]
+
+
+def test_what_is_withdrawn_does_not_depend_on_what_the_planner_takes_the_table_for(
+    recorder: Recorder, calls: Calls, sql: psycopg.Connection[Any]
+) -> None:
+    """Plans are kept, and many a one is made while the queue has a row or two."""
+    size = "UPDATE pg_class SET (reltuples, relpages) = (%s, %s) WHERE oid = 'fusillade.requests'::regclass"
+    sql.execute(size, (1, 1000))
+    call = calls.make()
+    recorder.enqueue(opening(call, "pending"))
+    recorder.withdraw(call.id)
+    soon(lambda: calls.state(call) == "canceled")
+    sql.execute(size, (-1, 0))
+
+
+def test_a_request_that_somebody_has_locked_holds_up_nobody_and_is_withdrawn_later(
+    recorders: Making, calls: Calls, database_url: str
+) -> None:
+    recorder, dead = recorders(database_wait="0.3s"), recorders()
+    recorder.start()
+    locked, free, behind = calls.make(), calls.make(), calls.make()
+    for call in (locked, free):
+        recorder.enqueue(opening(call, "pending"))
+    dead.away_since = time.monotonic()
+    dead.withdraw(locked.id)
+    dead.spool.append([(Kind.FINAL, line(final(behind)))])
+    with psycopg.connect(database_url) as holder:
+        holder.execute("SELECT FROM fusillade.requests WHERE id = %s FOR UPDATE", (locked.id,))
+        recorder.withdraw(locked.id)
+        recorder.withdraw(free.id)
+        for _ in range(3):
+            assert recorder.finish(final(calls.make())) is Kept.COMMITTED
+        soon(lambda: calls.state(free) == "canceled")
+        assert died(dead) == ["withdraw", "final"]
+        soon(lambda: calls.counts(behind) == (1, 1))
+        assert recorder.spool.pending_bytes > 0
+        assert calls.state(locked) == "pending"
+    soon(lambda: calls.state(locked) == "canceled")
+    soon(lambda: recorder.spool.pending_bytes == 0)
+
+
+def test_a_request_that_stays_locked_is_withdrawn_whoever_dies(
+    recorders: Making, calls: Calls, database_url: str
+) -> None:
+    recorder, other = recorders(), recorders()
+    recorder.start()
+    call = calls.make()
+    recorder.enqueue(opening(call, "pending"))
+    with psycopg.connect(database_url) as holder:
+        holder.execute("SELECT FROM fusillade.requests WHERE id = %s FOR UPDATE", (call.id,))
+        recorder.withdraw(call.id)
+        soon(lambda: recorder.spool.pending_bytes > 0)
+        for greenlet in recorder._greenlets:
+            greenlet.kill()
+        assert died(recorder) == ["withdraw"]
+    other.start()
+    soon(lambda: calls.state(call) == "canceled")
+
+
 def test_a_large_answer_is_committed(recorder: Recorder, calls: Calls) -> None:
     call = calls.make()
     assert recorder.finish(final(call, b"x" * 15_000_000)) is Kept.COMMITTED

@@ -303,6 +303,26 @@ class TestSignIns:
         assert entry["action"] == "user.signed_in"
 
 
+def test_what_goes_along_has_its_entries_too(
+    call: Doors, sql: psycopg.Connection[Any], entries: Entries
+) -> None:
+    group = call("admin", "POST", "/groups", {"name": unique("group")}).json["id"]
+    people = [insert_user(sql) for _ in range(30)]
+    organization = insert_organization(sql)
+    for account in (*people, organization):
+        sql.execute("INSERT INTO user_groups (user_id, group_id) VALUES (%s, %s)", (account, group))
+    found = entries(call("admin", "DELETE", f"/groups/{group}"))
+    (one,) = [entry for entry in found if entry["action"] == "group.deleted"]
+    assert (one["resource_id"], one["after"]) == (group, None)
+    members = [entry for entry in found if entry is not one]
+    assert {entry["action"] for entry in members} == {"group.member_removed"}
+    assert {entry["resource_id"] for entry in members} == {group}
+    assert {entry["related_id"] for entry in members} == {str(id) for id in (*people, organization)}
+    assert all(entry["before"]["user_id"] == entry["related_id"] for entry in members)
+    owned = [entry["organization_id"] for entry in members if entry["organization_id"]]
+    assert [str(id) for id in owned] == [str(organization)]
+
+
 def test_many_at_once_are_each_their_own(
     app: Flask, cast: Cast, sql: psycopg.Connection[Any]
 ) -> None:

@@ -25,6 +25,7 @@ PREFIXES = ("/admin/api/v1", "/authentication")
 UNAUDITED = {
     "playground.infer": "a call: it is in the log of calls",
     "endpoints.validate_endpoint": "asks a server for its models, changes nothing",
+    "endpoints.compare_endpoint": "asks a server for its models, changes nothing",
     "connections.try_connection": "looks at a source, changes nothing",
     "connections.start_sync": "work, shown with its synchronisation (who asked for it, when); what it makes are files and batches",
     "session.choose_organization": "sets a cookie of the caller's, changes no row",
@@ -64,6 +65,12 @@ class Stage:
     def model(self) -> str:
         body = {"type": "standard", "model_name": unique("model"), "hosted_on": self.endpoint()}
         return self.made("/models", body)
+
+    def priced(self) -> tuple[str, str]:
+        """A model, and its tariff."""
+        model = self.model()
+        self("POST", f"/models/{model}/tariffs", _tariff()[0])
+        return model, self("GET", f"/models/{model}/tariffs").json["data"][0]["id"]
 
     def composite(self) -> str:
         return self.made("/models", {"type": "composite", "model_name": unique("composite")})
@@ -248,6 +255,14 @@ CASES: dict[str, tuple[set[str], Case]] = {
             {"type": "standard", "model_name": unique(), "hosted_on": s.endpoint(), "tariffs": _tariff()},
         ),
     ),
+    "models.add_tariff": (
+        {"model.tariff_added"},
+        lambda s: s("POST", f"/models/{s.model()}/tariffs", _tariff()[0]),
+    ),
+    "models.withdraw_tariff": (
+        {"model.tariff_changed"},
+        lambda s: s("DELETE", "/models/{}/tariffs/{}".format(*s.priced())),
+    ),
     "models.update_model": (
         {"model.updated"},
         lambda s: s("PATCH", f"/models/{s.model()}", {"description": "other"}),
@@ -319,6 +334,13 @@ CASES: dict[str, tuple[set[str], Case]] = {
     "api_keys.rotate_api_key": (
         {"api_key.credential_changed"},
         lambda s: s("POST", f"/users/current/api-keys/{s.key()}/rotate", {}),
+    ),
+    "api_keys.end_retired_secrets": (
+        {"api_key.secrets_ended"},
+        lambda s: (
+            s("POST", (path := f"/users/current/api-keys/{s.key()}") + "/rotate", {}),
+            s("DELETE", path + "/retired-secrets"),
+        )[-1],
     ),
     "tool sources.create_tool_source": (
         {"tool_source.created"},

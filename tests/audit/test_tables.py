@@ -14,24 +14,32 @@ from dwctl.db import db
 from tests.audit.vocabulary import ACTIONS
 
 NOT_AUDITED = {
+    "account_rollups": "sums of the log of calls",
+    "api_key_spend": "sums of the log of calls",
     "audit_log": "the log itself",
     "batch_capacity_reservations": "what batches have been promised, counted by the queue",
     "batch_usage": "sums of the log of calls",
     "command_line_codes": "a code of a minute; the keys that it is exchanged for are in the log",
+    "credit_reservations": "what calls under way may cost; the charge is in the ledger",
     "http_analytics": "the log of calls",
     "idempotency_keys": "remembers calls; nobody decides it",
+    "latency_histograms": "sums of the log of calls",
+    "latency_rollups": "sums of the log of calls",
     "leavers": "who has left, until what is theirs has been put away; the leaving is in the log",
     "limit_holds": "counts calls",
     "limit_states": "counts calls",
+    "model_rollups": "sums of the log of calls",
     "newcomers": "who is to be given sample files",
     "outgoing_mails": "what waits to be sent; what made it is in the log",
     "password_reset_tokens": "anybody may ask for one; the password that it sets is in the log",
     "retired_api_key_secrets": "what a rotation leaves for a while; the rotation is in the log",
+    "rollup_grains": "since when sums of the log are kept",
     "routing_changes": "tells processes what to read again",
     "sign_in_attempts": "counts attempts of strangers, who must not fill the log",
     "sync_entries": "work of a synchronisation",
     "sync_operations": "work, shown with who asked for it",
     "system_config": "what the release command has done once",
+    "usage_deltas": "what calls add to sums of the log",
     "usage_rollups": "sums of the log of calls",
     "user_balance_checkpoints": "sums of the ledger, whose entries are in the log",
 }
@@ -42,6 +50,7 @@ SHOWN = {
     "api_keys.tokens_per_minute", "deployed_models.tokens_per_minute", "deployed_models.downstream_input_price_per_token",
     "deployed_models.downstream_output_price_per_token", "deployed_models.downstream_input_token_cost_ratio",
     "model_tariffs.input_price_per_token", "model_tariffs.output_price_per_token", "model_tariffs.api_key_purpose",
+    "model_tariffs.cached_input_price_per_token", "model_tariffs.reasoning_price_per_token",
     "model_traffic_rules.api_key_purpose", "credits_transactions.api_key_id",
 }  # fmt: skip
 """Columns that are named like secrets and are none."""
@@ -79,6 +88,14 @@ def test_no_column_of_an_audited_table_looks_like_a_secret_and_is_shown(
     ]
     assert shown == []
     assert sql.execute("SELECT audit_is_secret('payment_provider_id')").fetchone() == (True,)
+
+
+def test_deletions_are_told_of_by_the_statement_as_changes_are_by_the_row(
+    sql: psycopg.Connection[Any],
+) -> None:
+    rows = sql.execute("SELECT tgname, tgrelid::regclass::text, tgargs FROM pg_trigger WHERE tgname LIKE 'audit%'").fetchall()  # fmt: skip
+    attached = {kind: {row[1:] for row in rows if row[0] == kind} for kind in ("audit", "audit_deletion")}  # fmt: skip
+    assert attached["audit"] == attached["audit_deletion"]
 
 
 def test_every_verb_of_a_trigger_is_documented(sql: psycopg.Connection[Any]) -> None:
@@ -122,11 +139,11 @@ def test_the_log_refuses_every_change(
 def test_what_is_past_its_retention_goes_some_at_a_time(sql: psycopg.Connection[Any]) -> None:
     sql.execute(
         "INSERT INTO audit_log (action, through, resource_type, resource_id, at)"
-        " SELECT 'user.updated', 'command', 'old', n::text, now() - interval '41 days' FROM generate_series(1, 1500) n"
+        " SELECT 'old.updated', 'command', 'old', n::text, now() - interval '41 days' FROM generate_series(1, 1500) n"
     )
     sql.execute(
         "INSERT INTO audit_log (action, through, resource_type, resource_id, at)"
-        " VALUES ('user.updated', 'command', 'old', 'young', now() - interval '39 days')"
+        " VALUES ('old.updated', 'command', 'old', 'young', now() - interval '39 days')"
     )
 
     def left() -> int:

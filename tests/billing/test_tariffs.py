@@ -1,8 +1,12 @@
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from dwctl.billing import money
 from dwctl.billing.tariffs import CurrentTariff, TariffPrice, is_free, pick, price
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -112,3 +116,64 @@ def test_a_price_is_exact_to_the_last_digit(
         units = 123456789123456789012345 * prompt + 10**14 * completion
         cost = f"{units // 10**15}.{units % 10**15:015d}"
     assert found == Decimal(cost)
+
+
+@pytest.mark.parametrize(
+    ("cached", "reasoning", "cost"),
+    [
+        pytest.param(None, None, "1300", id="no prices of their own"),
+        pytest.param("1", None, "940", id="cached input"),
+        pytest.param(None, "50", "1450", id="reasoning"),
+        pytest.param("0", "0", "800", id="zero is a price, too"),
+        pytest.param("20", "50", "1850", id="dearer than the others"),
+    ],
+)
+def test_parts_with_prices_of_their_own_are_priced_apart(
+    cached: str | None, reasoning: str | None, cost: str
+) -> None:
+    tariff = TariffPrice(
+        Decimal(10), Decimal(20), cached and Decimal(cached), reasoning and Decimal(reasoning)
+    )
+    found = price(tariff, 100, 15, cached_tokens=40, reasoning_tokens=5)
+    assert found == Decimal(cost)
+
+
+@pytest.mark.parametrize(
+    ("cached", "reasoning", "cost"),
+    [
+        pytest.param(1000, 0, "400", id="more cached than there are: all are"),
+        pytest.param(0, 1000, "1750", id="more reasoning than there is: all is"),
+    ],
+)
+def test_counts_that_do_not_fit_are_bounded(cached: int, reasoning: int, cost: str) -> None:
+    tariff = TariffPrice(Decimal(10), Decimal(20), Decimal(1), Decimal(50))
+    found = price(tariff, 100, 15, cached_tokens=cached, reasoning_tokens=reasoning)
+    assert found == Decimal(cost)
+
+
+_COUNTS = st.integers(0, 2**31 - 1)
+_PRICES = st.decimals(0, money.LARGEST, places=money.SCALE)
+
+
+@given(_PRICES, _PRICES, st.none() | _PRICES, st.none() | _PRICES, _COUNTS, _COUNTS, _COUNTS, _COUNTS)  # fmt: skip
+def test_a_usage_costs_what_its_parts_cost_to_the_last_digit(
+    input: Decimal,
+    output: Decimal,
+    cached_input: Decimal | None,
+    reasoning: Decimal | None,
+    prompt: int,
+    completion: int,
+    cached: int,
+    reasoned: int,
+) -> None:
+    tariff = TariffPrice(input, output, cached_input, reasoning)
+    found = price(tariff, prompt, completion, cached_tokens=cached, reasoning_tokens=reasoned)
+    cached, reasoned = min(cached, prompt), min(reasoned, completion)
+    parts = [
+        (prompt - cached, input),
+        (cached, input if cached_input is None else cached_input),
+        (completion - reasoned, output),
+        (reasoned, output if reasoning is None else reasoning),
+    ]
+    assert Fraction(found) == sum(Fraction(each) * count for count, each in parts)
+    assert found >= 0

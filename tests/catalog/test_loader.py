@@ -431,6 +431,19 @@ def a_model(sql: Sql, owner: UUID, **more: Any) -> tuple[UUID, str]:
     return insert(sql, "deployed_models", **columns), alias
 
 
+def test_tariffs_that_have_ended_are_known_for_as_long_as_batches_may_run_again(
+    reader: Reader, sql: Sql, owners: list[UUID]
+):
+    id, alias = a_model(sql, owners[0], hosted_on=an_endpoint(sql, owners[0]))
+    for name, ended in (("lately", "1 day"), ("weeks ago", "60 days"), ("long ago", "80 days")):
+        sql.execute(
+            "INSERT INTO model_tariffs (deployed_model_id, name, input_price_per_token, valid_from, valid_until)"
+            " VALUES (%s, %s, 1, now() - interval '90 days', now() - %s::interval)",
+            (id, name, ended),
+        )
+    assert len(reader.read_on().models[alias].tariffs) == 2
+
+
 def test_a_composite_is_made_of_what_can_be_called_in_the_order_of_priority(
     reader: Reader, sql: Sql, owners: list[UUID], caplog: pytest.LogCaptureFixture
 ):
@@ -504,12 +517,15 @@ def test_a_key_has_its_limits(reader: Reader, sql: Sql, cast: Cast):
         "UPDATE api_keys SET requests_per_second = 0.01, burst_size = 5, capacity = 2, tokens_per_minute = 7 WHERE id = %s",
         (limited,),
     )
+    bursting = add_key(sql, cast["admin"])
+    sql.execute("UPDATE api_keys SET burst_size = 9 WHERE id = %s", (bursting,))
     routing = reader.read_on()
-    assert routing.keys[routing.hashes[limited]].limits == Limits(0.01, 5, 2, 7)
-    assert routing.keys[routing.hashes[plain]].limits is UNLIMITED
+    assert routing.keys[routing.hashes[limited.bytes]].limits == Limits(0.01, 5, 2, 7)
+    assert routing.keys[routing.hashes[plain.bytes]].limits is UNLIMITED
+    assert routing.keys[routing.hashes[bursting.bytes]].limits == Limits(9, 9)
     with reader.loader() as loader:
-        found = loader.key_by_hash(routing.hashes[limited])
-    assert found == routing.keys[routing.hashes[limited]]
+        found = loader.key_by_hash(routing.hashes[limited.bytes])
+    assert found == routing.keys[routing.hashes[limited.bytes]]
 
 
 # -- the snapshot itself ---------------------------------------------------------------------------
@@ -531,13 +547,31 @@ def test_a_change_past_the_triggers_is_found_by_counting(
 ):
     key = add_key(sql, cast["admin"])
     with running(snapshot, configured):
-        assert key in snapshot.routing.hashes
+        assert key.bytes in snapshot.routing.hashes
         with sql.transaction():
             sql.execute("SET LOCAL session_replication_role = replica")
             sql.execute("DELETE FROM api_keys WHERE id = %s", (key,))
         snapshot._counted_at = -1e9  # a whole interval ago
         assert snapshot.wait_fresher_than(snapshot.loaded_at + 1e-9, 20)
-        assert key not in snapshot.routing.hashes
+        assert key.bytes not in snapshot.routing.hashes
+
+
+def test_a_change_shares_what_is_there_until_changes_are_many(
+    snapshot: Snapshot, configured: Settings, sql: Sql, cast: Cast
+):
+    with running(snapshot, configured):
+        read_whole = snapshot.routing.keys.base
+        for number in range(7):
+            sql.execute(
+                "INSERT INTO api_keys (name, user_id, created_by, secret_hash)"
+                " SELECT gen_random_uuid()::text, %(id)s, %(id)s, sha256(gen_random_uuid()::text::bytea) FROM generate_series(1, 900)",
+                {"id": cast["bob"]},
+            )
+            before = len(snapshot.routing.keys)
+            assert snapshot.wait_fresher_than(time.monotonic(), 20)
+            assert len(snapshot.routing.keys) == before + 900
+            assert (snapshot.routing.keys.base is read_whole) == (number < 6)
+        assert snapshot.routing.keys.depth == 0
 
 
 def test_a_key_that_no_notification_told_of_is_found_with_what_its_owner_has(

@@ -11,8 +11,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from dwctl.usage import folding
 from tests.cast import Cast
 from tests.catalog.conftest import ADMIN, Admin, unique
+from tests.usage import deltas
 
 NIL = UUID(int=0)
 REALTIME = {
@@ -116,6 +118,20 @@ def test_every_field_is_kept(admin: Admin) -> None:
     assert cleared["metadata"] == fields["metadata"]
     for gone in ("display_name", "requests_per_second", "burst_size", "capacity", "batch_capacity", "throughput", "tokens_per_minute", "traffic_routing_rules", "allowed_batch_completion_windows"):  # fmt: skip
         assert gone not in cleared
+
+
+def test_a_rate_that_is_taken_away_takes_its_burst_along(admin: Admin) -> None:
+    path = f"/models/{admin.model(requests_per_second=5, burst_size=9)['id']}"
+    assert "burst_size" not in admin.patch(path, {"requests_per_second": None}).json
+    kept = {"requests_per_second": None, "burst_size": 3}
+    assert admin.patch(path, kept).json["burst_size"] == 3
+    assert admin.patch(path, {"description": "as it was"}).json["burst_size"] == 3
+
+
+def test_a_burst_alone_is_among_the_limits_of_what_one_may_call(admin: Admin) -> None:
+    made = admin.model(everyone=True, burst_size=3)
+    [usable] = admin.get("/users/current/models", search=made["alias"]).json["data"]
+    assert (usable["burst_size"], "requests_per_second" in usable) == (3, False)
 
 
 def test_names_are_trimmed_and_the_alias_defaults_to_the_name(admin: Admin) -> None:
@@ -612,14 +628,56 @@ def test_metrics_sum_all_time_and_show_the_last_two_hours(
         (bucket - timedelta(days=40), cast["bob"], 1),
     ):
         sql.execute(
-            "INSERT INTO usage_rollups (bucket, model, user_id, requests, succeeded, prompt_tokens, completion_tokens, duration_ms, cost, last_at) VALUES (%s, %s, %s, %s, 1, 10, 20, 1000, 0, %s)",
-            (at, made["alias"], who, requests, at),
+            "INSERT INTO usage_deltas (at, model, user_id, api_key_id, status_code, calls, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens,"
+            " total_tokens, cost, duration_ms) VALUES (%s, %s, %s, gen_random_uuid(), 200, %s, 10, 20, 0, 0, 30, 0, 1000)",
+            (at, made["alias"], who, requests),
         )
     shown = admin.get(f"/models/{made['id']}", include="metrics").json["metrics"]
     assert (shown["total_requests"], shown["total_input_tokens"], shown["total_output_tokens"]) == (10, 40, 80)  # fmt: skip
     assert shown["avg_latency_ms"] == 400.0
     assert shown["last_active_at"] == shown["time_series"][-1]["timestamp"]
     assert [point["requests"] for point in shown["time_series"]] in ([5, *[0] * 11, 4], [0] * 11 + [4, 0])  # fmt: skip
+
+
+def test_calls_are_counted_since_a_moment_and_within_the_hour(
+    admin: Admin, sql: psycopg.Connection
+) -> None:
+    name, now = unique("called"), datetime.now(UTC)
+    admin.model(alias=name)
+    for hours, status, ms in ((0, 200, 100), (0, 500, 900), (3, 200, 100), (30, 200, 100)):
+        deltas.add(sql, now - timedelta(hours=hours, seconds=5), model=name, status_code=status, duration_ms=ms)  # fmt: skip
+
+    def calls(**since: str) -> dict[str, Any]:
+        (shown,) = admin.get("/models", alias=name, include="calls", **since).json["data"]
+        return dict(shown["calls"])
+
+    day = calls()
+    assert (day["requests"], day["errors"], Decimal(day["cost"])) == (3, 1, Decimal("0.3"))
+    assert (day["last_hour_requests"], day["last_hour_errors"]) == (2, 1)
+    assert 95 <= day["p50_latency_ms"] <= 105
+    assert 855 <= day["p95_latency_ms"] <= 945
+    assert calls(since=(now - timedelta(days=3)).isoformat())["requests"] == 4
+    quarter = calls(since=(now - timedelta(minutes=15)).isoformat())
+    assert (quarter["requests"], quarter["last_hour_requests"]) == (2, 2)
+    folding.fold(sql, 1000)
+    assert (calls() | {"since": None}) == (day | {"since": None}), "sums say what deltas have said"
+    sql.execute("DELETE FROM usage_deltas")
+
+
+def test_calls_are_for_those_who_see_analytics(
+    admin: Admin, client: FlaskClient, cast: Cast
+) -> None:
+    path = f"{ADMIN}/models/{admin.model(everyone=True)['id']}?include=calls"
+    assert "calls" in client.get(path, headers=Cast.headers("viewer")).json
+    assert "calls" not in client.get(path, headers=Cast.headers("alice")).json
+
+
+def test_an_alias_is_found_exactly(admin: Admin) -> None:
+    name = unique("exact")
+    admin.model(alias=name)
+    admin.model(alias=f"{name}-more")
+    assert aliases(admin.get("/models", alias=name)) == [name]
+    assert aliases(admin.get("/models", alias=name.upper())) == []
 
 
 def test_inactive_and_deleted_models_are_shown_to_administrators_on_request(

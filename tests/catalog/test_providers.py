@@ -89,10 +89,16 @@ def test_an_icon_is_one_that_a_page_may_load(admin: Admin, icon: str | None, sta
 
 
 @pytest.mark.parametrize(
-    "body", [{}, {"provider_key": " "}, {"provider_key": 5}, {"provider_key": " .. "}]
+    ("body", "status"),
+    [
+        ({}, 422),
+        ({"provider_key": " "}, 400),
+        ({"provider_key": 5}, 422),
+        ({"provider_key": " .. "}, 422),
+    ],
 )
-def test_a_provider_needs_its_key(admin: Admin, body: dict[str, Any]) -> None:
-    assert admin.post(ALL, body).status_code == 422
+def test_a_provider_needs_its_key(admin: Admin, body: dict[str, Any], status: int) -> None:
+    assert admin.post(ALL, body).status_code == status
 
 
 def test_users_read_and_managers_change(

@@ -268,3 +268,64 @@ def test_what_goes_while_somebody_changes_it_is_404(
         model = admin.model(hosted_on=on)["id"]
         gone = f"DELETE FROM inference_endpoints WHERE id = '{on}'"
         assert meanwhile(app, sql, gone, call(on, model)).status_code == 404
+
+
+def compared(admin: Admin, id: str) -> tuple[dict[str, str], int]:
+    answer = admin.post(f"/endpoints/{id}/compare")
+    assert answer.status_code == 200, answer.json
+    assert answer.json["milliseconds"] >= 0
+    return {row["model_name"]: row["change"] for row in answer.json["differences"]}, answer.json["unchanged"]  # fmt: skip
+
+
+def test_what_would_change_is_told_and_nothing_changes(
+    admin: Admin, requests_mock: Mocker, sql: psycopg.Connection[Any]
+) -> None:
+    stays, goes, comes, taken = (unique(name) for name in ("stays", "goes", "comes", "taken"))
+    admin.model(alias=taken)
+    serve(requests_mock, stays, goes)
+    id = str(admin.post("/endpoints", {"name": unique("e"), "url": URL}).json["id"])
+    assert compared(admin, id) == ({}, 2)
+    serve(requests_mock, stays, comes, taken)
+    before = models_of(sql, id)
+    assert compared(admin, id) == ({comes: "new", goes: "gone", taken: "taken"}, 1)
+    assert models_of(sql, id) == before
+    admin.post(f"/endpoints/{id}/synchronize")
+    serve(requests_mock, goes)
+    assert compared(admin, id) == ({goes: "back", stays: "gone", comes: "gone"}, 0)
+
+
+def test_models_outside_of_the_filter_are_told_apart(
+    admin: Admin, requests_mock: Mocker, sql: psycopg.Connection[Any]
+) -> None:
+    kept, other = unique("kept"), unique("other")
+    serve(requests_mock, kept, other)
+    id = str(admin.post("/endpoints", {"name": unique("e"), "url": URL}).json["id"])
+    sql.execute("UPDATE inference_endpoints SET model_filter = %s WHERE id = %s", ([kept], id))
+    assert compared(admin, id) == ({other: "outside"}, 1)
+
+
+def test_only_what_is_chosen_changes(
+    admin: Admin, requests_mock: Mocker, sql: psycopg.Connection[Any]
+) -> None:
+    goes, wanted, unwanted = unique("goes"), unique("wanted"), unique("unwanted")
+    serve(requests_mock, goes)
+    id = str(admin.post("/endpoints", {"name": unique("e"), "url": URL}).json["id"])
+    serve(requests_mock, wanted, unwanted)
+    done = admin.post(f"/endpoints/{id}/synchronize", {"models": [wanted]}).json
+    assert (done["new_models_created"], done["models_deactivated"]) == (1, 0)
+    assert compared(admin, id) == ({goes: "gone", unwanted: "new"}, 1)
+    assert admin.post(f"/endpoints/{id}/synchronize", {"models": []}).json["changes_made"] == 0
+
+
+def test_endpoints_say_what_is_on_them(admin: Admin, requests_mock: Mocker) -> None:
+    serve(requests_mock, unique("a"), unique("b"))
+    id = str(admin.post("/endpoints", {"name": unique("e"), "url": URL}).json["id"])
+    none = admin.get(f"/endpoints/{id}").json
+    assert "models" not in none
+    serve(requests_mock)
+    admin.post(f"/endpoints/{id}/synchronize")
+    shown = admin.get(f"/endpoints/{id}", include="models").json["models"]
+    assert shown.pop("last_sync") is not None
+    assert shown == {"active": 0, "inactive": 2, "last_hour_requests": 0, "last_hour_errors": 0}
+    listed = admin.get("/endpoints", include="models", limit=100).json
+    assert next(one for one in listed if one["id"] == id)["models"]["inactive"] == 2

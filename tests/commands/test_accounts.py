@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 from flask import Flask
 
+from dwctl.analytics.records import file_of, line
+from dwctl.analytics.writing import record
+from tests.analytics.made import BOB, Calls, final, opening
 from tests.commands.shell import Shell, unique
 from tests.identity.doors import NIL, Doors, insert_user, register
 
@@ -43,6 +48,33 @@ class TestUsers:
         assert changed == shown | {"display_name": "Ada", "auto_topup_amount": 5, "low_balance_threshold": 2.5}  # fmt: skip
         cleared = dwctl.json("users", "update", email, "--low-balance-threshold", "none")
         assert (cleared["low_balance_threshold"], cleared["auto_topup_amount"]) == (None, 5)
+        kept = dwctl.json("users", "update", email, "--zero-data-retention", "true", "--log-sample", "0.5")  # fmt: skip
+        assert (kept["zero_data_retention"], kept["log_sample"]) == (True, 0.5)
+
+    def test_what_the_calls_of_one_have_said_can_be_deleted(
+        self, dwctl: Shell, email: str, sql: psycopg.Connection
+    ) -> None:
+        calls, id = Calls(sql), UUID(dwctl.json("users", "show", email)["id"])
+        said = {"logged_request": "said", "logged_response": "said", "request_headers": '{"a":"b"}'}
+        mine, running, untracked = (calls.make(id) for _ in range(3))
+        untracked.track = False
+        others = calls.make(BOB)
+        with sql.transaction():
+            owners = json.dumps([{"id": str(file_of(str(owner), time.time())), "owner": str(owner)} for owner in (id, BOB)])  # fmt: skip
+            sql.execute("SELECT fusillade.ensure_files(%s)", (owners,))
+            opened = line(
+                opening(running, owner=str(id), file_id=file_of(str(id), time.time()))
+            ).decode()
+            sql.execute("SELECT fusillade.open_calls(%s)", (f"[{opened}]",))
+            record(sql, [final(mine), final(untracked, **said), final(others)])
+        done = dwctl.json("users", "forget", str(id), "--yes")
+        assert (done["requests"], done["log_rows"]) == (1, 1)
+        assert [calls.state(call) for call in (mine, running, others)] == [None, "processing", "completed"]  # fmt: skip
+        assert [calls.counts(call) for call in (mine, untracked, others)] == [(1, 1)] * 3
+        texts = "SELECT request_body, response_body, request_headers FROM http_analytics WHERE request_id = %s"
+        assert calls.one(texts, untracked.id) == (None, None, None)
+        assert dwctl.json("users", "forget", email, "--yes")["requests"] == 0
+        assert "cannot be undone" in dwctl("users", "forget", email).stderr
 
     @pytest.mark.parametrize(
         ("option", "value", "fault"),
@@ -140,6 +172,8 @@ class TestKeys:
         changed = dwctl.json("keys", "update", made["id"], "--name", "desk", "--capacity", "3", "--expires-at", "none")  # fmt: skip
         assert (changed["name"], changed["capacity"], changed["expires_at"]) == ("desk", 3, None)
         assert dwctl.json("keys", "update", made["id"], "--capacity", "none")["capacity"] is None
+        kept = dwctl.json("keys", "update", made["id"], "--zero-data-retention", "true", "--log-sample", "none")  # fmt: skip
+        assert (kept["zero_data_retention"], kept["log_sample"]) == (True, None)
 
     def test_one_is_rotated_and_revoked(self, app: Flask, dwctl: Shell, email: str) -> None:
         call = Doors(app)

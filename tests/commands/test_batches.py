@@ -32,6 +32,12 @@ def asked(app: Flask, *args: object) -> Any:
     return json.loads(result.stdout)
 
 
+def noted(sql: psycopg.Connection, batch: UUID) -> list[Any]:
+    """What the audit log says of it: the action, the command, and what came of it."""
+    rows = sql.execute("SELECT action, route, after FROM audit_log WHERE resource_type = 'batch' AND resource_id = %s ORDER BY id", (str(batch),))  # fmt: skip
+    return [(action, route.partition(" ")[2], after) for action, route, after in rows]
+
+
 def test_batches_are_listed(app: Flask, batch: UUID, cast: Cast) -> None:
     (row,) = asked(app, "list", "--search", batch)
     assert (row["id"], row["status"], row["total"], row["window"]) == (str(batch), "validating", 2, "24h")  # fmt: skip
@@ -55,9 +61,10 @@ def test_why_one_could_not_begin(app: Flask, batch: UUID, sql: psycopg.Connectio
     assert (shown["status"], shown["errors"]) == ("failed", ["The file is gone"])
 
 
-def test_one_is_cancelled(app: Flask, batch: UUID) -> None:
+def test_one_is_cancelled(app: Flask, batch: UUID, sql: psycopg.Connection) -> None:
     assert asked(app, "cancel", batch)["status"] in ("cancelling", "cancelled")
     assert asked(app, "cancel", batch)["id"] == str(batch)
+    assert noted(sql, batch) == [("batch.cancelled", "batches cancel", None)]
     assert run(app, "retry", batch).stderr.startswith("Error: A batch that is cancelled")
 
 
@@ -71,6 +78,7 @@ def test_failed_lines_run_again(app: Flask, batch: UUID, sql: psycopg.Connection
     sql.execute("SELECT fusillade.recount(%s)", (batch,))
     assert asked(app, "retry", batch)["retried"] == 2
     assert asked(app, "show", batch)["failed"] == 0
+    assert noted(sql, batch) == [("batch.retried", "batches retry", {"requests": 2})]
 
 
 def test_a_batch_that_is_none_is_one_line(app: Flask) -> None:

@@ -150,6 +150,20 @@ def test_a_model_is_added_with_prices_per_million_tokens(
     assert "realtime 3 / 0.6" in dwctl("models", "list", "--search", alias).output
 
 
+def test_prices_of_parts_and_their_history_are_listed(dwctl: Shell, server: str) -> None:
+    alias = unique("alias")
+    dwctl.json(
+        "models", "add", alias, "--endpoint", server,
+        "--input-price", "3", "--output-price", "6", "--cached-input-price", "0.3", "--reasoning-price", "9",
+    )  # fmt: skip
+    wanted = [{"name": "dearer", "api_key_purpose": "realtime", "input_price_per_token": "0.1", "output_price_per_token": "0.2"}]  # fmt: skip
+    dwctl.json("models", "set", alias, f"tariffs={json.dumps(wanted)}")
+    now, before = dwctl.json("models", "tariffs", alias)
+    assert (now["name"], now["in_force"], now["cached_input"]) == ("dearer", True, None)
+    assert (before["usd_per_mtok"], before["cached_input"], before["reasoning"]) == ("realtime 3 / 6", "0.3", "9")  # fmt: skip
+    assert (before["in_force"], before["valid_until"]) == (False, now["valid_from"])
+
+
 def test_a_model_without_prices_is_free_and_closed(dwctl: Shell, server: str) -> None:
     made = dwctl.json("models", "add", unique("alias"), "--endpoint", server)
     assert (made["everyone"], made["usd_per_mtok"], made["type"]) == (False, [], None)
@@ -267,18 +281,21 @@ def test_a_bad_grant_is_refused_in_one_line(
     refused(dwctl("credits", "grant", email, amount), reason)
 
 
-def test_reconciling_shows_what_is_off(dwctl: Shell, cast: Cast, sql: psycopg.Connection) -> None:
-    fine = dwctl("credits", "reconcile")
-    assert fine.output == "Every balance is the sum of its ledger entries.\n"
-    assert dwctl.json("credits", "reconcile") == []
+def test_verifying_shows_what_does_not_add_up_and_repairs_it(
+    dwctl: Shell, cast: Cast, sql: psycopg.Connection
+) -> None:
+    fine = dwctl("credits", "verify")
+    assert (fine.output, fine.exit_code) == ("", 0)
+    assert dwctl.json("credits", "verify") == []
     sql.execute(
         "INSERT INTO user_balance_checkpoints (user_id, balance) VALUES (%s, 3)", (cast["viewer"],)
     )
-    off = dwctl("credits", "reconcile")
+    off = dwctl("credits", "verify")
     assert off.exit_code == 1
     assert str(cast["viewer"]) in off.output
-    in_json = dwctl("credits", "reconcile", "--json")
+    in_json = dwctl("credits", "verify", "--json")
     assert in_json.exit_code == 1
-    assert json.loads(in_json.stdout) == [
-        {"user_id": str(cast["viewer"]), "ledger": "0", "balance": "3.000000000000000"}
-    ]
+    found = {"check": "balance", "subject": str(cast["viewer"]), "expected": "0", "found": "3"}
+    assert json.loads(in_json.stdout) == [{**found, "repaired": False}]
+    assert dwctl.json("credits", "verify", "--repair") == [{**found, "repaired": True}]
+    assert dwctl("credits", "verify").output == ""

@@ -22,16 +22,19 @@ NOT_WALKED = {
     "up": "starts everything",
     "db": "Flask-Migrate's",
     "config example": "prints a file",
+    "assets fetch": "asks npm's registry",
     "audit export": "prints what --format says",
+    "requests export": "prints what --format says",
 }
 UNKNOWN = "11111111-2222-4333-8444-555555555555"
 MAKES = {
     "groups create": "makes what it is given",
     "users create": "makes what it is given",
     "composites add": "makes what it is given",
-    "credits reconcile": "has nothing to look up",
+    "credits verify": "has nothing to look up",
     "endpoints add": "calls the server",
     "config check": "has nothing to look up",
+    "assets check": "has nothing to look up",
 }
 """Commands that need nothing that may be unknown."""
 

@@ -73,6 +73,15 @@ def test_without_a_database_a_command_says_what_to_do_in_one_line(tmp_path: Path
     ]
 
 
+def test_a_command_chooses_between_two_databases_never_silently(tmp_path: Path):
+    named = {"DATABASE_URL": "postgresql://127.0.0.1:9/nowhere"}
+    done = run("--data-dir", str(tmp_path), "users", "list", folder=tmp_path, **named)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "dwctl: two databases are named, by --data-dir and by DATABASE_URL (or database.url): leave out one"
+    ]
+
+
 def test_a_bad_setting_is_one_line(tmp_path: Path):
     done = run("users", "list", folder=tmp_path, DWCTL_NO_SUCH_SETTING="1")
     assert done.returncode == 1

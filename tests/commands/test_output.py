@@ -31,6 +31,24 @@ ROW = {
 }
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"price": Decimal("0.50"), "until": None, "on": True},
+        [{"id": UUID(int=7), "from": datetime(2026, 1, 2, tzinfo=UTC), "name": ODD}],
+    ],
+)
+def test_objects_inside_a_row_are_json(value: object) -> None:
+    """A program's own notation of them (None, Decimal(...)) says nothing to people, and no command takes it."""
+    text = output.shown(value)
+    assert text.isprintable()
+    read = json.loads(text)
+    assert read in (
+        {"price": "0.50", "until": None, "on": True},
+        [{"id": str(UUID(int=7)), "from": "2026-01-02T00:00:00Z", "name": ODD}],
+    )
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize(
     "show",

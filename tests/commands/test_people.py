@@ -93,7 +93,7 @@ def test_a_key_is_created_and_shown_once(app: Flask, dwctl: Shell, sql: psycopg.
     assert shown.exit_code == 0
     assert "  sk-" in shown.output
     again = dwctl("keys", "create", email, "desktop")
-    assert (again.exit_code, again.stderr) == (1, "Error: This user has a key with that name already\n")  # fmt: skip
+    assert (again.exit_code, again.stderr) == (1, "Error: This user has a key with that name already: choose another, or give that one a new secret (dwctl keys rotate)\n")  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -128,3 +128,53 @@ def test_following_shows_each_call_once_whenever_it_had_arrived(environ, clean, 
         assert shown == ["before", "short", "a minute long"]
     finally:
         tail.stop()
+
+
+@pytest.fixture
+def run(app: Flask) -> Callable[..., str]:
+    """What `dwctl requests` prints."""
+
+    def run(*args: str, code: int = 0) -> str:
+        done = app.test_cli_runner().invoke(cli, ["requests", *args])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    return run
+
+
+def test_calls_are_listed_shown_and_exported(run, clean, cast: Cast):
+    log(clean, "old", ago_s=7200, status=502)
+    id = log(clean, "new", user=cast["alice"], cost="0.5")
+    rows = json.loads(run("list", "--json"))
+    assert [row["model"] for row in rows] == ["new", "old"]
+    assert "alice@cast.example" in run("list", "--user", "alice@cast.example")
+    assert json.loads(run("show", str(id), "--json"))["total_cost"] == "0.500000000000000"
+    assert "not_kept" in run("show", str(id))
+    assert len(run("export", "--format", "csv").splitlines()) == 3
+    assert json.loads(run("export", "--model", "new"))["request_id"] == str(id)
+    assert "not in the log" in run("show", str(cast["alice"]), code=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "models"),
+    [
+        (("--status", "5xx"), ["old"]),
+        (("--status", "200-299"), ["new"]),
+        (("--min-cost", "0.5"), ["new"]),
+        (("--min-cost", "0.51"), []),
+        (("--since", "2020-01-01", "--error", "timeout"), ["old"]),
+        (("--user", "alice@cast.example"), ["new"]),
+        (("--containing", "nothing"), []),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_options_narrow(run, clean, cast: Cast, options: tuple[str, ...], models: list[str]):
+    log(clean, "old", ago_s=60, status=502, code="timeout")
+    log(clean, "new", user=cast["alice"], cost="0.5")
+    assert [row["model"] for row in json.loads(run("list", "--json", *options))] == models
+
+
+@pytest.mark.parametrize("options", [("--status", "x"), ("--status", "20"), ("--min-cost", "NaN"), ("--min-cost", "x"), ("--since", "tomorrow"), ("--user", "nobody@x")], ids=" ".join)  # fmt: skip
+def test_what_is_no_filter_is_one_line(run, options: tuple[str, ...]):
+    (line,) = run("list", *options, code=1).splitlines()
+    assert line.startswith("Error: ")

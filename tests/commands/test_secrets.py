@@ -13,7 +13,6 @@ from flask import Flask
 from dwctl import config
 from dwctl.commands import resealing
 from dwctl.commands.main import cli
-from dwctl.db import Base
 from dwctl.encryption import Sealer
 from dwctl.web import current
 from tests.cast import Cast
@@ -79,6 +78,8 @@ def test_everything_is_sealed_anew_and_then_the_old_secret_can_go(
     done = run(rotating, "rotate")
     assert done.exit_code == 0, done.output
     assert {place: row["resealed"] for place, row in table(done).items() if row["resealed"]} == {place: next(iter(rows))[1] for place, rows in before.items()}  # fmt: skip
+    noted = sql.execute("SELECT action, count(*) FROM audit_log WHERE route LIKE '%secrets rotate' GROUP BY 1 ORDER BY 1").fetchall()  # fmt: skip
+    assert noted == [("connection.resealed", 1), ("endpoint.resealed", 3)]
     again = run(rotating, "rotate")
     assert {row["resealed"] for row in table(again).values()} == {0}
     with app_with(environ, secret_key=NEW, connections__encryption_key=OWN_NEW) as app:
@@ -125,10 +126,11 @@ def test_a_row_that_is_changed_meanwhile_is_left_alone(
 def test_no_sealed_column_of_the_database_is_left_out(app: Flask, sql: psycopg.Connection) -> None:
     with app.app_context():
         parts = current.parts()
-        found = {place.name for place in resealing.places(parts.settings, parts.sealer)}
+        places = resealing.places(parts.settings, parts.sealer)
+    found = {place.name for place in places}
     there = sql.execute("SELECT table_schema, table_name, column_name FROM information_schema.columns WHERE column_name LIKE '%%\\_sealed'").fetchall()  # fmt: skip
     assert found == {f"{table}.{column}" if schema == "public" else f"{schema}.{table}.{column}" for schema, table, column in there}  # fmt: skip
-    assert all(len(table.primary_key.columns) for table in Base.metadata.sorted_tables)
+    assert all(len(place.table.primary_key.columns) for place in places)
 
 
 def test_without_a_secret_nothing_is_rotated(environ: dict[str, str]) -> None:

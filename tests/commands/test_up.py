@@ -114,6 +114,28 @@ def printed(up: Up) -> dict[str, str]:
     return dict(re.findall(r"^(\w[^\n]*):\n  (curl [^\n]*)$", up.out, re.MULTILINE))
 
 
+def test_the_overview_opens_with_calls_of_every_kind(first: Up):
+    """Before anything else is called: the demo made them itself."""
+    key = re.search(r"sk-[\w-]+", first.out)
+    assert key
+    password = re.search(r"Password +(\S+)", first.out)
+    assert password
+    signed_in = requests.Session()
+    body = {"email": "admin@example.com", "password": password[1]}
+    assert signed_in.post(f"{first.url}/authentication/login", json=body, timeout=20).ok
+
+    def total() -> dict[str, Any]:
+        shown: dict[str, Any] = signed_in.get(f"{first.url}/admin/api/v1/requests/breakdown", timeout=20).json()  # fmt: skip
+        return shown
+
+    eventually(lambda: total()["total"]["requests"] == 9)
+    assert total()["total"]["errors"] == 1
+    assert {row["id"] for row in total()["rows"]} == {"demo-chat", "demo-embed", ""}
+    page = signed_in.get(first.url, timeout=20).text
+    assert "demo-chat" in page
+    assert "First steps" not in page
+
+
 def test_the_printed_curl_line_answers(first: Up):
     answer = try_line(printed(first)["Ask the demo model"])
     assert answer.status_code == 200
@@ -153,7 +175,8 @@ def test_the_way_to_a_first_call_over_http_works_as_printed_in_the_readme(
     first: Up, data: Path, tmp_path: Path
 ):
     section = (ROOT / "README.md").read_text().partition("## Using it")[2].partition("\n## ")[0]
-    script = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)[-1]
+    _credentials, *blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    script = "".join(blocks)
     script = script.replace("http://localhost:3001", first.url)
     script = script.replace(".venv/bin/dwctl", f"{DWCTL} --data-dir {data}")
     environ = os.environ | {

@@ -103,6 +103,33 @@ def test_lines_that_all_have_the_same_number_come_once_each(
 # --- output and errors
 
 
+ODD = {
+    "printed for people": ('{\n  "a": 1,\r\n  "b": "x\\ny"\n}', {"a": 1, "b": "x\ny"}),
+    "a text": ('say "hi"\n', 'say "hi"\n'),
+    "half": ('{"a":', '{"a":'),
+    "nothing": ("", ""),
+    "NUL as it is spelled": ('{"a":"\\u0000"}', {"a": "\0"}),
+    "too deep for PostgreSQL": ("[" * 50_000 + "]" * 50_000, "[" * 50_000 + "]" * 50_000),
+    "a line end of Unicode": ('{"a":"\u2028"}', {"a": "\u2028"}),
+}
+
+
+@pytest.mark.parametrize(("body", "expected"), ODD.values(), ids=ODD)
+def test_one_odd_body_among_others_is_a_line_as_they_are(
+    client: FlaskClient, sql: psycopg.Connection, cast: Cast, body: str, expected: Any
+) -> None:
+    batch = Written(sql, cast["alice"], 1200).run()
+    batch.complete(*(line for line in range(1200) if line != 1100))
+    batch.complete(1100, body=body)
+    lines = lines_of(get(client, f"/files/{batch.output}/content"))
+    assert [line["custom_id"] for line in lines[:3]] == ["line-0", "line-1", "line-2"]
+    assert lines[-1]["custom_id"] == "line-1100"
+    assert lines[-1]["response"]["body"] == expected
+    results = lines_of(get(client, f"/batches/{batch.batch}/results"))
+    assert len(results) == 1200
+    assert results[1100]["response_body"] == expected
+
+
 def test_lines_come_in_the_order_in_which_they_ended(client: FlaskClient, five: Written) -> None:
     five.complete(3)
     five.complete(0, 4)
@@ -303,6 +330,8 @@ def test_an_answer_with_a_limit_is_bounded_in_bytes_and_says_where_it_stopped(
     assert marks(first) == ("2", "true")
     second = get(client, f"/files/{batch.output}/content", limit=100, skip=2)
     assert customs(second) == ["line-2"]
+    found = get(client, f"/files/{batch.output}/content", limit=100, skip=2, search="line")
+    assert (customs(found), marks(found)) == (["line-2"], ("3", "true"))
     assert customs(get(client, f"/files/{batch.output}/content")) == [f"line-{n}" for n in range(3)]
 
 

@@ -46,8 +46,9 @@ def environ(environ: dict[str, str]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def service(environ: dict[str, str], cast: Cast) -> Iterator[Service]:
     with Service(environ) as running:
-        running.start_web()
-        running.start_worker()
+        with running.at_once():
+            running.start_web()
+            running.start_worker()
         yield running
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 
+import psycopg
 import pytest
 
 from tests.faults.test_lines import batch, chat, ended
@@ -53,6 +54,22 @@ def test_an_account_without_credit_waits_for_a_grant(stage: Gateway) -> None:
     assert stage.unbalanced() == []
 
 
+def test_a_balance_that_is_locked_for_long_costs_lines_none_of_their_tries(
+    stage: Gateway, database_url: str
+) -> None:
+    model, low = stage.flexible("plain"), stage.account(credit="0.5")
+    lost = "SELECT max(times_lost) AS n FROM fusillade.requests WHERE id = ANY (%s)"
+    paused = "SELECT FROM fusillade.queues WHERE model = %s AND paused_until IS NOT NULL"
+    with psycopg.connect(database_url) as other:
+        other.execute(
+            "SELECT FROM user_balance_checkpoints WHERE user_id = %s FOR UPDATE", (low.id,)
+        )
+        _, lines = batch(stage, [chat(model, max_tokens=4) for _ in range(4)], by=low)
+        eventually(lambda: stage.all(paused, model) or stage.one(lost, lines).n)
+    assert {row.state for row in ended(stage, lines)} == {"completed"}
+    assert stage.one(lost, lines).n == 0
+
+
 def test_lines_near_their_deadline_escalate_at_their_own_price(
     stage: Gateway, worker: Process
 ) -> None:
@@ -67,7 +84,8 @@ def test_lines_near_their_deadline_escalate_at_their_own_price(
         assert stage.charges(f"resp_{id}") == [cost(BATCH)]
     assert "escalation model unknown" in worker.output()
     shown = stage.session.get(f"{worker.url}/internal/metrics", timeout=10).text
-    assert "fusillade_requests_routed_to_escalation_total 2.0" in shown
+    escalated = f'fusillade_requests_routed_to_escalation_total{{original_model="{own}",escalation_model="{other}"}} 2'
+    assert escalated in shown
     assert "fusillade_claim_duration_seconds_count" in shown
 
 

@@ -62,8 +62,9 @@ def deaf(database_url: str, postgres: EmbeddedPostgres) -> Iterator[DeafProxy]:
 @pytest.fixture(scope="module")
 def service(environ: dict[str, str], cast: Cast) -> Iterator[Service]:
     with Service(environ) as running:
-        running.start_web()
-        running.start_worker()
+        with running.at_once():
+            running.start_web()
+            running.start_worker()
         yield running
 
 

@@ -10,6 +10,7 @@ import requests
 
 from tests.cast import Cast
 from tests.gateway import Gateway, Held, events, marker
+from tests.lifecycle.test_store import places_of
 from tests.processes import QUICK, Process, Service, eventually
 
 HALF = "chunks-8+hold-stream"
@@ -24,8 +25,9 @@ def environ(environ: dict[str, str]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def service(environ: dict[str, str], cast: Cast) -> Iterator[Service]:
     with Service(environ) as running:
-        running.start_web()
-        running.start_worker()
+        with running.at_once():
+            running.start_web()
+            running.start_worker()
         yield running
 
 
@@ -91,6 +93,24 @@ def test_a_stream_whose_process_is_killed_ends_as_interrupted_in_another(
     assert list(resume(stage, id)) == [*told, "[DONE]"]
     assert stage.upstream.active()["total"] == 1
     eventually(lambda: stage.charges(id))
+
+
+def test_nothing_is_kept_of_a_killed_stream_of_which_nothing_is_to_be_kept(
+    stage: Gateway, victim: Process
+) -> None:
+    private, mark = stage.account(zero_data_retention=True), marker()
+    answer = stage.respond(stage.flexible(HALF), mark, stream=True, by=private, url=victim.url)
+    arriving = events(answer)
+    until_text(arriving)
+    id = answer.headers["x-request-id"]
+    spoken = "SELECT FROM fusillade.open_calls WHERE id = %s AND last_words IS NOT NULL"
+    eventually(lambda: stage.all(spoken, id))
+    assert places_of(stage, mark) == []
+    victim.kill()
+    log = stage.log_of(id)
+    assert (log.error_code, log.bodies) == ("interrupted", "zero_data_retention")
+    assert len(stage.charges(f"resp_{id}")) == 1
+    assert places_of(stage, mark) == []
 
 
 def test_a_stream_of_which_nothing_was_shown_goes_on_elsewhere(

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
 from dwctl.local.postgres import EmbeddedPostgres
 from tests.applications import migrate
-from tests.gateway import HELLO, Account, Gateway, assert_openai_error
+from tests.gateway import HELLO, Account, Gateway, assert_openai_error, marker
+from tests.lifecycle.test_store import places_of
 from tests.processes import Process, Service, eventually
 
 OUTAGE_S = 20.0
@@ -228,6 +230,35 @@ def assert_only_the_dead_were_declared_dead(
 
     eventually(lambda: set(running()) == living)
     assert not [id for id in running().values() if f"dead daemon_id={id}" in worker.output()]
+
+
+def test_the_spool_has_nothing_of_what_is_not_to_be_kept(
+    server: EmbeddedPostgres, stage: Gateway, service: Service
+) -> None:
+    model = stage.model("echo")
+    accounts = stage.account(zero_data_retention=True), stage.account()
+    marks = marker(), marker()
+    for account, mark in zip(accounts, marks, strict=True):
+        assert stage.post("/chat/completions", asked(model, mark), by=account).ok
+    server.stop()
+    answers = [
+        stage.post("/chat/completions", asked(model, mark, stream=stream), by=account)
+        for account, mark in zip(accounts, marks, strict=True)
+        for stream in (False, True)
+    ]
+    assert all(answer.status_code == 200 for answer in answers)
+    on_disk = "".join(path.read_text() for path in spooled(service))
+    assert [mark in on_disk for mark in marks] == [False, True]
+    server.start()
+    back(stage, service.webs[0])
+    eventually(lambda: not spooled(service), 30)
+    logs = [stage.log_of(answer).bodies for answer in answers]
+    assert logs == ["zero_data_retention", "zero_data_retention", None, None]
+    assert [bool(places_of(stage, mark)) for mark in marks] == [False, True]
+
+
+def asked(model: str, said: str, **more: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": said}], **more}
 
 
 def test_a_database_that_is_killed_in_the_middle_of_commits(

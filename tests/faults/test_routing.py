@@ -39,8 +39,9 @@ def environ(environ: dict[str, str]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def service(environ: dict[str, str], cast: Cast, upstream: FakeUpstream) -> Iterator[Service]:
     with Service(environ) as running:
-        running.start_web()
-        running.start_worker()
+        with running.at_once():
+            running.start_web()
+            running.start_worker()
         yield running
 
 
@@ -213,6 +214,19 @@ def test_who_served_a_call_is_said_to_those_who_may_know(stage: Gateway) -> None
             json=asked, headers=Cast.headers(who), timeout=20,
         )  # fmt: skip
         assert ("x-dwctl-served-by" in answer.headers) is knows, answer.text
+
+
+def test_who_served_a_call_of_a_worker_is_said_to_those_who_may_know(stage: Gateway) -> None:
+    bob = stage.account()
+    pool = stage.pool("fail-500", "ok/meta llama")
+    alone = stage.flexible("ok/alone")
+    stage.admin("PATCH", f"/users/{bob.id}", {"roles": ["StandardUser", "PlatformManager"]})
+    flex = {"service_tier": "flex"}
+    eventually(lambda: "x-dwctl-served-by" in stage.chat(alone, by=bob).headers, 5)
+    for model, there in ((pool, "/ok/meta%20llama"), (alone, "/ok/alone")):
+        said = stage.chat(model, by=bob, body=flex).headers["x-dwctl-served-by"]
+        assert said.endswith(there)
+    assert "x-dwctl-served-by" not in stage.chat(alone, by=stage.account(), body=flex).headers
 
 
 def test_a_redirect_leads_to_a_composite_model(stage: Gateway) -> None:

@@ -60,8 +60,9 @@ def test_a_file_is_estimated_by_its_models(shelf: Shelf, admin: Admin) -> None: 
     admin.model(alias=used, tariffs=[tariff("0.001"), tariff("0.00025", api_key_purpose="batch", completion_window="24h")])  # fmt: skip
     admin.model(alias=fresh)
     shelf.sql.execute(
-        "INSERT INTO usage_rollups (bucket, model, user_id, requests, succeeded, prompt_tokens, completion_tokens, duration_ms, cost, last_at)"
-        " SELECT now() - n * interval '10 minutes', %s, gen_random_uuid(), 1, 1, 0, CASE WHEN n <= 100 THEN 3 ELSE 1000000 END, 1, 0, now()"
+        "INSERT INTO model_rollups (of_all, grain, bucket, model, status_code, calls, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens, total_tokens,"
+        " cost, duration_ms, ttfb_ms, timed, last_at)"
+        " SELECT false, 3600, date_trunc('hour', now()) - n * interval '1 hour', %s, 200, 1, 0, CASE WHEN n <= 100 THEN 3 ELSE 1000000 END, 0, 0, 0, 0, 1, 0, 0, now()"
         " FROM generate_series(1, 150) n",
         (used,),
     )

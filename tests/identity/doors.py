@@ -29,6 +29,7 @@ USER_FIELDS = {
     "id", "username", "email", "display_name", "avatar_url", "is_admin", "roles", "created_at", "updated_at", "last_login",
     "auth_source", "external_user_id", "has_payment_provider_id", "batch_notifications_enabled", "low_balance_threshold",
     "auto_topup_amount", "auto_topup_threshold", "has_auto_topup_payment_method", "auto_topup_monthly_limit", "user_type",
+    "zero_data_retention", "log_sample",
 }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def test_nobody_frames_an_answer(app: Flask, path: str) -> None:
 
 
 def test_a_page_has_its_own_policy(app: Flask) -> None:
-    answer = app.test_client().get("/")
+    answer = app.test_client().get("/about")
     assert "style-src 'sha256-" in answer.headers["Content-Security-Policy"]
     assert len(answer.headers.getlist("Content-Security-Policy")) == 1
     assert answer.headers.getlist("X-Frame-Options") == ["DENY"]

@@ -284,7 +284,7 @@ class TestThePage:
         page = client.get("/reset-password", query_string=link)
         assert page.status_code == 200
         assert link["token"] in page.text
-        assert page.headers["Cache-Control"] == "no-cache"
+        assert page.headers["Cache-Control"] == "no-store"
         assert "frame-ancestors 'none'" in page.headers["Content-Security-Policy"]
         form = {**link, "new_password": NEW, "again": NEW}
         differs = client.post("/reset-password", data={**form, "again": "x"})

@@ -11,7 +11,7 @@ from openai import OpenAI
 from openai.types.responses import Response
 from pydantic import BaseModel
 
-from tests.gateway import FLEX, REALTIME, Account, Gateway, cost, marker
+from tests.gateway import FLEX, HELLO, REALTIME, Account, Gateway, cost, marker
 from tests.processes import eventually
 
 TIERS = ["priority", "flex"]
@@ -36,6 +36,13 @@ class City(BaseModel):
 
     name: str
     people: int
+
+
+@pytest.fixture(scope="module")
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    """Costs are told: the library must not mind."""
+    told = {"DWCTL_COSTS__HEADER": "true", "DWCTL_COSTS__STREAM_COMMENT": "true"}
+    return environ | told
 
 
 @pytest.fixture(scope="module")
@@ -443,3 +450,15 @@ def test_its_input_tokens_can_be_counted(stage: Gateway, openai_client: OpenAI) 
     assert counted.input_tokens > 0
     with pytest.raises(openai.NotFoundError):
         openai_client.responses.input_tokens.count(model=stage.flexible("plain"), input="How many?")
+
+
+@pytest.mark.parametrize("surface", ["chat", "responses"])
+def test_a_flex_call_says_what_it_cost(stage: Gateway, surface: str) -> None:
+    model = stage.flexible("plain")
+    wanted = f"{cost(FLEX):f}".rstrip("0")
+    path, said = ("/chat/completions", {"messages": HELLO}) if surface == "chat" else ("/responses", {"input": "Hello"})  # fmt: skip
+    body = {"model": model, "service_tier": "flex", **said}
+    assert stage.post(path, body).headers["x-dwctl-cost"] == wanted
+    streamed = stage.post(path, body | {"stream": True}, stream=True).text
+    assert streamed.endswith(f"\n\n: cost {wanted}\n\ndata: [DONE]\n\n")
+    assert streamed.count(": cost") == 1

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.cast import Cast
 from tests.fake_upstream import SECRET, FakeUpstream
@@ -410,6 +411,36 @@ def test_a_held_call_and_a_row_by_hand_share_the_queue(stage: Gateway) -> None:
     assert held.answer().status_code == 200
     for id in by_hand:
         assert stage.over(id)["status"] == "completed"
+
+
+def test_what_became_of_requests_is_on_the_workers_pages(stage: Gateway) -> None:
+    def shown(name: str, **labels: str) -> float:
+        """The sum over both workers."""
+        pages = [stage.session.get(f"{worker.url}/internal/metrics", timeout=10).text for worker in stage.service.workers]  # fmt: skip
+        return sum(
+            sample.value
+            for page in pages
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    well, badly = stage.flexible("plain", alias="well"), stage.flexible("fail-500", alias="badly")
+    for id in (insert(stage, well), insert(stage, badly)):
+        eventually(lambda id=id: stage.state(id) in TERMINAL)
+    completed = "fusillade_requests_completed_total"
+    assert (
+        eventually(lambda: shown(completed, model=well, status="success", status_code="200")) == 1
+    )
+    assert eventually(lambda: shown(completed, model=badly, status="failure")) == 1
+    assert shown("fusillade_http_status_retriable_total", model=badly, status_code="500") == 1 + MOST_RETRIES  # fmt: skip
+    assert shown("fusillade_requests_retried_total", model=badly) == MOST_RETRIES
+    assert shown("fusillade_retry_denied_total", model=badly) == 1
+    assert shown("fusillade_request_duration_seconds_count", model=well) == 1
+    assert shown("fusillade_retry_attempts_on_success_sum", model=well) == 0
+    assert shown("gen_ai_server_request_duration_seconds_count", gen_ai_request_model=well) == 1
+    assert shown("fusillade_claim_size_count") > 0
+    assert shown("fusillade_heartbeat_duration_seconds_count") > 0
 
 
 def test_nothing_is_left_over(stage: Gateway) -> None:

@@ -118,6 +118,13 @@ def test_a_limit_that_is_changed_holds_as_it_is_now(webs: list[str], stage: Gate
     eventually(lambda: stage.chat(model).status_code == 429)
 
 
+def test_a_burst_alone_is_a_rate_as_well(webs: list[str], stage: Gateway) -> None:
+    model, used = stage.model("ok", alias=unique("bursting"), burst_size=7), stage.model("ok")
+    assert stage.chat(model).headers["x-ratelimit-limit-requests"] == "7"
+    account = stage.account(burst_size=5)
+    assert stage.chat(used, by=account).headers["x-ratelimit-limit-requests"] == "5"
+
+
 def test_refusals_are_counted_by_kind(webs: list[str], stage: Gateway) -> None:
     model = stage.model("ok", alias=unique("counted"), requests_per_second=0.001, burst_size=1)
     for _ in range(3):

@@ -34,14 +34,18 @@ def limiters(database_url: str, sql: psycopg.Connection[Any]) -> Iterator[Making
     """Makes limiters, each that of a process which beats."""
     made: list[Limiter] = []
 
-    def make(url: str = database_url, dead_after_s: float | None = None) -> Limiter:
+    def make(
+        url: str = database_url, dead_after_s: float | None = None, database_wait: str = "1s"
+    ) -> Limiter:
         me = uuid4()
         sql.execute(
             "INSERT INTO fusillade.daemons (id, status, hostname, pid, version, config_snapshot, started_at, last_heartbeat)"
             " VALUES (%s, 'running', 'h', 1, 'v', '{}', now(), now())",
             (me,),
         )
-        settings = config.load({"DATABASE_URL": url})
+        settings = config.load(
+            {"DATABASE_URL": url, "DWCTL_RECORDER__DATABASE_WAIT": database_wait}
+        )
         limiter = Limiter(settings, me, lambda: dead_after_s)
         made.append(limiter)
         return limiter
@@ -257,6 +261,30 @@ def test_the_duty_frees_what_the_dead_held_and_nothing_else(
     assert duties.free_limits(sql, settings) <= 5
     assert [state(sql, f"model:{n}")[2] for n in range(3)] == [1, 1, 1]
     assert len(holds(sql)) == 3
+
+
+def test_a_process_that_stands_still_does_not_take_the_database_for_away(
+    limiters: Making, sql: psycopg.Connection[Any]
+) -> None:
+    """Connecting, preparing and asking take some turns of the loop, and each of them takes long here, as in a process that has too much to do."""
+
+    def stall() -> None:
+        while True:
+            time.sleep(0.1)
+            gevent.sleep(0.001)
+
+    impatient = limiters(database_wait="0.1s")
+    stalls = gevent.spawn(stall)
+    try:
+        permit = impatient.take([a(capacity=1)])
+        assert impatient._connection
+        # Whoever sits between may hang up on a connection that is not used, and the process may be late to see it.
+        pid = impatient._connection.info.backend_pid
+        sql.execute("SELECT pg_terminate_backend(%s)", (pid,))
+        impatient.take([a(id="2", capacity=1)])
+    finally:
+        stalls.kill()
+    back(permit)
 
 
 # --- LLM tokens

@@ -182,9 +182,9 @@ def test_depth_is_shown_by_model_and_foreign_names_under_one_label(
     single(sql, cast["bob"], model="nobody's\n", age_s=30)
     connections: Connections = current.parts(app).connections
     metrics = {
-        (sample.name, sample.labels["model"]): sample.value
-        for metric in DepthMetrics(connections).collect({"m"})
-        for sample in metric.samples
+        (family.name, *labels): value
+        for family in DepthMetrics(connections).collect({"m"})
+        for labels, value in family.rows
     }
     assert {
         key: value for key, value in metrics.items() if key[0] != "dwctl_queue_oldest_seconds"

@@ -1,5 +1,6 @@
 """Liveness and readiness, asked of real processes."""
 
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -7,7 +8,20 @@ import psycopg
 import pytest
 import requests
 
-from tests.processes import Service, eventually
+from tests.cast import Cast
+from tests.fake_upstream import FakeUpstream
+from tests.gateway import Gateway
+from tests.processes import QUICK, Service, eventually
+
+SMALL = {"DWCTL_SNAPSHOT__FULL_RELOAD_INTERVAL": "1s", "DWCTL_RECORDER__QUEUE_SIZE": "4"}
+
+
+@pytest.fixture(scope="module")
+def service(environ: dict[str, str], cast: Cast, upstream: FakeUpstream) -> Iterator[Service]:
+    """One web process that is soon late, and soon half full."""
+    with Service(environ | SMALL) as running:
+        running.start_web()
+        yield running
 
 
 def ask(service: Service) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -58,7 +72,10 @@ def test_only_missing_migrations_make_a_process_unready(
 ):
     (head,) = sql.execute("SELECT version_num FROM alembic_version").fetchone()
     sql.execute("UPDATE alembic_version SET version_num = %s", (revision,))
-    assert ask(service)[0] == status
+    found = ask(service)
+    assert found[0] == status
+    word = "missing" if status == 503 else "newer release"
+    assert word in found[1]["database"]["problem"]
     sql.execute("UPDATE alembic_version SET version_num = %s", (head,))
     assert ask(service)[0] == 200
 
@@ -81,3 +98,74 @@ def test_without_its_database_a_process_is_alive_but_not_ready(
         finally:
             server.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     eventually(lambda: ask(service)[0] == 200)
+
+
+def test_a_day_without_a_partition_makes_a_process_unready(
+    service: Service, sql: psycopg.Connection
+) -> None:
+    (today,) = sql.execute("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')").fetchone()
+    sql.execute(f"DROP TABLE http_analytics_p{today}")
+    status, found = ask(service)
+    sql.execute("SELECT make_log_partitions((now() AT TIME ZONE 'UTC')::date, 1)")
+    assert (status, found["partition"]["ready"], found["database"]["ready"]) == (503, False, True)
+    assert "make_partitions" in found["partition"]["problem"]
+    assert ask(service)[0] == 200
+
+
+def test_what_cannot_be_reloaded_for_long_makes_a_process_unready(
+    service: Service, sql: psycopg.Connection
+) -> None:
+    sql.execute("ALTER TABLE routing_changes RENAME COLUMN table_name TO away")
+    try:
+        eventually(lambda: ask(service)[0] == 503)
+        status, found = ask(service)
+        assert [name for name, check in found.items() if not check["ready"]] == ["routing"]
+        assert found["routing"]["age_s"] >= 3
+    finally:
+        sql.execute("ALTER TABLE routing_changes RENAME COLUMN away TO table_name")
+    eventually(lambda: ask(service)[0] == 200)
+
+
+def test_a_backlog_of_the_recorder_is_said_first_in_the_queue_then_in_the_spool(
+    stage: Gateway, service: Service, sql: psycopg.Connection
+) -> None:
+    with stage.locked("LOCK TABLE http_analytics IN EXCLUSIVE MODE"):
+        for _ in range(5):
+            assert stage.chat("no-such-model").status_code == 404
+
+        def problem() -> str:
+            check = ask(service)[1]["recorder"]
+            assert check["ready"]
+            return str(check.get("problem"))
+
+        assert eventually(lambda: "half full" in problem() or "spool" in problem())
+        assert eventually(lambda: "spool" in problem())
+        assert ask(service)[1]["recorder"]["spooled_bytes"] > 0
+    eventually(lambda: "problem" not in ask(service)[1]["recorder"])
+
+
+def test_a_worker_that_cannot_claim_is_unready(service: Service, sql: psycopg.Connection) -> None:
+    worker = service.start_worker(**QUICK)
+
+    def asked() -> tuple[int, dict[str, Any]]:
+        answer = requests.get(worker.url + "/readyz", timeout=15)
+        return answer.status_code, answer.json()["checks"]
+
+    eventually(lambda: asked()[0] == 200)
+    (claim,) = sql.execute(
+        "SELECT oid::regprocedure::text FROM pg_proc WHERE proname = 'claim' AND pronamespace = 'fusillade'::regnamespace"
+    ).fetchone()
+    sql.execute(f"ALTER FUNCTION {claim} RENAME TO away")
+    try:
+        eventually(lambda: asked()[0] == 503)
+        assert not asked()[1]["claims"]["ready"]
+    finally:
+        sql.execute(f"ALTER FUNCTION {claim.replace('claim(', 'away(')} RENAME TO claim")
+    eventually(lambda: asked()[0] == 200)
+
+
+def test_what_everybody_may_ask_names_nobody(stage: Gateway, service: Service) -> None:
+    stage.model("usual", alias="unspoken-model")
+    shown = requests.get(service.url + "/readyz", timeout=15).text
+    for word in ("unspoken", "dwctl:", "postgres", "127.0.0.1", stage.alice.email, "sk-"):
+        assert word not in shown

@@ -51,6 +51,17 @@ def test_a_document_is_openapi(name: str) -> None:
     assert documents()[name]["openapi"] == "3.1.0"
 
 
+def test_a_list_says_where_it_goes_on() -> None:
+    admin, _ = (documents()[name] for name in DOCUMENTS)
+    lists = {
+        path: "Link" in operation["get"]["responses"]["200"]["headers"]
+        for path, operation in admin["paths"].items()
+        for parameter in operation.get("get", {}).get("parameters", ())
+        if parameter.get("name") == "after"
+    }
+    assert {"/users", "/models", "/audit-log"} <= {path for path, has_link in lists.items() if has_link}  # fmt: skip
+
+
 def test_they_say_what_they_are() -> None:
     admin, ai = (documents()[name] for name in DOCUMENTS)
     assert admin["info"]["title"] == "Admin API"

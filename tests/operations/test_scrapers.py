@@ -88,8 +88,9 @@ def test_a_short_token_stops_the_start() -> None:
 @pytest.fixture
 def processes(environ: dict[str, str]) -> Iterator[Service]:
     with Service(environ | {"DWCTL_METRICS_TOKEN": TOKEN}) as running:
-        running.start_web()
-        running.start_worker()
+        with running.at_once():
+            running.start_web()
+            running.start_worker()
         yield running
 
 

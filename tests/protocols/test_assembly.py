@@ -204,12 +204,14 @@ def test_a_stream_beyond_its_limit_fails_and_is_read_no_further(make):
         ({"audio": {"id": "a", "transcript": "x" * 40}}, 40),
         ({"audio": {"id": "a", "data": "QUJD" * 1000}}, 0),
         ({"reasoning_details": [{"type": "reasoning.text", "text": "x" * 40}]}, 40),
+        ({"content": "绳" * 40}, 120),
+        ({"tool_calls": [{"index": 0, "id": "a", "function": {"arguments": "绳" * 40}}]}, 120),
         ({"thinking": "x" * 40, "role": "assistant"}, 40),
         ({"reasoning": "x" * 40, "reasoning_details": [{"text": "x" * 40}]}, 40),
         ({"content": "", "annotations": None}, 0),
     ],
 )
-def test_what_is_said_in_members_of_a_servers_own_is_billed_to_who_leaves_before_the_usage(
+def test_what_is_said_wherever_and_in_any_script_is_billed_to_who_leaves_before_the_usage(
     delta: dict[str, Any], chars: int
 ) -> None:
     assembler = Assembler(forms.CHAT)

@@ -90,7 +90,7 @@ def test_without_strict_mode_a_tool_calls_id_stays():
 
 
 def test_with_nothing_to_change_the_bytes_are_the_upstreams():
-    odd = b": hi\r\n\r\nevent: x\ndata: {not json}\n\ndata:5\n\n" + sse(hello())
+    odd = b": hi\r\n\r\nevent: x\ndata: not json\n\ndata:5\n\n" + sse(hello())
     for parts in portions(odd):
         _, out = drive(
             lambda: chat_stream(strict=False, response_id=None, usage_wanted=True), parts
@@ -237,13 +237,11 @@ def test_a_stream_that_finished_but_forgot_done_gets_it():
     assert data_of(out)[-1] == "[DONE]"
 
 
-def test_data_that_cannot_be_read_ends_a_strict_stream_and_passes_otherwise():
-    spoilt = sse(hello()[:2], done=False) + b"data: {oops\n\n" + sse(hello())
-    stream, out = run(spoilt)
+def test_words_that_are_no_json_end_a_strict_stream():
+    stream, out = run(sse(hello()[:2], done=False) + b"data: oops\n\n" + sse(hello()))
     assert "error" in data_of(out)[2]
     assert len(data_of(out)) == 4
     assert stream.done
-    assert b"data: {oops\n\n" in run(spoilt, strict=False)[1]
 
 
 @pytest.mark.parametrize("data", ["null", "[]", "{}", "", '{"choices":5}', '{"choices":[5]}'])
@@ -593,11 +591,28 @@ def test_an_error_that_cannot_be_read_is_disclosed_as_any_other(data, strict):
     assert "error" in data_of(out)[-2]
 
 
-def test_a_chunk_that_cannot_be_read_and_names_no_error_passes_in_open_mode():
-    odd = b'data: {"error":null,"choices":[{"delta":{"content":"' + b"x" * 9 + b"\n\n"
+def test_words_that_are_no_json_pass_in_open_mode():
+    """No part of an answer is in them."""
+    odd = b"data: one moment, please\n\n"
     theirs = sse(hello()[:2], done=False) + odd + sse(hello()[2:])
     stream, out = run(theirs, strict=False, usage_wanted=True)
     assert (odd in out, stream.error) == (True, None)
+
+
+@pytest.mark.parametrize("mode", [{}, {"strict": False}, {"strict": False, "trusted": True}, {"strict": False, "sanitise": True}])  # fmt: skip
+def test_a_chunk_that_nobody_can_read_ends_the_stream_and_what_was_said_is_billed(mode):
+    odd = b'data: {"error":null,"choices":[{"delta":{"content":"' + b"x" * 9 + b"\n\n"
+    theirs = sse(hello()[:2], done=False) + odd + sse(hello()[2:])
+    stream, out = run(theirs, usage_wanted=True, **mode)
+    assert odd not in out
+    assert (
+        data_of(out)[-2]["error"]["message"]
+        == "The upstream provider sent data that cannot be read."
+    )
+    assert stream.upstream_error == odd[6:-2]
+    usage = stream.settle()
+    assert usage
+    assert (usage.source, usage.completion_tokens > 0) == ("estimated", True)
 
 
 @pytest.mark.parametrize("strict", [True, False])

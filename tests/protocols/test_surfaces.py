@@ -433,6 +433,40 @@ def test_an_answer_without_usage_is_estimated():
     assert usage.completion_tokens > 0
 
 
+def test_a_response_shows_what_is_charged_where_its_server_says_only_a_total():
+    treatment = treated(RESPONSES, BASES[RESPONSES][0], True)
+    whole = treatment.complete(orjson.dumps({**ANSWERS["text"], "usage": {"total_tokens": 40}}))
+    stream = treatment.stream()
+    stream.feed(sse([*hello(usage=False), usage_chunk({"total_tokens": 40})]))
+    stream.finish()
+    for usage, body in ((whole.usage, orjson.loads(whole.body)), (stream.settle(), stream.final)):
+        assert usage is not None
+        shown = body["usage"]
+        assert (usage.prompt_tokens + usage.completion_tokens, usage.source) == (40, UsageSource.ESTIMATED)  # fmt: skip
+        assert (shown["input_tokens"], shown["output_tokens"], shown["total_tokens"]) == (
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            40,
+        )
+
+
+KINDS = {
+    "chat": (CHAT, {}, ("chat_completion", "chat_completion_stream")),
+    "completions": (COMPLETIONS, {}, ("completion", "completion_stream")),
+    "responses": (RESPONSES, {}, ("response", "response_stream")),
+    "embeddings": (EMBEDDINGS, {}, ("embeddings", None)),
+    "embeddings in base64": (EMBEDDINGS, {"encoding_format": "base64"}, ("base64_embeddings", None)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("surface", "content", "kinds"), KINDS.values(), ids=KINDS)
+def test_the_log_tells_kinds_of_answers_apart(surface, content, kinds):
+    whole, streamed = kinds
+    assert surface.type_of_answer(content) == whole
+    if streamed:
+        assert surface.type_of_answer(content, streamed=True) == streamed
+
+
 def test_embeddings_with_a_total_only_pay_for_their_prompt():
     usage = treated(EMBEDDINGS, BASES[EMBEDDINGS][0]).complete(orjson.dumps(EMBEDDED)).usage
     assert usage is not None

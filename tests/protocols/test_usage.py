@@ -37,6 +37,9 @@ READ = {
     ),
     "embeddings": ({"prompt_tokens": 4, "total_tokens": 4}, Counts(4, None, 4)),
     "only a total": ({"total_tokens": 7}, Counts(total=7)),
+    "Anthropic's: cached tokens beside the others": ({"input_tokens": 5, "cache_read_input_tokens": 40, "cache_creation_input_tokens": 3, "output_tokens": 7}, Counts(48, 7, None, 0, 40)),
+    "Anthropic's names within a prompt": ({"prompt_tokens": 45, "cache_read_input_tokens": 40, "completion_tokens": 7}, Counts(45, 7, None, 0, 40)),
+    "Anthropic's names within a total": ({"input_tokens": 45, "cache_read_input_tokens": 40, "output_tokens": 7, "total_tokens": 52}, Counts(45, 7, 52, 0, 40)),
     "floats": ({"prompt_tokens": 9.0, "completion_tokens": 3.7}, Counts(9, 3)),
     "digits as text": ({"prompt_tokens": "9", "completion_tokens": "x"}, Counts(9)),
     "negative": ({"prompt_tokens": -5, "completion_tokens": 3}, Counts(0, 3)),
@@ -85,7 +88,7 @@ SETTLED = {
     "a prompt and a zero, while text was written": (Counts(9, 0, 9), WRITTEN, usage(9, 10)),
     "only a completion": (Counts(None, 7), WRITTEN, usage(PROMPT, 7)),
     "only a total": (Counts(total=70), WRITTEN, usage(PROMPT, 20)),
-    "only a total, smaller than the estimate": (Counts(total=7), WRITTEN, usage(7, 10, 17)),
+    "only a total, smaller than the estimate": (Counts(total=7), WRITTEN, usage(5, 2)),
     "zeros while text was written": (Counts(0, 0, 0), WRITTEN, usage(PROMPT, 10)),
     "zeros and nothing written": (Counts(0, 0, 0), 0, usage(0, 0, reported=True)),
     "nothing said": (None, WRITTEN, usage(PROMPT, 10)),
@@ -108,6 +111,7 @@ EMBEDDED = {
     "prompt and total": (Counts(4, None, 4), usage(4, 0, reported=True)),
     "only a total": (Counts(total=7), usage(7, 0, reported=True)),
     "only a prompt": (Counts(7), usage(7, 0, reported=True)),
+    "an answer that there is none of": (Counts(0, 3, 7), usage(4, 3, reported=True)),
     "nothing": (None, usage(PROMPT, 0)),
     "zeros": (Counts(0, 0, 0), usage(PROMPT, 0)),
 }
@@ -138,6 +142,8 @@ def test_later_counts_complete_earlier_ones_and_zeros_do_not_undo_them():
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 9000}}
 PROMPTS = {
     "text": ({"messages": [{"role": "user", "content": "x" * 400}]}, 100),
+    "a script of three bytes a character": ({"input": "绳" * 400}, 300),
+    "half a surrogate pair": ({"input": "\ud83d" * 4}, 3),
     "parts": ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x" * 400}]}]}, 100),
     "an image": ({"messages": [{"role": "user", "content": [IMAGE, {"type": "text", "text": "x" * 40}]}]}, 1010),
     "responses": ({"input": "x" * 40, "instructions": "y" * 40}, 20),

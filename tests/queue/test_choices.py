@@ -36,7 +36,7 @@ def batch_of_lines(rows: Rows, count: int, owner: object = ALICE, *, due_s: floa
 def test_a_paused_account_waits_and_the_others_go_on(rows: Rows) -> None:
     rows.requests(5, ALICE)
     bobs = rows.requests(2, BOB)
-    pauses.pause_queue(rows.ours, "m", str(ALICE), 0.4, "no_credit")
+    pauses.pause_for_credit(rows.ours, "m", str(ALICE), 0.4)
     assert set(ids(rows.claim(ME))) == set(bobs)
     assert rows.claim(ME) == []
     ends_in_s = pauses.next_end_s(rows.ours)
@@ -60,7 +60,7 @@ def test_a_paused_model_waits_whoever_asks(rows: Rows) -> None:
 def test_the_later_end_of_a_pause_wins(rows: Rows) -> None:
     rows.requests(1)
     for wait_s in (3600, 0.0):
-        pauses.pause_queue(rows.ours, "m", str(ALICE), wait_s, "no_credit")
+        pauses.pause_for_credit(rows.ours, "m", str(ALICE), wait_s)
         pauses.pause_model(rows.ours, "m", wait_s, "upstream_pressure")
     for table in ("queues", "model_slots"):
         assert rows.one(f"SELECT paused_until > now() + interval '59 minutes' FROM fusillade.{table}")  # fmt: skip
@@ -71,7 +71,7 @@ def test_a_pause_is_there_before_what_it_holds_back(rows: Rows) -> None:
     id = rows.request()
     rows.claim(ME)
     assert rows.count("queues") == 0
-    pauses.pause_queue(rows.ours, "m", str(ALICE), 0.3, "no_credit")
+    pauses.pause_for_credit(rows.ours, "m", str(ALICE), 0.3)
     leases.give_back(rows.ours, ME, [id], why=leases.GivenBack.DRAINED)
     assert rows.claim(YOU) == []
     time.sleep(0.35)
@@ -87,7 +87,7 @@ def test_a_reason_is_one_of_few(rows: Rows) -> None:
 def test_whoever_was_paused_does_not_catch_up(rows: Rows) -> None:
     rows.requests(60, ALICE)
     rows.requests(60, BOB)
-    pauses.pause_queue(rows.ours, "m", str(ALICE), 0.2, "no_credit")
+    pauses.pause_for_credit(rows.ours, "m", str(ALICE), 0.2)
     assert len(rows.claim(ME, most=40)) == 40
     time.sleep(0.25)
     owners = Counter(job.created_by for job in rows.claim(ME, most=20))
@@ -98,7 +98,7 @@ def test_a_newcomer_begins_where_those_are_that_are_served(rows: Rows) -> None:
     """And not where somebody stands who has been paused for long."""
     rows.requests(60, ALICE)
     rows.requests(60, BOB)
-    pauses.pause_queue(rows.ours, "m", str(ALICE), 60, "no_credit")
+    pauses.pause_for_credit(rows.ours, "m", str(ALICE), 60)
     rows.claim(ME, most=40)
     rows.requests(30, CAROL)
     owners = Counter(job.created_by for _ in range(10) for job in rows.claim(ME, most=1))
@@ -111,7 +111,7 @@ def test_credit_ends_the_pauses_that_want_of_it_made(rows: Rows) -> None:
         rows.requests(2, user)
         rows.requests(2, BOB)
         for owner in (user, BOB):
-            pauses.pause_queue(rows.ours, "m", str(owner), 3600, "no_credit")
+            pauses.pause_for_credit(rows.ours, "m", str(owner), 3600)
         assert pauses.end_those_of_the_funded(rows.ours) == 0
         rows.by_hand.execute("INSERT INTO user_balance_checkpoints (user_id, checkpoint_seq, balance) VALUES (%s, 1, 5)", (user,))  # fmt: skip
         assert pauses.end_those_of_the_funded(rows.ours) == 1

@@ -39,6 +39,7 @@ def _in_doubt(app: Flask, rows: Rows) -> tuple[Claims, Job]:
         settings=parts.settings,
         connections=parts.connections,
         registration=SimpleNamespace(id=me),
+        tracer=None,
         snapshot=SimpleNamespace(routing=SimpleNamespace(models={})),
     )
     claims = Claims(gateway)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import IntEnum, StrEnum
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -14,7 +14,7 @@ import pytest
 from flask import Flask
 from marshmallow import Schema, fields, post_dump
 
-from dwctl.web.dumping import Written, written
+from dwctl.web.dumping import Extended, Written, written
 from dwctl.web.schemas import ApiSchema, Instant, Money, Name, Number, Text, TrueOrFalse, Whole
 from tests.identity.doors import NOBODY
 
@@ -109,6 +109,41 @@ def test_a_row_that_was_written_already_stands_as_it_is() -> None:
     shown = Outer().dump({"one": inner, "many": [inner, {"text": None}, inner]})
     assert shown == {"one": {"text": "x"}, "many": [{"text": "x"}, {}, {"text": "x"}]}
     assert orjson.dumps(shown) == b'{"one":{"text":"x"},"many":[{"text":"x"},{},{"text":"x"}]}'
+
+
+def test_what_extends_an_object_goes_before_its_own() -> None:
+    def unasked(_self: Any) -> str:
+        raise AssertionError("asked for what stands before it")
+
+    base = type("Base", (), {"text": property(unasked), "number": 1})()
+    kind = ApiSchema.from_dict({name: fields.Raw() for name in ("text", "number", "none")})
+    assert kind().dump(Extended(base, text="x")) == {"text": "x", "number": 1}
+    assert kind().dump(Extended(Extended(base, text="x"), number=2)) == {"text": "x", "number": 2}
+
+
+class Sparse(ApiSchema):
+    absent_where_null = frozenset({"at", "price"})
+
+    text = fields.String()
+    at = Instant()
+    price = Money()
+
+
+@pytest.mark.parametrize("kind", [dict, lambda row: SimpleNamespace(**row), MappingProxyType], ids=["dict", "object", "mapping"])  # fmt: skip
+def test_what_is_absent_where_it_is_null(kind: Any) -> None:
+    nothing: dict[str, Any] = {"text": None, "at": None, "price": None}
+    assert Sparse().dump(kind(nothing)) == {"text": None}
+    assert Sparse(many=True).dump([kind({"price": Decimal("1.50")})]) == [{"price": "1.50"}]
+
+
+def test_rows_of_a_list_are_written_together_as_they_are_alone() -> None:
+    class Plain(Schema):
+        many = fields.List(fields.Nested(Schema.from_dict({"text": fields.String()})))
+
+    for rows in ([], [{"text": "a"}, {}], [{"text": "a"}, None], None, ({"text": "a"},)):
+        obj = {"many": rows}
+        expected = outcome(Plain, obj)
+        assert outcome(type("Quick", (ApiSchema,), {"many": fields.List(fields.Nested(ApiSchema.from_dict({"text": fields.String()})))}), obj) == expected  # fmt: skip
 
 
 @pytest.mark.parametrize("value", [{"a": 2**70}, {"a": Decimal("1.5")}, {"\u00e9": UUID(NOBODY)}, [1.5, None, True], {1: "x"}, "\ud800"], ids=repr)  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dwctl.catalog.routes import components, endpoints, grants, models, providers
+from dwctl.catalog.routes import components, endpoints, grants, models, providers, usable
 
 ADMIN = (
     endpoints.blueprint,
@@ -10,4 +10,5 @@ ADMIN = (
     components.blueprint,
     grants.blueprint,
     providers.blueprint,
+    usable.blueprint,
 )

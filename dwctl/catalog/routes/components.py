@@ -9,6 +9,7 @@ from uuid import UUID
 from dwctl.access import guard
 from dwctl.access.permissions import Operation, Resource
 from dwctl.catalog import components
+from dwctl.catalog.components import Part
 from dwctl.catalog.schemas import ComponentFields, ComponentSchema
 from dwctl.catalog.tables import Component
 from dwctl.db import db
@@ -26,7 +27,7 @@ _ONE = "/models/<id:id>/components/<id:model_id>"
 @blueprint.route("/models/<id:id>/components", methods=["GET"])
 @guard.requires(Resource.COMPOSITE_MODELS, Operation.READ)
 @blueprint.response(200, ComponentSchema(many=True))
-def list_components(id: UUID) -> Sequence[Component]:
+def list_components(id: UUID) -> Sequence[Part]:
     """List a composite model's components in the order of priority."""
     return components.of(db.session(), id)
 

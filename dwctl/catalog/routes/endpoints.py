@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from dwctl import clock
 from dwctl.access import guard
 from dwctl.access.permissions import Operation, Resource
-from dwctl.catalog import discovery, endpoints, listing
+from dwctl.catalog import discovery, endpoints, listing, metrics
 from dwctl.catalog.discovery import DiscoveryFailed, ListedModel, Server
 from dwctl.catalog.endpoint_schemas import (
+    ComparedSchema,
     EndpointCreate,
     EndpointQuery,
     EndpointSchema,
+    EndpointSightQuery,
     EndpointUpdate,
     EndpointValidate,
     SynchronisedSchema,
+    SynchroniseFields,
     ValidationSchema,
 )
 from dwctl.catalog.listing import Synchronised
@@ -28,6 +34,7 @@ from dwctl.db import db
 from dwctl.encryption import Undecryptable
 from dwctl.errors import DwctlError
 from dwctl.web import current, described, pagination
+from dwctl.web.dumping import Extended
 from dwctl.web.schemas import Blueprint
 
 log = logging.getLogger(__name__)
@@ -41,11 +48,12 @@ guard.protect(blueprint)
 @blueprint.arguments(EndpointQuery, location="query")
 @blueprint.response(200, EndpointSchema(many=True))
 @described.says(headers={"X-Total-Count": "How many there are in all."})
-def list_endpoints(query: dict[str, Any]) -> tuple[Sequence[Endpoint], int, dict[str, str]]:
+def list_endpoints(query: dict[str, Any]) -> tuple[Sequence[Any], int, dict[str, str]]:
     """List endpoints, newest first."""
     found = endpoints.newest_first(pagination.substring(query.pop("search")))
+    include = query.pop("include")
     rows, total = pagination.page(db.session(), found, **query)
-    return rows, 200, {"X-Total-Count": str(total)}
+    return _shown(rows, include), 200, {"X-Total-Count": str(total)}
 
 
 @blueprint.route("/endpoints", methods=["POST"])
@@ -83,20 +91,26 @@ def validate_endpoint(candidate: dict[str, Any]) -> dict[str, Any]:
     """Try an endpoint out: its models, or why they could not be listed."""
     try:
         server = _candidate(candidate)
+    except Undecryptable as error:
+        return _tried("error", error=error.message)
+    began = time.monotonic()
+    try:
         listed = _ask(server, current.settings().upstream.validate_timeout)
-    except (DiscoveryFailed, Undecryptable) as error:
-        return {"status": "error", "models": None, "error": error.message}
+    except DiscoveryFailed as error:
+        return _tried("error", error=error.message, milliseconds=_milliseconds_since(began))
+    took = _milliseconds_since(began)
     if not listed:
-        return {"status": "error", "models": None, "error": "The endpoint lists no models"}
-    return {"status": "success", "models": {"object": "list", "data": listed}, "error": None}
+        return _tried("error", error="The endpoint lists no models", milliseconds=took)
+    return _tried("success", models={"object": "list", "data": listed}, milliseconds=took)
 
 
 @blueprint.route("/endpoints/<id:id>", methods=["GET"])
 @guard.requires(Resource.ENDPOINTS, Operation.READ)
+@blueprint.arguments(EndpointSightQuery, location="query")
 @blueprint.response(200, EndpointSchema)
-def get_endpoint(id: UUID) -> Endpoint:
+def get_endpoint(query: dict[str, Any], id: UUID) -> Any:
     """Read one endpoint."""
-    return endpoints.load(db.session(), id)
+    return _shown([endpoints.load(db.session(), id)], query["include"])[0]
 
 
 @blueprint.route("/endpoints/<id:id>", methods=["PATCH"])
@@ -137,11 +151,29 @@ def delete_endpoint(id: UUID) -> None:
 
 @blueprint.route("/endpoints/<id:id>/synchronize", methods=["POST"])
 @guard.requires(Resource.ENDPOINTS, Operation.UPDATE)
+@blueprint.arguments(SynchroniseFields)
 @blueprint.response(200, SynchronisedSchema)
 @described.says(refusals=(502,))
-def synchronize_endpoint(id: UUID) -> Synchronised:
+def synchronize_endpoint(wanted: dict[str, Any], id: UUID) -> Synchronised:
     """Bring the endpoint's models in line with its list."""
-    return _synchronise(id)
+    return _synchronise(id, wanted["models"])
+
+
+@blueprint.route("/endpoints/<id:id>/compare", methods=["POST"])
+@guard.requires(Resource.ENDPOINTS, Operation.UPDATE)
+@blueprint.response(200, ComparedSchema)
+@described.says(refusals=(502,))
+def compare_endpoint(id: UUID) -> dict[str, Any]:
+    """Ask the server for its list, and say what a synchronisation would change. Nothing is changed."""
+    server, began = _known_server(id), time.monotonic()
+    names = _names(server)
+    took = _milliseconds_since(began)
+    compared = listing.compare(db.session(), endpoints.load(db.session(), id), names)
+    return {**asdict(compared), "milliseconds": took}
+
+
+def _tried(status: str, **members: Any) -> dict[str, Any]:
+    return {"status": status, "models": None, "error": None, "milliseconds": None, **members}
 
 
 def _sync_wanted(new: dict[str, Any]) -> bool:
@@ -178,9 +210,21 @@ def _names(server: Server) -> list[str]:
     return [listed.id for listed in _ask(server, current.settings().upstream.models_timeout)]
 
 
-def _synchronise(endpoint_id: UUID) -> Synchronised:
+def _shown(rows: Sequence[Endpoint], include: str | None) -> Sequence[Any]:
+    """The endpoints as their schema takes them, with what was asked to be included."""
+    if "models" not in pagination.includes(include):
+        return rows
+    found = metrics.of_endpoints(db.session(), [row.id for row in rows], clock.now())
+    return [Extended(row, models=found[row.id]) for row in rows]
+
+
+def _milliseconds_since(began: float) -> float:
+    return round((time.monotonic() - began) * 1000, 1)
+
+
+def _synchronise(endpoint_id: UUID, only: Collection[str] | None = None) -> Synchronised:
     server = _known_server(endpoint_id)
-    done = endpoints.synchronise(db.session(), endpoint_id, server, _names(server))
+    done = endpoints.synchronise(db.session(), endpoint_id, server, _names(server), only)
     db.session.commit()
     return done
 

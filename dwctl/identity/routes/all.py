@@ -5,6 +5,7 @@ from __future__ import annotations
 from dwctl.identity.routes import (
     api_keys,
     command_line,
+    found_api_keys,
     groups,
     login_sessions,
     resets,
@@ -24,9 +25,9 @@ ADMIN = (
     users.blueprint,
     groups.blueprint,
     api_keys.blueprint,
+    found_api_keys.blueprint,
     settings.blueprint,
     support.blueprint,
     login_sessions.blueprint,
     command_line.blueprint,
 )
-PAGES = (resets.page,)

@@ -10,9 +10,11 @@ from sqlalchemy.orm import selectinload
 from dwctl.access import guard
 from dwctl.access.caller import Caller
 from dwctl.access.permissions import Operation, Resource, may_all
+from dwctl.audit import noting
 from dwctl.db import db
 from dwctl.errors import Forbidden, Invalid
 from dwctl.identity import api_keys, authentication, organizations, users
+from dwctl.identity.api_keys import Spending
 from dwctl.identity.routes.users import target_of
 from dwctl.identity.schemas import (
     ApiKeyCreate,
@@ -22,10 +24,10 @@ from dwctl.identity.schemas import (
     ApiKeysQuery,
     ApiKeyUpdate,
     ApiKeyWithSecret,
-    Extended,
 )
 from dwctl.identity.tables import ApiKey, User
 from dwctl.web import pagination
+from dwctl.web.dumping import Extended
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("api_keys", __name__, description="API keys")
@@ -66,7 +68,7 @@ def create_api_key(wanted: dict[str, Any], user_id: UUID | str) -> Extended:
     _check_rank(caller, owner, users.get(session, creator_id))
     key, secret = api_keys.create(session, owner_id=owner.id, creator_id=creator_id, **wanted)
     session.commit()
-    return Extended(key, key=secret, model_access=api_keys.models_of(session, owner.id))
+    return _shown(key, key=secret)
 
 
 @blueprint.route("/users/<user:user_id>/api-keys", methods=["GET"])
@@ -87,7 +89,8 @@ def list_api_keys(query: dict[str, Any], user_id: UUID | str) -> dict[str, Any]:
     )
     found, total = pagination.page(session, wanted, **query)
     models = [str(model_id) for model_id in api_keys.models_of(session, owner_id)]
-    shown = [Extended(key, model_access=models) for key in found]
+    spending = api_keys.spending(session, found)
+    shown = [_extended(key, spending, model_access=models) for key in found]
     return pagination.envelope(shown, total, **query)
 
 
@@ -96,8 +99,7 @@ def list_api_keys(query: dict[str, Any], user_id: UUID | str) -> dict[str, Any]:
 @blueprint.response(200, ApiKeySchema)
 def get_api_key(user_id: UUID | str, key_id: UUID) -> Extended:
     """Show one key"""
-    key = _load(user_id, key_id, Operation.READ)
-    return Extended(key, model_access=api_keys.models_of(db.session(), key.user_id))
+    return _shown(_load(user_id, key_id, Operation.READ))
 
 
 @blueprint.route("/users/<user:user_id>/api-keys/<id:key_id>", methods=["PATCH"])
@@ -105,9 +107,10 @@ def get_api_key(user_id: UUID | str, key_id: UUID) -> Extended:
 @blueprint.arguments(ApiKeyUpdate)
 @blueprint.response(200, ApiKeySchema)
 def update_api_key(changes: dict[str, Any], user_id: UUID | str, key_id: UUID) -> Extended:
-    """Change a key's name, description, limits and end
+    """Change a key's name, description, limits and end, and what is kept of its calls
 
-    What is left out stays as it is. Null clears the description, the limits and `expires_at`.
+    What is left out stays as it is. Null clears the description, the limits, `log_sample` and `expires_at`. What the key has spent already counts
+    for a new `spend_limit`: since the beginning of the day, week or month that `spend_limit_interval` names, or ever.
     """
     session = db.session()
     if changes.get("name") is not None:
@@ -116,7 +119,7 @@ def update_api_key(changes: dict[str, Any], user_id: UUID | str, key_id: UUID) -
     key = _load(user_id, key_id, Operation.UPDATE)
     api_keys.change(key, changes)
     session.commit()
-    return Extended(key, model_access=api_keys.models_of(session, key.user_id))
+    return _shown(key)
 
 
 @blueprint.route("/users/<user:user_id>/api-keys/<id:key_id>/rotate", methods=["POST"])
@@ -135,7 +138,23 @@ def rotate_api_key(wanted: dict[str, int], user_id: UUID | str, key_id: UUID) ->
     _check_rank(caller, users.get(session, key.user_id), users.get(session, key.created_by))
     secret = api_keys.rotate(session, key, overlap_s=wanted["overlap_seconds"])
     session.commit()
-    return Extended(key, key=secret, model_access=api_keys.models_of(session, key.user_id))
+    return _shown(key, key=secret)
+
+
+@blueprint.route("/users/<user:user_id>/api-keys/<id:key_id>/retired-secrets", methods=["DELETE"])
+@guard.checks(_may(Operation.UPDATE))
+@blueprint.response(204)
+def end_retired_secrets(user_id: UUID | str, key_id: UUID) -> None:
+    """End the earlier secrets of a key that was rotated
+
+    The present one goes on. Nothing happens where no earlier one still works.
+    """
+    session = db.session()
+    key = _settled(user_id, key_id, Operation.UPDATE)
+    if ended := api_keys.end_retired(session, key):
+        connection = session.connection().connection.driver_connection
+        noting.note(connection, "api_key", "secrets_ended", str(key.id), related=str(key.user_id), after={"secrets": ended})  # type: ignore[arg-type]  # fmt: skip
+    session.commit()
 
 
 @blueprint.route("/users/<user:user_id>/api-keys/<id:key_id>", methods=["DELETE"])
@@ -145,6 +164,17 @@ def delete_api_key(user_id: UUID | str, key_id: UUID) -> None:
     """Delete a key; what it was used for stays attributed to it"""
     _settled(user_id, key_id, Operation.DELETE).is_deleted = True
     db.session.commit()
+
+
+def _shown(found: ApiKey, **more: Any) -> Extended:
+    session = db.session()
+    models = api_keys.models_of(session, found.user_id)
+    return _extended(found, api_keys.spending(session, [found]), model_access=models, **more)
+
+
+def _extended(found: ApiKey, spending: Spending, **more: Any) -> Extended:
+    spend, resets_at = spending.get(found.id, (None, None))
+    return Extended(found, spend=spend, spend_resets_at=resets_at, **more)
 
 
 def _settled(user_id: UUID | str, key_id: UUID, operation: Operation) -> ApiKey:

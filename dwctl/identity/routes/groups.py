@@ -14,15 +14,17 @@ from dwctl.access.permissions import Operation, Resource
 from dwctl.db import db
 from dwctl.identity import groups
 from dwctl.identity.schemas import (
-    Extended,
     GroupCreate,
+    GroupMembersQuery,
     GroupPage,
     GroupSchema,
     GroupUpdate,
+    UserPage,
     UsersQuery,
 )
 from dwctl.identity.tables import Group
 from dwctl.web import current, described, pagination
+from dwctl.web.dumping import Extended
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("groups", __name__, description="Groups and their members")
@@ -110,6 +112,18 @@ def list_group_users(group_id: UUID) -> list[str]:
     return [str(user_id) for user_id in groups.member_ids(session, groups.get(session, group_id))]
 
 
+@blueprint.route("/groups/<id:group_id>/members", methods=["GET"])
+@guard.requires(Resource.USERS, Operation.READ)
+@blueprint.arguments(GroupMembersQuery, location="query")
+@blueprint.response(200, UserPage)
+def list_group_members(query: dict[str, Any], group_id: UUID) -> dict[str, Any]:
+    """List the people and organizations in a group, newest first; all of them for Everyone"""
+    session, search = db.session(), query.pop("search")
+    wanted = groups.members(groups.get(session, group_id), search)
+    found, total = pagination.page(session, wanted, **query)
+    return pagination.envelope(found, total, **query)
+
+
 @blueprint.route("/groups/<id:group_id>/users/<id:user_id>", methods=["POST"])
 @guard.requires(Resource.GROUPS, Operation.UPDATE)
 @blueprint.response(204)
@@ -139,6 +153,6 @@ def _extended(found: Sequence[Group], included: frozenset[str]) -> list[Extended
     for lister in _MODEL_LISTERS if "models" in included else ():
         models = lister(session, guard.identify(), ids)
     return [
-        Extended(group, users=members.get(group.id, []), models=models.get(group.id, []))
+        Extended(group, users=members.get(group.id) or None, models=models.get(group.id) or None)
         for group in found
     ]

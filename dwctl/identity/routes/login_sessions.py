@@ -13,9 +13,9 @@ from dwctl.access.permissions import Operation, Resource
 from dwctl.db import db
 from dwctl.identity import sessions, users
 from dwctl.identity.routes.users import target_of
-from dwctl.identity.schemas import Extended
 from dwctl.identity.sign_in_schemas import EndSessionsQuery, SessionPage, SessionsQuery
 from dwctl.web import current, pagination
+from dwctl.web.dumping import Extended
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("login_sessions", __name__, description="Login sessions")
@@ -45,7 +45,7 @@ def _insist(caller: Caller, operation: Operation, user_id: UUID | str) -> None:
 def list_sessions(query: dict[str, int], user_id: UUID | str) -> dict[str, Any]:
     """List the browsers in which a user is signed in, the last used first"""
     session, caller = db.session(), guard.identify()
-    user = users.get(session, target_of(caller, user_id))
+    user = users.shown(session, target_of(caller, user_id))
     found, total = pagination.page(session, sessions.living(user.id), **query)
     shown = [Extended(one, is_current=one.id == caller.login_session_id) for one in found]
     return pagination.envelope(shown, total, **query)

@@ -1,26 +1,22 @@
-"""Forgotten passwords: ask for a link by mail, choose a new password; and the page that the link leads to."""
+"""Forgotten passwords: ask for a link by mail, choose a new password. (The page that the link leads to is the dashboard's.)"""
 
 from __future__ import annotations
 
 from uuid import UUID
 
-from flask import Blueprint as PlainBlueprint
-from flask import Response, render_template, request
+from flask import request
 
 from dwctl.access import guard
 from dwctl.db import db
-from dwctl.errors import DwctlError, Invalid
+from dwctl.errors import Invalid
 from dwctl.identity import native, resets, throttle, users
 from dwctl.identity.schemas import Message
 from dwctl.identity.sign_in_schemas import ResetConfirmation, ResetRequest
-from dwctl.web import current, described, html
+from dwctl.web import current, described
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("password_resets", __name__, description="Forgotten passwords")
 guard.open_to_all(blueprint, reason="whoever has forgotten a password cannot sign in")
-
-page = PlainBlueprint("reset_password", __name__, template_folder="../templates")
-guard.open_to_all(page, reason="the mail's link leads here; its token is the credential")
 
 
 @blueprint.route("/password-resets", methods=["POST"])
@@ -65,29 +61,13 @@ def confirm_reset(given: dict[str, str], token_id: UUID) -> dict[str, str]:
     return {"message": "Password has been reset successfully"}
 
 
-@page.get("/reset-password")
-def show_form() -> Response:
-    """The page that the mail's link leads to, where no dashboard has one of its own."""
-    return _page()
-
-
-@page.post("/reset-password")
-def take_form() -> Response:
-    """The same, with the form filled in."""
-    given = request.form
+def confirm_with(id: str, token: str, new_password: str) -> None:
+    """The same for a page's form, where the id is any text. Raises Invalid."""
     try:
-        if given.get("new_password") != given.get("again"):
-            raise Invalid("The two passwords are different")
-        try:
-            token_id = UUID(given.get("id", ""))
-        except ValueError:
-            raise Invalid(resets.REFUSAL) from None
-        _confirm(token_id, given.get("token", "")[:200], given.get("new_password", ""))
-    except DwctlError as error:
-        if error.status >= 500:
-            raise
-        return _page(error.message, error.status)
-    return _page(done=True)
+        token_id = UUID(id)
+    except ValueError:
+        raise Invalid(resets.REFUSAL) from None
+    _confirm(token_id, token, new_password)
 
 
 def _confirm(token_id: UUID, token: str, new_password: str) -> None:
@@ -97,21 +77,3 @@ def _confirm(token_id: UUID, token: str, new_password: str) -> None:
     throttle.admit(session, "confirm a reset", throttle.address_of(request), limit)
     resets.confirm(session, token_id, token, new_password, settings)
     session.commit()
-
-
-def _page(refusal: str = "", status: int = 200, *, done: bool = False) -> Response:
-    settings = current.settings()
-    rule = settings.auth.native.password
-    return html.page(
-        render_template(
-            "reset_password.html",
-            title=settings.metadata.title,
-            id=request.values.get("id", ""),
-            token=request.values.get("token", ""),
-            refusal=refusal,
-            done=done,
-            least=rule.min_length,
-            most=rule.max_length,
-        ),
-        status,
-    )

@@ -16,7 +16,6 @@ from dwctl.db import db
 from dwctl.errors import Forbidden, Invalid
 from dwctl.identity import groups, organizations, profiles, users
 from dwctl.identity.schemas import (
-    Extended,
     GroupSchema,
     IncludeQuery,
     UserCreate,
@@ -27,19 +26,20 @@ from dwctl.identity.schemas import (
 )
 from dwctl.identity.tables import Group, User
 from dwctl.web import current, pagination
-from dwctl.web.dumping import written
+from dwctl.web.dumping import Extended, WrittenRows, written
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("users", __name__, description="Users and their groups")
 guard.protect(blueprint)
 
-_GROUP = GroupSchema()
+_GROUP = GroupSchema(exclude=("users", "models"))
 
 NEW_FOR = timedelta(seconds=10)
 """Whoever signed in first so soon after being made is new here, and is sent through the onboarding."""
 
 
-def _may_read(caller: Caller, user_id: UUID | str, **_path: Any) -> None:
+def may_read_account(caller: Caller, user_id: UUID | str, **_path: Any) -> None:
+    """Oneself, an organisation that one is a member of, and anybody for those who may read all users."""
     target = target_of(caller, user_id)
     allowed = guard.may_for(caller, Resource.USERS, Operation.READ, target)
     if not allowed and caller.role_in(target) is None:
@@ -89,13 +89,13 @@ def create_user(wanted: dict[str, Any]) -> User:
 
 
 @blueprint.route("/users/<user:user_id>", methods=["GET"])
-@guard.checks(_may_read)
+@guard.checks(may_read_account)
 @blueprint.arguments(IncludeQuery, location="query")
 @blueprint.response(200, UserSchema)
 def get_user(query: dict[str, Any], user_id: UUID | str) -> Extended:
     """Show one user, or oneself as `current`"""
     caller = guard.identify()
-    user = users.get(db.session(), target_of(caller, user_id))
+    user = users.shown(db.session(), target_of(caller, user_id))
     included = pagination.includes(query["include"])
     if not _may_read_balance(caller, user.id):
         included -= {"billing"}
@@ -111,7 +111,8 @@ def get_user(query: dict[str, Any], user_id: UUID | str) -> Extended:
 def update_user(changes: dict[str, Any], user_id: UUID) -> User:
     """Change a user
 
-    Null clears `low_balance_threshold` and the three `auto_topup_*` members; elsewhere it means unchanged, as leaving the member out does.
+    Null clears `low_balance_threshold`, `log_sample` and the three `auto_topup_*` members; elsewhere it means unchanged, as leaving the member
+    out does.
     Roles are changed by administrators. The last account that may manage the platform stays one.
     """
     _check_roles(guard.identify(), user_id, changes.get("roles"))
@@ -138,12 +139,12 @@ def delete_user(user_id: UUID) -> None:
 
 
 @blueprint.route("/users/<user:user_id>/groups", methods=["GET"])
-@guard.checks(_may_read)
+@guard.checks(may_read_account)
 @blueprint.response(200, GroupSchema(many=True))
 def list_user_groups(user_id: UUID | str) -> Sequence[Any]:
     """List a user's groups by name, Everyone last"""
     caller, session = guard.identify(), db.session()
-    user = users.get(session, target_of(caller, user_id))
+    user = users.shown(session, target_of(caller, user_id))
     return _masked(caller, groups.of_accounts(session, [user.id])[user.id])
 
 
@@ -182,13 +183,13 @@ def _extended(found: Sequence[User], included: frozenset[str]) -> list[Extended]
         known = {group.id: group for of_user in found_groups.values() for group in of_user}
         shown = {group_id: written(_GROUP, group) for group_id, group in known.items()}
         for user_id, of_user in found_groups.items():
-            more[user_id]["groups"] = [shown[group.id] for group in of_user]
+            more[user_id]["groups"] = WrittenRows(shown[group.id] for group in of_user)
     if "billing" in included:
         for user_id, balance in ledger.balances(session, ids).items():
-            more[user_id]["credit_balance"] = balance
+            more[user_id] |= {"credit_balance": balance, "credit_balance_exact": balance}
     if "organizations" in included:
-        for user_id in ids:
-            more[user_id]["organizations"] = organizations.memberships_of(session, user_id)
+        for user in found:
+            more[user.id]["organizations"] = organizations.memberships_with(session, user)
     return [Extended(user, **more[user.id]) for user in found]
 
 

@@ -46,6 +46,7 @@ _AI_TAGS = {
     "embeddings": "Texts as vectors.",
     "responses-api": "Responses: streamed, in the background, or waiting for a worker; stored, and shown again.",
     "models": "The models that a key may call.",
+    "cost-estimate": "What a call would cost.",
     "files": "Files of requests for batches, and what comes out of them.",
     "batches": "Files of requests, run once.",
     "daemons": "The processes that run requests.",

@@ -13,6 +13,7 @@ from dwctl.operations.openapi.operations import (
     path_parameters,
     said,
 )
+from dwctl.protocols.surfaces import SURFACES
 
 Json = dict[str, Any]
 
@@ -61,6 +62,81 @@ SCHEMAS: Json = {
             "first_id": {"type": ["string", "null"]},
             "last_id": {"type": ["string", "null"]},
             "has_more": {"type": "boolean"},
+        },
+    },
+    "CostEstimateRequest": {
+        "type": "object",
+        "description": "A call, as a line of a batch says it.",
+        "required": ["url", "body"],
+        "properties": {
+            "url": {"enum": [f"/v1/{path}" for path in SURFACES]},
+            "body": {
+                "type": "object",
+                "additionalProperties": True,
+                "description": "The call's body.",
+            },
+            "completion_window": {
+                "type": ["string", "null"],
+                "description": "Of the batch, where it is a line of one.",
+            },
+        },
+    },
+    "CostEstimate": {
+        "type": "object",
+        "required": [
+            "object",
+            "model",
+            "prompt_tokens",
+            "most_prompt_tokens",
+            "most_output_tokens",
+            "is_bounded",
+            "least_cost",
+            "most_cost",
+            "tariff",
+            "balance",
+            "calls_covered",
+        ],
+        "properties": {
+            "object": {"const": "cost_estimate"},
+            "model": {"type": "string"},
+            "prompt_tokens": {"type": "integer", "minimum": 1, "description": "Likely."},
+            "most_prompt_tokens": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "Media that are very large may have more.",
+            },
+            "most_output_tokens": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "Of all its answers.",
+            },
+            "is_bounded": {
+                "type": "boolean",
+                "description": "Whether the body says how long an answer may become.",
+            },
+            "least_cost": {
+                "type": "string",
+                "description": "USD: the likely prompt, and no answer.",
+            },
+            "most_cost": {"type": "string", "description": "USD."},
+            "tariff": {
+                "type": ["object", "null"],
+                "description": "Its id and prices, in USD per token; null: the call is free.",
+                "required": ["id", "input_price_per_token", "output_price_per_token"],
+                "properties": {
+                    "id": {"type": "string", "format": "uuid"},
+                    "input_price_per_token": {"type": "string"},
+                    "output_price_per_token": {"type": "string"},
+                    "cached_input_price_per_token": {"type": "string"},
+                    "reasoning_price_per_token": {"type": "string"},
+                },
+            },
+            "balance": {"type": "string", "description": "USD."},
+            "calls_covered": {
+                "type": ["integer", "null"],
+                "minimum": 0,
+                "description": "How many such calls the balance is enough for; null: any number.",
+            },
         },
     },
     "InputTokens": {
@@ -149,6 +225,18 @@ def _count(route: Route, around: Surroundings) -> Json:
     return operation
 
 
+def _estimate(route: Route, around: Surroundings) -> Json:
+    answers = {"200": _answer("The estimate.", {"application/json": {"schema": _ref("CostEstimate")}})}  # fmt: skip
+    operation = _operation(route, around, said(route.view), answers, refusals.INFERENCE)
+    call = {"model": "gpt-oss", "messages": _HELLO, "max_tokens": 100}
+    body = {
+        "schema": _ref("CostEstimateRequest"),
+        "example": {"url": "/v1/chat/completions", "body": call},
+    }
+    operation["requestBody"] = {"required": True, "content": {"application/json": body}}
+    return operation
+
+
 _IDEMPOTENCY_KEY: Json = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -223,6 +311,7 @@ DESCRIBERS: dict[str, Callable[[Route, Surroundings], Json]] = {
         ),
     ),
     "ai.count_input_tokens": _count,
+    "ai.estimate_call": _estimate,
 }  # fmt: skip
 """How to describe each view."""
 

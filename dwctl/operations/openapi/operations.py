@@ -17,6 +17,7 @@ from dwctl.access import guard
 from dwctl.operations.openapi import refusals
 from dwctl.operations.openapi.kinds import Components, Direction
 from dwctl.web import described
+from dwctl.web.pagination import PageQuery
 
 Json = dict[str, Any]
 
@@ -238,6 +239,8 @@ def _successes(
     headers: Json = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
     if is_read:
         headers["x-ignored-fields"] = {"$ref": "#/components/headers/IgnoredFields"}
+    if any(issubclass(kind, PageQuery) for kind in _arguments(declared, "query")):
+        headers["Link"] = {"$ref": "#/components/headers/Link"}
     for name, text in more.headers.items():
         headers[name] = {"description": text, "schema": {"type": "string"}}
     answers = {}

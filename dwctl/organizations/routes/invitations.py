@@ -14,10 +14,10 @@ from dwctl.errors import Invalid, NotFound
 from dwctl.identity import throttle, users
 from dwctl.identity.tables import OrganizationMembership
 from dwctl.organizations import accounts, invitations, locks, members, rights
-from dwctl.organizations.invitations import Invitation
 from dwctl.organizations.schemas import InviteAnswer, InviteCreate, InviteDetails, InviteSchema
 from dwctl.settings.mail_addresses import is_address
 from dwctl.web import current, described
+from dwctl.web.dumping import Extended
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint(
@@ -94,13 +94,14 @@ def delete_invite(organization_id: UUID, invite_id: UUID) -> None:
 @guard.checks(rights.may_answer_invitations)
 @described.says(refusals=(429,))
 @blueprint.response(200, InviteDetails)
-def get_invite(token: str) -> Invitation:
+def get_invite(token: str) -> Extended:
     """Show the invitation behind a link
 
     404 for a link that leads nowhere (any more), 400 for one that has run out.
     """
     with _guess():
-        return invitations.by_token(db.session(), token)
+        found = invitations.by_token(db.session(), token)
+    return Extended(found, for_you=invitations.is_for(found, guard.identify().email))
 
 
 @blueprint.route("/organizations/invites/<token>/accept", methods=["POST"])

@@ -10,11 +10,11 @@ from dwctl.access.caller import Caller
 from dwctl.access.permissions import Operation, Resource
 from dwctl.db import db
 from dwctl.identity import users
-from dwctl.identity.schemas import Extended
 from dwctl.organizations import accounts, locks, members, rights
 from dwctl.organizations.members import Member
 from dwctl.organizations.schemas import MemberCreate, MemberSchema, MembersQuery, MemberUpdate
 from dwctl.web import current, pagination
+from dwctl.web.dumping import Extended
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint("organization_members", __name__, description="Members of organizations")
@@ -28,6 +28,8 @@ _PRIVATE: dict[str, Any] = dict.fromkeys(
         "auto_topup_amount",
         "auto_topup_threshold",
         "auto_topup_monthly_limit",
+        "zero_data_retention",
+        "log_sample",
     )
 )
 

@@ -12,7 +12,6 @@ from dwctl.billing import ledger
 from dwctl.db import db
 from dwctl.errors import Forbidden, Invalid
 from dwctl.identity import organizations, users
-from dwctl.identity.schemas import Extended
 from dwctl.identity.tables import User
 from dwctl.organizations import accounts, locks, rights
 from dwctl.organizations.schemas import (
@@ -24,6 +23,7 @@ from dwctl.organizations.schemas import (
     OwnOrganization,
 )
 from dwctl.web import current, pagination
+from dwctl.web.dumping import Extended
 from dwctl.web.schemas import Blueprint
 
 blueprint = Blueprint(
@@ -31,7 +31,7 @@ blueprint = Blueprint(
 )
 guard.protect(blueprint)
 
-_CLEARABLE = ("display_name", "low_balance_threshold")
+_CLEARABLE = ("display_name", "low_balance_threshold", "log_sample")
 
 
 @blueprint.route("/organizations", methods=["POST"])
@@ -102,7 +102,7 @@ def get_organization(organization_id: UUID) -> Extended:
 def update_organization(changes: dict[str, Any], organization_id: UUID) -> Extended:
     """Change an organization
 
-    Null clears `display_name` and `low_balance_threshold`.
+    Null clears `display_name`, `low_balance_threshold` and `log_sample`.
     """
     session = db.session()
     organization = locks.organization(session, organization_id)

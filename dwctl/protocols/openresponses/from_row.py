@@ -6,6 +6,7 @@ that were written by hand are turned into one.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -19,6 +20,7 @@ from dwctl.protocols.openresponses.items import Item, item_id
 from dwctl.protocols.openresponses.resource import Response
 from dwctl.protocols.parts import TooMuch
 from dwctl.protocols.rows import StoredRow
+from dwctl.protocols.usage import TokenUsage, counts_of, prompt_estimate, settled, text_chars
 from dwctl.upstream.sse import EventTooLarge, SseParser
 
 _STATUS = {
@@ -89,16 +91,44 @@ def _completed(response: Response, row: StoredRow, body: dict[str, Any] | None) 
         body = _from_stream(row.response_body or "")
     if isinstance(body.get("response"), dict):  # the last event of a stream of Responses
         body = body["response"]
+    paid = functools.partial(_paid, row, body)
     choices = body.get("choices")
     if isinstance(choices, list) and choices and "output" not in body:
-        return resource.from_chat(response, body, completed_at=completed_at)
+        return resource.from_chat(response, body, completed_at=completed_at, settled=paid)
     return {
         **response,
         "completed_at": completed_at,
+        **_as_given_out(body, response),
         **_ending(body),
         "output": _output(body, row.response_id),
-        "usage": resource.usage(body.get("usage")),
+        "usage": resource.usage(body.get("usage"), paid),
     }
+
+
+def _paid(row: StoredRow, body: Mapping[str, Any]) -> TokenUsage | None:
+    """What the call was charged for, which is more than its answer says where that says only a part."""
+    embeds = isinstance(body.get("data"), list)
+    return settled(
+        counts_of(body),
+        written_chars=lambda: text_chars(body.get("choices") or body.get("output")),
+        prompt_tokens=lambda: prompt_estimate(_object(row.request_body) or {}),
+        ended=True,
+        writes=not embeds,
+    )
+
+
+def _as_given_out(body: Mapping[str, Any], response: Response) -> dict[str, Any]:
+    """What an upstream's own Response says, which its caller was given as it came (open mode). Members of a wrong type count as absent."""
+    if body.get("object") != "response":
+        return {}
+    ours = {name: value for name, value in response.items() if value is not None}
+    given = {n: v for n, v in body.items() if v is not None and n not in ("id", "status")}
+    return {n: v for n, v in given.items() if n not in ours or _is_like(v, ours[n])}
+
+
+def _is_like(value: object, ours: object) -> bool:
+    """Whether it is of the same type; JSON has one for numbers."""
+    return isinstance(value, int | float if isinstance(ours, float) else type(ours))
 
 
 def _ending(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,26 +99,40 @@ def reasoning(id: str, content: str = "", summary: str = "", status: str = "comp
 
 
 def function_call(
-    id: str, *, call_id: str, name: str, arguments: str, status: str = "completed"
+    id: str,
+    *,
+    call_id: str,
+    name: str,
+    arguments: str,
+    status: str = "completed",
+    namespace: str | None = None,
 ) -> Item:
     return {
         "type": "function_call",
         "id": id,
         "call_id": call_id,
         "name": name,
+        **({} if namespace is None else {"namespace": namespace}),
         "arguments": arguments,
         "status": status,
     }
 
 
 def custom_tool_call(
-    id: str, *, call_id: str, name: str, input: str, status: str = "completed"
+    id: str,
+    *,
+    call_id: str,
+    name: str,
+    input: str,
+    status: str = "completed",
+    namespace: str | None = None,
 ) -> Item:
     return {
         "type": "custom_tool_call",
         "id": id,
         "call_id": call_id,
         "name": name,
+        **({} if namespace is None else {"namespace": namespace}),
         "input": input,
         "status": status,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from dwctl.protocols.openresponses import custom_tools, items, resource
@@ -18,6 +19,8 @@ from dwctl.protocols.openresponses.events import (
     delta_prefix,
 )
 from dwctl.protocols.openresponses.items import Item, item_id
+from dwctl.protocols.openresponses.namespaces import Called
+from dwctl.protocols.usage import length
 
 
 class OpenItem:
@@ -86,7 +89,7 @@ class Reasoning(OpenItem):
         self._content_prefix = self._summary_prefix = b""
 
     def add(self, content: str, summary: str) -> None:
-        self.chars += len(content) + len(summary)
+        self.chars += length(content) + length(summary)
         if content:
             self._content.append(content)
         if summary:
@@ -147,7 +150,7 @@ class Message(OpenItem):
     def text(self, text: str, logprobs: list[Item] | None) -> None:
         part = self._text_part()
         part.texts.append(text)
-        self.chars += len(text)
+        self.chars += length(text)
         if logprobs:
             part.logprobs += logprobs
         if self.out_is_open:
@@ -163,7 +166,7 @@ class Message(OpenItem):
         if self._refusal is None:
             self._refusal, self._text = self._new_part(REFUSAL_DELTA), None
         self._refusal.texts.append(text)
-        self.chars += len(text)
+        self.chars += length(text)
         if self.out_is_open:
             self._out.append(self._events.delta(self._refusal.prefix, text))
 
@@ -243,6 +246,7 @@ class Call(OpenItem):
     def __init__(self, events: Events, index: int, response_id: str) -> None:
         super().__init__(events, index, response_id)
         self._call_id = self._name = ""
+        self._namespace: str | None = None
         self._response_id = response_id
         self._arguments: list[str] = []
         self._input: InputText | None = None  # of a custom tool's call
@@ -265,27 +269,28 @@ class Call(OpenItem):
             self._arguments[-1:] != [] and self._arguments[-1].rstrip()[-1:] == "}" and self.may_end
         )
 
-    def take(self, part: dict[str, Any], customs: frozenset[str]) -> None:
+    def take(self, part: dict[str, Any], names: Mapping[str, Called]) -> None:
         """What a part of the call says. After its end nothing is expected, and nothing taken."""
         function = part.get("function") or part.get("custom")
         function = function if isinstance(function, dict) else {}
         self._call_id = self._call_id or str(part.get("id") or "")
         if not self._name and function.get("name"):
-            self._name = str(function["name"])
-            if resource.is_custom(part, customs):
+            said = str(function["name"])
+            self._name, self._namespace, _ = names.get(said) or Called(said)
+            if resource.is_custom(part, names):
                 self._become_custom(plain="custom" in part)
         fragment = items.arguments(function)
         if not fragment or self.ending is not None:
             return
         self._arguments.append(fragment)
-        self.chars += len(fragment)
+        self.chars += length(fragment)
         if self.out_is_open:
             self._write(fragment)
 
-    def take_unnamed(self, function: dict[str, Any], customs: frozenset[str]) -> None:
+    def take_unnamed(self, function: dict[str, Any], names: Mapping[str, Called]) -> None:
         """The same for a function call of the older form: there is one at most, and it has no id."""
         self._call_id = items.minted_call_id(self._id)
-        self.take({"function": function}, customs)
+        self.take({"function": function}, names)
 
     def close(self, out: list[bytes]) -> None:
         if self._input is not None and (rest := self._input.end()):
@@ -305,7 +310,11 @@ class Call(OpenItem):
             self._out.append(self._events.delta(self._prefix, said))
 
     def _made(self, status: str) -> Item:
-        named = {"call_id": self._call_id or items.minted_call_id(self._id), "name": self._name}
+        named: dict[str, Any] = {
+            "call_id": self._call_id or items.minted_call_id(self._id),
+            "name": self._name,
+            "namespace": self._namespace,
+        }
         given = "" if status == "in_progress" else "".join(self._arguments)
         if self._input is not None:
             input = custom_tools.input_of(given, plain=self._is_plain)

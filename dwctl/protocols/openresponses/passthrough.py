@@ -28,13 +28,19 @@ from dwctl.protocols.streaming import (
     KEPT_ALIVE,
     LOGGED_BYTES,
     MAX_STREAM_BYTES,
+    UNREADABLE,
     UpstreamStream,
+    is_broken,
     is_done,
     is_keep_alive,
+    is_piece,
     says_error,
     spoken,
 )
+from dwctl.protocols.usage import TokenUsage, length, read_counts
 from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
+
+Settled = Callable[[], TokenUsage | None]
 
 _KNOWN = resource.REQUIRED | {"user", "instructions", "prompt", "conversation"}
 _OPEN = Disclosure()
@@ -52,10 +58,12 @@ def finish_body(
     skeleton: Response,
     disclosure: Disclosure,
     completed_at: int,
+    settled: Settled = lambda: None,
 ) -> bytes:
-    """What the caller gets for a complete 2xx body. Raises BadUpstreamBody in strict mode where it is no Response.
+    """What the caller gets for a complete 2xx body. Raises BadUpstreamBody where it is no Response.
 
     content: `raw` as `parse_object` reads it. A Response may be an error in form: its `error` is disclosed as any other.
+    settled: what the call is charged for, which is shown where the upstream says only a part of it.
     """
     shown = _disclosed(disclosure, content) if content else None
     if content is None or not isinstance(content.get("output"), list):
@@ -64,10 +72,12 @@ def finish_body(
         changes = {"error": dump(shown)} if shown else {}
         if "id" in content:
             changes["id"] = dump(skeleton["id"])
+        if (completed := _completed_usage(content.get("usage"), settled)) is not None:
+            changes["usage"] = dump(completed)
         return replace_members(raw, changes) if changes else raw
     if shown:
         content = {**content, "error": shown}
-    return dump(_completed(content, skeleton, completed_at))
+    return dump(_completed(content, skeleton, completed_at, settled))
 
 
 def failure_in(content: Mapping[str, Any]) -> object:
@@ -95,20 +105,22 @@ def _disclosed(disclosure: Disclosure, response: Mapping[str, Any]) -> dict[str,
     return None if shown.as_it_came else shown.response_error
 
 
-def _completed(content: Mapping[str, Any], skeleton: Response, completed_at: int) -> Response:
+def _completed(
+    content: Mapping[str, Any], skeleton: Response, completed_at: int, settled: Settled
+) -> Response:
     """An upstream's Response with what it lacks. Its status is taken on trust, where it has one."""
     given = {n: v for n, v in content.items() if n in _KNOWN and v is not None}
     whole = {**skeleton, "status": "completed", "output": [], **given}
     for name in ("id", "created_at", "model", "background", "service_tier", "store"):
         whole[name] = skeleton[name]
     whole["completed_at"] = completed_at if whole["status"] == "completed" else None
-    whole["usage"] = _whole_usage(given.get("usage"))
+    whole["usage"] = _whole_usage(given.get("usage"), settled)
     return whole
 
 
-def _whole_usage(given: object) -> dict[str, Any] | None:
+def _whole_usage(given: object, settled: Settled) -> dict[str, Any] | None:
     """With all counts and details that the published schema requires; what an upstream says beyond them stays."""
-    whole = resource.usage(given)
+    whole = resource.usage(given, settled)
     if whole is None or not isinstance(given, dict):
         return None
     for name, value in given.items():
@@ -119,6 +131,18 @@ def _whole_usage(given: object) -> dict[str, Any] | None:
         elif ours is None:
             whole[name] = value
     return whole
+
+
+def _completed_usage(given: object, settled: Settled) -> dict[str, Any] | None:
+    """A usage that says only a part, or says it in a way of its own, as what is charged; None for one that may stay as it came."""
+    if read_counts(given) is None or (charged := settled()) is None:
+        return None
+    assert isinstance(given, Mapping)
+    said = [given.get(name) for name in ("input_tokens", "output_tokens", "total_tokens")]
+    paid = [charged.prompt_tokens, charged.completion_tokens, charged.total_tokens]
+    if said == paid and all(type(count) is int for count in said):
+        return None
+    return _whole_usage(given, lambda: charged)
 
 
 class ResponsesRelay(UpstreamStream):
@@ -150,6 +174,8 @@ class ResponsesRelay(UpstreamStream):
         self._begun = not queued
         self._items: list[Item] = []
         self._chars = 0
+        self._has_gaps = False
+        """Events were left out that nobody can read: only the object in the last one may be whole."""
         self._last_frame = b""
         self._closed = False
 
@@ -258,12 +284,15 @@ class ResponsesRelay(UpstreamStream):
             return KEPT_ALIVE if event.comment is None else event.comment + b"\n\n"
         if _SAYS_END.search(data) or (event.event or b"").decode("latin-1") in _LAST:
             return self._without_end(data)
-        return b"" if self._strict else event.raw
+        if not self._strict and not is_broken(data):
+            return event.raw
+        self._has_gaps = self._has_gaps or is_piece(data)
+        return b""
 
     def _without_end(self, data: bytes) -> bytes:
         """The upstream says that it has ended, but not how."""
         self.upstream_error = data[:LOGGED_BYTES]
-        self._break_off("server_error", "The upstream provider sent data that cannot be read.")
+        self._break_off("server_error", UNREADABLE)
         return b""
 
     def _note(self, body: Mapping[str, Any]) -> None:
@@ -272,7 +301,7 @@ class ResponsesRelay(UpstreamStream):
             self._events.sequence_number = number + 1
         delta = body.get("delta")
         if isinstance(delta, str):
-            self._chars += len(delta)
+            self._chars += length(delta)
         if body.get("type") == "response.output_item.done" and isinstance(body.get("item"), dict):
             self._items.append(body["item"])
 
@@ -287,11 +316,13 @@ class ResponsesRelay(UpstreamStream):
         is_last = isinstance(type, str) and type in _LAST
         if is_last:
             output = given.get("output")
-            if (
-                not isinstance(output, list) or not output
-            ):  # some servers leave out what they have sent before
+            has_failed = bool(given.get("status") == "failed" or given.get("error"))
+            if not isinstance(output, list) or not output:
+                # Some servers leave out what they have sent before.
+                if self._has_gaps and not has_failed:
+                    return self._without_end(orjson.dumps(body))
                 given["output"] = self._items
-            if given.get("status") == "failed" or given.get("error"):
+            if has_failed:
                 type = body["type"] = "response.failed"
                 event = event._replace(event=b"response.failed")
         body["response"] = self.final = self._ours(given)
@@ -311,9 +342,11 @@ class ResponsesRelay(UpstreamStream):
         if shown is not None:
             self.upstream_error = orjson.dumps(given["error"])[:LOGGED_BYTES]
             given = {**given, "error": shown}
-        if not self._strict:
-            return {**given, "id": self._skeleton["id"]}
-        return _completed(given, self._skeleton, self._now())
+        if self._strict:
+            return _completed(given, self._skeleton, self._now(), self.settle)
+        if (completed := _completed_usage(given.get("usage"), self.settle)) is not None:
+            given = {**given, "usage": completed}
+        return {**given, "id": self._skeleton["id"]}
 
     def _with_error(self, data: bytes, given: object) -> bytes:
         """An error of the upstream's: the caller learns of it in the event that ends the response."""

@@ -17,7 +17,7 @@ import orjson
 from dwctl.protocols import shapes
 from dwctl.protocols.assembly import text_of
 from dwctl.protocols.errors import InvalidRequest
-from dwctl.protocols.openresponses import custom_tools, tools
+from dwctl.protocols.openresponses import custom_tools, namespaces, tools
 from dwctl.protocols.openresponses.items import is_object, reference_of
 from dwctl.protocols.shapes import Check, each, one_of, with_members
 
@@ -210,6 +210,7 @@ _UNDERSTOOD = frozenset(
         "custom_tool_call_output",
         "reasoning",
         "item_reference",
+        namespaces.ADDITIONAL_TOOLS,
     ]
 )
 _CONTENT = _text_or(each(_PART))
@@ -227,6 +228,7 @@ _ITEM = _by_type(
         ),
         "custom_tool_call_output": with_members({"call_id": shapes.string}, output=_CONTENT),
         "item_reference": with_members({}, id=shapes.string),
+        namespaces.ADDITIONAL_TOOLS: with_members({"tools": each(tools.check_tool)}),
         "reasoning": with_members(
             {
                 "summary": shapes.array,
@@ -329,7 +331,7 @@ def to_chat(
     chat |= {name: body[name] for name in _SAME_NAME if body.get(name) is not None}
     if body.get("max_output_tokens") is not None:
         chat["max_tokens"] = body["max_output_tokens"]
-    chat |= tools.to_chat(body) | _output_format(body) | _logprobs(body)
+    chat |= tools.to_chat({**body, "input": request.items}) | _output_format(body) | _logprobs(body)
     if effort := (body.get("reasoning") or {}).get("effort"):
         chat["reasoning_effort"] = effort
     if request.stream if stream is None else stream:
@@ -368,12 +370,30 @@ def _messages(instructions: str | None, items: Iterable[Item]) -> list[dict[str,
 
 def _add(messages: list[dict[str, Any]], kind: str, item: Item) -> None:
     if kind == "message":
-        role = item.get("role") or "assistant"
-        messages.append({"role": role, "content": _content(item.get("content"))})
+        _add_message(messages, item)
     elif kind == "function_call":
         _add_call(messages, item, _arguments(item.get("arguments")))
     elif kind == "custom_tool_call":
         _add_call(messages, item, custom_tools.arguments_of(text_of(item.get("input"))))
+
+
+def _add_message(messages: list[dict[str, Any]], item: Item) -> None:
+    """A message. `developer` is the newer name of `system`, which every server knows; most others refuse it, or drop what it says.
+
+    Many a model's template takes one message of the system, at the beginning, so those that stand there become one.
+    """
+    role, content = item.get("role") or "assistant", _content(item.get("content"))
+    if role == "developer":
+        role = "system"
+    texts = [messages[0]["content"], content] if _only_system(messages) and role == "system" else []
+    if texts and all(isinstance(text, str) for text in texts):
+        messages[0]["content"] = "\n\n".join(filter(None, texts))
+        return
+    messages.append({"role": role, "content": content})
+
+
+def _only_system(messages: list[dict[str, Any]]) -> bool:
+    return len(messages) == 1 and messages[0]["role"] == "system"
 
 
 def _arguments(given: object) -> str:
@@ -390,7 +410,7 @@ def _add_call(messages: list[dict[str, Any]], item: Item, arguments: str) -> Non
     """A call belongs to the assistant's message right before it, or to one of its own."""
     if not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant"})
-    function = {"name": item.get("name") or "", "arguments": arguments}
+    function = {"name": namespaces.flat_name(item), "arguments": arguments}
     call = {"id": item.get("call_id"), "type": "function", "function": function}
     messages[-1].setdefault("tool_calls", []).append(call)
 

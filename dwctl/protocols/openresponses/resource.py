@@ -6,15 +6,16 @@ functions changes what it is given, and none raises for what an upstream or an o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dwctl.protocols import shapes
 from dwctl.protocols.answers import FAILED
 from dwctl.protocols.assembly import text_of
-from dwctl.protocols.openresponses import custom_tools, items, tools
+from dwctl.protocols.openresponses import custom_tools, items, namespaces, tools
 from dwctl.protocols.openresponses.items import Item, item_id
-from dwctl.protocols.usage import count, derived, read_counts
+from dwctl.protocols.openresponses.namespaces import Called
+from dwctl.protocols.usage import MOST_TOKENS, TokenUsage, count, derived, read_counts
 
 Response = dict[str, Any]
 
@@ -59,7 +60,7 @@ def skeleton(
         "instructions": given.text("instructions"),
         "output": [],
         "error": None,
-        "tools": tools.shown(given.body.get("tools")),
+        "tools": tools.shown(given.body),
         "tool_choice": tools.shown_choice(given.body.get("tool_choice")),
         "truncation": given.text("truncation") or "disabled",
         "parallel_tool_calls": given.flag("parallel_tool_calls", True),
@@ -91,23 +92,29 @@ def is_complete(body: Mapping[str, Any]) -> bool:
 # --- how it ends
 
 
-def from_chat(response: Response, completion: Mapping[str, Any], *, completed_at: int) -> Response:
-    """The object that a complete chat completion (or text completion) makes of the skeleton."""
+def from_chat(
+    response: Response,
+    completion: Mapping[str, Any],
+    *,
+    completed_at: int,
+    settled: Callable[[], TokenUsage | None] = lambda: None,
+) -> Response:
+    """The object that a complete chat completion (or text completion) makes of the skeleton. settled: see `usage`."""
     listed = completion.get("choices")
     choices = [c for c in listed if isinstance(c, dict)] if isinstance(listed, list) else []
     output: list[Item] = []
-    customs = tools.custom_names(response["tools"])
+    names = namespaces.by_flat_name(response["tools"])
     for choice in choices:
-        output += _output_of(choice, str(response["id"]), len(output), customs)
+        output += _output_of(choice, str(response["id"]), len(output), names)
     reason = choices[0].get("finish_reason") if choices else None
     if not choices:
         ended = failed(response, code="server_error", message="The model gave no answer.")
-        return ended | {"usage": usage(completion.get("usage"))}
+        return ended | {"usage": usage(completion.get("usage"), settled)}
     return concluded(
         response,
         output=output,
         finish_reason=reason,
-        usage=usage(completion.get("usage")),
+        usage=usage(completion.get("usage"), settled),
         completed_at=completed_at,
     )
 
@@ -187,14 +194,23 @@ def reasoning_texts(message: Mapping[str, Any]) -> tuple[str, str]:
     return "\n".join(own), "\n".join(summary)
 
 
-def usage(given: object) -> dict[str, Any] | None:
-    """A chat completion's or a Response's usage as a Response's; None where no count is known."""
+def usage(
+    given: object, settled: Callable[[], TokenUsage | None] = lambda: None
+) -> dict[str, Any] | None:
+    """A chat completion's or a Response's usage as a Response's; None where no count is known.
+
+    settled: what the call is charged for, which is shown; None: nobody knows, so what is said counts.
+    """
     counts = read_counts(given)
     if counts is None:
         return None
     assert isinstance(given, Mapping)
     known = derived(counts)
     prompt, completion = known.prompt or 0, known.completion or 0
+    total = known.total or 0
+    if (charged := settled()) is not None:
+        prompt, completion = charged.prompt_tokens, charged.completion_tokens
+        total = charged.total_tokens
     details = given.get("input_tokens_details") or given.get("prompt_tokens_details")
     written = details.get("cache_write_tokens") if isinstance(details, dict) else None
     return {
@@ -205,12 +221,12 @@ def usage(given: object) -> dict[str, Any] | None:
         },
         "output_tokens": completion,
         "output_tokens_details": {"reasoning_tokens": known.reasoning},
-        "total_tokens": known.total or prompt + completion,
+        "total_tokens": max(total, min(prompt + completion, MOST_TOKENS)),
     }
 
 
 def _output_of(
-    choice: Mapping[str, Any], response_id: str, index: int, customs: frozenset[str]
+    choice: Mapping[str, Any], response_id: str, index: int, names: Mapping[str, Called]
 ) -> list[Item]:
     message = choice.get("message")
     message = message if isinstance(message, dict) else {"content": choice.get("text")}
@@ -226,8 +242,8 @@ def _output_of(
         output.append(items.message(next_id("message"), parts))
     status = item_status(choice.get("finish_reason"))
     for call in _calls(message):
-        kind = "custom_tool_call" if is_custom(call, customs) else "function_call"
-        output.append(_call(call, kind, next_id(kind), status))
+        kind = "custom_tool_call" if is_custom(call, names) else "function_call"
+        output.append(_call(call, kind, next_id(kind), status, names))
     if output:
         output[-1]["status"] = status
     return output
@@ -252,20 +268,26 @@ def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
     return calls or ([{"function": legacy}] if isinstance(legacy, dict) and legacy else [])
 
 
-def is_custom(call: Mapping[str, Any], customs: frozenset[str]) -> bool:
-    """Whether a chat completion's call, or the part of one that names it, is of a custom tool. customs: see `tools.custom_names`."""
+def is_custom(call: Mapping[str, Any], names: Mapping[str, Called]) -> bool:
+    """Whether a chat completion's call, or the part of one that names it, is of a custom tool. names: see `namespaces.by_flat_name`."""
     function = call.get("function")
     name = function.get("name") if isinstance(function, dict) else None
-    return isinstance(call.get("custom"), dict) or (isinstance(name, str) and name in customs)
+    called = names.get(name) if isinstance(name, str) else None
+    return isinstance(call.get("custom"), dict) or (called is not None and called.is_custom)
 
 
-def _call(call: Mapping[str, Any], kind: str, id: str, ending: str) -> Item:
+def _call(
+    call: Mapping[str, Any], kind: str, id: str, ending: str, names: Mapping[str, Called]
+) -> Item:
     """A call. ending: its status where it is not whole."""
     function = call.get("function") or call.get("custom")
     function = function if isinstance(function, dict) else {}
-    named = {
+    said = str(function.get("name") or "")
+    called = names.get(said) or Called(said)
+    named: dict[str, Any] = {
         "call_id": str(call.get("id") or items.minted_call_id(id)),
-        "name": str(function.get("name") or ""),
+        "name": called.name,
+        "namespace": called.namespace,
     }
     arguments = items.arguments(function)
     is_plain = "custom" in call

@@ -19,9 +19,10 @@ from dwctl.protocols.assembly import CallKey, CallKeys, is_end, text_of
 from dwctl.protocols.dialects import Chunks
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.json_objects import parse_object
-from dwctl.protocols.openresponses import items, resource, tools
+from dwctl.protocols.openresponses import items, namespaces, resource
 from dwctl.protocols.openresponses.events import Events
 from dwctl.protocols.openresponses.items import Item
+from dwctl.protocols.openresponses.namespaces import Called
 from dwctl.protocols.openresponses.open_items import AnyItem, Call, Message, OpenItem, Reasoning
 from dwctl.protocols.openresponses.resource import Response
 from dwctl.protocols.parts import PartsBudget, TooMuch
@@ -31,9 +32,11 @@ from dwctl.protocols.streaming import (
     LOGGED_BYTES,
     MAX_STREAM_BYTES,
     TOO_LARGE,
+    UNREADABLE,
     UpstreamStream,
     is_done,
     is_keep_alive,
+    is_piece,
     says_error,
     spoken,
 )
@@ -70,7 +73,7 @@ class ResponsesStream(UpstreamStream):
         self._choices: dict[int, _Choice] = {}
         self._budget = PartsBudget()
         self._line = _Line(self._events, str(skeleton["id"]), self._budget)
-        self._customs = tools.custom_names(skeleton["tools"])
+        self._names = namespaces.by_flat_name(skeleton["tools"])
         self._raw_usage: dict[str, Any] | None = None
         self._chunks = Chunks(forms.CHAT, str(skeleton["id"]))
         self._started = self._ended_well = self._closed = False
@@ -119,6 +122,9 @@ class ResponsesStream(UpstreamStream):
             if chunk is None:
                 if is_named or says_error(data):
                     self._fail_as(spoken(data), data)
+                elif is_piece(data):
+                    self.upstream_error = data[:LOGGED_BYTES]
+                    self._break_off("upstream_error", UNREADABLE)
                 elif event.comment is None and is_keep_alive(event, data, chunk):
                     out.append(KEPT_ALIVE)
                 return
@@ -168,7 +174,7 @@ class ResponsesStream(UpstreamStream):
         found = self._choices.get(index)
         if found is None:
             self._budget.spend()
-            found = self._choices[index] = _Choice(self._line, self._customs)
+            found = self._choices[index] = _Choice(self._line, self._names)
         return found
 
     def _read_held(self, out: list[bytes]) -> None:
@@ -244,7 +250,7 @@ class ResponsesStream(UpstreamStream):
                     self._skeleton,
                     output=self._items(),
                     finish_reason=first.finish_reason,
-                    usage=resource.usage(self._raw_usage),
+                    usage=resource.usage(self._raw_usage, self.settle),
                     completed_at=self._now(),
                 )
             ),
@@ -262,7 +268,7 @@ class ResponsesStream(UpstreamStream):
         return [item.so_far() for item in self._line.items]
 
     def _so_far(self) -> Response:
-        usage = resource.usage(self._raw_usage)
+        usage = resource.usage(self._raw_usage, self.settle)
         return {**self._skeleton, "output": self._items(), "usage": usage}
 
     def _end(self, response: Response) -> bytes:
@@ -307,10 +313,10 @@ class _Line:
 class _Choice:
     """One choice of the chat stream, as the items that it becomes."""
 
-    def __init__(self, line: _Line, customs: frozenset[str]) -> None:
+    def __init__(self, line: _Line, names: Mapping[str, Called]) -> None:
         self.finish_reason: object = None
         self._line = line
-        self._customs = customs
+        self._names = names
         self._open: list[OpenItem] = []  # begun, and not ended
         self._reasoning: Reasoning | None = None
         self._message: Message | None = None
@@ -371,7 +377,7 @@ class _Choice:
         call = self._calls.get(key)
         if call is None:
             call = self._calls[key] = self._begin(Call)
-        call.take(part, self._customs)
+        call.take(part, self._names)
         if call is not self._open[-1] and call.ending is None and call.has_just_ended:
             self._open.remove(call)
             call.ending = "completed"
@@ -383,7 +389,7 @@ class _Choice:
             if self._calls:
                 return
             call = self._calls[_UNNAMED] = self._begin(Call)
-        call.take_unnamed(function, self._customs)
+        call.take_unnamed(function, self._names)
 
     def _message_item(self) -> Message:
         if self._message is None:

@@ -1,6 +1,6 @@
 """The tools of a Responses request, for an upstream that speaks chat completions: it knows functions, and nothing else.
 
-Functions go as they are, custom tools as functions (`custom_tools`). All other kinds are run by a provider itself (searches, code,
+Functions go as they are, custom tools as functions (`custom_tools`), those of namespaces under flat names (`namespaces`). All other kinds are run by a provider itself (searches, code,
 servers of its choice); nobody here can, so they are left out and named, or refused where the model's operator wants that.
 """
 
@@ -11,7 +11,8 @@ from typing import Any, TypeGuard
 
 from dwctl.protocols import shapes
 from dwctl.protocols.errors import InvalidRequest
-from dwctl.protocols.openresponses import custom_tools
+from dwctl.protocols.openresponses import custom_tools, namespaces
+from dwctl.protocols.openresponses.namespaces import NAMESPACE, Declared
 from dwctl.protocols.shapes import Check, each, one_of, with_members
 
 Item = dict[str, Any]
@@ -33,6 +34,20 @@ _FUNCTION = with_members(
 )
 _CUSTOM = with_members({"description": shapes.string, "format": _format}, name=shapes.string)
 _RUNNABLE: Mapping[str, Check] = {"function": _FUNCTION, "custom": _CUSTOM}
+
+
+def _namespace(group: Any, path: str) -> None:
+    _NAMED(group, path)
+    shapes.members(group, {}, {"tools": each(_check_member)}, f"{path}.")
+
+
+def _check_member(tool: Any, path: str) -> None:
+    """The shape of one tool in a namespace. Namespaces hold no others."""
+    check_tool(tool, path)
+    if tool["type"] == NAMESPACE:
+        shapes.refuse_value(f"{path}.type", NAMESPACE, "'function', 'custom'")
+
+
 _TYPED = with_members({}, type=shapes.string)
 _NAMED = with_members({}, name=shapes.string)
 _MODES = one_of("auto", "none", "required")
@@ -41,7 +56,7 @@ _MODES = one_of("auto", "none", "required")
 def check_tool(tool: Any, path: str) -> None:
     """The shape of one tool, of whatever kind."""
     _TYPED(tool, path)
-    check = _RUNNABLE.get(tool["type"])
+    check = _namespace if tool["type"] == NAMESPACE else _RUNNABLE.get(tool["type"])
     if check is not None:
         check(tool, path)
 
@@ -74,14 +89,14 @@ def check(body: Mapping[str, Any], *, refuses_unrunnable: bool) -> None:
     refuses_unrunnable: a tool that would be left out is an error.
     """
     names: dict[str, str] = {}
-    for index, tool in enumerate(body.get("tools") or ()):
-        path = f"tools[{index}]"
-        if tool["type"] in _RUNNABLE:
-            if tool["name"] in names:
-                raise _wrong(f"{path}.name", "Two tools have the same name.")
-            names[tool["name"]] = tool["type"]
+    for one in namespaces.declared(body):
+        kind = one.tool["type"]
+        if kind in _RUNNABLE:
+            if one.flat_name in names and not one.is_added:
+                raise _wrong(f"{one.path}.name", "Two tools have the same name.")
+            names[one.flat_name] = kind
         elif refuses_unrunnable:
-            shapes.refuse_value(f"{path}.type", tool["type"], "'function', 'custom'")
+            shapes.refuse_value(f"{one.path}.type", kind, "'function', 'custom'")
     _check_chosen(body.get("tool_choice"), names)
 
 
@@ -101,7 +116,7 @@ def _check_chosen(choice: str | Item | None, names: Mapping[str, str]) -> None:
 
 
 def _check_known(tool: Item, names: Mapping[str, str], path: str) -> None:
-    if names.get(tool["name"]) != tool["type"]:
+    if names.get(namespaces.flat_name(tool)) != tool["type"]:
         raise _wrong(path, f"'{path}' must be the name of a {tool['type']} tool in `tools`.")
 
 
@@ -114,30 +129,44 @@ def _wrong(path: str, message: str) -> InvalidRequest:
 
 def left_out(body: Mapping[str, Any]) -> Iterator[str]:
     """The tools that the model does not get to see, each as its place and kind."""
-    for index, tool in enumerate(body.get("tools") or ()):
-        if tool["type"] not in _RUNNABLE:
-            yield f"tools[{index}] ({shapes.short(tool['type'])})"
+    for one in namespaces.declared(body):
+        if not _is_runnable(one):
+            yield f"{one.path} ({shapes.short(one.tool['type'])})"
 
 
 def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
     """The members of a chat completion request: tools, tool_choice, parallel_tool_calls."""
-    tools = [tool for tool in body.get("tools") or () if tool["type"] in _RUNNABLE]
+    tools = {one.flat_name: one.tool for one in namespaces.declared(body) if _is_runnable(one)}
     choice = body.get("tool_choice")
     if isinstance(choice, dict) and choice["type"] == "allowed_tools":
         # What the model may not call it does not get to see: that holds with every upstream.
-        allowed = {tool["name"] for tool in choice["tools"]}
-        tools = [tool for tool in tools if tool["name"] in allowed]
+        allowed = {namespaces.flat_name(tool) for tool in choice["tools"]}
+        tools = {name: tool for name, tool in tools.items() if name in allowed}
         choice = choice.get("mode") or "auto"
     if not tools:
         return {}
     chat: dict[str, Any] = {
-        "tools": [{"type": "function", "function": _function(t)} for t in tools]
+        "tools": [
+            {"type": "function", "function": _function(tool) | {"name": name}}
+            for name, tool in tools.items()
+        ]
     }
     if choice is not None:
         chat["tool_choice"] = _chosen(choice)
     if body.get("parallel_tool_calls") is not None:
         chat["parallel_tool_calls"] = body["parallel_tool_calls"]
     return chat
+
+
+def _is_runnable(one: Declared) -> bool:
+    """What was added in an earlier turn may be of any shape: another upstream may have had it."""
+    if not one.is_added:
+        return one.tool["type"] in _RUNNABLE
+    try:
+        check_tool(one.tool, one.path)
+    except InvalidRequest:
+        return False
+    return one.tool["type"] in _RUNNABLE
 
 
 def _function(tool: Item) -> dict[str, Any]:
@@ -157,17 +186,41 @@ def _chosen(choice: str | Item) -> Any:
         return choice
     if not choice.get("name"):
         return "auto"
-    return {"type": "function", "function": {"name": choice["name"]}}
+    return {"type": "function", "function": {"name": namespaces.flat_name(choice)}}
 
 
 # --- as the object shows them
 
 
-def shown(tools: object) -> list[Item]:
-    """The tools that the model got to see. Never raises: a row may hold anything."""
-    if not isinstance(tools, list):
-        return []
-    return [_shown(tool) for tool in tools if _is_named(tool)]
+def shown(body: Mapping[str, Any]) -> list[Item]:
+    """The tools that the model got to see, also those that the input adds, each once. Never raises: a row may hold anything."""
+    found: dict[tuple[bool, str], Item] = {}
+    for listed in namespaces.lists_of(body):
+        for tool in _listed(listed):
+            which = (tool["type"] == NAMESPACE, tool["name"])
+            found[which] = _joined(found[which], tool) if which in found else tool
+    return list(found.values())
+
+
+def _joined(before: Item, tool: Item) -> Item:
+    """A tool that takes the place of an earlier one. A namespace keeps the members that it does not name again."""
+    if tool["type"] != NAMESPACE:
+        return tool
+    members = {one["name"]: one for one in (*before["tools"], *tool["tools"])}
+    return {**tool, "tools": list(members.values())}
+
+
+def _listed(tools: object) -> Iterator[Item]:
+    for tool in tools if isinstance(tools, list) else ():
+        if _is_named(tool):
+            yield _shown(tool)
+        elif _is_named(tool, NAMESPACE):
+            listed = tool.get("tools")
+            members = [_shown(one) for one in listed if _is_named(one)] if isinstance(listed, list) else []  # fmt: skip
+            if members:
+                said = tool.get("description")
+                described = {"description": said if isinstance(said, str) else ""}
+                yield {"type": NAMESPACE, "name": tool["name"], **described, "tools": members}
 
 
 def shown_choice(choice: object) -> Any:
@@ -175,7 +228,10 @@ def shown_choice(choice: object) -> Any:
     if isinstance(choice, str):
         return choice if choice in ("auto", "none", "required") else "auto"
     if _is_named(choice):
-        return {"type": choice["type"], "name": choice["name"]}
+        space = choice.get("namespace")
+        return {"type": choice["type"], "name": choice["name"]} | (
+            {"namespace": space} if isinstance(space, str) else {}
+        )
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         listed = choice.get("tools")
         if isinstance(listed, list):
@@ -184,15 +240,10 @@ def shown_choice(choice: object) -> Any:
     return "auto"
 
 
-def custom_names(tools: list[Item]) -> frozenset[str]:
-    """The names of those of the shown tools whose calls are custom."""
-    return frozenset(tool["name"] for tool in tools if tool["type"] == "custom")
-
-
-def _is_named(tool: Any) -> TypeGuard[Item]:
+def _is_named(tool: Any, *kinds: str) -> TypeGuard[Item]:
     return (
         isinstance(tool, dict)
-        and tool.get("type") in ("function", "custom")
+        and tool.get("type") in (kinds or ("function", "custom"))
         and isinstance(tool.get("name"), str)
     )
 

@@ -1,5 +1,6 @@
 import hashlib
 import re
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,8 @@ MINE = "/users/current/api-keys"
 FIELDS = {
     "id", "name", "description", "key_prefix", "purpose", "user_id", "created_by", "created_at", "last_used", "model_access",
     "requests_per_second", "burst_size", "capacity", "tokens_per_minute", "expires_at", "retired_secrets",
+    "spend_limit", "spend_limit_interval", "spend", "spend_resets_at",
+    "zero_data_retention", "log_sample",
 }  # fmt: skip
 
 
@@ -97,6 +100,13 @@ class TestCreate:
             ({"burst_size": 0}, 422, "burst_size: Must be greater than or equal to 1 and less than or equal to 2147483647."),
             ({"burst_size": 1.5}, 422, "burst_size: Not a valid integer."),
             ({"member_id": "x"}, 422, "member_id: Not a valid UUID."),
+            ({"spend_limit": "0"}, 400, "spend_limit must be greater than zero; null lifts it"),
+            ({"spend_limit": "-1"}, 400, "spend_limit must be greater than zero; null lifts it"),
+            ({"spend_limit": "1e400"}, 422, "spend_limit: Not a plain decimal number."),
+            ({"spend_limit": "NaN"}, 422, "spend_limit: Not a plain decimal number."),
+            ({"spend_limit": "0.0000000000000001"}, 400, "spend_limit must not exceed 999999999.999999999999999 or have more than 15 decimals"),
+            ({"spend_limit_interval": "daily"}, 400, "spend_limit_interval says when a spend_limit begins anew: set both"),
+            ({"spend_limit": "1", "spend_limit_interval": "hourly"}, 422, "spend_limit_interval: Must be one of: daily, weekly, monthly."),
         ],
     )  # fmt: skip
     def test_wrong_keys_are_refused(
@@ -105,6 +115,20 @@ class TestCreate:
         for who in ("alice", "admin"):
             answer = call(who, "POST", MINE, body() | change)
             assert (answer.status_code, answer.json["message"]) == (status, message)
+
+    def test_a_spending_limit_is_shown_changed_and_lifted_with_its_interval(
+        self, call: Doors
+    ) -> None:
+        given = {"spend_limit": "12.5", "spend_limit_interval": "monthly"}
+        made = call("alice", "POST", MINE, body() | given).json
+        assert (made["spend_limit_interval"], Decimal(made["spend_limit"])) == ("monthly", Decimal("12.5"))  # fmt: skip
+        assert Decimal(made["spend"]) == 0
+        assert made["spend_resets_at"].endswith("-01T00:00:00Z")
+        path = f"{MINE}/{made['id']}"
+        ever = call("alice", "PATCH", path, {"spend_limit_interval": None}).json
+        assert (ever["spend_limit"], ever["spend_resets_at"]) == (made["spend_limit"], None)
+        lifted = call("alice", "PATCH", path, {"spend_limit": None}).json
+        assert {lifted[name] for name in ("spend_limit", "spend_limit_interval", "spend")} == {None}
 
     def test_an_administrator_makes_one_for_somebody(self, call: Doors, cast: Cast) -> None:
         made = call("admin", "POST", f"/users/{cast['alice']}/api-keys", body()).json
@@ -215,6 +239,8 @@ class TestChange:
         cleared = call("alice", "PATCH", path, dict.fromkeys(LIMITS)).json
         assert cleared == made | wanted | dict.fromkeys(LIMITS)
         assert call("admin", "PATCH", f"/users/{made['user_id']}/api-keys/{made['id']}", {"capacity": 9}).json["capacity"] == 9  # fmt: skip
+        call("alice", "PATCH", path, {"requests_per_second": 5, "burst_size": 9})
+        assert call("alice", "PATCH", path, {"requests_per_second": None}).json["burst_size"] is None  # fmt: skip
         ignored = call("alice", "PATCH", path, {"purpose": "platform", "key": "sk-x"})
         assert ignored.headers["x-ignored-fields"] == "key, purpose"
         assert ignored.json["purpose"] == "realtime"

@@ -153,7 +153,7 @@ class TestList:
         call("admin", "POST", f"/groups/{group['id']}/users/{user}")
         path = f"/users?search={mark}&include= groups,billing,nonsense"
         (shown,) = call("admin", "GET", path).json["data"]
-        assert set(shown) == USER_FIELDS | {"groups", "credit_balance"}
+        assert set(shown) == USER_FIELDS | {"groups", "credit_balance", "credit_balance_exact"}
         assert shown["credit_balance"] == 0
         assert [g["name"] for g in shown["groups"]] == [group["name"], "Everyone"]
         assert shown["groups"][0]["created_by"] == str(cast["admin"])
@@ -259,6 +259,8 @@ class TestUpdate:
             "auto_topup_amount": 20,
             "auto_topup_threshold": 0,
             "auto_topup_monthly_limit": 100,
+            "zero_data_retention": True,
+            "log_sample": 0.25,
         }
         answer = call("admin", "PATCH", f"/users/{user}", changes)
         assert answer.status_code == 200
@@ -266,13 +268,20 @@ class TestUpdate:
         assert call("admin", "GET", f"/users/{user}").json == answer.json
 
     def test_null_clears_limits_and_leaves_the_rest(self, call: Doors, user: UUID) -> None:
-        given = {"display_name": "D", "low_balance_threshold": 1, "auto_topup_amount": 2}
+        given = {
+            "display_name": "D",
+            "low_balance_threshold": 1,
+            "auto_topup_amount": 2,
+            "zero_data_retention": True,
+            "log_sample": 0.5,
+        }
         call("admin", "PATCH", f"/users/{user}", given)
         nulls = {**dict.fromkeys(given), "roles": None, "batch_notifications_enabled": None}
         after = call("admin", "PATCH", f"/users/{user}", nulls).json
         assert after["display_name"] == "D"
         assert after["roles"] == ["StandardUser", "BatchAPIUser"]
         assert after["low_balance_threshold"] is after["auto_topup_amount"] is None
+        assert (after["zero_data_retention"], after["log_sample"]) == (True, None)
 
     def test_nothing_changes_nothing(self, call: Doors, user: UUID) -> None:
         before = call("admin", "GET", f"/users/{user}").json
@@ -297,6 +306,9 @@ class TestUpdate:
             ({"auto_topup_monthly_limit": 0}, 400, "Auto top-up monthly limit must be positive"),
             ({"roles": ["Emperor"]}, 422, "roles.0: Must be one of: "),
             ({"low_balance_threshold": "much"}, 422, "low_balance_threshold: Not a valid number."),
+            ({"log_sample": 1.01}, 422, "log_sample: Must be greater than or equal to 0 and less"),
+            ({"log_sample": "nan"}, 422, "log_sample: Special numeric values"),
+            ({"zero_data_retention": "maybe"}, 422, "zero_data_retention: Not a valid boolean."),
         ],
     )
     def test_wrong_values_are_refused(

@@ -29,6 +29,11 @@ def count_input_tokens(w: World) -> Response:
     return w.ask(json={"model": model, "input": "Hello"}, key=True)
 
 
+def estimate_call(w: World) -> Response:
+    body = {"model": w.alias, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
+    return w.ask(json={"url": "/v1/chat/completions", "body": body}, key=True)
+
+
 def list_models(w: World) -> Response:
     assert w.alias
     return w.ask(key=True)
@@ -94,7 +99,7 @@ def create_batch(w: World) -> Response:
 def list_batches(w: World) -> Response:
     assert w.batch
     assert w.failed_batch
-    return w.ask(query={"include": "analytics"}, key=True)
+    return w.ask(query={"include": "analytics,summary"}, key=True)
 
 
 def get_batch(w: World) -> Response:
@@ -115,6 +120,14 @@ def get_usage(w: World) -> Response:
 
 def get_batch_progress(w: World) -> Response:
     return w.ask({"batch_id": w.batch}, key=True)
+
+
+def list_batch_lines(w: World) -> Response:
+    return w.ask({"batch_id": w.batch}, {"limit": 1, "status": "completed"}, key=True)
+
+
+def group_batch_failures(w: World) -> Response:
+    return w.ask({"batch_id": w.failed_batch}, key=True)
 
 
 def get_batch_results(w: World) -> Response:

@@ -5,12 +5,12 @@ from requests import Response
 from tests.gateway import tariff, unique
 from tests.operations.world import World
 
-EVERYTHING = "groups,metrics,status,pricing,endpoints,components,facets"
+EVERYTHING = "groups,metrics,calls,status,pricing,endpoints,components,facets"
 
 
 def list_endpoints(w: World) -> Response:
     assert w.model
-    return w.ask(query={"limit": 5})
+    return w.ask(query={"limit": 5, "include": "models"})
 
 
 def create_endpoint(w: World) -> Response:
@@ -39,9 +39,15 @@ def synchronize_endpoint(w: World) -> Response:
     return w.ask({"id": w.made("/endpoints", body)})
 
 
+def compare_endpoint(w: World) -> Response:
+    url = f"{w.stage.upstream.url.removesuffix('/v1')}/as/models-{unique('a')},{unique('b')}/v1"
+    body = {"name": unique("e"), "url": url, "sync": False}
+    return w.ask({"id": w.made("/endpoints", body)})
+
+
 def list_models(w: World) -> Response:
     assert w.composite
-    return w.ask(query={"include": EVERYTHING, "limit": 100})
+    return w.ask(query={"include": EVERYTHING, "limit": 100, "since": "2026-01-01T00:00:00Z"})
 
 
 def create_model(w: World) -> Response:
@@ -59,6 +65,21 @@ def get_model(w: World) -> Response:
 
 def update_model(w: World) -> Response:
     return w.ask({"id": w.new_model()}, json={"description": "d", "requests_per_second": None})
+
+
+def list_tariffs(w: World) -> Response:
+    return w.ask({"id": w.model})
+
+
+def add_tariff(w: World) -> Response:
+    return w.ask({"id": w.new_model()}, json=tariff("0.1", "0.2"))
+
+
+def withdraw_tariff(w: World) -> Response:
+    model = w.new_model()
+    w.stage.admin("POST", f"/models/{model}/tariffs", tariff("0.1", "0.2"))
+    found = w.stage.admin("GET", f"/models/{model}/tariffs").json()["data"]
+    return w.ask({"id": model, "tariff_id": found[0]["id"]})
 
 
 def delete_model(w: World) -> Response:
@@ -100,3 +121,7 @@ def revoke_model(w: World) -> Response:
 def list_groups_of_model(w: World) -> Response:
     assert w.group
     return w.ask({"deployment_id": w.model})
+
+
+def list_usable_models(w: World) -> Response:
+    return w.ask({"user_id": w.user}, {"all": "true", "limit": 100})

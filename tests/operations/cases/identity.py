@@ -106,6 +106,25 @@ def delete_api_key(w: World) -> Response:
     return w.ask({"user_id": w.user, "id": w.new_key()})
 
 
+def end_retired_secrets(w: World) -> Response:
+    key = w.new_key()
+    w.stage.admin("POST", f"/users/{w.user}/api-keys/{key}/rotate", {"overlap_seconds": 60})
+    return w.ask({"user_id": w.user, "id": key})
+
+
+def find_api_keys(w: World) -> Response:
+    assert w.key
+    return w.ask(query={"user_id": w.user, "state": "active", "limit": 3})
+
+
+def find_api_key(w: World) -> Response:
+    return w.ask({"id": w.key})
+
+
+def list_group_members(w: World) -> Response:
+    return w.ask({"group_id": w.group}, {"search": "user", "limit": 3})
+
+
 def list_groups(w: World) -> Response:
     assert w.group
     return w.ask(query={"include": "users,models", "limit": 100})

@@ -1,4 +1,4 @@
-"""Transactions, and what operators see of the queue."""
+"""Transactions, what was used, and what operators see of the queue."""
 
 from requests import Response
 
@@ -23,7 +23,45 @@ def get_transaction(w: World) -> Response:
     return w.ask({"transaction_id": w.made("/transactions", _granted(w))})
 
 
+def aggregate_requests(w: World) -> Response:
+    assert w.batch
+    return w.ask()
+
+
+def export_aggregate(w: World) -> Response:
+    return w.ask(query={"by": "model,user,key,status", "format": "csv"})
+
+
+def aggregate_requests_by_user(w: World) -> Response:
+    assert w.batch
+    return w.ask(query={"model": w.model})
+
+
+def break_down_requests(w: World) -> Response:
+    assert w.batch
+    return w.ask(query={"by": "user", "time_zone": "Asia/Kolkata", "compare": "true"})
+
+
+def break_down_usage(w: World) -> Response:
+    assert w.batch
+    return w.ask(query={"by": "key", "order": "tokens"}, by="alice")
+
+
+def get_usage(w: World) -> Response:
+    assert w.batch
+    return w.ask(by="alice")
+
+
+def export_usage(w: World) -> Response:
+    return w.ask(by="alice")
+
+
 def count_pending_requests(w: World) -> Response:
+    assert w.new_batch()
+    return w.ask()
+
+
+def get_queue(w: World) -> Response:
     assert w.new_batch()
     return w.ask()
 

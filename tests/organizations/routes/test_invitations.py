@@ -135,7 +135,8 @@ class TestAnswer:
         sql.execute("UPDATE users SET display_name = 'Acme' WHERE id = %s", (acme.id,))
         sql.execute("UPDATE users SET display_name = 'Olga' WHERE id = %s", (acme["owner"].id,))
         shown = ben("GET", path).json
-        assert set(shown) == {"org_name", "role", "inviter_name", "expires_at"}
+        assert set(shown) == {"org_name", "organization_id", "role", "inviter_name", "expires_at", "for_you"}  # fmt: skip
+        assert (shown["organization_id"], shown["for_you"]) == (str(acme.id), True)
         assert (shown["org_name"], shown["role"], shown["inviter_name"]) == ("Acme", "admin", "Olga")  # fmt: skip
         answer = ben("POST", f"{path}/accept")
         assert (answer.status_code, answer.json) == (200, {"message": "Invite accepted"})

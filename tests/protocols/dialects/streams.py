@@ -212,6 +212,8 @@ ERRORS = {
     "MiniMax's": Oddity("MiniMax (RooCodeInc/Roo-Code#9105)", plain({"id": "x", "choices": None, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}}), Said(reason=None, usage=None, error="http_500")),
     "of the API's own form": Oddity("GLM, Baidu behind proxies: {code, msg, success}", plain({"code": 500, "msg": "no room", "success": False}), Said(reason=None, usage=None, error="http_500")),
     "the stream is cut": Oddity("a process that died", plain(*words(), done=False), Said(TEXT, reason=None, usage=None, error="upstream_error")),
+    "an object that breaks off": Oddity("proxies that cut events (vllm-project/aibrix#2653)", plain(words()[0], done=False) + b'data: {"id":"x","choices":[{"index":0,"delta":{"content":" th\n\n' + plain(end(), used()), Said("Hello", reason=None, usage=None, error="upstream_error")),
+    "an object run into by another": Oddity("Wei-Shaw/sub2api#1471", plain(words()[0], done=False) + b'data: {"id":"x","choices":[{"index":0,"delta":{"con\ndata: {"type":"error","error":{"message":"no room"}}\n\n' + plain(end(), used()), Said("Hello", reason=None, usage=None, error="upstream_error")),
     "nothing comes": Oddity("a worker that was killed", b"", Said(reason=None, usage=None, error="upstream_error")),
 }  # fmt: skip
 

@@ -90,7 +90,7 @@ def check_response(response: dict[str, Any], *, sdk: bool = True) -> None:
 def _without_custom(response: dict[str, Any]) -> dict[str, Any]:
     """A Response without what the published schema does not know."""
     known = {**response, "output": [i for i in response["output"] if not _is_custom(i)]}
-    known["tools"] = [tool for tool in response["tools"] if tool["type"] != "custom"]
+    known["tools"] = [t for t in response["tools"] if t["type"] not in ("custom", "namespace")]
     choice = response["tool_choice"]
     if isinstance(choice, dict) and choice["type"] == "custom":
         known["tool_choice"] = "required"
@@ -105,11 +105,13 @@ def _is_custom(item: dict[str, Any]) -> bool:
 
 
 def _as_openai(response: dict[str, Any]) -> dict[str, Any]:
-    """A Response without the nulls that OpenAI leaves out."""
+    """A Response without the nulls that OpenAI leaves out, and the namespaces that this version of its schema does not know (the SDK does)."""
     format = response["text"]["format"]
     described = {n: v for n, v in format.items() if n != "description" or v is not None}
     text = {**response["text"], "format": described}
-    return {n: v for n, v in response.items() if n != "usage" or v is not None} | {"text": text}
+    tools = [tool for tool in response["tools"] if tool["type"] != "namespace"]
+    said = {n: v for n, v in response.items() if n != "usage" or v is not None}
+    return said | {"text": text, "tools": tools}
 
 
 def check_input_items(listed: dict[str, Any]) -> None:

@@ -1,12 +1,16 @@
 import json
 import random
+from uuid import UUID
 
+import orjson
 import pytest
 
+from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.openresponses import resource
 from dwctl.protocols.openresponses.from_row import from_row
 from dwctl.protocols.openresponses.stream import ResponsesStream
 from dwctl.protocols.rows import StoredRow
+from dwctl.protocols.surfaces import CHAT, Asked
 from tests.protocols.openresponses.samples import COMPLETIONS, ID, REQUESTS, skeleton
 from tests.protocols.openresponses.schema import check_response
 from tests.protocols.streams import drive, hello, sse
@@ -68,6 +72,17 @@ def test_a_hand_written_body_is_completed():
     assert (response["status"], response["service_tier"], response["completed_at"]) == ("completed", "flex", 107)  # fmt: skip
 
 
+def test_an_upstreams_own_object_is_shown_as_it_was_given_out():
+    body = {"id": "resp_x", "object": "response", "created_at": 5, "model": "theirs", "status": "completed", "region": "eu", "temperature": "hot", "top_p": 0,
+            "output": [{"type": "message", "id": "m1", "status": "completed", "role": "assistant", "content": []}], "usage": {"input_tokens": 5, "output_tokens": 3, "total_tokens": 8}}  # fmt: skip
+    response = from_row(row(body))
+    check_response(response)
+    assert {n: response[n] for n in ("created_at", "model", "status", "region", "output")} == {n: body[n] for n in ("created_at", "model", "status", "region", "output")}  # fmt: skip
+    assert response["usage"].items() >= body["usage"].items()
+    assert (response["temperature"], response["top_p"]) == (1.0, 0)
+    assert response["id"] == row(body).response_id
+
+
 @pytest.mark.parametrize("body", COMPLETIONS.values(), ids=COMPLETIONS)
 def test_a_chat_completion_is_converted(body):
     response = from_row(row(body, request_body=json.dumps(REQUESTS["chat"])))
@@ -96,6 +111,33 @@ def test_a_stream_is_put_together(body):
     response = from_row(row(body))
     check_response(response)
     assert (response["status"], text_of(response)) == ("completed", "Hello there friend")
+
+
+PARTS_OF_A_USAGE = {
+    "a total": ({"total_tokens": 9}, (3, 6, 9)),
+    "the prompt": ({"prompt_tokens": 4}, (4, 2, 6)),
+    "the answer": ({"completion_tokens": 4}, (3, 4, 7)),
+    "zeros": ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, (3, 2, 5)),
+    "too small a total": ({"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 1}, (4, 2, 6)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("usage", "counted"), PARTS_OF_A_USAGE.values(), ids=PARTS_OF_A_USAGE)
+def test_what_is_shown_of_a_chats_usage_is_what_was_charged(usage, counted):
+    """A chat's row holds the answer as its caller got it, in open mode with the parts of a usage that its upstream told."""
+    request = {"model": "m", "messages": [{"role": "user", "content": "Hello you"}]}
+    body = {**COMPLETIONS["text"], "usage": usage}
+    asked = Asked(CHAT, orjson.dumps(request), request, "m", UUID(int=7), 100.5)
+    charged = CHAT.treat(asked, Disclosure()).complete(orjson.dumps(body)).usage
+    shown = from_row(row(body, request_body=orjson.dumps(request)))["usage"]
+    assert (charged.prompt_tokens, charged.completion_tokens, charged.total_tokens) == counted
+    assert (shown["input_tokens"], shown["output_tokens"], shown["total_tokens"]) == counted
+
+
+def test_the_usage_of_a_stored_embedding_is_a_prompt():
+    body = {"object": "list", "data": [{"embedding": [1.5]}], "usage": {"total_tokens": 9}}
+    shown = from_row(row(body))["usage"]
+    assert (shown["input_tokens"], shown["output_tokens"], shown["total_tokens"]) == (9, 0, 9)
 
 
 def test_the_usage_of_a_stored_stream_is_kept():

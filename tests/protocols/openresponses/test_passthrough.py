@@ -1,14 +1,17 @@
 import json
+from uuid import UUID
 
 import orjson
 import pytest
 
+from dwctl.protocols.asked import Asked
 from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import resource
 from dwctl.protocols.openresponses.passthrough import ResponsesRelay, finish_body
 from dwctl.protocols.openresponses.stream import ResponsesStream
+from dwctl.protocols.surfaces import RESPONSES
 from dwctl.protocols.usage import TokenUsage
 from tests.protocols.openresponses.samples import COMPLETIONS, ID, RESPONSE_USAGE, skeleton
 from tests.protocols.openresponses.schema import check_response, events_of
@@ -275,14 +278,72 @@ def test_what_was_cut_in_the_middle_does_not_run_into_the_last_event(rest, stric
     assert events_of(out)[-1]["type"] == "response.failed"
 
 
-def test_other_events_that_cannot_be_read_pass_in_open_mode_only():
-    odd = b'data: {"type":"response.output_text.delta","delta":"x \\"type\\":\\"response.completed\\""\n\n'
+BROKEN = b'data: {"type":"response.output_text.delta","delta":"x \\"type\\":\\"response.completed\\""\n\n'
+DEEP = b'data: {"type":"response.odd","value":' + b"[" * 300 + b"]" * 300 + b"}\n\n"
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "open"])
+@pytest.mark.parametrize("odd", [BROKEN, DEEP, b"data: one moment\n\n"], ids=["broken", "deep", "words"])  # fmt: skip
+def test_an_event_that_cannot_be_read_is_left_out_where_the_last_one_says_all(odd, strict):
+    """Open mode passes on what the caller may be able to read."""
     whole = upstream()
     at = whole.index(b"event: response.output_item.done")
-    theirs = whole[:at] + odd + whole[at:]
-    _, out = drive(lambda: make(strict=False), theirs)
-    assert out == theirs.replace(b"resp_theirs", ID.encode())
-    assert odd not in drive(make, theirs)[1]
+    relay, out = drive(lambda: make(strict=strict), whole[:at] + odd + whole[at:])
+    assert (odd in out) == (not strict and odd is not BROKEN)
+    assert (relay.final["status"], relay.error) == ("completed", None)
+    assert "".join(p["text"] for i in relay.final["output"] for p in i["content"]) == "Hello there friend"  # fmt: skip
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "open"])
+def test_a_response_that_has_to_be_put_together_needs_all_its_events(strict):
+    whole = upstream()
+    begun = whole[: whole.index(b"event: response.completed")]
+    end = b'event: response.completed\ndata: {"type":"response.completed","response":{"id":"resp_theirs","status":"completed","output":[]}}\n\n'  # fmt: skip
+    relay, _ = drive(lambda: make(strict=strict), begun + end)
+    assert relay.final["status"] == "completed"
+    assert relay.final["output"]
+    relay, out = drive(lambda: make(strict=strict), begun + BROKEN + end)
+    assert relay.final["error"]["message"] == "The upstream provider sent data that cannot be read."
+    assert b"response.failed" in out
+    own = end.replace(b"completed", b"failed").replace(b'"output":[]', b'"error":{"code":"server_error","message":"Out of memory."},"output":[]')  # fmt: skip
+    relay, _ = drive(lambda: make(strict=strict), begun + BROKEN + own)
+    assert relay.final["error"]["message"] == relay.error["message"]
+    assert relay.error["message"] != "The upstream provider sent data that cannot be read."
+
+
+PARTS_OF_A_USAGE = {
+    "a total": ({"total_tokens": 9}, (3, 6, 9)),
+    "the prompt": ({"input_tokens": 4}, (4, 2, 6)),
+    "zeros and a total": ({"input_tokens": 0, "output_tokens": 0, "total_tokens": 9}, (0, 9, 9)),
+    "words": ({"input_tokens": "4", "output_tokens": "2", "total_tokens": "6"}, (4, 2, 6)),
+    "fractions": ({"input_tokens": 4.5, "output_tokens": 2.0, "total_tokens": 6.5}, (4, 2, 6)),
+    "no prompt": ({"input_tokens": 0, "output_tokens": 2, "total_tokens": 6}, (4, 2, 6)),
+    "too small a total": ({"input_tokens": 4, "output_tokens": 2, "total_tokens": 5}, (4, 2, 6)),
+    "less than nothing": ({"input_tokens": 4, "output_tokens": -2, "total_tokens": 6}, (4, 2, 6)),
+}
+
+
+@pytest.mark.parametrize("strict", [True, False], ids=["strict", "open"])
+@pytest.mark.parametrize(("usage", "counted"), PARTS_OF_A_USAGE.values(), ids=PARTS_OF_A_USAGE)
+def test_what_is_shown_of_a_usage_is_what_is_charged(usage, counted, strict):
+    request = {"model": "m", "input": "Hello you"}
+    asked = Asked(RESPONSES, orjson.dumps(request), request, "m", UUID(int=7), 100.5)
+    answer = {**ANSWER, "usage": usage}
+    treatment = RESPONSES.treat(asked, Disclosure(strict))
+    complete = treatment.complete(orjson.dumps(answer))
+    assert counts(orjson.loads(complete.body)["usage"], complete.usage) == counted
+    stream = treatment.stream()
+    end = {"type": "response.completed", "sequence_number": 99, "response": answer}
+    begun = upstream(hello()[:2], done=False)
+    out = stream.feed(begun + sse([end], done=False)) + stream.finish()
+    counts(data_of(out)[-2]["response"]["usage"], stream.settle())
+
+
+def counts(shown, charged):
+    """What is shown, where it is what is charged."""
+    of_charge = (charged.prompt_tokens, charged.completion_tokens, charged.total_tokens)
+    assert tuple(shown.get(n, 0) for n in ("input_tokens", "output_tokens", "total_tokens")) == of_charge  # fmt: skip
+    return of_charge
 
 
 def test_a_call_can_be_failed_from_outside():

@@ -59,7 +59,15 @@ MESSAGES = {
     "message": (message("Hi"), [USER]),
     "message without type": (asked([{"role": "user", "content": "Hi"}]), [USER]),
     "message whose type is null is one without": (asked([{"type": None, "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}]), [USER]),
-    "developer": (message("Hi", "developer"), [{"role": "developer", "content": "Hi"}]),
+    "developer": (message("Hi", "developer"), [{"role": "system", "content": "Hi"}]),
+    "what the system says at the beginning": (
+        {**asked([{"role": "developer", "content": "Be kind"}, {"role": "user", "content": "Hi"}, {"role": "developer", "content": "Now"}]), "instructions": "Be brief"},
+        [{"role": "system", "content": "Be brief\n\nBe kind"}, {"role": "user", "content": "Hi"}, {"role": "system", "content": "Now"}],
+    ),
+    "an image of the system": (
+        {**asked([{"role": "system", "content": [{"type": "input_image", "image_url": "u"}]}]), "instructions": "Be brief"},
+        [{"role": "system", "content": "Be brief"}, {"role": "system", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}],
+    ),
     "assistant's earlier words": (message([{"type": "output_text", "text": "Yes", "annotations": []}], "assistant", id="msg_1", status="completed"), [{"role": "assistant", "content": "Yes"}]),
     "refusal": (message([{"type": "refusal", "refusal": "No"}], "assistant"), [{"role": "assistant", "content": "No"}]),
     "two texts": (message([{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]), [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]),

@@ -432,8 +432,8 @@ def test_usage_at_the_beginning_does_not_make_a_cut_stream_whole():
     assert drive(make, sse(whole, done=False))[0].final["status"] == "completed"
 
 
-def test_what_cannot_be_read_is_skipped():
-    odd = b'data: {oops\n\ndata: 5\n\ndata: {"choices":5}\n\ndata: {"choices":[5,{"delta":5}]}\n\n'
+def test_what_says_nothing_is_skipped():
+    odd = b'data: oops\n\ndata: 5\n\ndata: {"choices":5}\n\ndata: {"choices":[5,{"delta":5}]}\n\n'
     odd += sse([{"choices": [{"delta": {"content": [{"text": "a"}, 5], "tool_calls": [5], "refusal": 5, "reasoning": 5}}]}], done=False)  # fmt: skip
     stream, _ = run(odd + sse(hello()))
     assert stream.final["output"][0]["content"][0]["text"] == "aHello there friend"

@@ -1,7 +1,6 @@
 import pytest
 
 from dwctl.protocols.errors import InvalidRequest
-from dwctl.protocols.openresponses import tools
 from dwctl.protocols.openresponses.request import left_out, parse, to_chat
 from tests.protocols.openresponses.samples import skeleton
 
@@ -23,7 +22,6 @@ UNRUNNABLE = {
     "shell": {"type": "shell"},
     "apply_patch": {"type": "apply_patch"},
     "tool_search": {"type": "tool_search"},
-    "namespace": {"type": "namespace", "name": "crm", "description": "d", "tools": [F]},
     "hosted_tool": {"type": "hosted_tool", "name": "x"},
     "programmatic_tool_calling": {"type": "programmatic_tool_calling"},
     "never heard of": {"type": "smell", "strength": 5},
@@ -168,7 +166,3 @@ def test_rows_of_any_kind_are_shown(body, shown, choice):
     response = skeleton(body)
     assert [tool["name"] for tool in response["tools"]] == shown
     assert response["tool_choice"] == choice
-
-
-def test_names_of_custom_tools():
-    assert tools.custom_names(skeleton(asked(F, PATCH, SEARCH))["tools"]) == {"apply_patch"}

@@ -1,0 +1,1 @@
+"""The screens, one module each: from the address to operations to a template."""

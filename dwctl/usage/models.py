@@ -1,0 +1,95 @@
+"""What models were used for, everybody's calls of every status."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from sqlalchemy.orm import Session
+
+from dwctl.usage import latencies, spans
+from dwctl.usage.reading import QUERIES
+
+
+class OfAllTime(NamedTuple):
+    """Sums of one model since its first call. duration_ms: of all calls together."""
+
+    model: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    duration_ms: int
+    last_at: datetime
+
+
+class Within(NamedTuple):
+    """Calls on one model in a time, and those of its end. Percentiles are None without calls."""
+
+    calls: int = 0
+    errors: int = 0
+    cost: Decimal = Decimal(0)
+    late_calls: int = 0
+    late_errors: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+
+
+def of_all_time(session: Session, models: Collection[str]) -> list[OfAllTime]:
+    """Those of the models that were ever called."""
+    return [OfAllTime(*row) for row in _ask(session, "of_models", models=list(models))]
+
+
+def recent(
+    session: Session, models: Collection[str], *, since: datetime, step: timedelta, steps: int
+) -> dict[str, list[int]]:
+    """Calls on each of the models that were called from a moment on, by so many steps of some minutes; `since` lies in the last days."""
+    rows = _ask(
+        session,
+        "recent_of_models",
+        models=list(models),
+        since=since,
+        until=since + steps * step,
+        step_s=round(step.total_seconds()),
+    )
+    found = {}
+    for model, places, calls in rows:
+        series = found[model] = [0] * steps
+        for place, count in zip(places, calls, strict=True):
+            series[place] = count
+    return found
+
+
+def within(
+    session: Session, models: Collection[str], *, since: datetime, late: datetime, until: datetime
+) -> dict[str, Within]:
+    """Calls of every status from `since` on by model, and those from `late` on, both to the minute."""
+    kept = dict(_ask(session, "kept"))
+    late = spans.floor(late, spans.MINUTE)
+    before = spans.cover(min(since, late), late, kept)
+    end = spans.cover(late, until, kept, coarsest=spans.MINUTE)
+    parts = (*before.spans, *end.spans)
+    rows = _ask(
+        session,
+        "calls_of_models",
+        models=list(models),
+        grains=[part.grain for part in parts],
+        starts=[part.since for part in parts],
+        ends=[part.until for part in parts],
+        begins=min(before.since, end.since),
+        since=before.since if since < late else spans.floor(since, spans.MINUTE),
+        late=late,
+        until=end.until,
+    )
+    return {
+        row.model: Within(
+            *(row.calls, row.errors, row.cost, row.late_calls, row.late_errors),
+            *latencies.percentiles(row.durations, (0.5, 0.95)),
+        )
+        for row in rows
+    }
+
+
+def _ask(session: Session, query: str, **values: Any) -> Sequence[Any]:
+    return session.connection().exec_driver_sql(QUERIES[query], values).all()

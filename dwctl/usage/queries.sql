@@ -1,0 +1,315 @@
+-- Sums: how deltas come into them, and how they are read. Whoever reads takes sums and deltas of one snapshot (a transaction that is
+-- REPEATABLE READ where it asks more than once). Times are whole buckets (`spans`).
+
+-- name: lock_folding  one at a time: two would wait for each other's sums
+SELECT pg_advisory_xact_lock(hashtextextended('usage folding', 0));
+
+-- name: fold  add some deltas to the sums of every grain that is kept of their time
+WITH taken AS MATERIALIZED (
+    DELETE FROM usage_deltas WHERE ctid = ANY (ARRAY(SELECT ctid FROM usage_deltas LIMIT %(most)s FOR UPDATE SKIP LOCKED))
+    RETURNING *, latency_histogram(duration_ms, calls) AS durations, latency_histogram(ttfb_ms, calls) AS ttfbs
+), grained AS MATERIALIZED (
+    SELECT g.grain, b.bucket, t.*
+      FROM taken t CROSS JOIN rollup_grains g
+      CROSS JOIN LATERAL (
+           SELECT CASE WHEN g.grain = 0 THEN 'epoch' ELSE date_bin(make_interval(secs => g.grain), t.at, 'epoch') END AS bucket) b
+     WHERE b.bucket >= g.since
+), accounts AS (
+    INSERT INTO account_rollups AS r (user_id, grain, bucket, model, api_key_id, status_code, calls, prompt_tokens, completion_tokens,
+        reasoning_tokens, cached_tokens, total_tokens, cost, duration_ms, last_at)
+    SELECT user_id, grain, bucket, model, api_key_id, status_code, sum(calls), sum(prompt_tokens), sum(completion_tokens),
+           sum(reasoning_tokens), sum(cached_tokens), sum(total_tokens), sum(cost), sum(duration_ms), max(at)
+      FROM grained GROUP BY 1, 2, 3, 4, 5, 6
+    ON CONFLICT (user_id, grain, bucket, model, api_key_id, status_code) DO UPDATE SET
+        calls = r.calls + EXCLUDED.calls, prompt_tokens = r.prompt_tokens + EXCLUDED.prompt_tokens,
+        completion_tokens = r.completion_tokens + EXCLUDED.completion_tokens, reasoning_tokens = r.reasoning_tokens + EXCLUDED.reasoning_tokens,
+        cached_tokens = r.cached_tokens + EXCLUDED.cached_tokens, total_tokens = r.total_tokens + EXCLUDED.total_tokens,
+        cost = r.cost + EXCLUDED.cost, duration_ms = r.duration_ms + EXCLUDED.duration_ms, last_at = greatest(r.last_at, EXCLUDED.last_at)
+), models AS (
+    INSERT INTO model_rollups AS r (of_all, model, grain, bucket, status_code, calls, prompt_tokens, completion_tokens, reasoning_tokens,
+        cached_tokens, total_tokens, cost, duration_ms, ttfb_ms, timed, last_at)
+    SELECT of_all, CASE WHEN of_all THEN '' ELSE model END, grain, bucket, status_code, sum(calls), sum(prompt_tokens), sum(completion_tokens),
+           sum(reasoning_tokens), sum(cached_tokens), sum(total_tokens), sum(cost), sum(duration_ms), coalesce(sum(ttfb_ms), 0),
+           coalesce(sum(calls) FILTER (WHERE ttfb_ms IS NOT NULL), 0), max(at)
+      FROM grained CROSS JOIN (VALUES (true), (false)) o(of_all) GROUP BY 1, 2, 3, 4, 5
+    ON CONFLICT (of_all, model, grain, bucket, status_code) DO UPDATE SET
+        calls = r.calls + EXCLUDED.calls, prompt_tokens = r.prompt_tokens + EXCLUDED.prompt_tokens,
+        completion_tokens = r.completion_tokens + EXCLUDED.completion_tokens, reasoning_tokens = r.reasoning_tokens + EXCLUDED.reasoning_tokens,
+        cached_tokens = r.cached_tokens + EXCLUDED.cached_tokens, total_tokens = r.total_tokens + EXCLUDED.total_tokens,
+        cost = r.cost + EXCLUDED.cost, duration_ms = r.duration_ms + EXCLUDED.duration_ms, ttfb_ms = r.ttfb_ms + EXCLUDED.ttfb_ms,
+        timed = r.timed + EXCLUDED.timed, last_at = greatest(r.last_at, EXCLUDED.last_at)
+), latencies AS (
+    INSERT INTO latency_histograms AS r (of_all, model, grain, bucket, durations, ttfbs)
+    SELECT of_all, CASE WHEN of_all THEN '' ELSE model END, grain, bucket, sum(durations), sum(ttfbs)
+      FROM grained CROSS JOIN (VALUES (true), (false)) o(of_all)
+     WHERE grain > 0 AND abs(calls) = 1 GROUP BY 1, 2, 3, 4
+    ON CONFLICT (of_all, model, grain, bucket) DO UPDATE SET durations = r.durations + EXCLUDED.durations, ttfbs = r.ttfbs + EXCLUDED.ttfbs
+)
+SELECT count(*) FROM taken;
+
+-- name: adopt  some sums of the release before become deltas; the statement of migration 0029
+WITH u AS MATERIALIZED (
+    DELETE FROM usage_rollups WHERE ctid = ANY (ARRAY(SELECT ctid FROM usage_rollups LIMIT %(most)s FOR UPDATE SKIP LOCKED)) RETURNING *
+)
+INSERT INTO usage_deltas (at, model, user_id, api_key_id, status_code, calls, prompt_tokens, completion_tokens, reasoning_tokens,
+                          cached_tokens, total_tokens, cost, duration_ms)
+SELECT least(greatest(u.last_at, u.bucket), u.bucket + interval '9 minutes 59.999999 seconds'), u.model, u.user_id,
+       '00000000-0000-0000-0000-000000000000', s.status_code, s.calls,
+       CASE WHEN s.main THEN u.prompt_tokens ELSE 0 END, CASE WHEN s.main THEN u.completion_tokens ELSE 0 END, 0, 0,
+       CASE WHEN s.main THEN u.prompt_tokens + u.completion_tokens ELSE 0 END, CASE WHEN s.main THEN u.cost ELSE 0 END,
+       CASE WHEN s.main THEN u.duration_ms ELSE 0 END
+  FROM u CROSS JOIN LATERAL (VALUES (200, u.succeeded, true), (0, u.requests - u.succeeded, u.succeeded = 0)) s(status_code, calls, main)
+ WHERE s.calls > 0;
+
+-- name: adopt_latencies  some rows by slot of the release before become part of histograms
+WITH taken AS MATERIALIZED (
+    DELETE FROM latency_rollups WHERE ctid = ANY (ARRAY(SELECT ctid FROM latency_rollups ORDER BY grain, bucket LIMIT %(most)s FOR UPDATE SKIP LOCKED)) RETURNING *
+), carried AS (
+    INSERT INTO latency_histograms AS r (of_all, model, grain, bucket, durations, ttfbs)
+    SELECT of_all, model, grain, bucket, coalesce(sum(slot_histogram(slot, calls)) FILTER (WHERE measure = 'duration'), 0),
+           coalesce(sum(slot_histogram(slot, calls)) FILTER (WHERE measure = 'ttfb'), 0)
+      FROM taken GROUP BY 1, 2, 3, 4
+    ON CONFLICT (of_all, model, grain, bucket) DO UPDATE SET durations = r.durations + EXCLUDED.durations, ttfbs = r.ttfbs + EXCLUDED.ttfbs
+)
+SELECT count(*) FROM taken;
+
+-- name: backlog  deltas that wait, and since when the oldest call is not added
+SELECT count(*), extract(epoch FROM now() - min(at))::float8 FROM usage_deltas;
+
+-- name: keep  from when on a grain is kept by its retention; never earlier than it was
+UPDATE rollup_grains SET since = date_bin('1 day', now() - make_interval(days => %(days)s), 'epoch')
+ WHERE grain = %(grain)s AND since < date_bin('1 day', now() - make_interval(days => %(days)s), 'epoch');
+
+-- name: purge  some sums of a grain from before it is kept
+WITH b AS (SELECT grain, since FROM rollup_grains WHERE grain = %(grain)s), accounts AS (
+    DELETE FROM account_rollups WHERE ctid = ANY (ARRAY(
+        SELECT r.ctid FROM account_rollups r, b WHERE r.grain = b.grain AND r.bucket < b.since LIMIT %(most)s)) RETURNING 1
+), models AS (
+    DELETE FROM model_rollups WHERE ctid = ANY (ARRAY(
+        SELECT r.ctid FROM model_rollups r, b WHERE r.grain = b.grain AND r.bucket < b.since LIMIT %(most)s)) RETURNING 1
+), latencies AS (
+    DELETE FROM latency_histograms WHERE ctid = ANY (ARRAY(
+        SELECT r.ctid FROM latency_histograms r, b WHERE r.grain = b.grain AND r.bucket < b.since LIMIT %(most)s)) RETURNING 1
+)
+SELECT greatest((SELECT count(*) FROM accounts), (SELECT count(*) FROM models), (SELECT count(*) FROM latencies));
+
+-- name: kept  since when each grain is kept
+SELECT grain, since FROM rollup_grains;
+
+-- name: opening  the same, and for this transaction: a range that comes from another table looks wide to the planner, which would rather read all sums
+WITH by_index AS MATERIALIZED (
+    SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+           set_config('max_parallel_workers_per_gather', '0', true)
+)
+SELECT grain, since FROM rollup_grains CROSS JOIN by_index;
+
+-- name: aggregate  calls of a time, of one model or of all, by point of a series, by status, and all of them
+WITH rows AS MATERIALIZED (
+    SELECT r.bucket AS at, r.status_code, r.calls, r.prompt_tokens, r.completion_tokens, r.reasoning_tokens, r.cached_tokens, r.cost,
+           r.duration_ms, r.ttfb_ms, r.timed
+      FROM unnest(%(grains)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) s(grain, since, until)
+      JOIN model_rollups r ON r.of_all = %(of_all)s AND r.model = %(model)s
+                          AND r.grain = s.grain AND r.bucket >= s.since AND r.bucket < s.until
+    UNION ALL
+    SELECT d.at, d.status_code, d.calls, d.prompt_tokens, d.completion_tokens, d.reasoning_tokens, d.cached_tokens, d.cost, d.duration_ms,
+           coalesce(d.ttfb_ms, 0), CASE WHEN d.ttfb_ms IS NULL THEN 0 ELSE d.calls END
+      FROM usage_deltas d WHERE d.at >= %(since)s AND d.at < %(until)s AND (%(of_all)s OR d.model = %(model)s)
+)
+SELECT date_bin(make_interval(mins => %(minutes)s), at, '2001-01-01Z') AS point, status_code, sum(calls)::bigint AS calls,
+       coalesce(sum(calls) FILTER (WHERE status_code NOT BETWEEN 200 AND 299), 0)::bigint AS errors,
+       sum(prompt_tokens)::bigint AS input_tokens, sum(completion_tokens)::bigint AS output_tokens,
+       sum(reasoning_tokens)::bigint AS reasoning_tokens, sum(cached_tokens)::bigint AS cached_tokens,
+       sum(cost) AS cost, sum(duration_ms)::bigint AS duration_ms, sum(ttfb_ms)::bigint AS ttfb_ms, sum(timed)::bigint AS timed
+  FROM rows
+ GROUP BY GROUPING SETS ((1), (2), ())
+HAVING sum(calls) <> 0;
+
+-- name: by_model  calls of a time by model, the most called first
+-- (Grain and time are compared as rows, so that the index over them is taken: PostgreSQL 18 would rather skip from model to model.)
+SELECT model, sum(calls)::bigint AS calls, coalesce(sum(calls) FILTER (WHERE status_code NOT BETWEEN 200 AND 299), 0)::bigint AS errors,
+       sum(prompt_tokens)::bigint AS input_tokens, sum(completion_tokens)::bigint AS output_tokens, sum(cost) AS cost,
+       sum(duration_ms)::bigint AS duration_ms
+  FROM (SELECT r.model, r.status_code, r.calls, r.prompt_tokens, r.completion_tokens, r.cost, r.duration_ms
+          FROM unnest(%(grains)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) s(grain, since, until)
+          JOIN model_rollups r ON r.model <> '' AND (r.grain, r.bucket) >= (s.grain, s.since) AND (r.grain, r.bucket) < (s.grain, s.until)
+        UNION ALL
+        SELECT d.model, d.status_code, d.calls, d.prompt_tokens, d.completion_tokens, d.cost, d.duration_ms
+          FROM usage_deltas d WHERE d.model <> '' AND d.at >= %(since)s AND d.at < %(until)s) rows
+ GROUP BY model HAVING sum(calls) <> 0
+ ORDER BY calls DESC, model;
+
+-- name: latencies  how many calls of a time took how long, at each point of a series and in all
+SELECT date_bin(make_interval(mins => %(minutes)s), at, '2001-01-01Z') AS point, sum(durations)::text AS durations, sum(ttfbs)::text AS ttfbs
+  FROM (SELECT r.bucket AS at, r.durations, r.ttfbs
+          FROM unnest(%(grains)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) s(grain, since, until)
+          JOIN latencies r ON r.of_all = %(of_all)s AND r.model = %(model)s
+                          AND r.grain = s.grain AND r.bucket >= s.since AND r.bucket < s.until
+        UNION ALL
+        SELECT d.at, latency_histogram(d.duration_ms, d.calls), latency_histogram(d.ttfb_ms, d.calls)
+          FROM usage_deltas d WHERE d.at >= %(since)s AND d.at < %(until)s AND (%(of_all)s OR d.model = %(model)s)) l
+ GROUP BY GROUPING SETS ((1), ());
+
+-- name: by_user  calls on one model in a time by the account that made them
+SELECT r.user_id, u.email AS user_email, r.calls::bigint AS calls, r.total_tokens::bigint AS total_tokens, r.input_tokens::bigint AS input_tokens,
+       r.output_tokens::bigint AS output_tokens, r.cost, r.last_at
+  FROM (SELECT user_id, sum(calls) AS calls, sum(total_tokens) AS total_tokens, sum(prompt_tokens) AS input_tokens,
+               sum(completion_tokens) AS output_tokens, sum(cost) AS cost, max(last_at) AS last_at
+          FROM (SELECT r.user_id, r.calls, r.total_tokens, r.prompt_tokens, r.completion_tokens, r.cost, r.last_at
+                  FROM unnest(%(grains)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) s(grain, since, until)
+                  JOIN account_rollups r ON r.model = %(model)s AND r.grain = s.grain AND r.bucket >= s.since AND r.bucket < s.until
+                UNION ALL
+                SELECT d.user_id, d.calls, d.total_tokens, d.prompt_tokens, d.completion_tokens, d.cost, d.at
+                  FROM usage_deltas d WHERE d.model = %(model)s AND d.at >= %(since)s AND d.at < %(until)s) rows
+         WHERE user_id <> '00000000-0000-0000-0000-000000000000'
+         GROUP BY user_id HAVING sum(calls) <> 0) r
+  LEFT JOIN users u ON u.id = r.user_id
+ ORDER BY r.calls DESC, r.user_id;
+
+-- name: of_accounts  what succeeded of some accounts' calls in a time by model, all of it or that of some keys; with the current realtime tariff
+WITH used AS (
+    SELECT model, sum(calls)::bigint AS calls, sum(prompt_tokens)::bigint AS input_tokens, sum(completion_tokens)::bigint AS output_tokens,
+           sum(reasoning_tokens)::bigint AS reasoning_tokens, sum(cached_tokens)::bigint AS cached_tokens, sum(cost) AS cost
+      FROM (SELECT r.model, r.calls, r.prompt_tokens, r.completion_tokens, r.reasoning_tokens, r.cached_tokens, r.cost
+              FROM unnest(%(grains)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) s(grain, since, until)
+              JOIN account_rollups r ON r.user_id = ANY (%(accounts)s) AND r.grain = s.grain AND r.bucket >= s.since AND r.bucket < s.until
+                                    AND r.status_code BETWEEN 200 AND 299 AND r.model <> '' AND {of_keys}
+            UNION ALL
+            SELECT r.model, r.calls, r.prompt_tokens, r.completion_tokens, r.reasoning_tokens, r.cached_tokens, r.cost
+              FROM usage_deltas r
+             WHERE r.user_id = ANY (%(accounts)s) AND r.at >= %(since)s AND r.at < %(until)s
+               AND r.status_code BETWEEN 200 AND 299 AND r.model <> '' AND {of_keys}) rows
+     GROUP BY model HAVING sum(calls) <> 0
+)
+SELECT u.*, t.*
+  FROM used u
+  LEFT JOIN LATERAL (
+       SELECT t.input_price_per_token AS input_price, t.output_price_per_token AS output_price,
+              t.cached_input_price_per_token AS cached_input_price, t.reasoning_price_per_token AS reasoning_price
+         FROM deployed_models m JOIN model_tariffs t ON t.deployed_model_id = m.id
+        WHERE m.alias = u.model AND NOT m.deleted AND t.api_key_purpose = 'realtime'
+          AND t.valid_from <= now() AND (t.valid_until IS NULL OR t.valid_until > now())
+        ORDER BY t.valid_from DESC LIMIT 1) t ON true
+ ORDER BY u.calls DESC, u.model;
+
+-- name: batches_of_accounts  batches of some accounts that were made in a time and had calls that succeeded, and how many those were
+SELECT count(*) AS made, coalesce(sum(u.requests), 0)::bigint AS requests
+  FROM fusillade.batches b JOIN batch_usage u ON u.batch_id = b.id
+ WHERE b.created_by = ANY (%(owners)s) AND NOT b.single AND b.deleted_at IS NULL AND u.requests > 0
+   AND b.created_at >= %(since)s AND b.created_at < %(until)s AND {of_keys};
+
+-- name: keys_made_by  the keys of some accounts that one person has made, deleted ones too
+SELECT id FROM api_keys WHERE user_id = ANY (%(accounts)s) AND created_by = %(person)s;
+
+-- name: owner_of_key  the account that has a key, a deleted one too
+SELECT user_id FROM api_keys WHERE id = %(key)s;
+
+-- name: shared_with  those of some organisations that one person is a member of
+SELECT organization_id FROM user_organizations WHERE organization_id = ANY (%(organizations)s) AND user_id = %(person)s AND status = 'active';
+
+-- name: of_models  calls of all time on some models
+SELECT model, sum(calls)::bigint AS calls, sum(prompt_tokens)::bigint AS input_tokens, sum(completion_tokens)::bigint AS output_tokens,
+       sum(duration_ms)::bigint AS duration_ms, max(last_at) AS last_at
+  FROM (SELECT model, calls, prompt_tokens, completion_tokens, duration_ms, last_at FROM model_rollups
+         WHERE of_all = false AND model = ANY (%(models)s) AND grain = 0
+        UNION ALL
+        SELECT model, calls, prompt_tokens, completion_tokens, duration_ms, at FROM usage_deltas WHERE model = ANY (%(models)s)) rows
+ GROUP BY model HAVING sum(calls) <> 0;
+
+-- name: recent_of_models  calls on some models in the last of time, by the steps that had any
+SELECT model, array_agg(step) AS steps, array_agg(calls) AS calls
+  FROM (SELECT model, floor(extract(epoch FROM at - %(since)s) / %(step_s)s)::int AS step, sum(calls)::bigint AS calls
+          FROM (SELECT model, bucket AS at, calls FROM model_rollups
+                 WHERE of_all = false AND model = ANY (%(models)s) AND grain = 60 AND bucket >= %(since)s AND bucket < %(until)s
+                UNION ALL
+                SELECT model, at, calls FROM usage_deltas WHERE model = ANY (%(models)s) AND at >= %(since)s AND at < %(until)s) rows
+         GROUP BY 1, 2) steps
+ GROUP BY model;
+
+-- name: calls_of_models  calls on some models in a time, with those of its end from a minute on, and how many took how long
+WITH spans AS (
+    SELECT * FROM unnest(%(grains)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) s(grain, since, until)
+), summed AS (
+    SELECT model, coalesce(sum(calls) FILTER (WHERE at >= %(since)s), 0)::bigint AS calls,
+           coalesce(sum(calls) FILTER (WHERE at >= %(since)s AND failed), 0)::bigint AS errors,
+           coalesce(sum(cost) FILTER (WHERE at >= %(since)s), 0) AS cost, coalesce(sum(calls) FILTER (WHERE at >= %(late)s), 0)::bigint AS late_calls,
+           coalesce(sum(calls) FILTER (WHERE at >= %(late)s AND failed), 0)::bigint AS late_errors
+      FROM (SELECT r.model, r.bucket AS at, r.status_code NOT BETWEEN 200 AND 299 AS failed, r.calls, r.cost
+              FROM spans s JOIN model_rollups r ON r.of_all = false AND r.model = ANY (%(models)s) AND r.grain = s.grain
+                                               AND r.bucket >= s.since AND r.bucket < s.until
+            UNION ALL
+            SELECT d.model, d.at, d.status_code NOT BETWEEN 200 AND 299, d.calls, d.cost FROM usage_deltas d
+             WHERE d.model = ANY (%(models)s) AND d.at >= %(begins)s AND d.at < %(until)s) rows
+     GROUP BY model
+), timed AS (
+    SELECT model, sum(durations)::text AS durations
+      FROM (SELECT r.model, r.durations
+              FROM spans s JOIN latencies r ON r.of_all = false AND r.model = ANY (%(models)s) AND r.grain = s.grain
+                                           AND r.bucket >= greatest(s.since, %(since)s) AND r.bucket < s.until
+            UNION ALL
+            SELECT d.model, latency_histogram(d.duration_ms, d.calls) FROM usage_deltas d
+             WHERE d.model = ANY (%(models)s) AND d.at >= %(since)s AND d.at < %(until)s) times
+     GROUP BY model
+)
+SELECT s.*, coalesce(t.durations, '0') AS durations FROM summed s LEFT JOIN timed t ON t.model = s.model;
+
+-- name: export  calls of a time by point of time, and by some of model, account, key and status; behind one of them
+SELECT {keys}, sum(calls)::bigint AS requests, coalesce(sum(calls) FILTER (WHERE status_code NOT BETWEEN 200 AND 299), 0)::bigint AS errors,
+       sum(prompt_tokens)::bigint AS input_tokens, sum(completion_tokens)::bigint AS output_tokens,
+       sum(reasoning_tokens)::bigint AS reasoning_tokens, sum(cached_tokens)::bigint AS cached_tokens, sum(total_tokens)::bigint AS total_tokens,
+       sum(cost) AS cost, round(sum(duration_ms) / sum(calls), 3)::float8 AS avg_latency_ms
+  FROM (SELECT date_bin(make_interval(mins => %(minutes)s), at, %(origin)s) AS timestamp, rows.*
+          FROM (SELECT r.bucket AS at, {columns}
+                  FROM unnest(%(grains)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) s(grain, since, until)
+                  JOIN {sums} r ON r.grain = s.grain AND r.bucket >= s.since AND r.bucket < s.until AND {of_sums} AND {only}
+                UNION ALL
+                SELECT r.at, {columns} FROM usage_deltas r WHERE r.at >= %(since)s AND r.at < %(until)s AND {only}) rows) points
+ WHERE {behind}
+ GROUP BY {keys} HAVING sum(calls) <> 0
+ ORDER BY {keys}
+ LIMIT %(most)s;
+
+-- name: breakdown  calls of a time by {of}: the first few each, and those behind them together; at each point the first fewer; and all
+WITH rows AS MATERIALIZED (
+    SELECT r.bucket AS at, {of} AS of, {columns}
+      FROM unnest(%(grains)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) s(grain, since, until)
+      JOIN {sums} r ON r.grain = s.grain AND r.bucket >= s.since AND r.bucket < s.until AND {of_sums} AND {only}
+      {joined}
+    UNION ALL
+    SELECT r.at, {of}, {columns} FROM usage_deltas r {joined} WHERE r.at >= %(since)s AND r.at < %(until)s AND {only}
+), cells AS (
+    SELECT of, width_bucket(at, %(edges)s::timestamptz[]) - 1 AS point, sum(calls) AS calls,
+           coalesce(sum(calls) FILTER (WHERE status_code NOT BETWEEN 200 AND 299), 0) AS errors, sum(prompt_tokens) AS input_tokens,
+           sum(completion_tokens) AS output_tokens, sum(reasoning_tokens) AS reasoning_tokens, sum(cached_tokens) AS cached_tokens,
+           sum(total_tokens) AS total_tokens, sum(cost) AS cost, sum(duration_ms) AS duration_ms
+      FROM rows GROUP BY 1, 2
+), weighed AS (
+    SELECT *, sum(calls) OVER of_one AS all_calls, sum({order}) OVER of_one AS weight FROM cells WINDOW of_one AS (PARTITION BY of)
+), placed AS (
+    SELECT *, dense_rank() OVER (ORDER BY weight DESC, all_calls DESC, of) AS place FROM weighed WHERE all_calls <> 0
+), summed AS (
+    SELECT place, line, point, min(of::text) AS first, sum(calls)::bigint AS calls, sum(errors)::bigint AS errors,
+           sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens, sum(reasoning_tokens)::bigint AS reasoning_tokens,
+           sum(cached_tokens)::bigint AS cached_tokens, sum(total_tokens)::bigint AS total_tokens, sum(cost) AS cost,
+           sum(duration_ms)::bigint AS duration_ms
+      FROM (SELECT calls, errors, input_tokens, output_tokens, reasoning_tokens, cached_tokens, total_tokens, cost, duration_ms, of, point,
+                   least(place, %(most)s::int + 1) AS place, least(place, %(lines)s::int + 1) AS line
+              FROM placed) placed
+     GROUP BY GROUPING SETS ((place), (line, point), ())
+)
+SELECT g.*, CASE WHEN place <= %(most)s THEN first END AS id, {title} AS name
+  FROM summed g {named}
+ WHERE g.calls IS NOT NULL
+ ORDER BY place, line, point;
+
+-- name: times_by_model  how many calls of a time took how long, of some models each and of all models
+SELECT of_all, model, sum(durations)::text AS durations, sum(ttfbs)::text AS ttfbs
+  FROM (SELECT r.of_all, r.model, r.durations, r.ttfbs
+          FROM unnest(%(grains)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) s(grain, since, until)
+         CROSS JOIN (SELECT true AS of_all, '' AS model UNION ALL SELECT false, unnest(%(models)s::text[])) m
+          JOIN latencies r ON r.of_all = m.of_all AND r.model = m.model
+                          AND r.grain = s.grain AND r.bucket >= s.since AND r.bucket < s.until
+        UNION ALL
+        SELECT o.of_all, CASE WHEN o.of_all THEN '' ELSE d.model END, latency_histogram(d.duration_ms, d.calls), latency_histogram(d.ttfb_ms, d.calls)
+          FROM usage_deltas d CROSS JOIN (VALUES (true), (false)) o(of_all)
+         WHERE d.at >= %(since)s AND d.at < %(until)s AND (o.of_all OR d.model = ANY (%(models)s))) l
+ GROUP BY of_all, model;

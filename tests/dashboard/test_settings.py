@@ -1,0 +1,65 @@
+"""Settings in force and the audit log, as pages."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.cast import Cast
+from tests.dashboard import forms
+
+TITLE = "Models <b>& more</b>"
+
+
+@pytest.fixture(scope="module")
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    return environ | {"DWCTL_METADATA__TITLE": TITLE}
+
+
+def test_what_is_set_stands_with_where_it_is_written(client: FlaskClient, cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    # Where a process runs its settings are in its environment; the application of a test is given its own.
+    monkeypatch.setenv("DWCTL_METADATA__TITLE", TITLE)
+    page = forms.get(client, "admin", "/settings").text
+    assert "metadata" in page
+    assert "DWCTL_METADATA__TITLE" in page
+    assert "<b>& more" not in page
+    assert "a-secret-key-for-tests-only" not in page
+
+
+def test_a_change_that_waits_for_a_restart_is_named(client: FlaskClient, cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setenv("DWCTL_CREDITS__RESERVE_BELOW", "77")
+    page = forms.get(client, "admin", "/settings?q=credits.reserve").text
+    assert "restart to take it" in page
+
+
+def test_a_file_that_cannot_be_read_does_not_hide_the_state(client: FlaskClient, cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setenv("DWCTL_LIMITS__REQUESTS__MAX_BODY_SIZE", "much")
+    answer = forms.get(client, "admin", "/settings")
+    assert answer.status_code == 200
+    assert 'role="alert"' in answer.text
+    assert "Database" in answer.text
+
+
+def test_the_audit_log_shows_who_changed_what(client: FlaskClient, cast: Cast) -> None:
+    made = client.post("/admin/api/v1/groups", json={"name": "<i>hostile</i>"}, headers=Cast.headers("admin"))  # fmt: skip
+    assert made.status_code == 201
+    page = forms.get(client, "admin", "/settings/audit?action=group.").text
+    assert "group.created" in page
+    assert "&lt;i&gt;hostile" in page
+    entry = re.findall(r'href="/settings/audit/(\d+)"', page)[0]
+    shown = forms.get(client, "admin", f"/settings/audit/{entry}").text
+    assert "&lt;i&gt;hostile" in shown
+    assert 'aria-current="true">All time' in page
+    assert '<a href="/settings/audit?action=group.&amp;range=24h">' in page
+    bounded = forms.get(client, "admin", "/settings/audit?action=group.&range=1h").text
+    assert '<a href="/settings/audit?action=group.">All time</a>' in bounded
+    file = forms.get(client, "admin", "/settings/audit/export?format=csv&action=group.")
+    assert file.mimetype == "text/csv"
+    assert "group.created" in file.text
+
+
+def test_members_see_neither(client: FlaskClient, cast: Cast) -> None:
+    for path in ("/settings", "/settings/audit", "/settings/audit/1", "/settings/audit/export"):
+        assert forms.get(client, "alice", path).status_code in (403, 404), path
