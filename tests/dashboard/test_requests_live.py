@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -39,12 +40,12 @@ def expect_calls(page: Page, wanted: list[str]) -> None:
         expect(page.locator(ROWS).nth(place)).to_have_attribute("data-row", id)
 
 
-def failures(log: Log, model: str | None = None) -> list[str]:
-    """Those on the first page of calls that failed, newest first: other tests of this house make some, too."""
+def failures(log: Log, model: str | None = None, *, of: UUID | None = None) -> list[str]:
+    """Those on the first page of calls that failed, newest first: other tests of this house make some, too. ``of``: an account's own alone."""
     found = log.sql.execute(
         "SELECT request_id FROM http_analytics WHERE status_code >= 500 AND (%(model)s::text IS NULL OR model = %(model)s)"
-        " ORDER BY timestamp DESC, request_id DESC LIMIT 50",
-        {"model": model},
+        " AND (%(of)s::uuid IS NULL OR user_id = %(of)s) ORDER BY timestamp DESC, request_id DESC LIMIT 50",
+        {"model": model, "of": of},
     )
     return [str(row[0]) for row in found]
 
@@ -170,14 +171,14 @@ class TestWithoutScript:
             house.sign_in(page, "member")
             yield page
 
-    def test_it_reads_and_filters(self, page: Page, log: Log) -> None:
+    def test_it_reads_and_filters(self, page: Page, house: House, log: Log) -> None:
         page.goto(f"/requests?model={BROKEN}")
         everything = page.locator(ROWS).count()
         filters(page).get_by_label("Outcome").select_option("5xx")
         filters(page).get_by_role("button", name="Filter").click()
         assert "status=5xx" in page.url
         assert page.locator(ROWS).count() <= everything
-        expect_calls(page, failures(log, BROKEN))
+        expect_calls(page, failures(log, BROKEN, of=house.people["member"].id))
         page.locator(f"{ROWS} td.time a").first.click()
         assert re.search(r"/requests/[0-9a-f-]{36}", page.url)
         assert page.get_by_text(BROKEN).count()
