@@ -16,6 +16,13 @@ TOLERANCE_S = 5.0
 
 _off_s = 0.0
 
+_RANDOM_AT_ONCE = 320
+_randomness = b""
+
+_48_BITS = (1 << 48) - 1
+_VERSION_AND_VARIANT = 0x7 << 76 | 0x2 << 62
+_RANDOM_BITS = (1 << 80) - 1 & ~(0xF << 76 | 0x3 << 62)
+
 
 def time_s() -> float:
     """Unix time."""
@@ -47,11 +54,26 @@ def now() -> datetime:
 def uuid7(at_s: float | None = None) -> UUID:
     """A time-ordered UUID (RFC 9562, version 7): new rows land at the warm end of their indexes."""
     ms = int((time_s() if at_s is None else at_s) * 1000)
-    tail = int.from_bytes(os.urandom(10), "big")
-    value = (ms & (1 << 48) - 1) << 80 | tail
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return UUID(int=value)
+    tail = int.from_bytes(_random(10), "big") & _RANDOM_BITS
+    return UUID(int=(ms & _48_BITS) << 80 | tail | _VERSION_AND_VARIANT)
+
+
+def _random(size: int) -> bytes:
+    """From the system, which is asked for many at once: each time takes it as long as all else that makes an id."""
+    global _randomness
+    if len(_randomness) < size:
+        _randomness = os.urandom(_RANDOM_AT_ONCE)
+    found, _randomness = _randomness[:size], _randomness[size:]
+    return found
+
+
+def _forget_randomness() -> None:
+    """A process that was forked would make the ids of its sibling once more."""
+    global _randomness
+    _randomness = b""
+
+
+os.register_at_fork(after_in_child=_forget_randomness)
 
 
 def uuid7_seconds(value: UUID) -> float | None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import reduce
+from operator import or_
+from uuid import RFC_4122
 
 import pytest
 
@@ -37,3 +42,23 @@ def test_large_ones_are_followed_and_forgotten(ahead_s: float) -> None:
     assert not clock.follow(reference(ahead_s + 1))
     assert clock.follow(reference(0))
     assert clock.off_s() == 0
+
+
+def test_ids_are_version_7_and_each_its_own() -> None:
+    ids = [clock.uuid7(at_s=1.7e9) for _ in range(10_000)]
+    assert len(set(ids)) == len(ids)
+    assert {(id.version, id.variant) for id in ids} == {(7, RFC_4122)}
+    assert {clock.uuid7_seconds(id) for id in ids} == {1.7e9}
+    # No bit but those of time, version and variant is the same in all of them.
+    same = ~reduce(or_, (id.int ^ ids[0].int for id in ids)) & (1 << 80) - 1
+    assert same == 0xF << 76 | 0x3 << 62
+
+
+def test_a_process_that_was_forked_makes_ids_of_its_own() -> None:
+    program = (
+        "import os\nfrom dwctl.clock import uuid7\nuuid7(1.0)\n"
+        "child = os.fork()\nprint(uuid7(1.0), flush=True)\nchild and os.waitpid(child, 0)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    first, second = told.stdout.split()
+    assert first != second

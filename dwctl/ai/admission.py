@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +17,7 @@ import msgspec
 
 from dwctl.ai.calls import Line, Request, Stamp
 from dwctl.ai.selection import components_of
+from dwctl.analytics.records import timestamp
 from dwctl.billing import tariffs
 from dwctl.billing.reservations import NO_CREDIT, TOO_LOW
 from dwctl.billing.tariffs import TariffPrice
@@ -138,7 +138,7 @@ def admit(
         model.tariffs,
         purpose=purpose,
         window=request.window if flex else None,
-        at=datetime.fromtimestamp(asked.created_at, UTC),
+        at=timestamp(asked.created_at),
     )
     if not routing.has_funds(key.owner_id) and not (price is None or price.is_zero):
         raise Refused(TOO_LOW, code=NO_CREDIT, status=402)

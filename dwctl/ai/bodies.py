@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from gevent.lock import BoundedSemaphore
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
 
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s\";]+)", re.IGNORECASE)
+_UTF8 = ("", "utf-8", "utf8")
 _BOM = codecs.BOM_UTF8
 _WIDE = (codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF32_BE)
 _RATIO_FROM_BYTES = 1024 * 1024  # below that, how well a body was compressed harms nobody
@@ -75,6 +77,8 @@ def content_of(surface: Surface, body: bytes) -> dict[str, Any]:
 
 
 def _codings_of(incoming: Incoming) -> tuple[str, ...]:
+    if incoming.header("content-encoding") is None:
+        return ()
     stated = ",".join(value for name, value in incoming.headers if name == "content-encoding")
     try:
         return codings.named(stated)
@@ -135,14 +139,21 @@ def _bounded(pieces: Iterator[bytes], coded_bytes: int, most: int, ratio: int) -
 
 
 def _as_utf8(body: bytes, content_type: str) -> bytes:
-    stated = _CHARSET.search(content_type)
+    stated = _charset_of(content_type)
     if body.startswith(_WIDE) or b"\0" in body[:4]:
         raise Invalid(
             "The request body must be JSON in UTF-8, not UTF-16 or UTF-32.", code="invalid_json"
         )
     # Some clients call ASCII by the name of another charset: the bytes are the same.
-    if stated and stated[1].lower() not in ("utf-8", "utf8") and not body.isascii():
+    if stated not in _UTF8 and not body.isascii():
         raise UnsupportedCoding(
-            f"The charset {stated[1][:40]!r} is not supported. Send JSON in UTF-8."
+            f"The charset {stated[:40]!r} is not supported. Send JSON in UTF-8."
         )
     return body.removeprefix(_BOM)
+
+
+@lru_cache(256)
+def _charset_of(content_type: str) -> str:
+    """What it names; nothing where it names none."""
+    stated = _CHARSET.search(content_type)
+    return stated[1].lower() if stated else ""

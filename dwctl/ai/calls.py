@@ -75,7 +75,7 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes | Iterable[bytes]
 
 
-class Stamp(NamedTuple):
+class Stamp(msgspec.Struct, frozen=True):
     """A call's identity, from its arrival. `id` is the request id of log, charge and `x-request-id`; `at` Unix time, `started` monotonic."""
 
     id: UUID

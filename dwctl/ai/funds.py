@@ -13,43 +13,39 @@ calls overrun a balance whose requests do not say how long an answer may become:
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
-from uuid import UUID
+from functools import partial
+
+import msgspec
 
 from dwctl.ai.admission import Admitted
-from dwctl.billing import estimates, levels, tariffs
+from dwctl.billing import estimates, levels, money
 from dwctl.billing.estimates import Estimate
-from dwctl.billing.money import EXACT, LARGEST
+from dwctl.billing.money import LARGEST
 from dwctl.billing.reservations import Reservations, Wanted
 from dwctl.catalog.routing import SYSTEM, Routing
 from dwctl.config import Credits
 from dwctl.protocols import bounds
 
-_SHARE = Decimal("0.01")
+_SHARES = 100
 
 
-class Held:
+class Held(msgspec.Struct):
     """What stands behind one call that is paid for, until it ends. `is_reserved`: in the database; `is_settled`: its record sees to that.
-    beside: what else does.
+    let_go: called once, unless that is so; beside: what else stands behind it.
     """
 
-    __slots__ = ("_beside", "_end", "is_reserved", "is_settled")
-
-    def __init__(
-        self, end: Callable[[], None], *, is_reserved: bool, beside: Held | None = None
-    ) -> None:
-        self._end: Callable[[], None] | None = end
-        self._beside = beside
-        self.is_reserved = is_reserved
-        self.is_settled = False
+    let_go: Callable[[], None] | None
+    is_reserved: bool
+    beside: Held | None = None
+    is_settled: bool = False
 
     def end(self) -> None:
         """The call is over. A second time does nothing."""
-        end, self._end = self._end, None
-        if end is not None and not (self.is_reserved and self.is_settled):
-            end()
-        if self._beside is not None:
-            self._beside.end()
+        let_go, self.let_go = self.let_go, None
+        if let_go is not None and not (self.is_reserved and self.is_settled):
+            let_go()
+        if self.beside is not None:
+            self.beside.end()
 
 
 class Funds:
@@ -57,8 +53,10 @@ class Funds:
 
     def __init__(self, credits: Credits, reservations: Reservations) -> None:
         self._credits = credits
+        self._reserve_below = money.units(credits.reserve_below)
         self._reservations = reservations
-        self._unheld: dict[UUID, Decimal] = {}
+        self._unheld: dict[int, int] = {}
+        """By account, its id as a number, which is found sooner."""
 
     def hold(self, admitted: Admitted, routing: Routing) -> Held | None:
         """See to it that the call can be paid; None where it costs nothing. Raises NoCredit, CapReached (402), DatabaseAway.
@@ -69,8 +67,8 @@ class Funds:
         if price is None or price.is_zero or owner == SYSTEM:
             return None
         capped = admitted.key.id if admitted.key.id in routing.capped else None
-        least = levels.least(routing.funded.get(owner, 0))
-        is_low = least < self._credits.reserve_below or least == 0
+        least = levels.least_units(routing.funded.get(owner, 0))
+        is_low = least < self._reserve_below or least == 0
         unheld = None if is_low else self._unheld_of(admitted, least)
         if capped is None and unheld is not None:
             return unheld
@@ -93,37 +91,37 @@ class Funds:
             if unheld is not None:
                 unheld.end()
             raise
-        return Held(lambda: self._reservations.let_go(id), is_reserved=True, beside=unheld)
+        return Held(partial(self._reservations.let_go, id), is_reserved=True, beside=unheld)
 
-    def _unheld_of(self, admitted: Admitted, least: Decimal) -> Held | None:
-        """Nothing is held where what runs here unheld of that account stays a small share of the least that it has."""
-        owner = admitted.key.owner_id
-        before = self._unheld.get(owner, Decimal(0))
+    def _unheld_of(self, admitted: Admitted, least: int) -> Held | None:
+        """Nothing is held where what runs here unheld of that account stays a small share of the least that it has (`money.units`)."""
+        owner = admitted.key.owner_id.int
         most = self._at_a_glance(admitted)
-        after = EXACT.add(before, most)
-        if after > EXACT.multiply(least, _SHARE):
+        after = self._unheld.get(owner, 0) + most
+        if after * _SHARES > least:
             return None
         self._unheld[owner] = after
-        return Held(lambda: self._take_off(owner, most), is_reserved=False)
+        return Held(partial(self._take_off, owner, most), is_reserved=False)
 
-    def _take_off(self, owner: UUID, amount: Decimal) -> None:
-        left = EXACT.subtract(self._unheld[owner], amount)
+    def _take_off(self, owner: int, amount: int) -> None:
+        left = self._unheld[owner] - amount
         if left:
             self._unheld[owner] = left
         else:
             del self._unheld[owner]
 
-    def _at_a_glance(self, admitted: Admitted) -> Decimal:
-        """At most what the call costs, without a look at its texts: a token has a byte or more."""
+    def _at_a_glance(self, admitted: Admitted) -> int:
+        """At most what the call costs, in `money.units`, without a look at its texts: a token has a byte or more."""
         asked, price = admitted.request.asked, admitted.price
         assert price is not None
         if asked.told is not None:
-            return self._estimate(admitted).most
+            return money.units(self._estimate(admitted).most)
         written = bounds.most_written(asked.content, asked.surface.limited_by)
         if written is None:
             written = self._credits.assumed_output_tokens * bounds.answers(asked.content)
         read = len(asked.body) + bounds.most_of_media(asked.content)
-        return tariffs.price(price.dearest, read, written)
+        of_read, of_written = price.dearest_units
+        return of_read * read + of_written * written
 
     def _estimate(self, admitted: Admitted) -> Estimate:
         assumed = self._credits.assumed_output_tokens

@@ -8,7 +8,6 @@ A refusal says what to do and when (429, or 503 where the process as a whole is 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 from uuid import UUID
@@ -19,6 +18,17 @@ from dwctl.errors import DwctlError, Unavailable
 _RETRY_AFTER_S = 5
 _RECOUNT_S = 1.0
 _COUNTS_KEPT = 10_000
+
+
+_REALTIME = "{} of your calls run here already, which is the limit. Wait for some to end."
+_BACKGROUND = (
+    "{} of your background calls run here already, which is the limit."
+    ' Wait for some to end, or use service_tier "flex".'
+)
+_BYTES = (
+    "The bodies of your calls that run here may have {} bytes together."
+    " Wait for some to end, or send smaller ones."
+)
 
 
 class TooMany(DwctlError):
@@ -43,6 +53,38 @@ class Kind(StrEnum):
     BYTES = "bytes"
 
 
+class Count:
+    """What accounts hold of one kind, and all of them together. `refusal` is told the limit of an account."""
+
+    __slots__ = ("_most", "_most_of_account", "_of_account", "_refusal", "total")
+
+    def __init__(self, refusal: str, most_of_account: int, most: int) -> None:
+        self._refusal = refusal
+        self._most_of_account = most_of_account
+        self._most = most
+        self._of_account: dict[int, int] = {}
+        self.total = 0
+
+    def take(self, owner: int, amount: int) -> None:
+        """Raises TooMany or Full, and then nothing was taken. `owner`: an account's id as a number, which is found sooner."""
+        held, total = self._of_account.get(owner, 0) + amount, self.total + amount
+        if self._most_of_account and held > self._most_of_account:
+            text = self._refusal.format(self._most_of_account)
+            raise TooMany(text, retry_after_s=_RETRY_AFTER_S)
+        if self._most and total > self._most:
+            raise Full(retry_after_s=_RETRY_AFTER_S)
+        self._of_account[owner] = held
+        self.total = total
+
+    def give_back(self, owner: int, amount: int) -> None:
+        """The opposite of `take`."""
+        self.total -= amount
+        if left := self._of_account.get(owner, 0) - amount:
+            self._of_account[owner] = left
+        else:
+            self._of_account.pop(owner, None)
+
+
 class Holdings:
     """The counts of this process. 0 in a setting switches its limit off."""
 
@@ -55,18 +97,11 @@ class Holdings:
         """`count_queued` asks the database for an account's waiting single requests; it may raise DatabaseAway."""
         self._most_queued = account.queued
         self._count_queued = count_queued
-        self._of_account = {
-            Kind.REALTIME: account.realtime,
-            Kind.BACKGROUND: account.background,
-            Kind.BYTES: account.buffered_bytes,
+        self.counts = {
+            Kind.REALTIME: Count(_REALTIME, account.realtime, process.realtime),
+            Kind.BACKGROUND: Count(_BACKGROUND, account.background, process.background),
+            Kind.BYTES: Count(_BYTES, account.buffered_bytes, process.buffered_bytes),
         }
-        self._of_process = {
-            Kind.REALTIME: process.realtime,
-            Kind.BACKGROUND: process.background,
-            Kind.BYTES: process.buffered_bytes,
-        }
-        self._accounts: dict[Kind, Counter[UUID]] = {kind: Counter() for kind in Kind}
-        self.totals: Counter[Kind] = Counter()
         self._queued: dict[UUID, tuple[float, int]] = {}
 
     def begin(self, owner: UUID) -> Hold:
@@ -96,24 +131,6 @@ class Holdings:
             )
         self._queued[owner] = (since, count + 1)
 
-    def take(self, kind: Kind, owner: UUID, amount: int) -> None:
-        """Raises TooMany or Full, and then nothing was taken."""
-        account, process = self._of_account[kind], self._of_process[kind]
-        if account and self._accounts[kind][owner] + amount > account:
-            raise TooMany(_TEXTS[kind].format(account), retry_after_s=_RETRY_AFTER_S)
-        if process and self.totals[kind] + amount > process:
-            raise Full(retry_after_s=_RETRY_AFTER_S)
-        self._accounts[kind][owner] += amount
-        self.totals[kind] += amount
-
-    def give_back(self, kind: Kind, owner: UUID, amount: int) -> None:
-        """The opposite of `take`."""
-        self.totals[kind] -= amount
-        counts = self._accounts[kind]
-        counts[owner] -= amount
-        if not counts[owner]:
-            del counts[owner]
-
 
 class Hold:
     """What one call holds, given back in one piece."""
@@ -122,25 +139,17 @@ class Hold:
 
     def __init__(self, holdings: Holdings, owner: UUID) -> None:
         self._holdings = holdings
-        self._owner = owner
-        self._taken: list[tuple[Kind, int]] = []
+        self._owner = owner.int
+        self._taken: list[tuple[Count, int]] = []
 
     def take(self, kind: Kind, amount: int = 1) -> None:
         """Hold that much more. Raises TooMany (429) or Full (503)."""
-        self._holdings.take(kind, self._owner, amount)
-        self._taken.append((kind, amount))
+        count = self._holdings.counts[kind]
+        count.take(self._owner, amount)
+        self._taken.append((count, amount))
 
     def release(self) -> None:
         """Give all of it back; a second time does nothing."""
         taken, self._taken = self._taken, []
-        for kind, amount in taken:
-            self._holdings.give_back(kind, self._owner, amount)
-
-
-_TEXTS = {
-    Kind.REALTIME: "{} of your calls run here already, which is the limit. Wait for some to end.",
-    Kind.BACKGROUND: "{} of your background calls run here already, which is the limit."
-    ' Wait for some to end, or use service_tier "flex".',
-    Kind.BYTES: "The bodies of your calls that run here may have {} bytes together."
-    " Wait for some to end, or send smaller ones.",
-}
+        for count, amount in taken:
+            count.give_back(self._owner, amount)

@@ -15,8 +15,8 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -118,20 +118,9 @@ class Flight:
         self._pending: Reason | None = None
         self._waiting = False
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
+    def waiting(self) -> AbstractContextManager[None]:
         """Around each wait for the upstream: here, and only here, the call may be stopped. Raises Stopped."""
-        if self._pending is not None:
-            raise Stopped(self._pending)
-        self._greenlet = getcurrent()
-        self._waiting = True
-        try:
-            yield
-        except GreenletExit:
-            # The server's grace for its connections is over.
-            raise Stopped(Reason.DRAINED) from None
-        finally:
-            self._waiting = False
+        return _Waiting(self)
 
     @property
     def is_stopping(self) -> bool:
@@ -162,6 +151,30 @@ class Flight:
     def _throw(self) -> None:
         if self._waiting and not self.over and self._pending is not None:
             self._greenlet.throw(Stopped(self._pending))
+
+
+class _Waiting:
+    """(A class, as each call comes by two or three times: a generator costs three times as much.)"""
+
+    __slots__ = ("_flight",)
+
+    def __init__(self, flight: Flight) -> None:
+        self._flight = flight
+
+    def __enter__(self) -> None:
+        flight = self._flight
+        if flight._pending is not None:
+            raise Stopped(flight._pending)
+        flight._greenlet = getcurrent()
+        flight._waiting = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: object
+    ) -> None:
+        self._flight._waiting = False
+        if isinstance(error, GreenletExit):
+            # The server's grace for its connections is over.
+            raise Stopped(Reason.DRAINED) from None
 
 
 class InProgress:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dwctl.figures.families import Family, Merge, counter, gauge, histogram
@@ -27,17 +26,11 @@ class Figures:
         self.errors: Counter[str] = Counter()
         self.retries: Counter[str] = Counter()
 
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Around the writing of one group."""
-        began = time.monotonic()
-        try:
-            yield
-        except Exception:
+    def wrote_group(self, seconds: float, *, failed: bool) -> None:
+        """One group was written, or was not, in that time."""
+        self.group_s.add((), seconds)
+        if failed:
             self.errors["write"] += 1
-            raise
-        finally:
-            self.group_s.add((), time.monotonic() - began)
 
 
 def families(recorder: Recorder) -> Iterator[Family]:

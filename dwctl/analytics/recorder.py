@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import gevent
-from gevent.event import AsyncResult, Event
+from gevent import get_hub
+from gevent.event import Event
+from gevent.hub import Waiter
 
 from dwctl.analytics import records
 from dwctl.analytics.draining import Drainer
@@ -63,12 +65,13 @@ class InDoubt(DatabaseAway):
 class _Item:
     """An entry in the queue; whoever waits for it does so at `done`."""
 
-    __slots__ = ("done", "entry", "since", "size", "span")
+    __slots__ = ("done", "entry", "is_settled", "since", "size", "span")
 
-    def __init__(self, entry: Entry, size: int, done: AsyncResult | None) -> None:
+    def __init__(self, entry: Entry, size: int, done: Waiter | None) -> None:
         self.entry = entry
         self.size = size
         self.done = done
+        self.is_settled = False
         self.since = time.monotonic()
         self.span: Span | None = None
 
@@ -124,7 +127,7 @@ class Recorder:
         shed long before that.
         """
         self._forget_progress(record.id)
-        if self._is_pressed and records.has_details(record):
+        if records.has_details(record) and self._is_pressed:
             self.counts["details_shed"] += 1
             record = records.without_details(record)
         try:
@@ -262,7 +265,7 @@ class Recorder:
             self.withdraw(item.entry.id)
 
     def _item(self, kind: Kind, record: Record | Opening, size: int) -> _Item:
-        return _Item(entry_of(kind, record), size, AsyncResult())
+        return _Item(entry_of(kind, record), size, Waiter())
 
     def _put(self, item: _Item) -> None:
         if self._tracer is not None:
@@ -284,8 +287,9 @@ class Recorder:
         self._current.pop(id(item.entry), None)
         self._bytes -= item.size
         self._room.set()
-        if item.done is not None and not item.done.ready():
-            item.done.set(kept)
+        if item.done is not None and not item.is_settled:
+            get_hub().loop.run_callback(item.done.switch, kept)
+        item.is_settled = True
 
     # --- the one greenlet that writes
 
@@ -313,8 +317,7 @@ class Recorder:
         try:
             if self.away_since is None:
                 self._withdrawals.carry_out()
-                with self.figures.writing(), self._traced():
-                    self._writer.write(group, self._written)
+                self._write_timed(group)
         except Away as away:
             self._went_away(away)
         except Later as busy:
@@ -323,15 +326,26 @@ class Recorder:
             log.exception("recorder cannot write", extra={"records": len(self._current)})
         self._spool(list(self._current.values()))
 
+    def _write_timed(self, group: list[Entry]) -> None:
+        began, failed = time.monotonic(), False
+        try:
+            if self._tracer is None:
+                self._writer.write(group, self._written)
+            else:
+                with self._traced(self._tracer):
+                    self._writer.write(group, self._written)
+        except Exception:
+            failed = True
+            raise
+        finally:
+            self.figures.wrote_group(time.monotonic() - began, failed=failed)
+
     @contextmanager
-    def _traced(self) -> Iterator[None]:
+    def _traced(self, tracer: Tracer) -> Iterator[None]:
         """A span of the group at hand, linked to those of its calls."""
-        if self._tracer is None:
-            yield
-            return
         items = list(self._current.values())
         spans = [item.span for item in items if item.span is not None]
-        span = self._tracer.for_many("recorder flush", spans, {"dwctl.records": len(items)})
+        span = tracer.for_many("recorder flush", spans, {"dwctl.records": len(items)})
         try:
             yield
         except Exception as error:

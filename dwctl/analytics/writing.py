@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -51,8 +50,7 @@ class Kind(StrEnum):
     """No record: a request that must not run (`withdrawals`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """A record on its way: its line, and what must be known without reading it. `end` is where its line ends in a spool file, `ended_at`
     when the call that it tells of had ended; both are known of spooled ones only.
     """

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Context, Decimal, Inexact, InvalidOperation
 
 SCALE = 15
 LARGEST = Decimal("999999999.999999999999999")
@@ -32,6 +32,11 @@ def rounded(value: Decimal) -> Decimal:
 def chargeable(value: Decimal) -> Decimal:
     """The value, or the most that a column holds: a provider that counts tokens by the billion must not keep its call from being recorded."""
     return min(value, LARGEST)
+
+
+def units(value: Decimal) -> int:
+    """How many of the smallest unit of a column the value is, rounded up: sums of such numbers are exact, and cost little."""
+    return int(value.scaleb(SCALE, _ROUNDING).to_integral_value(ROUND_CEILING))
 
 
 def amount_text(value: Decimal) -> str:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import cached_property, lru_cache
 from uuid import UUID
 
-from dwctl.billing.money import EXACT
+from dwctl.billing.money import EXACT, units
 
 REALTIME = "realtime"
 BATCH = "batch"
@@ -42,6 +42,11 @@ class TariffPrice:
     def dearest(self) -> TariffPrice:
         """What each token costs at most."""
         return TariffPrice(max(self._inputs), max(self._outputs))
+
+    @cached_property
+    def dearest_units(self) -> tuple[int, int]:
+        """The same of a token read and of one written, in `money.units`."""
+        return units(self.dearest.input), units(self.dearest.output)
 
     @property
     def cheapest(self) -> TariffPrice:

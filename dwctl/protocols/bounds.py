@@ -22,6 +22,7 @@ _UNREAD = frozenset(["model", "user", "metadata", "service_tier", "stream_option
 """What is said to the server, and not to the model. So are numbers and switches at the top."""
 _SAID = frozenset(["messages", "input", "prompt", "system", "instructions", "query", "documents"])
 """What callers say, and tools have answered."""
+_NESTED = frozenset([list, dict])
 _IDS = 2**20
 """No vocabulary has so many tokens."""
 
@@ -73,16 +74,15 @@ def _most_of(value: object, *, is_said: bool) -> int:
 def most_of_media(content: Mapping[str, Any]) -> int:
     """The tokens of a prompt's media alone, which may be more than its bytes: where it only names them."""
     tokens = 0
-    left = [value for name, value in content.items() if name in _SAID]
+    left = [value for name, value in content.items() if name in _SAID and type(value) in _NESTED]
     while left:
         here = left.pop()
-        if isinstance(here, list):
-            left += here
-        elif isinstance(here, dict):
-            if is_media(here):
-                tokens += MEDIA_AT_MOST
-            else:
-                left += here.values()
+        if type(here) is list:
+            left += [value for value in here if type(value) in _NESTED]
+        elif is_media(here):
+            tokens += MEDIA_AT_MOST
+        else:
+            left += [value for value in here.values() if type(value) in _NESTED]
     return min(tokens, MOST_TOKENS)
 
 

@@ -188,6 +188,9 @@ class UpstreamResponse:
 
     def read(self, limit: int) -> bytes:
         """The whole body. Raises: ResponseTooLarge above `limit` bytes, and what `chunks` raises."""
+        if self._is_here and len(self._rest) <= limit:
+            rest, self._rest = self._rest, b""
+            return rest
         pieces = []
         size = 0
         for piece in self.chunks():
@@ -197,6 +200,17 @@ class UpstreamResponse:
                 self.close()
                 raise ResponseTooLarge
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    @property
+    def _is_here(self) -> bool:
+        """Whether it came whole with the head, as most small answers do, and is given as it came."""
+        return (
+            self._body.done
+            and self._ahead is None
+            and self._connection is None
+            and not (self._secret and self._secret in self._rest)
+            and self.header("content-encoding") is None
+        )
 
     def chunks(self) -> Iterator[bytes]:
         """The body in the pieces in which it arrives, none of them empty; to be read once.

@@ -64,7 +64,7 @@ class Body:
             size += len(piece)
             if limit and size > limit:
                 raise TooLarge(f"The request body is larger than the limit of {limit} bytes.")
-        return b"".join(pieces)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def read(self, size: int | None = -1) -> bytes:
         """As of a file: `size` bytes, fewer only at the end."""

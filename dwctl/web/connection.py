@@ -132,6 +132,7 @@ class Connection:
         """For the whole of the body at hand."""
         self._house = house
         self._greenlet = gevent.getcurrent()
+        self._hub = gevent.get_hub()
         self.is_tls = isinstance(client, ssl.SSLSocket)
         self._received = b""
         self._had_more = False
@@ -333,12 +334,12 @@ class Connection:
             received = self._receive_now(most)
             if received is not None:
                 return received
-        client = self.client
+        client, hub = self.client, self._hub
         while True:
             # Waiting first costs less than trying in vain.
             self.waits = what
             try:
-                gevent.socket.wait(client._read_event)
+                hub.wait(client._read_event)
             finally:
                 self.waits = Waits.NOTHING
             self._pace.begin()

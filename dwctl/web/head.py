@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
 
 import gunicorn_h1c as h1c
+import msgspec
 
 from dwctl.errors import DwctlError
 from dwctl.web.refusals import Malformed
@@ -69,7 +69,7 @@ class UnknownExpectation(DwctlError):
     status = 417
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True):
     """A request as it was announced.
 
     `target` as it was sent; `path` and `query` of it, still percent-encoded. `headers`: names in lower case, values latin-1, in order.

@@ -157,7 +157,7 @@ def test_leaving_gives_back_what_the_call_held(registry: InProgress) -> None:
     flight = registry.enter(Flight(uuid4(), hold=hold))
     registry.leave(flight)
     registry.leave(flight)
-    assert holdings.totals[Kind.REALTIME] == 0
+    assert holdings.counts[Kind.REALTIME].total == 0
     assert registry.flights == {}
 
 

@@ -62,3 +62,11 @@ def test_rounding_is_half_up_at_the_fifteenth_decimal() -> None:
 )  # fmt: skip
 def test_short_text_has_no_exponent_and_no_zeros_at_its_end(value: str, text: str) -> None:
     assert money.short_text(Decimal(value)) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [("0", 0), ("0.000000000000001", 1), ("1", 10**15), ("0.0000000000000001", 1), ("1.0000000000000001", 10**15 + 1), (str(money.LARGEST), 10**24 - 1)],
+)  # fmt: skip
+def test_units_are_whole_and_never_less_than_the_value(value: str, count: int) -> None:
+    assert money.units(Decimal(value)) == count
