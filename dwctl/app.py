@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
 from flask import Flask
-from flask_migrate import Migrate
 from flask_smorest import Api
+from werkzeug.local import LocalProxy
 
 import dwctl.ai.tables
 import dwctl.analytics.tables
@@ -16,14 +16,13 @@ import dwctl.billing.tables
 import dwctl.catalog.seeding
 import dwctl.catalog.tables
 import dwctl.files.tables
-import dwctl.identity.bootstrap
 import dwctl.identity.tables
 import dwctl.limits.tables
 import dwctl.mail.tables
 import dwctl.queue.tables
 import dwctl.sources.tables
 import dwctl.tools.tables
-import dwctl.usage.tables  # noqa: F401 - the migrations compare every mapped table, and end with the bootstrap
+import dwctl.usage.tables  # noqa: F401 - the migrations compare every mapped table
 from dwctl import __version__, config, logs, urls
 from dwctl.ai.front import Front
 from dwctl.ai.gateway import Gateway
@@ -89,7 +88,7 @@ def base_app(settings: Settings) -> tuple[Flask, Api]:
     app.json = OrjsonProvider(app)
     app.json.sort_keys = False
     db.init_app(app)
-    Migrate(app, db, directory=str(migrations_folder()))
+    app.extensions["migrate"] = LocalProxy(partial(_migrate, app))
     with app.app_context():
         connections = Connections(db.engine)
     secrets = [settings.secret_key] if settings.secret_key else []
@@ -105,6 +104,9 @@ def base_app(settings: Settings) -> tuple[Flask, Api]:
     return app, api
 
 
-def migrations_folder() -> Path:
-    """The Alembic folder at the top of the checkout."""
-    return Path(__file__).resolve().parent.parent / "migrations"
+def _migrate(app: Flask) -> object:
+    """Flask-Migrate, for whoever looks for it. It comes with Alembic, which is large."""
+    from dwctl.identity import releasing
+
+    found: object = app.extensions["migrate"]
+    return releasing.init_app(app) if type(found) is LocalProxy else found

@@ -9,6 +9,7 @@ from flask import Flask
 
 from dwctl import config
 from dwctl.app import create_app
+from dwctl.commands.main import register
 from dwctl.config import Settings
 
 
@@ -16,8 +17,9 @@ from dwctl.config import Settings
 def application(
     environ: Mapping[str, str], create: Callable[[Settings], Flask] = create_app
 ) -> Iterator[Flask]:
-    """An application with the settings of that environment."""
+    """An application with the settings of that environment, and its commands (as `wsgi.py` makes it)."""
     made = create(config.load(environ))
+    register(made)
     try:
         yield made
     finally:

@@ -1,6 +1,7 @@
 """The house rules that a reader relies on, as tests."""
 
 import ast
+import os
 import re
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from flask import Flask
 
-from dwctl import config
+from dwctl import config, revisions
 from dwctl.access import guard
 from dwctl.worker import duties
 from tests.processes import ROOT
@@ -157,8 +158,19 @@ def test_flags_are_asked_for_as_partial_indexes_have_them():
     assert not asking
 
 
-def test_there_is_one_newest_migration():
-    assert len(ScriptDirectory(str(ROOT / "migrations")).get_heads()) == 1
+def test_migrations_are_one_line_and_are_read_as_alembic_reads_them():
+    scripts = ScriptDirectory(str(ROOT / "migrations"))
+    (head,) = scripts.get_heads()
+    of_alembic = {script.revision for script in scripts.walk_revisions()}
+    assert revisions.known() == (head, of_alembic)
+
+
+def test_a_web_process_loads_nothing_that_only_a_release_or_a_rare_request_needs():
+    program = "import sys, wsgi; print(*sorted(sys.modules))"
+    environment = {**os.environ, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere", "DWCTL_SECRET_KEY": "k" * 40}  # fmt: skip
+    told = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)  # fmt: skip
+    large = {"alembic", "boto3", "jsonschema_rs", "pygments", "pytest"}
+    assert large.isdisjoint(told.stdout.split())
 
 
 def test_migrations_import_nothing_of_ours():

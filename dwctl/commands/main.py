@@ -19,7 +19,7 @@ from dwctl.printable import printable
 COMMANDS = {
     "up": ("dwctl.commands.up:command", "Start everything on this machine."),
     "db": (
-        "dwctl.identity.bootstrap:migration_commands",
+        "dwctl.identity.releasing:migration_commands",
         "Bring the database's tables up to date.",
     ),
     "users": (
@@ -56,7 +56,6 @@ COMMANDS = {
 }
 """Where each command is, and what it is for in a line."""
 
-_NOT_OF_FLASK = frozenset({"db"})
 _FLASK_OPTIONS = frozenset({"env_file", "app", "debug"})
 
 
@@ -88,8 +87,7 @@ class _OfTheApplication(AppGroup):
     """The same commands for `flask --app wsgi`, imported when they are wanted: a web process never wants them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        ours = [name for name in COMMANDS if name not in _NOT_OF_FLASK]
-        return [*super().list_commands(ctx), *ours]
+        return list(dict.fromkeys([*super().list_commands(ctx), *COMMANDS]))
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if registered := super().get_command(ctx, name):
@@ -98,7 +96,7 @@ class _OfTheApplication(AppGroup):
 
 
 def register(app: Flask) -> None:
-    """Give the application its commands beside those that it has (`db` is Flask-Migrate's own there)."""
+    """Give the application its commands beside those that it has."""
     app.cli = _OfTheApplication(commands=app.cli.commands)
 
 

@@ -147,9 +147,9 @@ def _release(settings: Settings, home: Home, where: Addresses) -> Announcement:
 
 def _programs(where: Addresses) -> list[Program]:
     """The lines of the Procfile, on the ports at hand."""
-    from dwctl.app import migrations_folder
+    from dwctl import revisions
 
-    top = migrations_folder().parent
+    top = revisions.FOLDER.parent
     gunicorn = [sys.executable, "-m", "gunicorn", "--pythonpath", str(top)]
     web = [
         *gunicorn,

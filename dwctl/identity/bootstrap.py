@@ -1,29 +1,18 @@
-"""The first administrator, and what else a new deployment begins with. The Everyone group and the system user come with the migrations.
-
-Importing this module makes `flask db upgrade` end with it, so that a release leaves behind a database that somebody can sign in to.
-"""
+"""The first administrator, and what else a new deployment begins with. The Everyone group and the system user come with the migrations."""
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-import click
-from flask.cli import with_appcontext
-from flask_migrate.cli import db as migration_commands
 from sqlalchemy.orm import Session
 
 from dwctl.config import Settings
 from dwctl.db import db
 from dwctl.identity import passwords, users
 from dwctl.identity.tables import User
-from dwctl.web import current
-
-log = logging.getLogger(__name__)
 
 ADMINISTRATOR_ROLES = ("PlatformManager", "StandardUser")
 
@@ -81,12 +70,3 @@ def _create(session: Session, settings: Settings) -> User:
     )
     admin.is_admin = True
     return admin
-
-
-@migration_commands.result_callback()  # type: ignore[untyped-decorator]
-@with_appcontext
-def _after_command(_result: Any, **_options: Any) -> None:
-    if click.get_current_context().invoked_subcommand == "upgrade":
-        done = bootstrap(current.settings())
-        if done.created:
-            log.info("first administrator made", extra={"email": done.email})

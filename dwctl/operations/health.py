@@ -13,15 +13,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import orjson
 import psycopg
-from alembic.script import ScriptDirectory
 from flask import Blueprint, Flask, Response, current_app
 
-from dwctl import __version__, clock, sql
+from dwctl import __version__, clock, revisions, sql
 from dwctl.access import guard
 from dwctl.ai.gateway import Gateway
 from dwctl.db import DatabaseAway
@@ -120,10 +118,14 @@ def _ask_database(gateway: Gateway) -> tuple[Check, Check, Check]:
 
 
 def _database(revision: str | None, latency_ms: float) -> Check:
-    facts = {"latency_ms": latency_ms, "revision": revision, "wanted_revision": _head()}
+    facts = {
+        "latency_ms": latency_ms,
+        "revision": revision,
+        "wanted_revision": revisions.known().head,
+    }
     # A revision that this code does not know was written by a newer release, whose migrations suit this one too.
-    known = revision is None or revision in _revisions()
-    behind = known and revision != _head()
+    known = revision is None or revision in revisions.known().all
+    behind = known and revision != revisions.known().head
     problem = None
     if behind:
         problem = "migrations are missing: run `dwctl db upgrade`"
@@ -217,19 +219,3 @@ def _clock() -> Check:
         else None
     )
     return Check(True, problem, {"off_s": round(off_s, 1)})
-
-
-def _head() -> str | None:
-    return _known(current_app.extensions["migrate"].directory)[0]
-
-
-def _revisions() -> frozenset[str]:
-    return _known(current_app.extensions["migrate"].directory)[1]
-
-
-@cache
-def _known(folder: str) -> tuple[str | None, frozenset[str]]:
-    """The newest revision of this code, and all of them."""
-    scripts = ScriptDirectory(folder)
-    revisions = frozenset(script.revision for script in scripts.walk_revisions())
-    return scripts.get_current_head(), revisions
