@@ -457,6 +457,11 @@ def test_limits_are_in_units_that_people_use(per_second: float, said: str) -> No
     assert model_words.limits({"requests_per_second": per_second}) == [said]
 
 
+def test_a_page_names_who_has_made_its_model(admin: Admin, client: FlaskClient) -> None:
+    alias = admin.model()["alias"]
+    assert ">admin@cast.example</a>" in forms.get(client, "admin", f"/models/{alias}").text
+
+
 @pytest.mark.parametrize(
     ("calls", "errors", "refused", "said"),
     [
