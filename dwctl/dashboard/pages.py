@@ -20,12 +20,14 @@ from flask import (
 from marshmallow import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
-from dwctl import __version__, clock
+from dwctl import __version__, clock, waits
 from dwctl.access import guard
 from dwctl.access.caller import Caller
 from dwctl.dashboard import assets, csrf, formatting, forms, navigation, ranges, zones
 from dwctl.web import current, errors
 
+PATIENCE_S = 6.0
+"""How long a page that only reads waits for the database in all, before it says that there is no answer."""
 _THEMES = ("light", "dark")
 _SAFE = "!$'()*,/:;?@"
 """What stays as it is in a query."""
@@ -48,6 +50,8 @@ def screen(name: str, *, open_because: str = "") -> Blueprint:
     `open_because`: a reason for which these pages need no sign-in; their forms then bear no token, and are taken from our own pages alone.
     """
     blueprint = Blueprint(f"ui_{name}", __name__, template_folder="templates")
+    # First of all: the sign-in asks the database, too.
+    blueprint.before_request(_be_patient)
     if open_because:
         guard.open_to_all(blueprint, reason=open_because)
         blueprint.before_request(csrf.refuse_foreign)
@@ -68,6 +72,8 @@ def init_app(app: Flask) -> None:
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.after_request(_unknown_as_page)
+    # (What is registered first is run last: connections have been given back.)
+    app.teardown_appcontext(_wait_again)
 
 
 def render(
@@ -151,6 +157,15 @@ def frame() -> dict[str, Any]:
         "as_of": clock.now(),
         "presets": ranges.PRESETS,
     }
+
+
+def _be_patient() -> None:
+    if request.method in ("GET", "HEAD"):
+        waits.give_up_after(PATIENCE_S)
+
+
+def _wait_again(_error: BaseException | None) -> None:
+    waits.give_up_after(None)
 
 
 def _insist_on_assets() -> Response | None:
