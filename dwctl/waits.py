@@ -42,6 +42,12 @@ def give_up_after(seconds: float | None) -> None:
     _GIVES_UP_AT.set(None if seconds is None else monotonic() + seconds)
 
 
+def has_given_up() -> bool:
+    """Whether this greenlet waits for nothing any more."""
+    gives_up_at = _GIVES_UP_AT.get()
+    return gives_up_at is not None and monotonic() >= gives_up_at
+
+
 def wait(gen: PQGen[T], fileno: int, interval: float = 0.0, timeout: float | None = None) -> T:
     """As `psycopg.waiting.wait`. For a state of RW both are told to be ready: reading too early finds nothing, and that is all."""
     if timeout is not None:
