@@ -22,6 +22,14 @@ _MEMBERS = text(
     "SELECT user_id FROM user_organizations WHERE organization_id = ANY(:organizations) AND status = 'active'"
 )
 
+_NAMES = text(
+    "SELECT id, username AS name FROM users WHERE id = ANY(:ids)"
+    " UNION ALL SELECT id, name FROM groups WHERE id = ANY(:ids)"
+    " UNION ALL SELECT id, alias FROM deployed_models WHERE id = ANY(:ids)"
+    " UNION ALL SELECT id, name FROM inference_endpoints WHERE id = ANY(:ids)"
+    " UNION ALL SELECT id, name FROM tool_sources WHERE id = ANY(:ids)"
+)
+
 _PLAN_ANEW = text("SET LOCAL plan_cache_mode = force_custom_plan")
 
 Row = dict[str, Any]
@@ -93,11 +101,30 @@ def get(session: Session, scope: Scope, id: int) -> AuditEntry:
 def as_rows(session: Session, scope: Scope, entries: Iterable[AuditEntry]) -> list[Row]:
     """Entries as they are shown. An organisation's managers see where its members act from, not where the platform's own people do."""
     rows = [_row(entry) for entry in entries]
+    names = _names(session, rows)
+    for row in rows:
+        row["resource_name"] = row["resource_name"] or names.get(row["resource_id"])
+        row["related_name"] = names.get(row["related_id"])
     if scope.organizations is not None:
         asked = {"organizations": list(scope.organizations)}
         members = frozenset(session.scalars(_MEMBERS, asked))
         rows = [row if row["actor_id"] in members else {**row, "address": None} for row in rows]
     return rows
+
+
+def _names(session: Session, rows: Iterable[Row]) -> dict[str | None, str]:
+    """What the other sides of the rows are called now, and what has no name of then; by id."""
+    asked = {row["related_id"] for row in rows} | {row["resource_id"] for row in rows if not row["resource_name"]}  # fmt: skip
+    ids = [id for text in asked if text and (id := _as_id(text))]
+    found = session.execute(_NAMES, {"ids": ids}).all() if ids else []
+    return {str(row.id): row.name for row in found}
+
+
+def _as_id(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 COLUMNS = tuple(column.key for column in AuditEntry.__table__.columns)

@@ -27,6 +27,7 @@ _UPDATED: dict[str, Any] = {
     "resource_id": "0b8d2a44-52b6-4e0e-9d3c-3f6f0f5f2f10",
     "resource_name": "alice@example.com",
     "related_id": None,
+    "related_name": None,
     "organization_id": None,
     "before": None,
     "after": {"role": "BILLINGMANAGER"},
@@ -125,10 +126,16 @@ class AuditEntrySchema(ApiSchema):
     )
     resource_type = fields.String()
     resource_id = fields.String(allow_none=True)
-    resource_name = fields.String(allow_none=True)
+    resource_name = fields.String(
+        allow_none=True,
+        metadata={"description": "As it was called then; where that is not kept, as it is now."},
+    )
     related_id = fields.String(
         allow_none=True,
         metadata={"description": "The other side: a group's member or model, a key's owner."},
+    )
+    related_name = fields.String(
+        allow_none=True, metadata={"description": "What the other side is called now."}
     )
     organization_id = fields.UUID(
         allow_none=True, metadata={"description": "The organisation that it belongs to."}

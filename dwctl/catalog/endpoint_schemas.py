@@ -67,6 +67,11 @@ class EndpointModelsSchema(ApiSchema):
         metadata={"description": "Calls on their aliases; not those that composite models sent on."}
     )
     last_hour_errors = fields.Integer(metadata={"description": "With another status than 2xx."})
+    last_hour_refused = fields.Integer(
+        metadata={
+            "description": "Those of them with 4xx: refused before any server was asked (no credit, a limit), or as the caller's mistake."
+        }
+    )
 
 
 class EndpointSchema(ApiSchema):

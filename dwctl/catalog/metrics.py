@@ -63,16 +63,19 @@ def of_models(session: Session, aliases: Collection[str], now: datetime) -> dict
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Calls of every status on one alias since a moment, and within the last hour. Times are None where there was no call."""
+    """Calls of every status on one alias since a moment, and within the last hour. refused: those of the errors with 4xx, of which most were never
+    sent to a server. Times are None where there was no call."""
 
     since: datetime
     requests: int
     errors: int
+    refused: int
     p50_latency_ms: float | None
     p95_latency_ms: float | None
     cost: Decimal
     last_hour_requests: int
     last_hour_errors: int
+    last_hour_refused: int
 
 
 def calls_of(
@@ -106,6 +109,7 @@ class EndpointModels:
     last_sync: datetime | None
     last_hour_requests: int
     last_hour_errors: int
+    last_hour_refused: int
 
 
 def of_endpoints(
@@ -134,6 +138,7 @@ def _of_endpoint(rows: Sequence[Any], calls: Mapping[str, models.Within]) -> End
         last_sync=max((row.last_sync for row in rows if row.last_sync), default=None),
         last_hour_requests=sum(one.late_calls for one in called),
         last_hour_errors=sum(one.late_errors for one in called),
+        last_hour_refused=sum(one.late_refused for one in called),
     )
 
 
@@ -142,9 +147,11 @@ def _as_calls(since: datetime, found: models.Within, recent: models.Within) -> C
         since,
         found.calls,
         found.errors,
+        found.refused,
         found.p50_ms,
         found.p95_ms,
         found.cost,
         recent.late_calls,
         recent.late_errors,
+        recent.late_refused,
     )

@@ -512,16 +512,18 @@ class MetricsSchema(ApiSchema):
 
 
 class CallsSchema(ApiSchema):
-    """Calls of every status on the alias since a moment (`since`), and within the last hour. Errors: another status than 2xx."""
+    """Calls of every status on the alias since a moment (`since`), and within the last hour. Errors: another status than 2xx; those with 4xx are counted as refused, too."""
 
     since = Instant()
     requests = fields.Integer()
     errors = fields.Integer()
+    refused = fields.Integer()
     p50_latency_ms = fields.Float(allow_none=True)
     p95_latency_ms = fields.Float(allow_none=True)
     cost = Money()
     last_hour_requests = fields.Integer()
     last_hour_errors = fields.Integer()
+    last_hour_refused = fields.Integer()
 
 
 class StatusSchema(ApiSchema):

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from dwctl.dashboard import charts, operations, zones
+from dwctl.dashboard import charts, formatting, operations, zones
 from dwctl.dashboard.charts import Chart, Series
 from dwctl.dashboard.ranges import Range
 from dwctl.db import db
@@ -67,7 +67,8 @@ def covered(found: Found) -> str:
 def named(by: str, row: Found) -> str:
     """A row's name in words; what has none any more keeps its id."""
     nameless = row["id"] in (None, "", _NOBODY, "0")
-    return row["name"] or (_ID_ALONE[by] if nameless else row["id"])
+    name = formatting.key_name(row["name"]) if by == "key" else row["name"]
+    return name or (_ID_ALONE[by] if nameless else row["id"])
 
 
 def chart(found: Found, *, by: str, order: str) -> Chart:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from flask import request
@@ -15,9 +15,21 @@ from dwctl.identity.routes import users
 from dwctl.web import current
 
 _MOST_LOOKED_AT = "100"
-_CHAT = (("CHAT", None), "chat/completions", {"messages": [{"role": "user", "content": "Hello"}]})
-_EMBEDDINGS = (("EMBEDDINGS",), "embeddings", {"input": "Hello"})
-"""The types of models, the path, and what is asked of them beside the model."""
+_CHAT, _EMBEDDINGS = "chat/completions", "embeddings"
+_ASKED: Mapping[str, Mapping[str, Any]] = {
+    _CHAT: {"messages": [{"role": "user", "content": "Hello"}]},
+    _EMBEDDINGS: {"input": "Hello"},
+}
+"""What is asked of a model beside its alias, by path."""
+_TYPES: Mapping[str, tuple[str | None, ...]] = {_CHAT: ("CHAT", None), _EMBEDDINGS: ("EMBEDDINGS",)}
+"""Which models take calls of a path."""
+
+
+class Target(NamedTuple):
+    """A model to call first, and the path of calls that it takes."""
+
+    model: str
+    path: str
 
 
 def of(key: Mapping[str, Any]) -> Snippet:
@@ -25,21 +37,29 @@ def of(key: Mapping[str, Any]) -> Snippet:
     if key["purpose"] == "platform":
         path = operations.of(users.get_user).path(user_id="current")
         return _written("GET", f"{request.url_root.rstrip('/')}{path}", None)
-    return _to_a_model(key["user_id"]) or _written("GET", f"{base()}/models", None)
+    found = target_of(key["user_id"])
+    return to(found) if found else _written("GET", f"{base()}/models", None)
 
 
-def of_account(owner_id: UUID) -> Snippet:
-    """The first call of an account. Where it may call no model yet, one is named `MODEL`."""
-    return _to_a_model(owner_id) or _written("POST", f"{base()}/{_CHAT[1]}", {"model": "MODEL", **_CHAT[2]})  # fmt: skip
+def to(target: Target | None) -> Snippet:
+    """The first call. Where there is no model to be called yet, one is named `MODEL`."""
+    model, path = target or Target("MODEL", _CHAT)
+    return _written("POST", f"{base()}/{path}", {"model": model, **_ASKED[path]})
 
 
-def _to_a_model(owner_id: UUID | str) -> Snippet | None:
+def target_named(model: str | None, path: str | None) -> Target | None:
+    """The target that an address names; None where it names none."""
+    return Target(model, path) if model and path and path in _ASKED else None
+
+
+def target_of(owner_id: UUID | str) -> Target | None:
+    """A model that the account may call; None where there is none yet."""
     query = {"limit": _MOST_LOOKED_AT}
     models = operations.run(list_usable_models, query=query, user_id=owner_id)["data"]
-    for kinds, path, said in (_CHAT, _EMBEDDINGS):
+    for path, types in _TYPES.items():
         for model in models:
-            if model["model_type"] in kinds:
-                return _written("POST", f"{base()}/{path}", {"model": model["alias"], **said})
+            if model["model_type"] in types:
+                return Target(model["alias"], path)
     return None
 
 

@@ -11,6 +11,7 @@ from dwctl import clock
 from dwctl.access import guard
 from dwctl.catalog.routes.endpoints import list_endpoints
 from dwctl.dashboard import breakdowns, first_call, operations, ranges
+from dwctl.dashboard.first_call import Target
 from dwctl.identity.routes.api_keys import list_api_keys
 from dwctl.usage.routes import get_usage
 
@@ -29,9 +30,9 @@ class Step:
     is_done: bool
 
 
-def steps() -> list[Step]:
-    """All of them in their order, done or not."""
-    return [*([_endpoint()] if operations.may(list_endpoints) else []), _key(), _call()]
+def steps(target: Target | None) -> list[Step]:
+    """All of them in their order, done or not. target: what the printed call calls."""
+    return [*([_endpoint()] if operations.may(list_endpoints) else []), _key(), _call(target)]
 
 
 def is_over() -> bool:
@@ -64,11 +65,11 @@ def _key() -> Step:
     )
 
 
-def _call() -> Step:
+def _call(target: Target | None) -> Step:
     return Step(
         "Make the first call",
         "With the key's secret in API_KEY. It shows up here a moment after it is answered.",
-        first_call.of_account(guard.identify().owner_id).curl,
+        first_call.to(target).curl,
         url_for("ui_playground.show"),
         "Try it in the playground",
         _has_called(),

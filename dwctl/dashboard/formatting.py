@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from dwctl.dashboard.zones import zone
+from dwctl.identity import api_keys
 
 NOTHING = "–"
 """What stands where there is no value."""
@@ -227,6 +228,14 @@ def size(bytes: Any) -> str:
     raise AssertionError
 
 
+_UNSEEN_KEYS = {"batch": "Batches", "playground": "Playground"}
+
+
+def key_name(name: str | None) -> str:
+    """What an API key is called; of one that nobody made and nobody can use, what goes by it."""
+    return _UNSEEN_KEYS.get(api_keys.hidden_purpose(name) or "", name) if name else ""
+
+
 def percent(part: Any, whole: Any = None) -> str:
     """12.3 %; with a whole, of it; never 0 % or 100 % of what is not."""
     if part is None:
@@ -280,4 +289,5 @@ FILTERS = {
     "size": size,
     "percent": percent,
     "written": written,
+    "key_name": key_name,
 }

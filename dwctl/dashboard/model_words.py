@@ -33,7 +33,7 @@ def state(model: Model) -> State:
     calls = model.get("calls")
     if calls is None:
         return State("", "")
-    return _of_calls(calls["last_hour_requests"], calls["last_hour_errors"])
+    return _of_calls(calls)
 
 
 def of_endpoint(endpoint: Mapping[str, Any]) -> State:
@@ -41,7 +41,7 @@ def of_endpoint(endpoint: Mapping[str, Any]) -> State:
     models = endpoint["models"]
     if not models["active"]:
         return State("no model" if not models["inactive"] else "its models are gone", "warn")
-    return _of_calls(models["last_hour_requests"], models["last_hour_errors"])
+    return _of_calls(models)
 
 
 def price(model: Model) -> Mapping[str, Any] | None:
@@ -73,9 +73,14 @@ def _serves(component: Mapping[str, Any]) -> bool:
     return bool(component["enabled"])
 
 
-def _of_calls(calls: int, errors: int) -> State:
-    if not calls:
+def _of_calls(found: Mapping[str, int]) -> State:
+    """A refused call (4xx) says nothing of a server: most were never sent to one."""
+    if not found["last_hour_requests"]:
         return State("no calls for an hour", "")
+    calls = found["last_hour_requests"] - found["last_hour_refused"]
+    if not calls:
+        return State("only refused calls", "")
+    errors = found["last_hour_errors"] - found["last_hour_refused"]
     share = errors / calls
     if share < _SOME:
         return State("answers", "good")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import orjson
+import psycopg
 from flask import (
     Blueprint,
     Flask,
@@ -18,14 +21,18 @@ from flask import (
     url_for,
 )
 from marshmallow import ValidationError
+from sqlalchemy.exc import DBAPIError
 from werkzeug.wrappers import Response as AnyResponse
 
-from dwctl import __version__, clock
+from dwctl import __version__, clock, waits
 from dwctl.access import guard
 from dwctl.access.caller import Caller
 from dwctl.dashboard import assets, csrf, formatting, forms, navigation, ranges, zones
+from dwctl.db import DatabaseAway, db
 from dwctl.web import current, errors
 
+PATIENCE_S = 6.0
+"""How long a page that only reads waits for the database in all, before it says that there is no answer."""
 _THEMES = ("light", "dark")
 _SAFE = "!$'()*,/:;?@"
 """What stays as it is in a query."""
@@ -42,12 +49,21 @@ _WORDS = {
 }
 
 
+class _Screen(Blueprint):
+    """Its views are run once more where the connection to the database breaks under one that only reads."""
+
+    def add_url_rule(self, rule: str, endpoint: str | None = None, view_func: Any = None, **options: Any) -> None:  # type: ignore[override]  # fmt: skip
+        super().add_url_rule(rule, endpoint, view_func and _read_again(view_func), **options)
+
+
 def screen(name: str, *, open_because: str = "") -> Blueprint:
     """A blueprint for the pages of one screen: the caller is known, forms bear a token, errors are pages.
 
     `open_because`: a reason for which these pages need no sign-in; their forms then bear no token, and are taken from our own pages alone.
     """
-    blueprint = Blueprint(f"ui_{name}", __name__, template_folder="templates")
+    blueprint = _Screen(f"ui_{name}", __name__, template_folder="templates")
+    # First of all: the sign-in asks the database, too.
+    blueprint.before_request(_be_patient)
     if open_because:
         guard.open_to_all(blueprint, reason=open_because)
         blueprint.before_request(csrf.refuse_foreign)
@@ -68,6 +84,8 @@ def init_app(app: Flask) -> None:
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.after_request(_unknown_as_page)
+    # (What is registered first is run last: connections have been given back.)
+    app.teardown_appcontext(_wait_again)
 
 
 def render(
@@ -151,6 +169,40 @@ def frame() -> dict[str, Any]:
         "as_of": clock.now(),
         "presets": ranges.PRESETS,
     }
+
+
+def _read_again(view: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(view)
+    def shown(**path: Any) -> Any:
+        try:
+            return view(**path)
+        except (DatabaseAway, DBAPIError) as error:
+            if not (_only_reads() and _has_broken(error)) or waits.has_given_up():
+                raise
+        db.session.remove()
+        return view(**path)
+
+    return shown
+
+
+def _has_broken(error: DatabaseAway | DBAPIError) -> bool:
+    """Whether a connection has broken that was there; not whether there was none to be had."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    return isinstance(error.__cause__, psycopg.Error)
+
+
+def _only_reads() -> bool:
+    return request.method in ("GET", "HEAD")
+
+
+def _be_patient() -> None:
+    if _only_reads():
+        waits.give_up_after(PATIENCE_S)
+
+
+def _wait_again(_error: BaseException | None) -> None:
+    waits.give_up_after(None)
 
 
 def _insist_on_assets() -> Response | None:

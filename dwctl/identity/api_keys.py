@@ -9,6 +9,7 @@ Hidden keys have no secret: the batch and playground key of an (owner, creator) 
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -33,6 +34,9 @@ PREFIX = "sk-"
 SHOWN_LETTERS = 10
 PURPOSES = ("platform", "realtime", "batch", "playground")
 RESERVED_PURPOSES = ("batch", "playground")
+
+_HIDDEN_NAME = re.compile(r"Internal (\w+) Key( \([0-9a-f]{8}\))?( [0-9a-f]{8})?")
+"""As `hidden_key` makes it."""
 
 STATES = ("active", "expired")
 
@@ -351,6 +355,12 @@ def hidden_key(session: Session, owner_id: UUID, creator_id: UUID, purpose: str)
             _insert_hidden(session, owner_id, creator_id, purpose, attempt)
             found = session.scalar(same)
     return found or session.scalars(same).one()
+
+
+def hidden_purpose(name: str) -> str | None:
+    """What the hidden key of this name is for; None where it is not such a name. (Somebody may have given one to a key of their own.)"""
+    found = _HIDDEN_NAME.fullmatch(name)
+    return found[1] if found and found[1] in RESERVED_PURPOSES else None
 
 
 def _insert_hidden(

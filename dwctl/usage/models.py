@@ -25,13 +25,15 @@ class OfAllTime(NamedTuple):
 
 
 class Within(NamedTuple):
-    """Calls on one model in a time, and those of its end. Percentiles are None without calls."""
+    """Calls on one model in a time, and those of its end. refused: those of the errors with 4xx. Percentiles are None without calls."""
 
     calls: int = 0
     errors: int = 0
+    refused: int = 0
     cost: Decimal = Decimal(0)
     late_calls: int = 0
     late_errors: int = 0
+    late_refused: int = 0
     p50_ms: float | None = None
     p95_ms: float | None = None
 
@@ -84,7 +86,8 @@ def within(
     )
     return {
         row.model: Within(
-            *(row.calls, row.errors, row.cost, row.late_calls, row.late_errors),
+            *(row.calls, row.errors, row.refused, row.cost),
+            *(row.late_calls, row.late_errors, row.late_refused),
             *latencies.percentiles(row.durations, (0.5, 0.95)),
         )
         for row in rows

@@ -231,13 +231,16 @@ WITH spans AS (
 ), summed AS (
     SELECT model, coalesce(sum(calls) FILTER (WHERE at >= %(since)s), 0)::bigint AS calls,
            coalesce(sum(calls) FILTER (WHERE at >= %(since)s AND failed), 0)::bigint AS errors,
+           coalesce(sum(calls) FILTER (WHERE at >= %(since)s AND refused), 0)::bigint AS refused,
            coalesce(sum(cost) FILTER (WHERE at >= %(since)s), 0) AS cost, coalesce(sum(calls) FILTER (WHERE at >= %(late)s), 0)::bigint AS late_calls,
-           coalesce(sum(calls) FILTER (WHERE at >= %(late)s AND failed), 0)::bigint AS late_errors
-      FROM (SELECT r.model, r.bucket AS at, r.status_code NOT BETWEEN 200 AND 299 AS failed, r.calls, r.cost
+           coalesce(sum(calls) FILTER (WHERE at >= %(late)s AND failed), 0)::bigint AS late_errors,
+           coalesce(sum(calls) FILTER (WHERE at >= %(late)s AND refused), 0)::bigint AS late_refused
+      FROM (SELECT r.model, r.bucket AS at, r.status_code NOT BETWEEN 200 AND 299 AS failed, r.status_code BETWEEN 400 AND 499 AS refused,
+                   r.calls, r.cost
               FROM spans s JOIN model_rollups r ON r.of_all = false AND r.model = ANY (%(models)s) AND r.grain = s.grain
                                                AND r.bucket >= s.since AND r.bucket < s.until
             UNION ALL
-            SELECT d.model, d.at, d.status_code NOT BETWEEN 200 AND 299, d.calls, d.cost FROM usage_deltas d
+            SELECT d.model, d.at, d.status_code NOT BETWEEN 200 AND 299, d.status_code BETWEEN 400 AND 499, d.calls, d.cost FROM usage_deltas d
              WHERE d.model = ANY (%(models)s) AND d.at >= %(begins)s AND d.at < %(until)s) rows
      GROUP BY model
 ), timed AS (

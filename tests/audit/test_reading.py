@@ -23,7 +23,7 @@ from tests.plans import plan_of
 LOG = "/audit-log"
 FIELDS = {
     "id", "at", "action", "actor_id", "actor_name", "through", "api_key_id", "address", "request_id", "method", "route",
-    "resource_type", "resource_id", "resource_name", "related_id", "organization_id", "before", "after",
+    "resource_type", "resource_id", "resource_name", "related_id", "related_name", "organization_id", "before", "after",
 }  # fmt: skip
 
 
@@ -210,6 +210,13 @@ class TestExport:
                 assert page.count(b"\n") in (PAGE, 1)
                 assert pool.checkedout() == 0
         answer.close()
+
+
+def test_both_sides_have_names(call: Doors, group: TestResponse, cast: Cast) -> None:
+    assert call("admin", "POST", f"/groups/{group.json['id']}/users/{cast['alice']}").status_code in (200, 204)  # fmt: skip
+    (entry,) = ask(call, action="group.member_added", resource_id=group.json["id"])["data"]
+    assert (entry["related_id"], entry["related_name"]) == (str(cast["alice"]), "alice")
+    assert entry["resource_name"] == group.json["name"]
 
 
 def test_numbers_of_any_size_are_exported(call: Doors) -> None:

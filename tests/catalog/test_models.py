@@ -644,7 +644,7 @@ def test_calls_are_counted_since_a_moment_and_within_the_hour(
 ) -> None:
     name, now = unique("called"), datetime.now(UTC)
     admin.model(alias=name)
-    for hours, status, ms in ((0, 200, 100), (0, 500, 900), (3, 200, 100), (30, 200, 100)):
+    for hours, status, ms in ((0, 200, 100), (0, 500, 900), (3, 200, 100), (3, 402, 100), (30, 200, 100)):  # fmt: skip
         deltas.add(sql, now - timedelta(hours=hours, seconds=5), model=name, status_code=status, duration_ms=ms)  # fmt: skip
 
     def calls(**since: str) -> dict[str, Any]:
@@ -652,11 +652,11 @@ def test_calls_are_counted_since_a_moment_and_within_the_hour(
         return dict(shown["calls"])
 
     day = calls()
-    assert (day["requests"], day["errors"], Decimal(day["cost"])) == (3, 1, Decimal("0.3"))
-    assert (day["last_hour_requests"], day["last_hour_errors"]) == (2, 1)
+    assert (day["requests"], day["errors"], day["refused"], Decimal(day["cost"])) == (4, 2, 1, Decimal("0.4"))  # fmt: skip
+    assert (day["last_hour_requests"], day["last_hour_errors"], day["last_hour_refused"]) == (2, 1, 0)  # fmt: skip
     assert 95 <= day["p50_latency_ms"] <= 105
     assert 855 <= day["p95_latency_ms"] <= 945
-    assert calls(since=(now - timedelta(days=3)).isoformat())["requests"] == 4
+    assert calls(since=(now - timedelta(days=3)).isoformat())["requests"] == 5
     quarter = calls(since=(now - timedelta(minutes=15)).isoformat())
     assert (quarter["requests"], quarter["last_hour_requests"]) == (2, 2)
     folding.fold(sql, 1000)

@@ -326,6 +326,12 @@ def test_endpoints_say_what_is_on_them(admin: Admin, requests_mock: Mocker) -> N
     admin.post(f"/endpoints/{id}/synchronize")
     shown = admin.get(f"/endpoints/{id}", include="models").json["models"]
     assert shown.pop("last_sync") is not None
-    assert shown == {"active": 0, "inactive": 2, "last_hour_requests": 0, "last_hour_errors": 0}
+    assert shown == {
+        "active": 0,
+        "inactive": 2,
+        "last_hour_requests": 0,
+        "last_hour_errors": 0,
+        "last_hour_refused": 0,
+    }
     listed = admin.get("/endpoints", include="models", limit=100).json
     assert next(one for one in listed if one["id"] == id)["models"]["inactive"] == 2

@@ -387,13 +387,14 @@ def test_where_a_page_names_a_key_of_dwctls_own_its_link_says_what_that_is(
     key = uuid4()
     sql.execute(
         "INSERT INTO api_keys (id, name, user_id, created_by, purpose, hidden) VALUES (%s, %s, %s, %s, 'playground', true)",
-        (key, unique("Internal"), cast["alice"], cast["alice"]),
+        (key, f"Internal playground Key ({uuid4().hex[:8]})", cast["alice"], cast["alice"]),
     )
     made = Made(uuid4(), cast["alice"], track=False, created_at=time.time() - 60, model="m")
     writing.record(sql, [final(made, tokens=1, cost=Decimal("0.5"), api_key_id=key)])
     for path in ("/", "/usage?by=key", "/requests"):
         listed = client.get(path, headers=Cast.headers("alice")).text
-        assert f"/keys/{key}" in listed, path
+        assert re.search(rf'/keys/{key}[^"]*">Playground</a>', listed), path
+        assert "Internal playground" not in listed, path
     page = client.get(f"/keys/{key}", headers=Cast.headers("alice"))
     assert page.status_code == 404
     for link in ("/requests?", "/usage?"):

@@ -457,6 +457,43 @@ def test_limits_are_in_units_that_people_use(per_second: float, said: str) -> No
     assert model_words.limits({"requests_per_second": per_second}) == [said]
 
 
+def test_a_page_names_who_has_made_its_model(admin: Admin, client: FlaskClient) -> None:
+    alias = admin.model()["alias"]
+    assert ">admin@cast.example</a>" in forms.get(client, "admin", f"/models/{alias}").text
+
+
+@pytest.mark.parametrize(
+    ("calls", "errors", "refused", "said"),
+    [
+        (0, 0, 0, ("no calls for an hour", "")),
+        (3, 3, 3, ("only refused calls", "")),
+        (50, 49, 49, ("answers", "good")),
+        (50, 48, 46, ("50\u202f% errors", "bad")),
+        (10, 4, 0, ("40\u202f% errors", "warn")),
+    ],
+)
+def test_refused_calls_say_nothing_of_a_server(
+    calls: int, errors: int, refused: int, said: tuple[str, str]
+) -> None:
+    found = {"last_hour_requests": calls, "last_hour_errors": errors, "last_hour_refused": refused}
+    assert model_words.state({"calls": found}) == said
+    assert model_words.of_endpoint({"models": found | {"active": 1, "inactive": 0}}) == said
+
+
+def test_a_call_without_credit_is_no_error_of_its_model(
+    admin: Admin, client: FlaskClient, sql: psycopg.Connection
+) -> None:
+    endpoint = admin.endpoint()
+    alias = admin.model(hosted_on=endpoint)["alias"]
+    for status in (200, 402, 429):
+        deltas.add(sql, datetime.now(UTC) - timedelta(seconds=5), model=alias, status_code=status)
+    page = forms.get(client, "admin", f"/models/{alias}").text
+    assert re.search(r'>Errors</span>\s*<span class="tile-value "[^>]*>0', page)
+    assert re.search(r'>Refused</span>\s*<span class="tile-value "[^>]*>2<', page)
+    for path in (f"/models?search={alias}", f"/endpoints/{endpoint}"):
+        assert ">answers</span>" in forms.get(client, "admin", path).text
+
+
 # In a browser
 
 

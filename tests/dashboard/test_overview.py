@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from flask.testing import FlaskClient
 
+from benchmarks.pages import counted
 from tests.cast import Cast
 from tests.dashboard import forms
 from tests.identity.doors import app_with, insert_key
@@ -104,6 +107,25 @@ def test_the_first_steps_are_ticked_off_and_go_away(client: FlaskClient, sql: Sq
     add(sql, NOW - timedelta(days=40), user_id=cast["alice"])
     assert states("alice") == []
     assert client.get("/overview/first-run", headers=Cast.headers("alice") | part).headers["HX-Refresh"] == "true"  # fmt: skip
+
+
+def test_the_model_of_the_first_call_is_looked_for_once(client: FlaskClient, sql: Sql, cast: Cast) -> None:  # fmt: skip
+    alias = f"first-{uuid4().hex[:8]}"
+    sql.execute("INSERT INTO deployed_models (model_name, alias, type, created_by, is_composite) VALUES ('m', %s, 'CHAT', %s, true)", (alias, cast["admin"]))  # fmt: skip
+    sql.execute("INSERT INTO deployment_groups (deployment_id, group_id, granted_by) SELECT id, %s, %s FROM deployed_models WHERE alias = %s", (NOBODY, cast["admin"], alias))  # fmt: skip
+    (src,) = re.findall(r'data-src="(/overview/first-run[^"]*)"', page(client, "alice"))
+    part = {"HX-Request": "true", "HX-Request-Type": "partial"}
+
+    def asked(url: str) -> tuple[bool, str]:
+        with counted() as seen:
+            answer = client.get(url, headers=Cast.headers("alice") | part)
+        return any("deployed_models.alias" in each for each in seen.own), answer.text
+
+    assert asked("/overview/first-run")[0]
+    looks, shown = asked(html.unescape(src))
+    assert not looks
+    assert f'"model": "{alias}"' in html.unescape(shown)
+    sql.execute("DELETE FROM deployed_models WHERE alias = %s", (alias,))
 
 
 @pytest.mark.parametrize("path", ["/overview/now", "/overview/failed", "/overview/first-run"])

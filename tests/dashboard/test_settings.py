@@ -60,6 +60,16 @@ def test_the_audit_log_shows_who_changed_what(client: FlaskClient, cast: Cast) -
     assert "group.created" in file.text
 
 
+def test_an_entry_says_to_whom_credit_was_granted(client: FlaskClient, cast: Cast) -> None:
+    body = {"user_id": str(cast["alice"]), "transaction_type": "admin_grant", "amount": "5", "source_id": str(cast["admin"])}  # fmt: skip
+    made = client.post("/admin/api/v1/transactions", json=body, headers=Cast.headers("admin"))
+    assert made.status_code == 201, made.text
+    rows = forms.get(client, "admin", "/settings/audit?action=credit.granted").text
+    assert f'resource_id={cast["alice"]}">alice</a>' in rows
+    entry = re.findall(r'href="/settings/audit/(\d+)"', rows)[0]
+    assert ">alice</a>" in forms.get(client, "admin", f"/settings/audit/{entry}").text
+
+
 def test_members_see_neither(client: FlaskClient, cast: Cast) -> None:
     for path in ("/settings", "/settings/audit", "/settings/audit/1", "/settings/audit/export"):
         assert forms.get(client, "alice", path).status_code in (403, 404), path

@@ -8,8 +8,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import psycopg
+import requests
 
 from dwctl.billing.money import LARGEST
+from tests.cast import Cast
 from tests.gateway import Gateway, assert_openai_error
 from tests.processes import Service, eventually
 
@@ -91,3 +93,40 @@ def test_every_connection_is_dropped_under_load(stage: Gateway, service: Service
     assert {len(stage.left(answer).charges) for answer in answers} == {1}
     assert stage.balance(account.id) == 1000 - 80 * CHARGE
     assert not stage.unbalanced()
+
+
+def page(service: Service) -> requests.Response:
+    return requests.get(f"{service.url}/", headers=Cast.headers("admin"), timeout=30)
+
+
+def waiting(stage: Gateway) -> list[int]:
+    rows = stage.all("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'dwctl' AND wait_event_type = 'Lock'")  # fmt: skip
+    return [row.pid for row in rows]
+
+
+def test_a_page_says_that_there_is_no_answer(
+    stage: Gateway, service: Service, database_url: str
+) -> None:
+    with psycopg.connect(database_url) as blocking:
+        blocking.execute("LOCK TABLE users IN ACCESS EXCLUSIVE MODE")
+        answer = page(service)
+    assert answer.status_code == 503
+    assert "This cannot be shown right now" in answer.text
+    eventually(lambda: page(service).status_code == 200)
+
+
+def test_a_page_is_read_anew_when_its_connection_breaks(
+    stage: Gateway, service: Service, database_url: str
+) -> None:
+    assert page(service).status_code == 200
+    with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url) as blocking:
+        # What the overview reads last, of the moment of its other sums.
+        blocking.execute("LOCK TABLE account_rollups IN ACCESS EXCLUSIVE MODE")
+        asked = pool.submit(page, service)
+        eventually(lambda: waiting(stage))
+        for pid in waiting(stage):
+            stage.execute("SELECT pg_terminate_backend(%s)", pid)
+        blocking.rollback()
+        answer = asked.result()
+    assert answer.status_code == 200
+    assert "This part cannot be shown" not in answer.text

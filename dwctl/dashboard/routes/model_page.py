@@ -17,7 +17,7 @@ from dwctl.catalog.schemas import PURPOSES
 from dwctl.dashboard import calls, model_words, operations, pages, ranges, samples
 from dwctl.dashboard.forms import Form
 from dwctl.errors import NotFound
-from dwctl.identity.routes import groups
+from dwctl.identity.routes import groups, users
 from dwctl.tools import routes as tools
 from dwctl.web import current, cursors
 from dwctl.web.schemas import rfc3339
@@ -118,7 +118,23 @@ def _included(tab: str) -> Shown:
 
 
 def _overview(model: Shown) -> Shown:
-    return {"price": model_words.price(model), "limits": model_words.limits(model)}
+    return {
+        "price": model_words.price(model),
+        "limits": model_words.limits(model),
+        "author": _author(model),
+    }
+
+
+def _author(model: Shown) -> str | None:
+    """The e-mail address of whoever has made it; None where that is nobody that the reader may see."""
+    id = model.get("created_by")
+    if id in (None, str(UUID(int=0))) or not operations.may(users.get_user, user_id=UUID(id)):
+        return None
+    try:
+        found: str = operations.run(users.get_user, user_id=UUID(id))["email"]
+    except NotFound:
+        return None
+    return found
 
 
 def _routing(model: Shown) -> Shown:

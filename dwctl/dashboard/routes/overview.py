@@ -6,10 +6,19 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from flask import Response, current_app
+from flask import Response, current_app, request
 
 from dwctl.access import guard
-from dwctl.dashboard import breakdowns, charts, first_run, operations, pages, panels, ranges
+from dwctl.dashboard import (
+    breakdowns,
+    charts,
+    first_call,
+    first_run,
+    operations,
+    pages,
+    panels,
+    ranges,
+)
 from dwctl.dashboard.calls import behind, listing, usual_account
 from dwctl.identity.routes.users import get_user
 from dwctl.monitoring.routes import count_pending_requests, list_daemons
@@ -35,10 +44,12 @@ def show() -> Response:
         )
     total = calls["total"]
     is_new = total["requests"] == total["errors"] and not first_run.is_over()
+    target = first_call.target_of(guard.identify().owner_id) if is_new else None
     return pages.render(
         "overview/page.html",
         title="Overview",
-        steps=first_run.steps() if is_new else [],
+        steps=first_run.steps(target) if is_new else [],
+        target=target,
         chart=breakdowns.chart(calls, by="model", order="requests"),
         spenders=spenders,
         spend_by=by,
@@ -84,8 +95,12 @@ def show_failed() -> Response:
 
 @blueprint.get("/overview/first-run")
 def show_first_run() -> Response:
-    """The steps as they stand; once nothing is left to do, the page begins anew."""
-    left = first_run.steps()
+    """The steps as they stand; once nothing is left to do, the page begins anew.
+
+    It is asked for every few seconds, and says again which model the page has found to be called.
+    """
+    named = first_call.target_named(request.args.get("model"), request.args.get("path"))
+    left = first_run.steps(named or first_call.target_of(guard.identify().owner_id))
     response = pages.render(
         "overview/first_run.html",
         title="First steps",

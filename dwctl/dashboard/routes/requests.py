@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from dwctl.access import guard
 from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.catalog.routes.models import list_models
-from dwctl.dashboard import call_chart, call_columns, calls, operations, pages, panels
+from dwctl.dashboard import call_chart, call_columns, calls, formatting, operations, pages, panels
 from dwctl.errors import Invalid
 from dwctl.identity.routes.found_api_keys import find_api_keys
 from dwctl.request_log.schemas import TIERS
@@ -152,5 +152,5 @@ def names_in(entries: list[dict[str, Any]]) -> dict[str, str]:
         if "user_email" in entry:
             found[entry["user_id"]] = entry["user_email"]
         if "api_key_name" in entry:
-            found[entry["api_key_id"]] = entry["api_key_name"]
+            found[entry["api_key_id"]] = formatting.key_name(entry["api_key_name"])
     return found

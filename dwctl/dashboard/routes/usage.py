@@ -9,7 +9,7 @@ from uuid import UUID
 
 from flask import Response, request
 
-from dwctl.dashboard import breakdowns, calls, operations, pages, panels, ranges
+from dwctl.dashboard import breakdowns, calls, formatting, operations, pages, panels, ranges
 from dwctl.errors import Invalid
 from dwctl.identity.routes.found_api_keys import find_api_key
 from dwctl.identity.routes.users import get_user
@@ -85,7 +85,7 @@ def _chips(of: UUID | None, key: UUID | None) -> Iterator[calls.Filter]:
         yield calls.Filter("user", "Account", account["email"] if account else str(of))
     if key is not None:
         found = panels.attempt(lambda: operations.run(find_api_key, key_id=key)).value
-        yield calls.Filter("key", "Key", found["name"] if found else str(key))
+        yield calls.Filter("key", "Key", formatting.key_name(found["name"]) if found else str(key))
 
 
 def _id(name: str) -> UUID | None:
