@@ -66,6 +66,8 @@ class Base(DeclarativeBase):
 db = SQLAlchemy(model_class=Base)
 
 Id = Annotated[UUID, mapped_column(primary_key=True, server_default=text("gen_random_uuid()"))]
+Sum = Annotated[Decimal, mapped_column(Numeric(30, 15))]
+"""Of amounts, each of which has 9 digits before the point: a million of the largest fit."""
 CreatedAt = Annotated[datetime, mapped_column(server_default=text("now()"))]
 
 

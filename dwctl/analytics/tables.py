@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from dwctl.db import Base
+from dwctl.db import Base, Sum
 
 
 class CallLog(Base):
@@ -166,6 +166,6 @@ class BatchUsage(Base):
     duration_ms: Mapped[int] = mapped_column(BigInteger)
     ttfb_ms: Mapped[int] = mapped_column(BigInteger)
     timed: Mapped[int] = mapped_column(BigInteger)
-    cost: Mapped[Decimal]
+    cost: Mapped[Sum]
 
     __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)

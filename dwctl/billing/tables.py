@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index,
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from dwctl.billing.tariffs import CurrentTariff
-from dwctl.db import Base, CreatedAt, Id
+from dwctl.db import Base, CreatedAt, Id, Sum
 
 
 class Transaction(Base):
@@ -52,9 +52,9 @@ class Balance(Base):
 
     user_id: Mapped[UUID] = mapped_column(primary_key=True)
     checkpoint_seq: Mapped[int] = mapped_column(BigInteger, server_default="0")
-    balance: Mapped[Decimal] = mapped_column(server_default="0")
+    balance: Mapped[Sum] = mapped_column(server_default="0")
     updated_at: Mapped[CreatedAt]
-    reserved: Mapped[Decimal] = mapped_column(server_default="0")
+    reserved: Mapped[Sum] = mapped_column(server_default="0")
     counts_spend: Mapped[bool] = mapped_column(server_default="false")
 
     __table_args__ = (
@@ -103,8 +103,8 @@ class Spend(Base):
         ForeignKey("api_keys.id", ondelete="CASCADE"), primary_key=True
     )
     window_start: Mapped[datetime] = mapped_column(primary_key=True)
-    spent: Mapped[Decimal] = mapped_column(server_default="0")
-    reserved: Mapped[Decimal] = mapped_column(server_default="0")
+    spent: Mapped[Sum] = mapped_column(server_default="0")
+    reserved: Mapped[Sum] = mapped_column(server_default="0")
 
     __table_args__ = (
         CheckConstraint("spent >= 0", name="spent"),

@@ -11,6 +11,7 @@ import math
 import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import accumulate
 
 _RATIO = 1.1
@@ -52,6 +53,7 @@ def _borrowed_back(digits: Counts) -> Iterator[int]:
         yield calls - _BASE * borrowed
 
 
+@cache
 def _time(slot: int) -> float:
     """The geometric middle of a slot. The first has what took a millisecond or less."""
     return 1.0 if slot == 0 else round(_RATIO ** (slot - 0.5), 1)

@@ -104,7 +104,7 @@ WITH by_index AS MATERIALIZED (
 SELECT grain, since FROM rollup_grains CROSS JOIN by_index;
 
 -- name: aggregate  calls of a time, of one model or of all, by point of a series, by status, and all of them
-WITH rows AS MATERIALIZED (
+WITH rows AS (
     SELECT r.bucket AS at, r.status_code, r.calls, r.prompt_tokens, r.completion_tokens, r.reasoning_tokens, r.cached_tokens, r.cost,
            r.duration_ms, r.ttfb_ms, r.timed
       FROM unnest(%(grains)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) s(grain, since, until)
@@ -272,10 +272,10 @@ SELECT {keys}, sum(calls)::bigint AS requests, coalesce(sum(calls) FILTER (WHERE
  LIMIT %(most)s;
 
 -- name: breakdown  calls of a time by {of}: the first few each, and those behind them together; at each point the first fewer; and all
-WITH rows AS MATERIALIZED (
+WITH rows AS (
     SELECT r.bucket AS at, {of} AS of, {columns}
       FROM unnest(%(grains)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) s(grain, since, until)
-      JOIN {sums} r ON r.grain = s.grain AND r.bucket >= s.since AND r.bucket < s.until AND {of_sums} AND {only}
+      JOIN {sums} r ON {within} AND {of_sums} AND {only}
       {joined}
     UNION ALL
     SELECT r.at, {of}, {columns} FROM usage_deltas r {joined} WHERE r.at >= %(since)s AND r.at < %(until)s AND {only}

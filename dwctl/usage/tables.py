@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from dwctl.db import Base
+from dwctl.db import Base, Sum
 
 _WITH = {"postgresql_with": {"fillfactor": "70"}}
 
@@ -57,7 +57,7 @@ class AccountRollup(Base):
     reasoning_tokens: Mapped[int] = mapped_column(BigInteger)
     cached_tokens: Mapped[int] = mapped_column(BigInteger)
     total_tokens: Mapped[int] = mapped_column(BigInteger)
-    cost: Mapped[Decimal] = mapped_column(Numeric(30, 15))
+    cost: Mapped[Sum]
     duration_ms: Mapped[int] = mapped_column(BigInteger)
     last_at: Mapped[datetime]
 
@@ -104,7 +104,7 @@ class ModelRollup(Base):
     reasoning_tokens: Mapped[int] = mapped_column(BigInteger)
     cached_tokens: Mapped[int] = mapped_column(BigInteger)
     total_tokens: Mapped[int] = mapped_column(BigInteger)
-    cost: Mapped[Decimal] = mapped_column(Numeric(30, 15))
+    cost: Mapped[Sum]
     duration_ms: Mapped[int] = mapped_column(BigInteger)
     ttfb_ms: Mapped[int] = mapped_column(BigInteger)
     timed: Mapped[int] = mapped_column(BigInteger)
