@@ -2,16 +2,16 @@
 
 Instant: functions. Processes of the release before call what they called.
 
-Revision ID: 0034
-Revises: 0033
+Revision ID: 0035
+Revises: 0034
 """
 
 from pathlib import Path
 
 from alembic import op
 
-revision = "0034"
-down_revision = "0033"
+revision = "0035"
+down_revision = "0034"
 branch_labels = None
 depends_on = None
 
@@ -19,11 +19,11 @@ HERE = Path(__file__)
 
 
 def upgrade():
-    run("0034_sweeps.sql")
+    run("0035_sweeps.sql")
 
 
 def downgrade():
-    run("0034_sweeps_before.sql")
+    run("0035_sweeps_before.sql")
 
 
 def run(name):
