@@ -40,21 +40,24 @@ BEGIN
          WHERE r.id = ANY (them) AND r.batch_id = ANY (stopped) AND r.state IN ('completed', 'failed');
     END IF;
     WITH ended AS MATERIALIZED (
-        SELECT r.id, r.batch_id, r.model, r.state, r.state <> 'completed' AS is_error, fusillade.line_bytes(r) AS bytes,
+        SELECT r.id, r.batch_id, r.model, r.state, r.state <> 'completed' AS is_error,
+               CASE WHEN r.state = 'completed' THEN fusillade.line_bytes(r) ELSE 0 END AS bytes,
                row_number() OVER (PARTITION BY r.batch_id, r.state <> 'completed' ORDER BY r.updated_at, r.id) - 1 AS place
           FROM fusillade.requests r
          WHERE r.id = ANY (them) AND r.batch_id <> r.id AND r.state IN ('completed', 'failed', 'canceled')
     ), sums AS MATERIALIZED (
         SELECT batch_id, count(*) FILTER (WHERE state = 'completed') AS completed, count(*) FILTER (WHERE state = 'failed') AS failed,
                count(*) FILTER (WHERE state = 'canceled') AS canceled, count(*) FILTER (WHERE is_error) AS errors,
-               coalesce(sum(bytes) FILTER (WHERE NOT is_error), 0) AS output_bytes, coalesce(sum(bytes) FILTER (WHERE is_error), 0) AS error_bytes
+               sum(bytes) AS output_bytes
           FROM ended GROUP BY batch_id
+    ), errors AS MATERIALIZED (
+        SELECT e.batch_id, e.bytes FROM fusillade.error_bytes(them) e
     ), counted AS (
         UPDATE fusillade.batches b
            SET completed_requests = b.completed_requests + s.completed, failed_requests = b.failed_requests + s.failed,
                canceled_requests = b.canceled_requests + s.canceled, output_lines = b.output_lines + s.completed,
                error_lines = b.error_lines + s.errors, output_bytes = b.output_bytes + s.output_bytes,
-               error_bytes = b.error_bytes + s.error_bytes
+               error_bytes = b.error_bytes + coalesce((SELECT e.bytes FROM errors e WHERE e.batch_id = b.id), 0)
           FROM sums s WHERE b.id = s.batch_id
         RETURNING b.id, b.output_lines - s.completed AS outputs, b.error_lines - s.errors AS errors
     ), placed AS (
@@ -238,12 +241,19 @@ BEGIN
          WHERE r.id = ANY (them) AND r.batch_id = one AND r.state IN ('pending', 'claimed', 'processing')
         RETURNING r.id, r.model, r.not_before
     ), unready AS (
+        -- Each by its key, from its own sub-query: how many have ended is not known when this is planned, and a join that begins with what
+        -- is ready compares all of it with each of them.
         DELETE FROM fusillade.ready WHERE ctid = ANY (ARRAY(
-            SELECT y.ctid FROM ended e CROSS JOIN fusillade.batches b
-              JOIN fusillade.ready y ON y.model = e.model AND y.created_by = b.created_by AND y.deadline = b.expires_at AND y.id = e.id
-             WHERE b.id = one FOR UPDATE OF y SKIP LOCKED))
+            SELECT k.ctid FROM fusillade.batches b CROSS JOIN ended e CROSS JOIN LATERAL (
+                SELECT y.ctid FROM fusillade.ready y
+                 WHERE y.model = e.model AND y.created_by = b.created_by AND y.deadline = b.expires_at AND y.id = e.id
+                   FOR UPDATE SKIP LOCKED) k
+             WHERE b.id = one))
     ), undelayed AS (
-        DELETE FROM fusillade.delayed d USING ended e WHERE d.not_before = e.not_before AND d.id = e.id
+        DELETE FROM fusillade.delayed WHERE ctid = ANY (ARRAY(
+            SELECT k.ctid FROM ended e CROSS JOIN LATERAL (
+                SELECT d.ctid FROM fusillade.delayed d WHERE d.not_before = e.not_before AND d.id = e.id FOR UPDATE) k
+             WHERE e.not_before IS NOT NULL))
     )
     SELECT array_agg(id ORDER BY id) INTO over FROM ended;
     IF over IS NULL THEN
@@ -350,9 +360,9 @@ CREATE OR REPLACE FUNCTION fusillade.line_of(request uuid) RETURNS bigint LANGUA
     SELECT ('x' || right(request::text, 8))::bit(32)::bigint
 $$;
 
--- Failed lines of a batch (locked, and failed, by the caller) are to be run again: they leave the error file, whose other lines keep their
--- places. What is in the log of their last run stays there, a moment later, so that the next has its own place. Gives which.
-CREATE OR REPLACE FUNCTION fusillade.retry_lines(one uuid, them uuid[]) RETURNS void LANGUAGE plpgsql
+-- Failed lines of a batch (locked, and failed, by the caller) are to be run again: they leave the error file (`places`), whose other lines keep
+-- theirs. What is in the log of their last run stays there, a moment later, so that the next has its own place.
+CREATE OR REPLACE FUNCTION fusillade.retry_lines(one uuid, them uuid[], places bigint[]) RETURNS void LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     bytes bigint;
@@ -361,7 +371,7 @@ BEGIN
     IF them = '{}' THEN
         RETURN;
     END IF;
-    bytes := (SELECT coalesce(sum(fusillade.line_bytes(r)), 0) FROM fusillade.requests r WHERE r.id = ANY (them));
+    bytes := (SELECT coalesce(sum(e.bytes), 0) FROM fusillade.error_bytes(them) e);
     -- (The time as a parameter: it says in which partition to look, before all of them are.)
     UPDATE http_analytics h SET timestamp = h.timestamp + (r.retried + 1) * interval '1 microsecond'
       FROM fusillade.requests r
@@ -371,7 +381,8 @@ BEGIN
            claimed_at = NULL, started_at = NULL, response_status = NULL, response_body = NULL, response_size = 0, routed_model = NULL,
            error = NULL, failed_at = NULL, updated_at = now()
      WHERE r.id = ANY (them);
-    DELETE FROM fusillade.finished_lines f WHERE f.batch_id = one AND f.failed AND f.request_id = ANY (them);
+    -- By their places, which are the key: looked for by their ids, all places of the batch would be compared with each of them.
+    DELETE FROM fusillade.finished_lines f WHERE f.batch_id = one AND f.failed AND f.position = ANY (places);
     UPDATE fusillade.batches b SET failed_requests = b.failed_requests - cardinality(them), error_bytes = b.error_bytes - bytes WHERE b.id = one;
     UPDATE fusillade.batch_models m SET failed = m.failed - s.lines
       FROM (SELECT r.model, count(*) AS lines FROM fusillade.requests r WHERE r.id = ANY (them) GROUP BY r.model) s
@@ -420,23 +431,27 @@ SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off S
 DECLARE
     w record;
     places record;
+    again record;
 BEGIN
     PERFORM FROM fusillade.batches WHERE id = one FOR NO KEY UPDATE;
     SELECT position, until INTO w FROM fusillade.sweeps WHERE batch_id = one AND retries;
     IF NOT FOUND THEN
         RETURN true;
     END IF;
-    SELECT array_agg(f.request_id) AS them, max(f.position) AS last INTO places FROM (
-        SELECT l.request_id, l.position FROM fusillade.finished_lines l
+    SELECT max(f.position) AS last INTO places FROM (
+        SELECT l.position FROM fusillade.finished_lines l
          WHERE l.batch_id = one AND l.failed AND l.position >= w.position AND l.position < w.until ORDER BY l.position LIMIT most) f;
-    IF places.them IS NULL THEN
+    IF places.last IS NULL THEN
         DELETE FROM fusillade.sweeps WHERE batch_id = one AND retries;
         PERFORM fusillade.settle(ARRAY[one]);
         RETURN true;
     END IF;
     -- Never waited for: one that somebody has now was lost by him, who only finds that it is over.
-    PERFORM fusillade.retry_lines(one, ARRAY(
-        SELECT r.id FROM fusillade.requests r WHERE r.id = ANY (places.them) AND r.state = 'failed' ORDER BY r.id FOR UPDATE SKIP LOCKED));
+    SELECT coalesce(array_agg(a.id), '{}') AS them, coalesce(array_agg(a.position), '{}') AS places INTO again FROM (
+        SELECT r.id, l.position FROM fusillade.finished_lines l JOIN fusillade.requests r ON r.id = l.request_id
+         WHERE l.batch_id = one AND l.failed AND l.position BETWEEN w.position AND places.last AND r.state = 'failed'
+         ORDER BY r.id FOR UPDATE OF r SKIP LOCKED) a;
+    PERFORM fusillade.retry_lines(one, again.them, again.places);
     UPDATE fusillade.sweeps SET position = places.last + 1 WHERE batch_id = one AND retries;
     RETURN false;
 END $$;
@@ -450,7 +465,9 @@ BEGIN
     IF again = '{}' OR NOT fusillade.reopen(one) THEN
         RETURN;
     END IF;
-    PERFORM fusillade.retry_lines(one, again);
+    PERFORM fusillade.retry_lines(one, again, ARRAY(
+        SELECT f.position FROM unnest(again) a(id) JOIN fusillade.finished_lines f ON f.request_id = a.id
+         WHERE f.batch_id = one AND f.failed));
     RETURN QUERY SELECT unnest(again);
 END $$;
 
@@ -518,7 +535,7 @@ BEGIN
                row_number() OVER (PARTITION BY r.state <> 'completed' ORDER BY coalesce(r.completed_at, r.failed_at, r.canceled_at), r.id) - 1 AS place
           FROM fusillade.requests r
          WHERE r.batch_id = one AND r.id <> one AND r.state IN ('completed', 'failed', 'canceled')
-           AND r.id NOT IN (SELECT f.request_id FROM fusillade.finished_lines f WHERE f.batch_id = one)
+           AND NOT EXISTS (SELECT FROM fusillade.finished_lines f WHERE f.batch_id = one AND f.request_id = r.id)
     ), raised AS (
         UPDATE fusillade.batches b
            SET output_lines = b.output_lines + (SELECT count(*) FROM missing WHERE NOT is_error),
@@ -801,6 +818,18 @@ CREATE OR REPLACE FUNCTION fusillade.line_bytes(line fusillade.requests) RETURNS
     SELECT octet_length(fusillade.escape_line_ends(CASE line.state WHEN 'completed'
         THEN fusillade.output_line(line.id, line.custom_id, line.response_status, line.response_body)
         ELSE fusillade.error_line(line.id, line.custom_id, line.state, line.error) END))::bigint
+$$;
+
+-- How many bytes these lines (those of them that failed or were cancelled) have in the error files of their batches. What many share is made
+-- once: a million lines that are cancelled differ in their ids.
+CREATE OR REPLACE FUNCTION fusillade.error_bytes(them uuid[]) RETURNS TABLE (batch_id uuid, bytes bigint) LANGUAGE sql STABLE AS $$
+    SELECT g.batch_id, sum(g.names + g.lines * (octet_length(fusillade.escape_line_ends(fusillade.error_line(g.batch_id, NULL, g.state, g.error))) - 4))::bigint
+      FROM (SELECT r.batch_id, r.state, CASE r.state WHEN 'failed' THEN r.error END AS error, count(*) AS lines,
+                   sum(octet_length(fusillade.escape_line_ends(coalesce(to_json(r.custom_id)::text, 'null')))) AS names
+              FROM fusillade.requests r
+             WHERE r.id = ANY (them) AND r.batch_id <> r.id AND r.state IN ('failed', 'canceled')
+             GROUP BY 1, 2, 3) g
+     GROUP BY g.batch_id
 $$;
 
 -- ----- files: what is deleted, what expires, what is purged
