@@ -215,10 +215,21 @@ BEGIN
       FROM rest WHERE q.model = of_model AND q.created_by = rest.owner AND rest.head IS NOT NULL;
 END $$;
 
+-- How many of a model's places are taken. A call that has ended in this worker (ended[n]) counts until that is written down, and following[n],
+-- which runs in its place, counts already: where both do, they are one. One statement, so that neither is missed.
+CREATE OR REPLACE FUNCTION fusillade.places_taken(me uuid, of_model text, ended uuid[], following uuid[]) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT (SELECT count(*) FROM fusillade.inflight f WHERE f.model = of_model)
+         - (SELECT count(*) FROM unnest(ended, following) p(before, after)
+              CROSS JOIN LATERAL (SELECT FROM fusillade.inflight f WHERE f.id = p.before AND f.model = of_model AND f.daemon_id = me OFFSET 0) b
+              CROSS JOIN LATERAL (SELECT FROM fusillade.inflight f WHERE f.id = p.after AND f.model = of_model OFFSET 0) a)
+$$;
+
 -- Up to `most` of one model, within `cap` for what is in flight of it, or, near their deadline, of the model to which they escalate. Both rows
--- must be locked. urgent: NULL where nothing is. swept: as in `take`, so there may be more behind.
+-- must be locked. urgent: NULL where nothing is. relieved: one of the two may have calls in the place of such as have ended (`places_taken`).
+-- swept: as in `take`, so there may be more behind.
 CREATE OR REPLACE FUNCTION fusillade.claim_model(me uuid, of_model text, cap int, escalation text, escalation_cap int, escalates timestamptz,
-                                                 most int, urgent timestamptz, urgency_weight double precision,
+                                                 most int, urgent timestamptz, urgency_weight double precision, ended uuid[], following uuid[],
+                                                 relieved boolean,
                                                  OUT taken uuid[], OUT deadlines timestamptz[], OUT counted_as text[], OUT swept int)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -236,8 +247,10 @@ BEGIN
     WHILE step <= 4 AND cardinality(taken) < most LOOP
         IF tries = 0 THEN
             room := least(most - cardinality(taken),
-                          CASE step WHEN 1 THEN escalation_cap - (SELECT count(*) FROM fusillade.inflight f WHERE f.model = escalation)
-                                    ELSE cap - (SELECT count(*) FROM fusillade.inflight f WHERE f.model = of_model) END);
+                          CASE WHEN step = 1 AND relieved THEN escalation_cap - fusillade.places_taken(me, escalation, ended, following)
+                               WHEN step = 1 THEN escalation_cap - (SELECT count(*) FROM fusillade.inflight f WHERE f.model = escalation)
+                               WHEN relieved THEN cap - fusillade.places_taken(me, of_model, ended, following)
+                               ELSE cap - (SELECT count(*) FROM fusillade.inflight f WHERE f.model = of_model) END);
             IF step = 3 THEN
                 room := floor(room * urgency_weight);
             END IF;
@@ -263,10 +276,12 @@ BEGIN
 END $$;
 
 -- Up to `most` due requests for a worker, which runs them from now on. caps: how many may be in flight of models, over all workers, where that is
--- not default_cap. Requests of escalating[n] that are due within thresholds_s[n] go to escalations[n] as long as that has room.
+-- not default_cap; ended and following: as in `places_taken`. Requests of escalating[n] that are due within thresholds_s[n] go to escalations[n] as
+-- long as that has room.
 CREATE OR REPLACE FUNCTION fusillade.claim(me uuid, most int, capped text[], caps int[], default_cap int,
                                            urgent_s double precision, urgency_weight double precision,
-                                           escalating text[], escalations text[], thresholds_s double precision[])
+                                           escalating text[], escalations text[], thresholds_s double precision[],
+                                           ended uuid[] DEFAULT '{}', following uuid[] DEFAULT '{}')
 RETURNS TABLE (id uuid, model text, escalation text, created_by text, deadline timestamptz,
                batch_id uuid, retry_attempt int, service_tier text, custom_id text, created_at timestamptz,
                api_key_id uuid, completion_window text, batch_created_at timestamptz, path text, body text, body_size int,
@@ -276,6 +291,7 @@ SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS
 #variable_conflict use_column
 DECLARE
     urgent timestamptz := now() + urgent_s * interval '1 second';
+    relieved text[] := ARRAY(SELECT DISTINCT f.model FROM fusillade.inflight f WHERE f.id = ANY (following));
     candidate record;
     place int;
     cap int;
@@ -316,8 +332,10 @@ BEGIN
                 ON CONFLICT DO NOTHING;
             END IF;
             -- Not yet the counts that decide, but models that are full must not stand in the way of others.
-            IF cap <= 0 OR (SELECT count(*) FROM fusillade.inflight f WHERE f.model = candidate.model) >= cap THEN
-                CONTINUE WHEN escalation IS NULL OR (SELECT count(*) FROM fusillade.inflight f WHERE f.model = escalation) >= escalation_cap;
+            IF cap <= 0 OR (candidate.model <> ALL (relieved)
+                            AND (SELECT count(*) FROM fusillade.inflight f WHERE f.model = candidate.model) >= cap) THEN
+                CONTINUE WHEN escalation IS NULL OR (escalation <> ALL (relieved)
+                                                     AND (SELECT count(*) FROM fusillade.inflight f WHERE f.model = escalation) >= escalation_cap);
             END IF;
             IF attempt = 1 THEN
                 mine := ARRAY(SELECT m.model FROM fusillade.model_slots m WHERE m.model IN (candidate.model, escalation)
@@ -342,7 +360,9 @@ BEGIN
                                        THEN 0 ELSE escalation_cap END;
             END IF;
             got := fusillade.claim_model(me, candidate.model, cap, escalation, escalation_cap, now() + thresholds_s[place] * interval '1 second',
-                                         most - cardinality(all_ids), CASE WHEN candidate.head < urgent THEN urgent END, urgency_weight);
+                                         most - cardinality(all_ids), CASE WHEN candidate.head < urgent THEN urgent END, urgency_weight,
+                                         ended, following,
+                                         candidate.model = ANY (relieved) OR coalesce(escalation = ANY (relieved), false));
             swept := swept + got.swept;
             IF got.taken <> '{}' THEN
                 all_ids := all_ids || got.taken;

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from itertools import count
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -87,10 +88,18 @@ class Policy:
     escalations: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
 
-def claim(connection: psycopg.Connection[Any], *, me: UUID, most: int, policy: Policy) -> list[Job]:
+def claim(
+    connection: psycopg.Connection[Any],
+    *,
+    me: UUID,
+    most: int,
+    policy: Policy,
+    following: Mapping[UUID, UUID] = MappingProxyType({}),
+) -> list[Job]:
     """Take up to `most` due requests for one worker, urgent and oldest first; they are in state "processing" and its own.
 
     Fair between accounts; never more in flight of a model, over all workers, than its cap. Rows that another claim holds are skipped.
+    `following`: of requests that have ended here, and may still count, those that run in their places.
     """
     cursor = connection.cursor(row_factory=namedtuple_row)
     escalations = policy.escalations
@@ -107,6 +116,8 @@ def claim(connection: psycopg.Connection[Any], *, me: UUID, most: int, policy: P
             "escalating": list(escalations),
             "escalations": [to for to, _ in escalations.values()],
             "thresholds_s": [threshold_s for _, threshold_s in escalations.values()],
+            "ended": list(following),
+            "following": list(following.values()),
         },
     ).fetchall()
     return [_job(row) for row in rows]

@@ -69,7 +69,7 @@ SELECT id, state, model, service_tier, response_status, error, created_at, compl
 
 -- name: claim  take due requests, which run from now on: urgent first, fair between accounts, within each model's cap over all workers
 SELECT * FROM fusillade.claim(%(me)s, %(most)s, %(capped)s, %(caps)s, %(default_cap)s, %(urgent_s)s, %(urgency_weight)s,
-                              %(escalating)s, %(escalations)s, %(thresholds_s)s) ORDER BY deadline, id;
+                              %(escalating)s, %(escalations)s, %(thresholds_s)s, %(ended)s::uuid[], %(following)s::uuid[]) ORDER BY deadline, id;
 
 -- name: claim_ahead  take requests for the places that calls of these models are about to leave
 SELECT * FROM fusillade.claim_ahead(%(me)s, %(models)s, %(wanted)s, %(caps)s, %(urgent_s)s, %(urgency_weight)s) ORDER BY deadline, id;

@@ -193,7 +193,13 @@ class Claims:
         self._settle_doubt()
         me = self._gateway.registration.id
         with self._gateway.connections.transaction() as connection:
-            jobs = leases.claim(connection, me=me, most=most, policy=self._policy())
+            jobs = leases.claim(
+                connection,
+                me=me,
+                most=most,
+                policy=self._policy(),
+                following=self.runs.following(),
+            )
             self._doubtful = [job.id for job in jobs]
             if self._gateway.tracer is not None:
                 jobs = leases.with_traces(connection, jobs)

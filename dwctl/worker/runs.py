@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from decimal import Decimal
+from uuid import UUID
 
 from gevent.pool import Group
 
@@ -77,6 +78,7 @@ class Runs:
         self._ahead = Ahead()
         self._draining = False
         self._handed_over: set[int] = set()
+        self._following: dict[int, tuple[UUID, UUID]] = {}
         self._ends = 0
         self.running: Counter[str] = Counter()
         """How many run here of each model."""
@@ -109,6 +111,10 @@ class Runs:
     def handed_over(self) -> Counter[str]:
         """How many of each model have ended, and handed their places over, and are not written down yet."""
         return Counter(self._models[claim] for claim in self._handed_over)
+
+    def following(self) -> Mapping[UUID, UUID]:
+        """Of those that have ended for good, and are not written down yet, the requests that run in their places."""
+        return dict(self._following.values())
 
     def hold(self, wanted: Mapping[str, int], jobs: list[Job]) -> None:
         """Hold these ahead, which came of what was `wanted`."""
@@ -147,8 +153,11 @@ class Runs:
         self.running[model] += 1
         self._running.spawn(self._work, job)
 
-    def _hand_over(self, job: Job) -> None:
-        """The call of this one has ended: the next of its model begins in its place. It must count before this one counts no more."""
+    def _hand_over(self, job: Job, *, is_over: bool) -> None:
+        """The call of this one has ended: the next of its model begins in its place. It must count before this one counts no more.
+
+        is_over: it is not tried again, so nobody runs it any more.
+        """
         model = job.model
         self._ends += 1
         # Some places go back all the same: so a cap that was lowered is reached, and other accounts and workers have their turn.
@@ -158,6 +167,8 @@ class Runs:
             return
         self._start(following)
         self._handed_over.add(job.claim)
+        if is_over:
+            self._following[job.claim] = job.id, following.id
         if self._ahead.is_low(model, self.running[model]):
             self._low()
         self._returns.take_place(following)
@@ -197,6 +208,7 @@ class Runs:
             if tracer is not None:
                 traced.end_run(tracer, flight)
             self._leave(job)
+            self._following.pop(job.claim, None)
             model = self._models.pop(job.claim)
             self.running[model] -= 1
             if not self.running[model]:
@@ -299,12 +311,12 @@ class Runs:
             self.tally.retried[self._label(job.model)] += 1
             pause = self._pressure(job, outcome)
             if pause is None:
-                self._hand_over(job)
+                self._hand_over(job, is_over=False)
             else:
                 self._let_go(self._ahead.drop(job.model))
             self._returns.try_again(job, wait_s, pause)
             return False
-        self._hand_over(job)
+        self._hand_over(job, is_over=True)
         run.finish(outcome)
         self._count(job, outcome)
         return True

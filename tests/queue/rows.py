@@ -103,10 +103,13 @@ class Rows:
         default_cap: int = 1000,
         most: int = 100,
         connection: psycopg.Connection | None = None,
+        following: Mapping[UUID, UUID] | None = None,
         **policy: Any,
     ) -> list[Job]:
         chosen = leases.Policy(caps or {}, default_cap, **policy)
-        return leases.claim(connection or self.ours, me=me, most=most, policy=chosen)
+        return leases.claim(
+            connection or self.ours, me=me, most=most, policy=chosen, following=following or {}
+        )
 
     begin = claim
 

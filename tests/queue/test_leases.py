@@ -137,6 +137,34 @@ def test_the_cap_holds_over_all_workers_and_a_free_slot_is_used(rows: Rows) -> N
     assert len(rows.claim(ME, caps={"m": 5})) == 2
 
 
+def test_a_call_that_has_ended_and_the_one_in_its_place_are_one(rows: Rows) -> None:
+    """As long as the end is not written down both are in flight; another worker knows of no such pair."""
+    rows.requests(20)
+    first, second, third = rows.claim(ME, caps={"m": 3})
+    pairs = {first.id: second.id}
+    assert rows.claim(YOU, caps={"m": 3}, following=pairs) == []
+    (fourth,) = rows.claim(ME, caps={"m": 3}, following=pairs)
+    assert rows.claim(ME, caps={"m": 3}, following=pairs) == []
+    # One after the other in the same place.
+    longer = pairs | {second.id: fourth.id}
+    assert len(rows.claim(ME, caps={"m": 3}, following=longer)) == 1
+    assert rows.claim(ME, caps={"m": 3}, following=longer) == []
+    for id in (first.id, second.id):
+        rows.complete(ME, id)
+    assert rows.claim(ME, caps={"m": 3}, following=longer) == []
+    rows.complete(ME, third.id)
+    assert len(rows.claim(ME, caps={"m": 3}, following=longer)) == 1
+
+
+def test_one_that_has_ended_makes_no_room_in_another_model(rows: Rows) -> None:
+    rows.requests(4, model="m")
+    rows.requests(4, model="n")
+    caps = {"m": 1, "n": 1}
+    of = {job.model: job.id for job in rows.claim(ME, caps=caps)}
+    assert rows.claim(ME, caps=caps, following={of["m"]: of["n"]}) == []
+    assert rows.claim(ME, caps=caps, following={uuid.uuid4(): of["n"]}) == []
+
+
 def test_models_that_are_full_do_not_stand_in_the_way_of_others(rows: Rows) -> None:
     """However many they are, and however long they have not been served."""
     caps = {f"stuck-{n}": 1 for n in range(40)}
