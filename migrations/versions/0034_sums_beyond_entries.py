@@ -3,6 +3,8 @@
 They had its type, so that the second of two entries of the largest amount, or a charge to an account that owed as much, did not fit. A moment on each
 table: only the type is changed, no row is written anew.
 
+The way back ends with "numeric field overflow", and changes nothing, where an account has 10^9 USD or more by then: it would not fit.
+
 Revision ID: 0034
 Revises: 0033
 """
