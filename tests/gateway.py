@@ -367,18 +367,21 @@ class Gateway:
         def found(table: str, column: str) -> list[Any]:
             return self.all(f"SELECT * FROM {table} WHERE {column} = %s", str(id))  # type: ignore[arg-type]
 
-        request, batch, template = (
-            next(iter(found(f"fusillade.{table}", "id::text")), None)
-            for table in ("requests", "batches", "request_templates")
-        )
-        return SimpleNamespace(
-            id=UUID(str(id)),
-            request=request,
-            batch=batch,
-            template=template,
-            logs=found("http_analytics", "request_id::text"),
-            charges=found("credits_transactions", "source_id"),
-        )
+        # One look: what is written together is seen together.
+        with self._sql.transaction():
+            self._sql.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            request, batch, template = (
+                next(iter(found(f"fusillade.{table}", "id::text")), None)
+                for table in ("requests", "batches", "request_templates")
+            )
+            return SimpleNamespace(
+                id=UUID(str(id)),
+                request=request,
+                batch=batch,
+                template=template,
+                logs=found("http_analytics", "request_id::text"),
+                charges=found("credits_transactions", "source_id"),
+            )
 
     def state(self, response_id: str) -> str | None:
         """Of its row; None where there is none."""

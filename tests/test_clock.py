@@ -57,7 +57,7 @@ def test_ids_are_version_7_and_each_its_own() -> None:
 def test_a_process_that_was_forked_makes_ids_of_its_own() -> None:
     program = (
         "import os\nfrom dwctl.clock import uuid7\nuuid7(1.0)\n"
-        "child = os.fork()\nprint(uuid7(1.0), flush=True)\nchild and os.waitpid(child, 0)"
+        "child = os.fork()\nos.write(1, f'{uuid7(1.0)}\\n'.encode())\nchild and os.waitpid(child, 0)"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     first, second = told.stdout.split()

@@ -97,7 +97,7 @@ class _OfTheApplication(AppGroup):
 
 def register(app: Flask) -> None:
     """Give the application its commands beside those that it has."""
-    app.cli = _OfTheApplication(commands=app.cli.commands)
+    app.cli = _OfTheApplication(name=app.cli.name, commands=app.cli.commands)
 
 
 def create_app() -> Flask:
