@@ -1,4 +1,4 @@
-"""One attempt of a call at one target: sent, read, and treated as its surface says.
+"""One attempt of a call at one target: sent, read, and treated as its surface says. `upstream.health` hears what came of it.
 
 How the target is spoken to (adapter, trust, service tier) is decided here, by the model that was chosen in the end; whether its answers are
 sanitised, by the model that serves the call. What the upstream itself does wrong is raised (UpstreamError), or is an outcome that has failed.
@@ -7,6 +7,7 @@ sanitised, by the model that serves the call. What the upstream itself does wron
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from dwctl.ai.calls import EVENT_STREAM, JSON, TEXT, Headers
 from dwctl.ai.fallback import covers
 from dwctl.ai.in_progress import Flight
 from dwctl.ai.live import Live
-from dwctl.ai.outcomes import Done, Failed, Outcome
+from dwctl.ai.outcomes import Done, End, Failed, Outcome
 from dwctl.catalog.routing import Model
 from dwctl.protocols.disclosure import Disclosure, disclose, status_said
 from dwctl.protocols.errors import BadUpstreamBody
@@ -27,13 +28,28 @@ from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.treatments import Complete, StreamTreatment
 from dwctl.upstream import headers as upstream_headers
 from dwctl.upstream.client import UpstreamResponse
-from dwctl.upstream.retry_after import retry_after_s
+from dwctl.upstream.errors import (
+    BadResponse,
+    ConnectionFailed,
+    Phase,
+    ResponseTooLarge,
+    Timeout,
+    UpstreamError,
+)
+from dwctl.upstream.retry_after import WAIT_STATUSES, retry_after_s
 from dwctl.upstream.target import Target
 from dwctl.web.envelope import openai_error
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
     from dwctl.tracing.tracer import Tracer
+
+
+Result = Outcome | Live
+
+_CODES_OF_STREAMS = frozenset(
+    [ResponseTooLarge.code, BadResponse.code, ConnectionFailed.code, *(Timeout(phase).code for phase in Phase)]
+)  # fmt: skip
 
 
 class Attempt:
@@ -51,6 +67,8 @@ class Attempt:
         """`provider` has the target; `due` (monotonic) bounds the attempt beside the target's own time-outs."""
         self.target = target
         self.received = b""
+        self._admitted = admitted
+        self._provider = provider
         self._gateway = gateway
         self._settings = gateway.settings.upstream
         self._request = admitted.request
@@ -66,6 +84,59 @@ class Attempt:
             keep_service_tier=provider.forward_service_tier,
             context_length=provider.context_length,
         )
+
+    def run(self, step: Step) -> Result:
+        """What `step` gives: `Attempt.whole`, `opened` or `begun`. An upstream that gives no answer is an outcome. Raises Stopped."""
+        flight, health, target = self._flight, self._gateway.health, self.target
+        flight.target, flight.provider = target, self._provider
+        health.begins(target)
+        if self._gateway.tracer is not None:
+            traced.begin_attempt(self._gateway.tracer, self._admitted, flight, target)
+        try:
+            result = step(self)
+        except UpstreamError as error:
+            result = outcomes.unreachable(error)
+        except BaseException:
+            health.gave_up(target)
+            traced.end_attempt(flight, None)
+            raise
+        if isinstance(result, Live):
+            health.answers(target)
+        else:
+            traced.end_attempt(flight, result)
+            self._tell_health(result)
+        return result
+
+    def ended(self, end: End) -> None:
+        """What became of the stream that it had begun."""
+        if isinstance(end, Failed):
+            # An upstream may have chosen the code, and each new one would be a figure of its own for ever.
+            self._tell_of_failure(end.code if end.code in _CODES_OF_STREAMS else UpstreamError.code)
+        elif isinstance(end, Done):
+            self._gateway.health.answered(self.target)
+
+    def _tell_health(self, outcome: Outcome) -> None:
+        health, target, end = self._gateway.health, self.target, outcome.end
+        if not isinstance(end, Failed):
+            health.answered(target)
+            return
+        status = outcome.upstream_status or 0
+        if 300 <= (outcome.said_status or status) < 500:
+            health.refused(target, end.code)
+        else:
+            self._tell_of_failure(end.code)
+        if status in WAIT_STATUSES and end.retry_after_s:
+            health.rests(target, end.retry_after_s, status)
+
+    def _tell_of_failure(self, code: str) -> None:
+        health = self._gateway.health
+        if code == ResponseTooLarge.code:
+            # That says nothing of its health, so the next call finds out.
+            health.gave_up(self.target)
+        else:
+            health.failed_with(self.target, code)
+
+    # --- steps
 
     def whole(self) -> Outcome:
         """The answer in one piece. Raises UpstreamError, Stopped."""
@@ -249,6 +320,9 @@ class Attempt:
         if covers(retried, status):
             return FailureKind.RETRIABLE_STATUS
         return FailureKind.FINAL_STATUS
+
+
+Step = Callable[[Attempt], Result]
 
 
 def _typed(headers: Headers, body: bytes) -> Headers:

