@@ -37,7 +37,7 @@ _WINDOWS = {Tier.REALTIME: ("0s", 0.0), Tier.FLEX: ("1h", 3600.0)}
 class Incoming(msgspec.Struct, frozen=True):
     """What a caller sent; nothing is parsed, and the body not read yet.
 
-    `read_body` gives it once (raises TooLarge); `length` is what was announced, None for a body that comes in chunks. `peer` is the
+    `read_body` gives it once (raises TooLarge), and tells its argument how many bytes more are in memory; `length` is what was announced, None for a body that comes in chunks. `peer` is the
     caller's socket where the server shows it (to notice that the caller has left).
     """
 
@@ -45,7 +45,7 @@ class Incoming(msgspec.Struct, frozen=True):
     query: str
     headers: Sequence[tuple[str, str]]
     length: int | None
-    read_body: Callable[[], bytes]
+    read_body: Callable[[Callable[[int], object]], bytes]
     peer: Any = None
 
     def header(self, name: str) -> str | None:
