@@ -98,13 +98,16 @@ class Line(NamedTuple):
 
 
 class Once(msgspec.Struct, frozen=True):
-    """An Idempotency-Key in its scope. `fingerprint`: of what is asked, a SHA-256. `instead_of`: the attempt that it is taken over from."""
+    """An Idempotency-Key in its scope. `fingerprint`: of what is asked, a SHA-256. `instead_of`: the attempt that it is taken over from, and
+    `seen` the state in which that was found (None: its row is gone).
+    """
 
     owner_id: UUID
     path: str
     key: str
     fingerprint: bytes
     instead_of: UUID | None = None
+    seen: str | None = None
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -59,7 +59,7 @@ def answer(
     while True:
         earlier = idempotency.find(gateway, once)
         if earlier is None or (earlier.was_unanswered if has_waited else earlier.makes_way):
-            mine = msgspec.structs.replace(once, instead_of=earlier and earlier.request_id)
+            mine = _instead_of(earlier, once) if earlier else once
             flight = fly()
             try:
                 return run(flight, msgspec.structs.replace(request, once=mine)), request.id
@@ -80,6 +80,10 @@ def answer(
         if found is not None:
             return found, earlier.request_id
         has_waited = True
+
+
+def _instead_of(earlier: Earlier, once: Once) -> Once:
+    return msgspec.structs.replace(once, instead_of=earlier.request_id, seen=earlier.state)
 
 
 def _came_second(
