@@ -153,7 +153,7 @@ def read_counts(usage: object) -> Counts | None:
 def _beside(usage: Mapping[str, Any]) -> int:
     """Prompt tokens that were read from a cache, or written into it, which Anthropic counts beside the others and knows no total."""
     names = ("cache_read_input_tokens", "cache_creation_input_tokens")
-    return sum(count(usage.get(name)) or 0 for name in names)
+    return sum(_said(usage.get(name)) or 0 for name in names)
 
 
 def standard_usage(usage: object) -> dict[str, Any] | None:
@@ -400,9 +400,15 @@ def count(value: object) -> int | None:
     return min(max(int(value), 0), MOST_TOKENS)
 
 
+def _said(value: object) -> int | None:
+    """A count in a usage. One that no call can have says nothing: servers that count without a sign show -1 as 18446744073709551615."""
+    found = count(value)
+    return None if found == MOST_TOKENS else found
+
+
 def _first(usage: Mapping[str, Any], *names: str) -> int | None:
     for name in names:
-        found = count(usage.get(name))
+        found = _said(usage.get(name))
         if found is not None:
             return found
     return None
@@ -412,5 +418,5 @@ def _detail(usage: Mapping[str, Any], groups: tuple[str, ...], name: str) -> int
     for group in groups:
         details = usage.get(group)
         if isinstance(details, Mapping):
-            return count(details.get(name)) or 0
+            return _said(details.get(name)) or 0
     return 0
