@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from gevent.lock import BoundedSemaphore
@@ -90,12 +90,10 @@ def _codings_of(incoming: Incoming) -> tuple[str, ...]:
 
 
 def _received(most: int, incoming: Incoming, hold: Hold) -> bytes:
+    # Counted as it comes: a body in chunks announces nothing, and what is only announced takes no memory from others.
     if incoming.length is not None and (not most or incoming.length <= most):
-        hold.take(Kind.BYTES, incoming.length)
-        return incoming.read_body()
-    body = incoming.read_body()
-    hold.take(Kind.BYTES, len(body))
-    return body
+        hold.check(Kind.BYTES, incoming.length)
+    return incoming.read_body(partial(hold.take, Kind.BYTES))
 
 
 def _decoded(body: bytes, applied: Iterable[str], most: int, ratio: int, hold: Hold) -> bytes:

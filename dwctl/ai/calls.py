@@ -37,7 +37,7 @@ _WINDOWS = {Tier.REALTIME: ("0s", 0.0), Tier.FLEX: ("1h", 3600.0)}
 class Incoming(msgspec.Struct, frozen=True):
     """What a caller sent; nothing is parsed, and the body not read yet.
 
-    `read_body` gives it once (raises TooLarge); `length` is what was announced, None for a body that comes in chunks. `peer` is the
+    `read_body` gives it once (raises TooLarge), and tells its argument how many bytes more are in memory; `length` is what was announced, None for a body that comes in chunks. `peer` is the
     caller's socket where the server shows it (to notice that the caller has left).
     """
 
@@ -45,7 +45,7 @@ class Incoming(msgspec.Struct, frozen=True):
     query: str
     headers: Sequence[tuple[str, str]]
     length: int | None
-    read_body: Callable[[], bytes]
+    read_body: Callable[[Callable[[int], object]], bytes]
     peer: Any = None
 
     def header(self, name: str) -> str | None:
@@ -98,13 +98,16 @@ class Line(NamedTuple):
 
 
 class Once(msgspec.Struct, frozen=True):
-    """An Idempotency-Key in its scope. `fingerprint`: of what is asked, a SHA-256. `instead_of`: the attempt that it is taken over from."""
+    """An Idempotency-Key in its scope. `fingerprint`: of what is asked, a SHA-256. `instead_of`: the attempt that it is taken over from, and
+    `seen` the state in which that was found (None: its row is gone).
+    """
 
     owner_id: UUID
     path: str
     key: str
     fingerprint: bytes
     instead_of: UUID | None = None
+    seen: str | None = None
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -120,13 +120,16 @@ def _name(key: str) -> str:
     return key[5:].replace("_", "-").lower()
 
 
-def _read_body(environ: Environ, length: int | None, limit: int) -> bytes:
+def _read_body(
+    environ: Environ, length: int | None, limit: int, took: Callable[[int], object]
+) -> bytes:
     """The body. Raises TooLarge when it has more than `limit` bytes (0: no limit), Incomplete when it does not come to its end."""
     stream = environ["wsgi.input"]
     if isinstance(stream, Body):
-        return stream.read_all(limit)
+        return stream.read_all(limit, took)
     if limit and length is not None and length > limit:
         raise TooLarge(f"The request body has {length} bytes; the limit is {limit}.")
+    took(length or 0)
     body = bytes(stream.read(length if length is not None else 0))
     if length is not None and len(body) < length:
         raise Incomplete(f"The request body has {len(body)} of {length} bytes.")

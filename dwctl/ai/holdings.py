@@ -65,16 +65,19 @@ class Count:
         self._of_account: dict[int, int] = {}
         self.total = 0
 
-    def take(self, owner: int, amount: int) -> None:
-        """Raises TooMany or Full, and then nothing was taken. `owner`: an account's id as a number, which is found sooner."""
+    def check(self, owner: int, amount: int) -> tuple[int, int]:
+        """What the account, and all together, would hold with so much more. Raises TooMany or Full."""
         held, total = self._of_account.get(owner, 0) + amount, self.total + amount
         if self._most_of_account and held > self._most_of_account:
             text = self._refusal.format(self._most_of_account)
             raise TooMany(text, retry_after_s=_RETRY_AFTER_S)
         if self._most and total > self._most:
             raise Full(retry_after_s=_RETRY_AFTER_S)
-        self._of_account[owner] = held
-        self.total = total
+        return held, total
+
+    def take(self, owner: int, amount: int) -> None:
+        """Raises TooMany or Full, and then nothing was taken. `owner`: an account's id as a number, which is found sooner."""
+        self._of_account[owner], self.total = self.check(owner, amount)
 
     def give_back(self, owner: int, amount: int) -> None:
         """The opposite of `take`."""
@@ -142,10 +145,16 @@ class Hold:
         self._owner = owner.int
         self._taken: list[tuple[Count, int]] = []
 
+    def check(self, kind: Kind, amount: int) -> None:
+        """Whether that much more could be held now. Raises what `take` raises."""
+        self._holdings.counts[kind].check(self._owner, amount)
+
     def take(self, kind: Kind, amount: int = 1) -> None:
         """Hold that much more. Raises TooMany (429) or Full (503)."""
         count = self._holdings.counts[kind]
         count.take(self._owner, amount)
+        if self._taken and self._taken[-1][0] is count:
+            amount += self._taken.pop()[1]
         self._taken.append((count, amount))
 
     def release(self) -> None:

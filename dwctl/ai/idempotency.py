@@ -179,6 +179,7 @@ def _claim(gateway: Gateway, once: Once, opening: Opening, flight: Flight) -> No
     values = _scope(once) | {
         "fingerprint": once.fingerprint,
         "instead_of": once.instead_of,
+        "seen": once.seen,
         "request_id": opening.id,
         "files": orjson.dumps([{"id": opening.file_id, "owner": opening.owner}]).decode(),
         "opening": f"[{line(opening).decode()}]",

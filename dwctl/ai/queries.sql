@@ -13,15 +13,20 @@ SELECT k.request_id, k.fingerprint, k.created_at < now() - %(keep_s)s * interval
  WHERE k.owner_id = %(owner_id)s AND k.path = %(path)s AND k.key = %(key)s;
 
 -- name: claim_key  take a key, or take it over from the attempt `instead_of`, and open its request: both or neither. A row: it was taken.
-WITH mine AS (
+--   (Containers first, then requests, as everybody locks them.)
+WITH contained AS MATERIALIZED (
+    SELECT fusillade.ensure_files(%(files)s::json)
+), free AS MATERIALIZED (
+    SELECT fusillade.take_over(%(instead_of)s, %(seen)s) AS is_free FROM contained
+), mine AS (
     INSERT INTO idempotency_keys AS k (owner_id, path, key, fingerprint, request_id)
-    VALUES (%(owner_id)s, %(path)s, %(key)s, %(fingerprint)s, %(request_id)s)
+    SELECT %(owner_id)s, %(path)s, %(key)s, %(fingerprint)s, %(request_id)s FROM free WHERE is_free
     ON CONFLICT (owner_id, path, key) DO UPDATE
         SET fingerprint = EXCLUDED.fingerprint, request_id = EXCLUDED.request_id, created_at = now()
       WHERE k.request_id = %(instead_of)s
     RETURNING request_id
 )
-SELECT request_id, fusillade.ensure_files(%(files)s::json), fusillade.open_calls(%(opening)s::json) FROM mine;
+SELECT request_id, fusillade.open_calls(%(opening)s::json) FROM mine;
 
 -- name: wait_for_claim  until a claim that may still be on its way has been committed or not: both want the same key
 INSERT INTO idempotency_keys (owner_id, path, key, fingerprint, request_id)

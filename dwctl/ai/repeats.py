@@ -22,6 +22,7 @@ from dwctl.ai.calls import EVENT_STREAM, JSON, Answer, Once, Request, begun
 from dwctl.ai.idempotency import NEVER_AGAIN, Earlier, KeyReused, Taken
 from dwctl.ai.in_progress import Flight, Stopped
 from dwctl.ai.queued import TimedOut
+from dwctl.billing.reservations import CapReached, NoCredit
 from dwctl.errors import DwctlError, NotFound
 from dwctl.protocols.asked import Asked
 from dwctl.protocols.held_streams import KEEP_ALIVE
@@ -58,7 +59,7 @@ def answer(
     while True:
         earlier = idempotency.find(gateway, once)
         if earlier is None or (earlier.was_unanswered if has_waited else earlier.makes_way):
-            mine = msgspec.structs.replace(once, instead_of=earlier and earlier.request_id)
+            mine = _instead_of(earlier, once) if earlier else once
             flight = fly()
             try:
                 return run(flight, msgspec.structs.replace(request, once=mine)), request.id
@@ -81,14 +82,18 @@ def answer(
         has_waited = True
 
 
+def _instead_of(earlier: Earlier, once: Once) -> Once:
+    return msgspec.structs.replace(once, instead_of=earlier.request_id, seen=earlier.state)
+
+
 def _came_second(
     gateway: Gateway, once: Once, refusal: DwctlError, earlier: Earlier | None, mine: UUID
 ) -> bool:
-    """Whether a limit has refused this call for the room that its twin has taken at the same moment.
+    """Whether this call was refused for the room, or the credit, that its twin has taken at the same moment.
 
-    Between the room and the claim a twin is seen by nobody, so the claim is looked for more than once.
+    Between that and the claim a twin is seen by nobody, so the claim is looked for more than once.
     """
-    if refusal.status != 429:
+    if refusal.status != 429 and not isinstance(refusal, NoCredit | CapReached):
         return False
     for wait_s in _UNTIL_CLAIMED_S:
         gevent.sleep(wait_s)

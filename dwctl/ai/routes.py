@@ -12,7 +12,16 @@ from flask import Blueprint, Response, current_app, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from dwctl.access import guard
-from dwctl.ai import admission, counting, estimating, front, input_items, resuming, retrieval
+from dwctl.ai import (
+    admission,
+    bodies,
+    counting,
+    estimating,
+    front,
+    input_items,
+    resuming,
+    retrieval,
+)
 from dwctl.ai.bookkeeping import record_of_listing
 from dwctl.ai.calls import JSON, Answer, Stamp
 from dwctl.ai.gateway import Gateway
@@ -22,8 +31,7 @@ from dwctl.catalog.routing import Model
 from dwctl.errors import DwctlError, NotFound
 from dwctl.identity import authentication
 from dwctl.protocols.forwarded import Forwarded, may_be_forwarded
-from dwctl.protocols.surfaces import SURFACES, Listing, Surface
-from dwctl.web.body_limits import body_of
+from dwctl.protocols.surfaces import RESPONSES, SURFACES, Listing, Surface
 
 blueprint = Blueprint("ai", __name__)
 _LISTING = Listing()
@@ -107,8 +115,7 @@ def count_input_tokens() -> Response:
     hold = here.holdings.begin(key.owner_id)
     try:
         hold.take(Kind.REALTIME)
-        body = body_of(request)
-        hold.take(Kind.BYTES, len(body))
+        body = bodies.read(here, front.incoming_of(here, request.environ, RESPONSES), hold)
         counted = here.counting.count(here, counting.admitted_of(here, key, body, hold))
     finally:
         hold.release()
@@ -127,8 +134,7 @@ def estimate_call() -> Response:
     hold = here.holdings.begin(key.owner_id)
     try:
         hold.take(Kind.REALTIME)
-        body = body_of(request)
-        hold.take(Kind.BYTES, len(body))
+        body = bodies.read(here, front.incoming_of(here, request.environ, RESPONSES), hold)
         found = estimating.estimate(here, key, body, hold)
     finally:
         hold.release()

@@ -132,18 +132,16 @@ def read_counts(usage: object) -> Counts | None:
         return None
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
     total = usage.get("total_tokens")
-    if not type(prompt) is type(completion) is type(total) is int:
+    if not (_is_usual(prompt) and _is_usual(completion) and _is_usual(total)):
         prompt = _first(usage, "prompt_tokens", "input_tokens")
         completion = _first(usage, "completion_tokens", "output_tokens")
-        total = count(total)
+        total = _said(total)
         if prompt is None and completion is None and total is None:
             return None
         if total is None and "prompt_tokens" not in usage and prompt is not None:
             prompt = min(prompt + _beside(usage), MOST_TOKENS)
     elif len(usage) == _PLAIN:
-        return Counts(_bounded(prompt), _bounded(completion), _bounded(total))
-    else:
-        prompt, completion, total = _bounded(prompt), _bounded(completion), _bounded(total)
+        return Counts(prompt, completion, total)
     return Counts(
         prompt,
         completion,
@@ -160,7 +158,7 @@ def read_counts(usage: object) -> Counts | None:
 def _beside(usage: Mapping[str, Any]) -> int:
     """Prompt tokens that were read from a cache, or written into it, which Anthropic counts beside the others and knows no total."""
     names = ("cache_read_input_tokens", "cache_creation_input_tokens")
-    return sum(count(usage.get(name)) or 0 for name in names)
+    return sum(_said(usage.get(name)) or 0 for name in names)
 
 
 def standard_usage(usage: object) -> dict[str, Any] | None:
@@ -399,23 +397,30 @@ def is_media(part: Mapping[str, Any]) -> bool:
 def count(value: object) -> int | None:
     """A token count, where it is one: a number, or digits, that is not negative."""
     if type(value) is int:
-        return _bounded(value)
+        return min(max(value, 0), MOST_TOKENS)
     if isinstance(value, str) and value.isdecimal() and len(value) <= 12:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, float) and not isfinite(value):
         return None
-    return _bounded(int(value))
+    return min(max(int(value), 0), MOST_TOKENS)
 
 
-def _bounded(tokens: int) -> int:
-    return tokens if 0 <= tokens <= MOST_TOKENS else min(max(tokens, 0), MOST_TOKENS)
+def _is_usual(value: object) -> bool:
+    """Whether it is a count as it should be."""
+    return type(value) is int and 0 <= value < MOST_TOKENS
+
+
+def _said(value: object) -> int | None:
+    """A count in a usage. One that no call can have says nothing: servers that count without a sign show -1 as 18446744073709551615."""
+    found = count(value)
+    return None if found == MOST_TOKENS else found
 
 
 def _first(usage: Mapping[str, Any], *names: str) -> int | None:
     for name in names:
-        if name in usage and (found := count(usage[name])) is not None:
+        if name in usage and (found := _said(usage[name])) is not None:
             return found
     return None
 
@@ -424,5 +429,5 @@ def _detail(usage: Mapping[str, Any], groups: tuple[str, ...], name: str) -> int
     for group in groups:
         details = usage.get(group)
         if isinstance(details, dict):
-            return count(details.get(name)) or 0
+            return _said(details.get(name)) or 0
     return 0

@@ -84,10 +84,16 @@ class Health:
             log.info("target answers again", extra=state.named)
 
     def answered(self, target: Target) -> None:
-        """It gave a whole answer: what was before is forgotten."""
-        if self._states:
-            self.answers(target)
-            self._states.pop(_key(target), None)
+        """It gave a whole answer: what was before is forgotten, but not when it wants to be asked again. (This call may have begun before that
+        was said, and ended after.)
+        """
+        if not self._states or (state := self._states.get(_key(target))) is None:
+            return
+        self.answers(target)
+        if self._clock() < state.rests_until:
+            state.failures = 0
+        else:
+            del self._states[_key(target)]
 
     def failed_with(self, target: Target, reason: str) -> None:
         """It did not answer, or not as a server that is well."""

@@ -5,7 +5,7 @@ It is `wsgi.input` for Flask, and what the hot routes read at once (`read_all`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -54,8 +54,11 @@ class Body:
             self._connection.spoil()
         return self._chunks.is_over
 
-    def read_all(self, limit: int = 0) -> bytes:
-        """The whole of it. Raises TooLarge for more than `limit` bytes (0: no limit), before they are read where it is announced."""
+    def read_all(self, limit: int = 0, took: Callable[[int], object] | None = None) -> bytes:
+        """The whole of it. Raises TooLarge for more than `limit` bytes (0: no limit), before they are read where it is announced.
+
+        `took` is told the size of each piece that has come; what it raises ends the reading.
+        """
         if limit and self.length is not None and self.length > limit:
             raise TooLarge(f"The request body has {self.length} bytes; the limit is {limit}.")
         pieces, size = [], 0
@@ -64,6 +67,8 @@ class Body:
             size += len(piece)
             if limit and size > limit:
                 raise TooLarge(f"The request body is larger than the limit of {limit} bytes.")
+            if took is not None:
+                took(len(piece))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def read(self, size: int | None = -1) -> bytes:

@@ -195,13 +195,15 @@ def test_errors_are_disclosed_as_the_target_they_are_of_and_sanitised_as_the_poo
 # --- odd streams
 
 
+@pytest.mark.parametrize("surface", [CHAT, RESPONSES], ids=repr)
 @pytest.mark.parametrize(
-    "name", ["comments+error-first", "comments+first-900ms", "bytewise+error-first", "crlf+error-first", "joined+error-in-stream"]
+    "name",
+    ["comments+error-first", "comments+first-900ms", "bytewise+error-first", "bytewise+comments+error-first", "crlf+error-first", "joined+error-in-stream"],
 )  # fmt: skip
 def test_however_a_stream_begins_nothing_of_a_failed_one_is_shown(
-    scene: SimpleNamespace, name: str
+    scene: SimpleNamespace, name: str, surface: Surface
 ) -> None:
-    found = scene.call(scene.pool(name, "ok"), stream=True)
+    found = scene.call(scene.pool(name, "ok"), surface, stream=True)
     assert (found.status, found.state, found.served_by) == (200, "completed", "server-1")
     assert SECRET not in found.body.decode()
 

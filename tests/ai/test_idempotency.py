@@ -18,6 +18,7 @@ from tests.cast import Cast
 from tests.fake_upstream import FakeUpstream
 from tests.gateway import (
     HELLO,
+    PRICE,
     UNKNOWN,
     Gateway,
     Held,
@@ -184,6 +185,24 @@ def test_twins_do_not_stand_in_each_others_way_at_a_limit(stage: Gateway) -> Non
     assert len(stage.sent(said)) == 1
     # What the others had taken is free again.
     eventually(lambda: stage.chat(model).status_code == 200)
+
+
+def test_the_last_credit_of_an_account_pays_for_one_call_and_answers_its_twins(
+    stage: Gateway,
+) -> None:
+    account = stage.account(credit=str(cost(PRICE)))
+    said, key = marker(), unique("key")
+    body = body_for("/chat/completions", stage.model("slow-300"), said)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(
+                lambda n: send(stage, key, "/chat/completions", body, web=n % 2, by=account),
+                range(8),
+            )
+        )
+    assert {answer.status_code for answer in answers} == {200}
+    assert len(stage.sent(said)) == 1
+    assert stage.balance(account.id) == 0
 
 
 def test_the_key_counts_for_what_was_asked_by_whom_and_where(stage: Gateway) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +132,36 @@ def test_what_a_killed_stream_had_delivered_is_charged_and_the_key_is_not_run_ag
     assert again.headers["x-should-retry"] == "false"
     assert len(charges(stage, key)) == 1
     assert len(stage.sent(said)) == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_was_taken_over_from_a_process_that_stood_still_is_charged_once(
+    stage: Gateway, victim: Process, stream: bool
+) -> None:
+    model = stage.flexible("hold")
+    key, said = unique("key"), marker()
+
+    def call(url: str) -> Held:
+        return Held(lambda: (a := send(stage, key, said, model=model, url=url, stream=stream)).content and a)  # fmt: skip
+
+    first = call(victim.url)
+    eventually(lambda: stage.sent(said))
+    (id,) = [row.request_id for row in stage.all("SELECT request_id FROM idempotency_keys WHERE key = %s", key)]  # fmt: skip
+    os.killpg(victim.pid, signal.SIGSTOP)
+    try:
+        again = call(stage.url)
+        eventually(lambda: len(stage.sent(said)) == 2)
+    finally:
+        os.killpg(victim.pid, signal.SIGCONT)
+    stage.upstream.release()
+    answer = again.answer()
+    assert answer.status_code == 200
+    assert first.answer().status_code == 200
+    assert [row.amount for row in charges(stage, key)] == [cost(REALTIME)]
+    # What the log says of the one that was thought lost comes by itself, a little later.
+    left = eventually(lambda: (found := stage.left(id)).logs and found)
+    assert (len(left.logs), left.charges, left.request.state) == (1, [], "failed")
+    assert stage.unbalanced() == []
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -130,6 +130,20 @@ def test_it_rests_for_as_long_as_it_said(health: Health, clock: Clock) -> None:
     assert health.rests_for(TARGET) == pytest.approx(LONGEST_REST_S)
 
 
+def test_calls_that_end_meanwhile_do_not_end_its_rest(health: Health, clock: Clock) -> None:
+    fail(health, 2)
+    health.refused(TARGET, "http_429")
+    health.rests(TARGET, 7.0, 429)
+    health.answered(TARGET)
+    health.refused(TARGET, "http_400")
+    assert (health.rests_for(TARGET), health.asked_for_rest_with(TARGET)) == (7.0, 429)
+    fail(health, 2)
+    assert not health.is_left_out(TARGET)
+    clock.now += 7
+    health.answered(TARGET)
+    assert health.rests_for(TARGET) == 0.0
+
+
 def test_what_is_known_is_bounded(health: Health) -> None:
     for _ in range(3000):
         health.failed_with(a_target("a"), "x")

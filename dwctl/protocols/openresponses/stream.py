@@ -85,7 +85,7 @@ class ResponsesStream(UpstreamStream):
         return self._ended_well or finished
 
     def start(self) -> bytes:
-        """created and in_progress. Where this is not called, the first chunk brings them."""
+        """created and in_progress. Where this is not called, the first chunk brings them; comments and pings that come before it do not."""
         self._started = True
         skeleton, events = self._skeleton, self._events
         begun = events.began_queued(skeleton) if self._queued else events.created(skeleton)
@@ -95,8 +95,7 @@ class ResponsesStream(UpstreamStream):
         """The events that can go to the caller now."""
         if self.done:
             return b""
-        begun = b"" if self._started else self.start()
-        return begun + self._treat(self._events_in(chunk))
+        return self._treat(self._events_in(chunk))
 
     def _treat(self, events: list[SseEvent]) -> bytes:
         out: list[bytes] = []
@@ -133,6 +132,11 @@ class ResponsesStream(UpstreamStream):
             self._count(chunk)
             self._fail_as(error, data)
             return
+        if is_keep_alive(event, data, chunk):
+            out.append(KEPT_ALIVE)
+            return
+        if not self._started:
+            out.append(self.start())
         try:
             self._chunks.put_right(chunk)
             self._count(chunk)

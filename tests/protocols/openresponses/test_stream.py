@@ -439,12 +439,12 @@ def test_what_says_nothing_is_skipped():
     assert stream.final["output"][0]["content"][0]["text"] == "aHello there friend"
 
 
-def test_comments_keep_the_connection_alive_and_come_after_the_beginning():
-    _, out = drive(
-        make, b": ping\n\n" + sse(hello()).replace(b"data: [DONE]", b": pong\ndata: [DONE]")
+def test_comments_and_pings_keep_the_connection_alive_and_begin_nothing():
+    said = b": ping\n\ndata: {}\n\n" + sse(hello()).replace(
+        b"data: [DONE]", b": pong\ndata: [DONE]"
     )
-    assert out.startswith(b"event: response.created\n")
-    assert b"\n\n: ping\n\n" in out
+    _, out = drive(make, said)
+    assert out.startswith(b": ping\n\n: keep-alive\n\nevent: response.created\n")
     assert b"\n\n: pong\n\n" in out
 
 
