@@ -106,16 +106,19 @@ END $$;
 --   claim_model  the room that a locked model has, and what goes there: first what is urgent, then by deadline as far as `urgency_weight` says,
 --                then the least served accounts
 --   take         so many from the heads of some accounts' queues, an equal share of each: out of `ready`, into `inflight`, marked in `requests`
--- What is paused is in no index that a claim reads. Plans are kept by each connection, and may have been made when the tables were empty: the
--- settings (of `claim`, which calls the others) keep them on keys, and what is taken from `ready` is deleted by row address, since any other
--- join would walk the whole queue for each of its heads.
+-- What is paused is in no index that a claim reads. Plans are made once by each connection, perhaps when the tables were empty: the settings (of
+-- `claim`, which calls the others) keep them on keys, and what is taken from `ready` is deleted by row address, since any other join would walk the
+-- whole queue for each of its heads. Of a hundred requests most stand beside others of their batch: ids that are looked for together, in an array,
+-- find their neighbours on the same page.
+-- A claim serves 20 accounts of a model, or so many that each has five of what there is room for; the next claim serves the next ones. Another row
+-- in `queues` costs it as much as three more requests. Only what those lack goes to all the others at once.
 
 -- Up to `most` of one model's requests that are due by `horizon`, counted in flight as `counted_as`; that model's row must be locked.
 -- by_deadline: in the order of their deadlines, from the queues whose heads are due first; else from those that were served least, an equal
--- share of each. swept: how many entries were found that cannot be run (their batch is cancelled or deleted, or they were changed by hand);
--- they are out of the way now.
+-- share of each. of_queues: from so many of them at most. swept: how many entries were found that cannot be run (their batch is cancelled or
+-- deleted, or they were changed by hand); they are out of the way now.
 CREATE OR REPLACE FUNCTION fusillade.take(me uuid, of_model text, counted_as text, most int, horizon timestamptz, by_deadline boolean,
-                                          OUT taken uuid[], OUT deadlines timestamptz[], OUT swept int)
+                                          of_queues int, OUT taken fusillade.requests[], OUT swept int)
 LANGUAGE plpgsql VOLATILE AS $$
 #variable_conflict use_column
 DECLARE
@@ -124,8 +127,11 @@ DECLARE
     share int;
     larger int;
     chosen tid[];
-    counts jsonb;
     gone uuid[];
+    whose text[];
+    of_batches uuid[];
+    stopped uuid[];
+    counts jsonb;
     dead record;
     more int;
 BEGIN
@@ -134,12 +140,12 @@ BEGIN
         SELECT array_agg(c.created_by), array_agg(c.head_deadline) INTO owners, heads
           FROM (SELECT q.created_by, q.head_deadline FROM fusillade.queues q
                  WHERE q.model = of_model AND q.paused_until IS NULL AND q.head_deadline <= horizon
-                 ORDER BY q.head_deadline LIMIT least(most, 8) FOR UPDATE SKIP LOCKED) c;
+                 ORDER BY q.head_deadline LIMIT least(most, of_queues) FOR UPDATE SKIP LOCKED) c;
     ELSE
         SELECT array_agg(c.created_by), array_agg(c.head_deadline) INTO owners, heads
           FROM (SELECT q.created_by, q.head_deadline FROM fusillade.queues q
                  WHERE q.model = of_model AND q.paused_until IS NULL AND q.head_deadline <= horizon
-                 ORDER BY q.vtime LIMIT most FOR UPDATE SKIP LOCKED) c;
+                 ORDER BY q.vtime LIMIT least(most, of_queues) FOR UPDATE SKIP LOCKED) c;
     END IF;
     IF owners IS NULL THEN
         RETURN;
@@ -163,30 +169,30 @@ BEGIN
                  ORDER BY r.deadline, r.id LIMIT share + (c.place <= larger)::int FOR UPDATE SKIP LOCKED) h);
     END IF;
     WITH gone AS (
-        DELETE FROM fusillade.ready d WHERE d.ctid = ANY (chosen) RETURNING d.id, d.created_by, d.deadline
-    ), marked AS (
+        DELETE FROM fusillade.ready d WHERE d.ctid = ANY (chosen) RETURNING d.id, d.created_by, d.batch_id
+    )
+    SELECT array_agg(g.id), array_agg(g.created_by), array_agg(DISTINCT g.batch_id) INTO gone, whose, of_batches FROM gone g;
+    stopped := ARRAY(SELECT b.id FROM fusillade.batches b
+                      WHERE b.id = ANY (of_batches) AND (b.cancelling_at IS NOT NULL OR b.deleted_at IS NOT NULL));
+    WITH marked AS (
         -- The state is checked again: a row changed by hand may have left its entry in ready behind.
         UPDATE fusillade.requests r SET state = 'processing', daemon_id = me, claimed_at = now(), started_at = now(), updated_at = now()
-          FROM gone g
-         WHERE r.id = g.id AND r.state = 'pending'
-           AND NOT EXISTS (SELECT FROM fusillade.batches b WHERE b.id = r.batch_id
-                              AND (b.cancelling_at IS NOT NULL OR b.deleted_at IS NOT NULL))
-        RETURNING r.id, g.created_by, g.deadline
+         WHERE r.id = ANY (gone) AND r.state = 'pending' AND coalesce(r.batch_id <> ALL (stopped), true)
+        RETURNING r AS line, r.id, whose[array_position(gone, r.id)] AS created_by
     ), flying AS (
         INSERT INTO fusillade.inflight (id, model, created_by, daemon_id)
         SELECT m.id, counted_as, m.created_by, me FROM marked m
     )
-    SELECT (SELECT array_agg(m.id) FROM marked m), (SELECT array_agg(m.deadline) FROM marked m),
-           (SELECT jsonb_object_agg(n.created_by, n.n) FROM (SELECT m.created_by, count(*) AS n FROM marked m GROUP BY m.created_by) n),
-           (SELECT array_agg(g.id) FROM gone g)
-      INTO taken, deadlines, counts, gone;
+    SELECT (SELECT array_agg(m.line) FROM marked m),
+           (SELECT jsonb_object_agg(n.created_by, n.n) FROM (SELECT m.created_by, count(*) AS n FROM marked m GROUP BY m.created_by) n)
+      INTO taken, counts;
     IF cardinality(gone) > coalesce(cardinality(taken), 0) THEN
         swept := cardinality(gone) - coalesce(cardinality(taken), 0);
         -- Of a batch that is not to be run there may be any number behind: its requests stand together. Some are taken out of the way.
         FOR dead IN
             SELECT r.batch_id, b.created_by, b.expires_at, max(r.id::text)::uuid AS last
               FROM fusillade.requests r JOIN fusillade.batches b ON b.id = r.batch_id
-             WHERE r.id = ANY (gone) AND r.id <> ALL (coalesce(taken, '{}')) AND r.id <> r.batch_id
+             WHERE r.id = ANY (gone) AND r.id <> ALL (ARRAY(SELECT t.id FROM unnest(taken) t)) AND r.id <> r.batch_id
                AND (b.cancelling_at IS NOT NULL OR b.deleted_at IS NOT NULL)
              GROUP BY r.batch_id, b.created_by, b.expires_at
         LOOP
@@ -230,7 +236,7 @@ $$;
 CREATE OR REPLACE FUNCTION fusillade.claim_model(me uuid, of_model text, cap int, escalation text, escalation_cap int, escalates timestamptz,
                                                  most int, urgent timestamptz, urgency_weight double precision, ended uuid[], following uuid[],
                                                  relieved boolean,
-                                                 OUT taken uuid[], OUT deadlines timestamptz[], OUT counted_as text[], OUT swept int)
+                                                 OUT taken fusillade.requests[], OUT escalated int, OUT swept int)
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     step int := CASE WHEN escalation IS NOT NULL THEN 1 WHEN urgent IS NOT NULL THEN 2 WHEN urgency_weight > 0 THEN 3 ELSE 4 END;
@@ -241,8 +247,7 @@ DECLARE
 BEGIN
     swept := 0;
     taken := '{}';
-    deadlines := '{}';
-    counted_as := '{}';
+    escalated := 0;
     -- 1 what escalates, 2 what is urgent, 3 by deadline, 4 by fairness; each again while it yields, for what some queues lack others may have.
     WHILE step <= 4 AND cardinality(taken) < most LOOP
         IF tries = 0 THEN
@@ -257,15 +262,15 @@ BEGIN
         END IF;
         IF room > 0 AND (step <> 2 OR urgent IS NOT NULL) THEN
             got := fusillade.take(me, of_model, CASE step WHEN 1 THEN escalation ELSE of_model END, room,
-                                  CASE step WHEN 1 THEN escalates WHEN 2 THEN urgent ELSE 'infinity' END, step = 3);
+                                  CASE step WHEN 1 THEN escalates WHEN 2 THEN urgent ELSE 'infinity' END, step = 3,
+                                  CASE WHEN step = 3 THEN 8 WHEN tries = 0 THEN greatest(20, room / 5) ELSE room END);
             IF got.taken IS NOT NULL THEN
                 taken := taken || got.taken;
-                deadlines := deadlines || got.deadlines;
-                counted_as := counted_as || array_fill(CASE step WHEN 1 THEN escalation END, ARRAY[cardinality(got.taken)]);
+                escalated := CASE step WHEN 1 THEN cardinality(taken) ELSE escalated END;
                 room := room - cardinality(got.taken);
             END IF;
             swept := swept + got.swept;
-            useful := got.taken IS NOT NULL OR got.swept > 0;
+            useful := got.taken IS NOT NULL OR got.swept > 0 OR tries = 0;
             tries := tries + 1;
         END IF;
         IF room <= 0 OR tries = 0 OR tries >= 4 OR NOT useful THEN
@@ -274,6 +279,27 @@ BEGIN
         END IF;
     END LOOP;
 END $$;
+
+-- What running these takes. escalations[n]: the model that serves the nth, where that is not its own.
+CREATE OR REPLACE FUNCTION fusillade.taken(lines fusillade.requests[], escalations text[])
+RETURNS TABLE (id uuid, model text, escalation text, created_by text, deadline timestamptz,
+               batch_id uuid, retry_attempt int, service_tier text, custom_id text, created_at timestamptz,
+               api_key_id uuid, completion_window text, batch_created_at timestamptz, path text, body text, body_size int,
+               owner_id uuid, owner_deleted boolean, times_lost smallint)
+LANGUAGE sql STABLE AS $$
+    -- (A deadline that somebody wrote as "never" is one that every client library can read.)
+    SELECT r.id, r.model, escalations[r.ordinality], coalesce(b.created_by, ''),
+           greatest('1970-01-01', least('9999-01-01', coalesce(b.expires_at, now() + interval '24 hours'))),
+           r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at, b.api_key_id, b.completion_window, b.created_at, t.path,
+           CASE WHEN octet_length(t.body) <= 262144 THEN t.body END, octet_length(t.body), u.id, u.is_deleted, r.times_lost
+      FROM unnest(lines) WITH ORDINALITY r
+      LEFT JOIN fusillade.batches b ON b.id = r.batch_id
+      LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
+      -- The account that it runs as: the owner of the key that the batch names, else who made the batch.
+      LEFT JOIN users u ON u.id = coalesce(
+            (SELECT k.user_id FROM api_keys k WHERE k.id = b.api_key_id),
+            CASE WHEN b.created_by ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN b.created_by::uuid END)
+$$;
 
 -- Up to `most` due requests for a worker, which runs them from now on. caps: how many may be in flight of models, over all workers, where that is
 -- not default_cap; ended and following: as in `places_taken`. Requests of escalating[n] that are due within thresholds_s[n] go to escalations[n] as
@@ -287,7 +313,7 @@ RETURNS TABLE (id uuid, model text, escalation text, created_by text, deadline t
                api_key_id uuid, completion_window text, batch_created_at timestamptz, path text, body text, body_size int,
                owner_id uuid, owner_deleted boolean, times_lost smallint)
 LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     urgent timestamptz := now() + urgent_s * interval '1 second';
@@ -303,23 +329,28 @@ DECLARE
     locked int := 0;
     swept int := 0;
     lock_timeout text := current_setting('lock_timeout');
-    all_ids uuid[] := '{}';
-    all_deadlines timestamptz[] := '{}';
+    urgent_models text[];
+    lines fusillade.requests[] := '{}';
     all_escalations text[] := '{}';
 BEGIN
     PERFORM fusillade.end_pauses();
+    -- (Where more than a thousand queues are urgent, those decide whose heads are due first.)
+    urgent_models := ARRAY(SELECT DISTINCT u.model FROM (
+        SELECT q.model FROM fusillade.queues q WHERE q.paused_until IS NULL AND q.head_deadline < urgent ORDER BY q.head_deadline LIMIT 1000) u);
     FOR attempt IN 1..2 LOOP
         -- The second only where there was work, all of it another claim's for this moment: then that one is waited for, shortly and with no
         -- lock of a model of ours.
         EXIT WHEN attempt = 2 AND (locked > 0 OR busy IS NULL);
         FOR candidate IN
-            SELECT m.model, h.head, coalesce(m.paused_until > now(), false) AS paused FROM fusillade.model_slots m
+            -- (Sorted before their heads are looked for, which is done only until a claim has enough.)
+            SELECT m.model, h.head, m.paused FROM (
+                SELECT s.model, s.served, s.model = ANY (urgent_models) AS is_urgent, coalesce(s.paused_until > now(), false) AS paused
+                  FROM fusillade.model_slots s WHERE attempt = 1 OR s.model = busy ORDER BY is_urgent DESC, s.served) m
              CROSS JOIN LATERAL (SELECT q.head_deadline AS head FROM fusillade.queues q
                                   WHERE q.model = m.model AND q.paused_until IS NULL ORDER BY q.head_deadline LIMIT 1) h
-             WHERE attempt = 1 OR m.model = busy
-             ORDER BY (h.head < urgent) DESC, m.served
+             ORDER BY m.is_urgent DESC, m.served
         LOOP
-            EXIT WHEN cardinality(all_ids) >= most OR locked >= 32;
+            EXIT WHEN cardinality(lines) >= most OR locked >= 32;
             cap := CASE WHEN candidate.paused THEN 0 ELSE coalesce(caps[array_position(capped, candidate.model)], default_cap) END;
             escalation := NULL;
             escalation_cap := 0;
@@ -360,14 +391,14 @@ BEGIN
                                        THEN 0 ELSE escalation_cap END;
             END IF;
             got := fusillade.claim_model(me, candidate.model, cap, escalation, escalation_cap, now() + thresholds_s[place] * interval '1 second',
-                                         most - cardinality(all_ids), CASE WHEN candidate.head < urgent THEN urgent END, urgency_weight,
+                                         most - cardinality(lines), CASE WHEN candidate.head < urgent THEN urgent END, urgency_weight,
                                          ended, following,
                                          candidate.model = ANY (relieved) OR coalesce(escalation = ANY (relieved), false));
             swept := swept + got.swept;
             IF got.taken <> '{}' THEN
-                all_ids := all_ids || got.taken;
-                all_deadlines := all_deadlines || got.deadlines;
-                all_escalations := all_escalations || got.counted_as;
+                lines := lines || got.taken;
+                all_escalations := all_escalations || array_fill(escalation, ARRAY[got.escalated])
+                                || array_fill(NULL::text, ARRAY[cardinality(got.taken) - got.escalated]);
                 UPDATE fusillade.model_slots m SET served = extract(epoch FROM clock_timestamp()) * 1000000 WHERE m.model = candidate.model;
             END IF;
         END LOOP;
@@ -375,19 +406,7 @@ BEGIN
     IF swept > 0 THEN
         PERFORM pg_notify('fusillade_ready', '');
     END IF;
-    RETURN QUERY
-    -- (A deadline that somebody wrote as "never" is one that every client library can read.)
-    SELECT r.id, r.model, c.escalation, coalesce(b.created_by, ''), greatest('1970-01-01', least('9999-01-01', c.deadline)), r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
-           b.api_key_id, b.completion_window, b.created_at, t.path,
-           CASE WHEN octet_length(t.body) <= 262144 THEN t.body END, octet_length(t.body), u.id, u.is_deleted, r.times_lost
-      FROM unnest(all_ids, all_deadlines, all_escalations) c(id, deadline, escalation)
-      JOIN fusillade.requests r ON r.id = c.id
-      LEFT JOIN fusillade.batches b ON b.id = r.batch_id
-      LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
-      -- The account that it runs as: the owner of the key that the batch names, else who made the batch.
-      LEFT JOIN users u ON u.id = coalesce(
-            (SELECT k.user_id FROM api_keys k WHERE k.id = b.api_key_id),
-            CASE WHEN b.created_by ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN b.created_by::uuid END);
+    RETURN QUERY SELECT * FROM fusillade.taken(lines, all_escalations);
 END $$;
 
 -- ----- ahead of the claim
@@ -402,15 +421,14 @@ RETURNS TABLE (id uuid, model text, escalation text, created_by text, deadline t
                api_key_id uuid, completion_window text, batch_created_at timestamptz, path text, body text, body_size int,
                owner_id uuid, owner_deleted boolean, times_lost smallint)
 LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     place record;
     step int;
     room int;
     got record;
-    all_ids uuid[] := '{}';
-    all_deadlines timestamptz[] := '{}';
+    lines fusillade.requests[] := '{}';
 BEGIN
     FOR place IN SELECT w.model, w.wanted, w.cap FROM unnest(of_models, wanted, caps) w(model, wanted, cap) ORDER BY w.model LOOP
         -- Another claim's at this moment: then that one serves it.
@@ -418,28 +436,18 @@ BEGIN
           WHERE m.model = place.model AND coalesce(m.paused_until <= now(), true) FOR UPDATE SKIP LOCKED;
         CONTINUE WHEN NOT FOUND OR (SELECT count(*) FROM fusillade.inflight f WHERE f.model = place.model) > place.cap * 1.25;
         room := place.wanted;
-        FOR step IN 1..3 LOOP
+        FOR step IN 1..4 LOOP
             got := fusillade.take(me, place.model, '', CASE step WHEN 2 THEN floor(room * urgency_weight)::int ELSE room END,
-                                  CASE step WHEN 1 THEN now() + urgent_s * interval '1 second' ELSE 'infinity' END, step = 2);
+                                  CASE step WHEN 1 THEN now() + urgent_s * interval '1 second' ELSE 'infinity' END, step = 2,
+                                  CASE step WHEN 2 THEN 8 WHEN 4 THEN room ELSE greatest(20, room / 5) END);
             IF got.taken IS NOT NULL THEN
-                all_ids := all_ids || got.taken;
-                all_deadlines := all_deadlines || got.deadlines;
+                lines := lines || got.taken;
                 room := room - cardinality(got.taken);
             END IF;
             EXIT WHEN room <= 0;
         END LOOP;
     END LOOP;
-    RETURN QUERY
-    SELECT r.id, r.model, NULL::text, coalesce(b.created_by, ''), greatest('1970-01-01', least('9999-01-01', c.deadline)), r.batch_id, r.retry_attempt, r.service_tier, r.custom_id, r.created_at,
-           b.api_key_id, b.completion_window, b.created_at, t.path,
-           CASE WHEN octet_length(t.body) <= 262144 THEN t.body END, octet_length(t.body), u.id, u.is_deleted, r.times_lost
-      FROM unnest(all_ids, all_deadlines) c(id, deadline)
-      JOIN fusillade.requests r ON r.id = c.id
-      LEFT JOIN fusillade.batches b ON b.id = r.batch_id
-      LEFT JOIN fusillade.request_templates t ON t.id = r.template_id
-      LEFT JOIN users u ON u.id = coalesce(
-            (SELECT k.user_id FROM api_keys k WHERE k.id = b.api_key_id),
-            CASE WHEN b.created_by ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN b.created_by::uuid END);
+    RETURN QUERY SELECT * FROM fusillade.taken(lines, '{}');
 END $$;
 
 -- The calls of these begin, each in the place of one whose end is not written down yet: from now on they count.

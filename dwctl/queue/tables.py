@@ -471,7 +471,6 @@ class InFlight(Base):
 
     __table_args__ = (
         Index("inflight_model_idx", "model"),
-        Index("inflight_daemon_id_idx", "daemon_id"),
         {
             "schema": SCHEMA,
             "postgresql_with": {
@@ -511,6 +510,12 @@ class Queue(Base):
             "queues_model_head_deadline_idx",
             "model",
             "head_deadline",
+            postgresql_where=text("paused_until IS NULL"),
+        ),
+        Index(
+            "queues_head_deadline_idx",
+            "head_deadline",
+            "model",
             postgresql_where=text("paused_until IS NULL"),
         ),
         Index(

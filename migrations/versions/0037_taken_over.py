@@ -3,7 +3,7 @@
 Instant: a function that nobody calls yet.
 
 Revision ID: 0037
-Revises: 0035
+Revises: 0036
 """
 
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0037"
-down_revision = "0035"
+down_revision = "0036"
 branch_labels = None
 depends_on = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import time
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import requests
 
+from dwctl.billing.money import LARGEST
 from dwctl.local.postgres import EmbeddedPostgres
 from tests.applications import migrate
 from tests.batches import made
@@ -95,6 +98,33 @@ def test_a_batch_runs_as_far_as_the_money_goes_and_on_after_a_grant(
     stage.credit(account.id, "0.205")
     eventually(lambda: stage.one(done, id).n == 40, PATIENCE_S)
     assert stage.balance(account.id) == Decimal("0.005")
+    assert once_each(stage, account)
+    assert stage.unbalanced() == []
+
+
+def test_a_line_that_may_cost_more_than_any_account_can_have_waits_like_any_other(
+    stage: Gateway, worker: Process
+) -> None:
+    """It needs as much as an amount can be, is told so, and runs when that is there."""
+    account = stage.account("0.20")
+    model = stage.model(USED, price=("0", str(LARGEST)), alias="dear")
+    body = {"model": model, "messages": [{"role": "user", "content": "n"}], "max_tokens": 10**30}
+    line = {"custom_id": "one", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    door = {"headers": account.authorization, "timeout": PATIENCE_S}
+    file = requests.post(f"{stage.url}/ai/v1/files", files={"file": ("f.jsonl", json.dumps(line))}, data={"purpose": "batch"}, **door)  # fmt: skip
+    order = {"input_file_id": file.json()["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}  # fmt: skip
+    id = requests.post(f"{stage.url}/ai/v1/batches", json=order, **door).json()["id"]
+    id = id.removeprefix("batch_")
+    paused = (
+        "SELECT needs FROM fusillade.queues WHERE created_by = %s AND pause_reason = 'no_credit'"
+    )
+    eventually(lambda: [row.needs for row in stage.all(paused, str(account.id))] == [LARGEST], PATIENCE_S)  # fmt: skip
+    row = stage.one("SELECT state, retry_attempt, times_lost FROM fusillade.requests WHERE batch_id = %s", id)  # fmt: skip
+    assert tuple(row) == ("pending", 0, 0)
+    stage.credit(account.id, str(LARGEST))
+    done = "SELECT state FROM fusillade.requests WHERE batch_id = %s"
+    eventually(lambda: stage.one(done, id).state == "completed", PATIENCE_S)
+    assert (stage.balance(account.id), held(stage, account)) == (Decimal("0.20"), 0)
     assert once_each(stage, account)
     assert stage.unbalanced() == []
 

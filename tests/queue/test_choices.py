@@ -187,6 +187,36 @@ def test_a_share_goes_by_deadline(rows: Rows, weight: float, first_due: int) -> 
     assert abs(seen[str(BOB)] - seen[str(CAROL)]) <= 4
 
 
+def test_a_claim_serves_some_accounts_and_the_next_one_the_others(rows: Rows) -> None:
+    """Five requests of each of twenty are cheaper than two of each of fifty; after some claims nobody can tell."""
+    for n in range(40):
+        batch_of_lines(rows, 12, uuid.UUID(int=n, version=4))
+    seen: Counter[str] = Counter()
+    for served in (20, 40, 40, 40):
+        claimed = Counter(job.created_by for job in rows.claim(ME))
+        assert set(claimed.values()) == {5}
+        seen.update(claimed)
+        assert len(seen) == served
+    assert set(seen.values()) == {10}
+
+
+def test_many_accounts_with_one_request_each_are_served_at_once(rows: Rows) -> None:
+    for n in range(60):
+        rows.request(uuid.UUID(int=n, version=4))
+    assert len({job.created_by for job in rows.claim(ME)}) == 60
+
+
+def test_what_others_hold_keeps_nobody_waiting(rows: Rows) -> None:
+    """The heads of more queues than a claim looks at first are being taken away, and stay after all."""
+    held = [rows.request(uuid.UUID(int=n, version=4)) for n in range(10, 40)]
+    free = rows.requests(3, CAROL)
+    rows.ours.execute("UPDATE fusillade.queues SET vtime = 9 WHERE created_by = %s", (str(CAROL),))
+    with psycopg.connect(rows.url) as other:
+        other.execute("SELECT FROM fusillade.ready WHERE id = ANY (%s) FOR UPDATE", (held,))
+        assert set(ids(rows.claim(ME))) == set(free)
+    assert set(ids(rows.claim(ME))) == set(held)
+
+
 def test_only_what_is_urgent_goes_first(rows: Rows) -> None:
     """One urgent request does not take the others of its account along."""
     rows.request(ALICE, due_s=60)
