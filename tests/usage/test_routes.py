@@ -29,7 +29,7 @@ Sql = psycopg.Connection[Any]
 
 @pytest.fixture(autouse=True)
 def _nothing_there(sql: Sql, cast: Cast) -> None:
-    sql.execute("TRUNCATE usage_deltas, account_rollups, model_rollups, latency_histograms, batch_usage")  # fmt: skip
+    sql.execute("TRUNCATE usage_deltas, account_rollups, caller_rollups, model_rollups, latency_histograms, batch_usage")  # fmt: skip
 
 
 def ask(client: FlaskClient, path: str, who: str = "admin", *, acting_for: UUID | None = None, **query: Any) -> Any:  # fmt: skip
