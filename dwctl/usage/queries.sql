@@ -275,6 +275,10 @@ SELECT {keys}, sum(calls)::bigint AS requests, coalesce(sum(calls) FILTER (WHERE
  ORDER BY {keys}
  LIMIT %(most)s;
 
+-- name: next_day  the first day with calls from one on
+SELECT least((SELECT r.bucket FROM model_rollups r WHERE r.of_all AND r.model = '' AND r.grain = 86400 AND r.bucket >= %(since)s ORDER BY r.bucket LIMIT 1),
+             (SELECT date_bin('1 day', min(d.at), 'epoch') FROM usage_deltas d WHERE d.at >= %(since)s));
+
 -- name: breakdown  calls of a time by {of}: the first few each, those behind them together, and all; at each point all, and the first fewer
 -- (Whole days tell who is first. Finer sums, as points need them, are read of those alone. OFFSET 0 has the sums looked up span by span.)
 WITH summed AS (
