@@ -68,7 +68,21 @@ _MODELS_OF_ALL = f"""
 INSERT INTO model_rollups (of_all, model, grain, bucket, status_code, calls, {_COUNTED}, ttfb_ms, timed, last_at)
 SELECT true, '', grain, bucket, status_code, sum(calls), {_SUMS}, sum(ttfb_ms), sum(timed), max(last_at) FROM model_rollups GROUP BY 3, 4, 5 ORDER BY 4
 """
-_TABLES = ("account_rollups", "model_rollups", "latency_histograms")
+_CALLERS = f"""
+INSERT INTO caller_rollups (user_id, grain, bucket, api_key_id, calls, errors, {_COUNTED})
+SELECT user_id, grain, bucket, api_key_id, sum(calls), coalesce(sum(calls) FILTER (WHERE status_code NOT BETWEEN 200 AND 299), 0), {_SUMS}
+  FROM account_rollups WHERE grain > 0 GROUP BY 1, 2, 3, 4 ORDER BY 3
+"""
+_TABLES = ("account_rollups", "caller_rollups", "model_rollups", "latency_histograms")
+_FOLDED = ("account_rollups", "model_rollups", "latency_histograms")
+# Everybody is in one of twenty groups, and in one of all.
+_GROUPS = """
+WITH made AS (
+    INSERT INTO groups (name, created_by) SELECT 'group ' || n, (SELECT id FROM users WHERE username = 'benchmark') FROM generate_series(0, 20) n RETURNING id, name
+)
+INSERT INTO user_groups (user_id, group_id)
+SELECT md5('account ' || n)::uuid, id FROM generate_series(0, %(users)s - 1) n JOIN made ON name IN ('group ' || n %% 20, 'group 20')
+"""
 _DELTAS = """
 INSERT INTO usage_deltas (at, model, user_id, api_key_id, status_code, calls, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens,
                           total_tokens, cost, duration_ms, ttfb_ms)
@@ -89,6 +103,7 @@ def main() -> int:
             seconds = logged.fill(connection, calls, with_bodies=0)
             logged.report_log(connection, seconds)
             make_sums(connection, calls)
+            connection.execute(_GROUPS, {"users": logged.USERS})
             _record(connection)
             _fold(connection)
             connection.execute(_DELTAS, {"deltas": WAITING})
@@ -103,19 +118,22 @@ def make_sums(connection: psycopg.Connection[Any], calls: int) -> None:
     began = time.monotonic()
     week = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=7)
     connection.execute("UPDATE rollup_grains SET since = %s WHERE grain = 60", (week,))
+    connection.execute("ALTER TABLE account_rollups DISABLE TRIGGER USER")
     indexes = connection.execute("SELECT indexdef FROM pg_indexes WHERE tablename = ANY (%s)", (list(_TABLES),)).fetchall()  # fmt: skip
     for table in _TABLES:
         connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_pkey")  # type: ignore[arg-type]
-    for name in ("account_rollups_callers", "account_rollups_grain", "model_rollups_grain", "latency_histograms_grain"):  # fmt: skip
+    for name in ("account_rollups_model_callers", "account_rollups_grain", "caller_rollups_grain", "caller_rollups_key", "model_rollups_grain", "latency_histograms_grain"):  # fmt: skip
         connection.execute(f"DROP INDEX {name}_idx")  # type: ignore[arg-type]
     for grain, since in ((3600, "-infinity"), (60, week)):
         parts = {"bucket": "bucket", "rows": _LOGGED, "times": "coalesce(sum(ttfb), 0), count(ttfb)"}  # fmt: skip
         for statement in (_ACCOUNTS, _MODELS, _TIMES):
             _run(connection, statement, parts, grain=grain, since=since)
     for grain, finer in ((86400, 3600), (0, 86400)):
-        for statement, table in zip((_ACCOUNTS, _MODELS, _WIDER_TIMES), _TABLES, strict=True):
+        for statement, table in zip((_ACCOUNTS, _MODELS, _WIDER_TIMES), _FOLDED, strict=True):
             parts = {"bucket": "wider", "rows": _FINER.format(table=table), "times": "sum(ttfb_ms), sum(timed)"}  # fmt: skip
             _run(connection, statement, parts, grain=grain, finer=finer)
+    connection.execute(_CALLERS)
+    connection.execute("ALTER TABLE account_rollups ENABLE TRIGGER USER")
     connection.execute(_MODELS_OF_ALL)
     connection.execute(_TIMES_OF_ALL)
     for (index,) in indexes:
@@ -200,7 +218,8 @@ def _read(url: str, web: int, postmaster: int) -> None:
     def ago(days: float) -> str:
         return (now - timedelta(days=days)).isoformat().replace("+00:00", "Z")
 
-    busiest = _busiest()
+    busiest, key = _of("account 0"), _of("key 0")
+    month, week = f"start_date={ago(30)}", f"start_date={ago(7)}"
     paths = {
         "aggregate, a day": "/requests/aggregate",
         "aggregate, a day, one model": "/requests/aggregate?model=model-0",
@@ -208,13 +227,25 @@ def _read(url: str, web: int, postmaster: int) -> None:
         "aggregate, a week by hour": f"/requests/aggregate?timestamp_after={ago(7)}",
         "aggregate, thirty days": f"/requests/aggregate?timestamp_after={ago(30)}",
         "aggregate, thirty days by hour": f"/requests/aggregate?timestamp_after={ago(29)}&duration_minutes=60",
-        "by model, thirty days by day": f"/requests/breakdown?start_date={ago(30)}&duration_minutes=1440&compare=true",
+        "by model, thirty days by day": f"/requests/breakdown?{month}&duration_minutes=1440&compare=true",
+        "told apart by model, thirty days": f"/requests/breakdown?by=model&{month}&compare=true",
+        "told apart by user, thirty days": f"/requests/breakdown?by=user&{month}&compare=true",
+        "told apart by key, thirty days": f"/requests/breakdown?by=key&{month}&compare=true",
+        "told apart by group, thirty days": f"/requests/breakdown?by=group&{month}&compare=true",
+        "told apart by user, thirty days of Kathmandu": f"/requests/breakdown?by=user&{month}&duration_minutes=1440&time_zone=Asia/Kathmandu",
+        "told apart by user, a week": f"/requests/breakdown?by=user&{week}&compare=true",
+        "told apart by user, a day by five minutes": f"/requests/breakdown?by=user&start_date={ago(1)}&duration_minutes=5",
+        "told apart by user, one model, thirty days": f"/requests/breakdown?by=user&model=model-0&{month}&compare=true",
+        "told apart by model, busiest key, thirty days": f"/requests/breakdown?by=model&api_key_id={key}&{month}&compare=true",
+        "told apart by status, busiest key, thirty days": f"/requests/breakdown?by=status&api_key_id={key}&{month}&compare=true",
         "by user, a day": "/requests/aggregate-by-user?model=model-0",
         "by user, thirty days": f"/requests/aggregate-by-user?model=model-0&start_date={ago(30)}",
         "usage of all time, busiest account": f"/usage?user_id={busiest}",
         "usage of a month, busiest account": f"/usage?user_id={busiest}&start_date={ago(29)}",
         "usage of a day, busiest account": f"/usage?user_id={busiest}&start_date={ago(1)}",
         "a month by key, busiest account": f"/usage/breakdown?user_id={busiest}&by=key&start_date={ago(29)}",
+        "a month by model, busiest account": f"/usage/breakdown?user_id={busiest}&by=model&start_date={ago(29)}&compare=true",
+        "a month by status, busiest account": f"/usage/breakdown?user_id={busiest}&by=status&start_date={ago(29)}&compare=true",
         "models with metrics": "/models?include=metrics&limit=100",
     }
     session = requests.Session()
@@ -242,9 +273,9 @@ def _read(url: str, web: int, postmaster: int) -> None:
         report.figure(f"download of two days {name}", rows / (time.perf_counter() - began), "rows/s", digits=0)  # fmt: skip
 
 
-def _busiest() -> str:
-    """Account 0 of `logged`."""
-    return str(UUID(hashlib.md5(b"account 0").hexdigest()))
+def _of(name: str) -> str:
+    """Account 0 of `logged` is the busiest, and so is its key."""
+    return str(UUID(hashlib.md5(name.encode()).hexdigest()))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import psycopg
 from flask import Flask
 
 from dwctl.usage import folding
+from dwctl.usage.verification import CHECKS
 from tests.processes import eventually
 
 MIGRATION_LOCK = 0x6477_6374_6C00
@@ -137,7 +138,7 @@ def test_sums_by_ten_minutes_become_exact_sums_and_back(
     folding.fold(sql, 1000)
     calls = sql.execute("SELECT sum(calls) FROM account_rollups GROUP BY grain").fetchall()
     assert calls == [(300 * 301 // 2,)] * 4
-    sql.execute("TRUNCATE account_rollups, model_rollups, latency_histograms")
+    sql.execute("TRUNCATE account_rollups, caller_rollups, model_rollups, latency_histograms")
 
 
 def test_histograms_become_rows_by_slot_and_back(app: Flask, sql: psycopg.Connection[Any]) -> None:
@@ -166,4 +167,27 @@ def test_histograms_become_rows_by_slot_and_back(app: Flask, sql: psycopg.Connec
     folding.adopt_latencies(sql, 100_000)
     assert sql.execute(kept).fetchall() == before
     assert sql.execute("SELECT count(*) FROM latency_rollups").fetchone() == (0,)
-    sql.execute("TRUNCATE account_rollups, model_rollups, latency_histograms")
+    sql.execute("TRUNCATE account_rollups, caller_rollups, model_rollups, latency_histograms")
+
+
+def test_sums_of_callers_are_made_of_those_there_are(app: Flask, sql: psycopg.Connection[Any]) -> None:  # fmt: skip
+    """Also where a worker of the release before folds after the migration: it knows nothing of them."""
+    sql.execute("TRUNCATE usage_deltas, account_rollups, caller_rollups, model_rollups, latency_histograms")  # fmt: skip
+    run(app, "downgrade", "0035")
+    delta = (
+        "INSERT INTO usage_deltas (at, model, user_id, api_key_id, status_code, calls, prompt_tokens, completion_tokens, reasoning_tokens, cached_tokens,"
+        " total_tokens, cost, duration_ms) SELECT now() - n * interval '7 minutes', 'm' || n % 3, uuid_in(md5('u' || n % 2)::cstring), uuid_in(md5('k' || n % 4)::cstring),"
+        " 200 + n % 5 / 4 * 300, 1, n, 1, 0, 0, n + 1, n * 0.5, n FROM generate_series(0, 99) n"
+    )
+    sql.execute(delta)
+    folding.fold(sql, 1000)
+    run(app, "upgrade")
+    sql.execute(delta)
+    folding.fold(sql, 1000)
+    for grain in (60, 3600, 86400):
+        assert sql.execute(
+            "SELECT sum(calls), sum(errors), sum(prompt_tokens), sum(total_tokens), sum(cost), sum(duration_ms) FROM caller_rollups WHERE grain = %s", (grain,)
+        ).fetchone() == (200, 40, 2 * 4950, 2 * 5050, 4950, 2 * 4950)  # fmt: skip
+    (differences,) = [check.statement for check in CHECKS if check.name == "usage_callers"]
+    assert sql.execute(differences).fetchall() == []
+    sql.execute("TRUNCATE account_rollups, caller_rollups, model_rollups, latency_histograms")

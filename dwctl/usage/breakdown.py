@@ -20,6 +20,8 @@ from dwctl.usage.reading import Row, ask, kept
 Shown = dict[str, Any]
 
 MOST_LINES = 6
+_SHARED_POINTS = 40
+"""At most, unless more are wanted: everybody's sums are read for each."""
 _SHARES = (0.5, 0.95, 0.99)
 _PERCENTILES = ("p50", "p95", "p99")
 _SUMMED = ["prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens", "cost", "duration_ms"]  # fmt: skip
@@ -29,41 +31,65 @@ _UTC = ZoneInfo("UTC")
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How rows are told apart by something. of: the column. named: where its name (`title`) comes from. joined: what the column needs.
+    """How calls are told apart by something. told: the column of the sums, of `type`. of: what it is the row of, where that needs to be `joined`.
 
-    shared: whether a call may count in several rows.
+    named: where a row's name (`title`) comes from. shared: whether a call may count in several rows. few: whether the first rows are nearly all.
     """
 
-    of: str
+    told: str
+    type: str
     title: str = "NULL"
     named: str = ""
+    of: str = "r.told"
     joined: str = ""
     shared: bool = False
+    few: bool = False
+
+    @property
+    def line(self) -> str:
+        """The place of a row among the first, from 1 on; all others have the one behind them."""
+        return f"coalesce(array_position((SELECT ones FROM first), {self.of}), %(lines)s + 1)"
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether lines are read with what is behind the first."""
+        return self.shared or self.few
+
+    @property
+    def of_lines(self) -> str:
+        """Which sums lines need."""
+        return (
+            "true"
+            if self.has_rest
+            else f"{self.told} = ANY ((SELECT ones FROM first)::{self.type}[])"
+        )
 
 
 BY: Mapping[str, _Way] = {
-    "model": _Way("r.model", title="nullif(g.first, '')"),
-    "user": _Way("r.user_id", "n.email", "LEFT JOIN users n ON n.id = g.first::uuid AND g.place <= %(most)s AND n.id <> '00000000-0000-0000-0000-000000000000'"),
-    "key": _Way("r.api_key_id", "n.name", "LEFT JOIN api_keys n ON n.id = g.first::uuid AND g.place <= %(most)s"),
+    "model": _Way("r.model", "text", title="nullif(g.first, '')"),
+    "user": _Way("r.user_id", "uuid", "n.email", "LEFT JOIN users n ON n.id = g.first::uuid AND g.place <= %(most)s AND n.id <> '00000000-0000-0000-0000-000000000000'"),
+    "key": _Way("r.api_key_id", "uuid", "n.name", "LEFT JOIN api_keys n ON n.id = g.first::uuid AND g.place <= %(most)s"),
     "group": _Way(
-        "m.group_id",
+        "r.user_id",
+        "uuid",
         "n.name",
         "LEFT JOIN groups n ON n.id = g.first::uuid AND g.place <= %(most)s",
-        joined="JOIN user_groups m ON m.user_id = r.user_id",
+        of="m.group_id",
+        joined="JOIN user_groups m ON m.user_id = r.told",
         shared=True,
     ),
-    "status": _Way("r.status_code", title="g.first"),
+    "status": _Way("r.status_code", "integer", title="g.first", few=True),
     # (Of statuses there may be more than lines.)
-    "outcome": _Way("r.status_code / 100 * 100", title="g.first"),
+    "outcome": _Way("r.status_code / 100 * 100", "integer", title="g.first", few=True),
 }  # fmt: skip
 """What rows can be told apart by."""
 ORDERS = {"cost": "cost", "requests": "calls", "tokens": "total_tokens"}
 """What rows are ordered by and series are of, and the column that has it."""
-_OF_ALL = frozenset({"status", "outcome"})
-_OF_MODELS = _OF_ALL | {"model"}
+_STATUSES = frozenset({"status", "outcome"})
+_ACCOUNTS = frozenset({"user", "key", "group"})
 _BY_COLUMN = "r.grain = s.grain AND r.bucket >= s.since AND r.bucket < s.until"
 _BY_TIME = "(r.grain, r.bucket) >= (s.grain, s.since) AND (r.grain, r.bucket) < (s.grain, s.until)"
-"""The same, for sums of all models and accounts: so the index by time is taken, where PostgreSQL 18 would rather skip from model to model."""
+"""The same, for sums of all models or accounts: so the index by time is taken, where PostgreSQL 18 would rather skip from model to model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +119,10 @@ def read(connection: psycopg.Connection[Any], asked: Asked) -> Shown:
     whole = spans.cover(asked.since, asked.until, sums)
     if whole.until - whole.since > points.LONGEST:
         raise Invalid(f"More than {points.LONGEST.days} days cannot be shown at once", param="start_date")  # fmt: skip
-    minutes = points.width(whole.since, whole.until, sums, wanted=asked.minutes)
+    usually = _SHARED_POINTS if BY[asked.by].shared else points.USUALLY
+    minutes = points.width(whole.since, whole.until, sums, wanted=asked.minutes, usually=usually)
     edges = points.edges(whole.since, whole.until, minutes, asked.zone, sums)
-    found = _Sums.of(_ask(connection, asked, BY[asked.by], spans.between(edges), edges))
+    found = _Sums.of(_ask(connection, asked, whole, edges))
     total = found.total
     if BY[asked.by].shared:
         total = _total(connection, asked, whole)
@@ -122,10 +149,11 @@ def read(connection: psycopg.Connection[Any], asked: Asked) -> Shown:
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """The rows of the statement `breakdown`, by what each is the sum of. lines: at each point, by the place among all."""
+    """The rows of the statement `breakdown`, by what each is the sum of. points: of all calls. lines: by the place among all."""
 
     total: Row | None
     rows: Sequence[Row]
+    points: Sequence[Row]
     lines: Mapping[int, Sequence[Row]]
 
     @classmethod
@@ -138,71 +166,114 @@ class _Sums:
                 lines[row.line].append(row)
             else:
                 total = row
-        return cls(total, rows, lines)
+        return cls(total, rows, lines.pop(0, []), lines)
 
     def series(self, asked: Asked, length: int) -> Iterator[Shown]:
         """A line for each of the first rows, and one for all others."""
-        names = {row.place: row for row in self.rows}
-        column = ORDERS[asked.order]
-        for line, rows in self.lines.items():
-            values: list[Any] = [Decimal(0) if column == "cost" else 0] * length
-            for row in rows:
-                values[row.point] = getattr(row, column)
-            row = names[line] if line <= asked.lines else None
-            yield {"id": row and row.id, "name": row and row.name, "is_rest": row is None, "values": values}  # fmt: skip
+        first = _lines(asked)
+        zero: Any = Decimal(0) if asked.order == "cost" else 0
+        shown = [row for row in self.rows if row.place <= first]
+        values = {line: _values(rows, length, zero) for line, rows in self.lines.items()}
+        for row in shown:
+            yield {"id": row.id, "name": row.name, "is_rest": False, "values": values.get(row.place, [zero] * length)}  # fmt: skip
+        if len(self.rows) > len(shown):
+            if not BY[asked.by].has_rest:
+                others = zip(_values(self.points, length, zero), *values.values(), strict=True)
+                values[first + 1] = [all - sum(these) for all, *these in others]
+            yield {"id": None, "name": None, "is_rest": True, "values": values.get(first + 1, [zero] * length)}  # fmt: skip
 
     def errors(self, length: int) -> list[int]:
         """Calls that failed, at each point."""
         found = [0] * length
-        for rows in self.lines.values():
-            for row in rows:
-                found[row.point] += row.errors
+        for row in self.points:
+            found[row.point] = row.errors
         return found
+
+
+def _values(rows: Iterable[Row], length: int, zero: Any) -> list[Any]:
+    found = [zero] * length
+    for row in rows:
+        found[row.point] = type(zero)(row.value)
+    return found
+
+
+def _lines(asked: Asked) -> int:
+    return min(asked.lines, asked.most)
 
 
 def _ask(
     connection: psycopg.Connection[Any],
     asked: Asked,
-    way: _Way,
     covered: spans.Range,
     edges: Sequence[datetime],
 ) -> list[Row]:
+    way, finer = BY[asked.by], spans.between(edges)
+    sums, of_all = _Table.of(asked, asked.by), _Table.of(asked, None)
+    conditions = list(_conditions(asked))
     return ask(
         connection,
         "breakdown",
         {
             **covered.parameters,
+            **{f"point_{name}": finer.parameters[name] for name in ("grains", "starts", "ends")},
             "edges": list(edges[:-1]),
             "most": asked.most,
-            "lines": min(asked.lines, asked.most),
+            "lines": _lines(asked),
             "model": asked.model,
             "accounts": list(asked.accounts.ids) if asked.accounts else None,
             "keys": list(asked.accounts.keys or ()) if asked.accounts else None,
         },
+        told=way.told,
         of=way.of,
         title=way.title,
         named=way.named,
         joined=way.joined,
+        line=way.line,
+        of_lines=way.of_lines,
         order=ORDERS[asked.order],
-        columns=", ".join(f"r.{column}" for column in ("status_code", "calls", *_SUMMED)),
-        **_sums_of(asked),
-        only=" AND ".join(_conditions(asked)) or "true",
+        columns=", ".join(f"r.{column}" for column in _SUMMED),
+        summed=", ".join(f"sum({column}) AS {column}" for column in _SUMMED),
+        sums=sums.name,
+        errors=sums.errors,
+        within=_BY_COLUMN if conditions or sums.of_all else _BY_TIME,
+        within_lines=_BY_TIME if way.shared and not conditions else _BY_COLUMN,
+        only=" AND ".join([*conditions, *sums.conditions]) or "true",
+        sums_of_all=of_all.name,
+        errors_of_all=of_all.errors,
+        within_all=_BY_COLUMN,
+        only_all=" AND ".join([*conditions, *of_all.conditions]) or "true",
+        errors_of_deltas=_FAILED,
+        only_deltas=" AND ".join(conditions) or "true",
     )
 
 
-def _sums_of(asked: Asked) -> dict[str, str]:
-    """The fewest sums from which it can be told: parts of the statement."""
-    everybodys = asked.accounts is None and asked.model is None
-    if everybodys and asked.by in _OF_ALL:
-        return {
-            "sums": "model_rollups",
-            "of_sums": "r.of_all AND r.model = ''",
-            "within": _BY_COLUMN,
-        }
-    within = _BY_TIME if everybodys else _BY_COLUMN
-    if asked.accounts is None and asked.by in _OF_MODELS:
-        return {"sums": "model_rollups", "of_sums": "NOT r.of_all", "within": within}
-    return {"sums": "account_rollups", "of_sums": "true", "within": within}
+_FAILED = "CASE WHEN r.status_code BETWEEN 200 AND 299 THEN 0 ELSE r.calls END"
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Sums: how failures are read from them. of_all: those of everybody's calls on all models together, or not; None where there are none."""
+
+    name: str
+    errors: str = _FAILED
+    of_all: bool | None = None
+
+    @classmethod
+    def of(cls, asked: Asked, by: str | None) -> _Table:
+        """The fewest sums from which it can be told."""
+        models = asked.model is not None or by == "model"
+        if asked.accounts is None and by not in _ACCOUNTS:
+            return cls("model_rollups", of_all=not models)
+        if models or by in _STATUSES:
+            return cls("account_rollups")
+        return cls("caller_rollups", "r.errors")
+
+    @property
+    def conditions(self) -> list[str]:
+        """What picks them."""
+        if self.of_all is None:
+            return []
+        return ["r.of_all AND r.model = ''" if self.of_all else "NOT r.of_all"]
 
 
 def _conditions(asked: Asked) -> Iterator[str]:
@@ -216,8 +287,9 @@ def _conditions(asked: Asked) -> Iterator[str]:
 
 def _total(connection: psycopg.Connection[Any], asked: Asked, covered: spans.Range) -> Row | None:
     """All of it, each call once, from the coarsest sums."""
-    one = replace(asked, by="status", most=0, lines=0)
-    rows = _ask(connection, one, BY["status"], covered, [covered.since, covered.until])
+    by = "status" if asked.accounts is None else "user"
+    one = replace(asked, by=by, most=0, lines=0)
+    rows = _ask(connection, one, covered, [covered.since, covered.until])
     return _Sums.of(rows).total
 
 

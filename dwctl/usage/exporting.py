@@ -83,9 +83,14 @@ def pages(connections: Connections, wanted: Wanted) -> Iterator[list[Row]]:
         if len(rows) == PAGE:
             since, window = max(since, rows[-1]["timestamp"]), 1
             last = [rows[-1][key] for key in wanted.keys]
-        else:
-            # As much as a page can hold is read at once, and not much more.
-            since, window, last = until, min(2 * window, _MOST_POINTS), None
+            continue
+        # As much as a page can hold is read at once, and not much more.
+        since, window, last = until, min(2 * window, _MOST_POINTS), None
+        if not rows:
+            # Days on which nobody called say nothing of how much there is behind them.
+            called = points.after(_next_day(connections, until) or points.until, 0)
+            if called > until:
+                since, window = called, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,14 @@ class _Points:
         """The end of so many points from the one that a moment is in."""
         step = timedelta(minutes=self.minutes)
         return self.origin + ((at - self.origin) // step + points) * step
+
+
+def _next_day(connections: Connections, since: datetime) -> datetime | None:
+    """The first day on which anybody called, from a moment's day on."""
+    with moment(connections) as connection:
+        kept(connection)
+        row = connection.execute(QUERIES["next_day"], {"since": spans.floor(since, spans.DAY)}).fetchone()  # fmt: skip
+    return row and row[0]
 
 
 def _points(connection: psycopg.Connection[Any], wanted: Wanted) -> _Points:

@@ -19,15 +19,15 @@ DAY = STEPS[-1]
 LONGEST = timedelta(days=1000)
 """Of a series: it has no more days than others have points."""
 _MOST = 1000
-_USUALLY = 200
+USUALLY = 200
 _LOCAL_FROM = 360
 """Points of as many minutes begin by the clock of the zone."""
 
 
-def width(since: datetime, until: datetime, kept: Kept, *, wanted: int | None) -> int:
-    """Minutes of a point: as wanted, else so that there are at most 200; more where there would be more than 1,000, or where nothing finer is kept."""
+def width(since: datetime, until: datetime, kept: Kept, *, wanted: int | None, usually: int = USUALLY) -> int:  # fmt: skip
+    """Minutes of a point: as wanted, else so that there are at most `usually`; more where there would be more than 1,000, or where nothing finer is kept."""
     minutes = (until - since) / timedelta(minutes=1)
-    least = max(minutes / (_MOST if wanted else _USUALLY), wanted or 0, finest(since, kept) / 60)
+    least = max(minutes / (_MOST if wanted else usually), wanted or 0, finest(since, kept) / 60)
     return next((step for step in STEPS if step >= least), DAY)
 
 

@@ -5,6 +5,7 @@
 SELECT pg_advisory_xact_lock(hashtextextended('usage folding', 0));
 
 -- name: fold  add some deltas to the sums of every grain that is kept of their time
+-- (What comes to `account_rollups` comes to `caller_rollups` by triggers: processes of the release before fold, too.)
 WITH taken AS MATERIALIZED (
     DELETE FROM usage_deltas WHERE ctid = ANY (ARRAY(SELECT ctid FROM usage_deltas LIMIT %(most)s FOR UPDATE SKIP LOCKED))
     RETURNING *, latency_histogram(duration_ms, calls) AS durations, latency_histogram(ttfb_ms, calls) AS ttfbs
@@ -84,6 +85,9 @@ UPDATE rollup_grains SET since = date_bin('1 day', now() - make_interval(days =>
 WITH b AS (SELECT grain, since FROM rollup_grains WHERE grain = %(grain)s), accounts AS (
     DELETE FROM account_rollups WHERE ctid = ANY (ARRAY(
         SELECT r.ctid FROM account_rollups r, b WHERE r.grain = b.grain AND r.bucket < b.since LIMIT %(most)s)) RETURNING 1
+), callers AS (
+    DELETE FROM caller_rollups WHERE ctid = ANY (ARRAY(
+        SELECT r.ctid FROM caller_rollups r, b WHERE r.grain = b.grain AND r.bucket < b.since LIMIT %(most)s)) RETURNING 1
 ), models AS (
     DELETE FROM model_rollups WHERE ctid = ANY (ARRAY(
         SELECT r.ctid FROM model_rollups r, b WHERE r.grain = b.grain AND r.bucket < b.since LIMIT %(most)s)) RETURNING 1
@@ -91,7 +95,7 @@ WITH b AS (SELECT grain, since FROM rollup_grains WHERE grain = %(grain)s), acco
     DELETE FROM latency_histograms WHERE ctid = ANY (ARRAY(
         SELECT r.ctid FROM latency_histograms r, b WHERE r.grain = b.grain AND r.bucket < b.since LIMIT %(most)s)) RETURNING 1
 )
-SELECT greatest((SELECT count(*) FROM accounts), (SELECT count(*) FROM models), (SELECT count(*) FROM latencies));
+SELECT greatest((SELECT count(*) FROM accounts), (SELECT count(*) FROM callers), (SELECT count(*) FROM models), (SELECT count(*) FROM latencies));
 
 -- name: kept  since when each grain is kept
 SELECT grain, since FROM rollup_grains;
@@ -99,7 +103,7 @@ SELECT grain, since FROM rollup_grains;
 -- name: opening  the same, and for this transaction: a range that comes from another table looks wide to the planner, which would rather read all sums
 WITH by_index AS MATERIALIZED (
     SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-           set_config('max_parallel_workers_per_gather', '0', true)
+           set_config('enable_sort', 'off', true), set_config('max_parallel_workers_per_gather', '0', true)
 )
 SELECT grain, since FROM rollup_grains CROSS JOIN by_index;
 
@@ -271,37 +275,62 @@ SELECT {keys}, sum(calls)::bigint AS requests, coalesce(sum(calls) FILTER (WHERE
  ORDER BY {keys}
  LIMIT %(most)s;
 
--- name: breakdown  calls of a time by {of}: the first few each, and those behind them together; at each point the first fewer; and all
-WITH rows AS (
-    SELECT r.bucket AS at, {of} AS of, {columns}
-      FROM unnest(%(grains)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) s(grain, since, until)
-      JOIN {sums} r ON {within} AND {of_sums} AND {only}
+-- name: next_day  the first day with calls from one on
+SELECT least((SELECT r.bucket FROM model_rollups r WHERE r.of_all AND r.model = '' AND r.grain = 86400 AND r.bucket >= %(since)s ORDER BY r.bucket LIMIT 1),
+             (SELECT date_bin('1 day', min(d.at), 'epoch') FROM usage_deltas d WHERE d.at >= %(since)s));
+
+-- name: breakdown  calls of a time by {of}: the first few each, those behind them together, and all; at each point all, and the first fewer
+-- (Whole days tell who is first. Finer sums, as points need them, are read of those alone. OFFSET 0 has the sums looked up span by span.)
+WITH summed AS (
+    SELECT {of} AS of, sum(calls) AS calls, sum(errors) AS errors, sum(prompt_tokens) AS input_tokens, sum(completion_tokens) AS output_tokens,
+           sum(reasoning_tokens) AS reasoning_tokens, sum(cached_tokens) AS cached_tokens, sum(total_tokens) AS total_tokens, sum(cost) AS cost,
+           sum(duration_ms) AS duration_ms
+      FROM (SELECT told, sum(calls) AS calls, sum(errors) AS errors, {summed}
+              FROM (SELECT {told} AS told, r.calls, {errors} AS errors, {columns}
+                      FROM unnest(%(grains)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) s(grain, since, until)
+                     CROSS JOIN LATERAL (SELECT * FROM {sums} r WHERE {within} AND {only} OFFSET 0) r
+                    UNION ALL
+                    SELECT {told}, r.calls, {errors_of_deltas}, {columns} FROM usage_deltas r
+                     WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas}) rows
+             GROUP BY told) r
       {joined}
-    UNION ALL
-    SELECT r.at, {of}, {columns} FROM usage_deltas r {joined} WHERE r.at >= %(since)s AND r.at < %(until)s AND {only}
-), cells AS (
-    SELECT of, width_bucket(at, %(edges)s::timestamptz[]) - 1 AS point, sum(calls) AS calls,
-           coalesce(sum(calls) FILTER (WHERE status_code NOT BETWEEN 200 AND 299), 0) AS errors, sum(prompt_tokens) AS input_tokens,
-           sum(completion_tokens) AS output_tokens, sum(reasoning_tokens) AS reasoning_tokens, sum(cached_tokens) AS cached_tokens,
-           sum(total_tokens) AS total_tokens, sum(cost) AS cost, sum(duration_ms) AS duration_ms
-      FROM rows GROUP BY 1, 2
-), weighed AS (
-    SELECT *, sum(calls) OVER of_one AS all_calls, sum({order}) OVER of_one AS weight FROM cells WINDOW of_one AS (PARTITION BY of)
-), placed AS (
-    SELECT *, dense_rank() OVER (ORDER BY weight DESC, all_calls DESC, of) AS place FROM weighed WHERE all_calls <> 0
-), summed AS (
-    SELECT place, line, point, min(of::text) AS first, sum(calls)::bigint AS calls, sum(errors)::bigint AS errors,
+     GROUP BY {of} HAVING sum(calls) <> 0
+), placed AS MATERIALIZED (
+    SELECT *, least(row_number() OVER (ORDER BY {order} DESC, calls DESC, of), %(most)s + 1)::int AS place FROM summed
+), first AS MATERIALIZED (
+    SELECT ARRAY(SELECT of FROM placed WHERE place <= %(lines)s ORDER BY place) AS ones
+), grouped AS (
+    SELECT place, min(of::text) AS first, sum(calls)::bigint AS calls, sum(errors)::bigint AS errors,
            sum(input_tokens)::bigint AS input_tokens, sum(output_tokens)::bigint AS output_tokens, sum(reasoning_tokens)::bigint AS reasoning_tokens,
            sum(cached_tokens)::bigint AS cached_tokens, sum(total_tokens)::bigint AS total_tokens, sum(cost) AS cost,
            sum(duration_ms)::bigint AS duration_ms
-      FROM (SELECT calls, errors, input_tokens, output_tokens, reasoning_tokens, cached_tokens, total_tokens, cost, duration_ms, of, point,
-                   least(place, %(most)s::int + 1) AS place, least(place, %(lines)s::int + 1) AS line
-              FROM placed) placed
-     GROUP BY GROUPING SETS ((place), (line, point), ())
+      FROM placed GROUP BY GROUPING SETS ((place), ())
+), points AS (
+    SELECT 0 AS line, width_bucket(at, %(edges)s::timestamptz[]) - 1 AS point, sum(value) AS value, sum(errors)::bigint AS errors
+      FROM (SELECT r.bucket AS at, r.{order} AS value, {errors_of_all} AS errors
+              FROM unnest(%(point_grains)s::int[], %(point_starts)s::timestamptz[], %(point_ends)s::timestamptz[]) s(grain, since, until)
+             CROSS JOIN LATERAL (SELECT * FROM {sums_of_all} r WHERE {within_all} AND {only_all} OFFSET 0) r
+            UNION ALL
+            SELECT r.at, r.{order}, {errors_of_deltas} FROM usage_deltas r WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas}) rows
+     GROUP BY point
+    UNION ALL
+    SELECT {line}, point, sum(value), 0
+      FROM (SELECT told, width_bucket(at, %(edges)s::timestamptz[]) - 1 AS point, sum(value) AS value
+              FROM (SELECT {told} AS told, r.bucket AS at, r.{order} AS value
+                      FROM unnest(%(point_grains)s::int[], %(point_starts)s::timestamptz[], %(point_ends)s::timestamptz[]) s(grain, since, until)
+                     CROSS JOIN LATERAL (SELECT * FROM {sums} r WHERE {within_lines} AND {only} AND {of_lines} OFFSET 0) r
+                    UNION ALL
+                    SELECT {told}, r.at, r.{order} FROM usage_deltas r
+                     WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas} AND {of_lines}) rows
+             GROUP BY 1, 2) r
+      {joined}
+     GROUP BY 1, 2
 )
-SELECT g.*, CASE WHEN place <= %(most)s THEN first END AS id, {title} AS name
-  FROM summed g {named}
+SELECT g.*, CASE WHEN place <= %(most)s THEN first END AS id, {title} AS name, NULL::int AS line, NULL::int AS point, NULL::numeric AS value
+  FROM grouped g {named}
  WHERE g.calls IS NOT NULL
+UNION ALL
+SELECT NULL, NULL, NULL, errors, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, line, point, value FROM points
  ORDER BY place, line, point;
 
 -- name: times_by_model  how many calls of a time took how long, of some models each and of all models

@@ -178,7 +178,7 @@ class _Breakdown(_Times):
         load_default=None,
         validate=validate.OneOf(STEPS),
         metadata=_says(
-            "How long a point of a series is; by default so that there are at most 200. Points are longer where there would be more than 1,000, or where "
+            "How long a point of a series is; by default so that there are at most 200, or 40 by group. Points are longer where there would be more than 1,000, or where "
             "finer sums are not kept any more (`retention.*`)."
         ),
     )

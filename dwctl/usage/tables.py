@@ -65,9 +65,14 @@ class AccountRollup(Base):
         CheckConstraint("grain IN (0, 60, 3600, 86400)", name="grain"),
         # Who called a model is read from it alone: a page of the table has one row of hundreds.
         Index(
-            "account_rollups_callers_idx",
+            "account_rollups_model_callers_idx",
             *("model", "grain", "bucket", "user_id"),
             postgresql_include=[
+                "api_key_id",
+                "status_code",
+                "reasoning_tokens",
+                "cached_tokens",
+                "duration_ms",
                 "calls",
                 "prompt_tokens",
                 "completion_tokens",
@@ -85,6 +90,33 @@ class AccountRollup(Base):
                 "autovacuum_vacuum_insert_scale_factor": "0.01",
             }
         },
+    )
+
+
+class CallerRollup(Base):
+    """Calls of one account by one key on any model: what triggers on `account_rollups` make of it (migration 0038). `errors` had a status beyond 200 to 299."""
+
+    __tablename__ = "caller_rollups"
+
+    user_id: Mapped[UUID] = mapped_column(primary_key=True)
+    grain: Mapped[int] = mapped_column(Integer, primary_key=True)
+    bucket: Mapped[datetime] = mapped_column(primary_key=True)
+    api_key_id: Mapped[UUID] = mapped_column(primary_key=True)
+    calls: Mapped[int] = mapped_column(BigInteger)
+    errors: Mapped[int] = mapped_column(BigInteger)
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger)
+    completion_tokens: Mapped[int] = mapped_column(BigInteger)
+    reasoning_tokens: Mapped[int] = mapped_column(BigInteger)
+    cached_tokens: Mapped[int] = mapped_column(BigInteger)
+    total_tokens: Mapped[int] = mapped_column(BigInteger)
+    cost: Mapped[Sum]
+    duration_ms: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        CheckConstraint("grain IN (60, 3600, 86400)", name="grain"),
+        Index("caller_rollups_grain_idx", "grain", "bucket"),
+        Index("caller_rollups_key_idx", "api_key_id", "grain", "bucket"),
+        _WITH,
     )
 
 

@@ -31,6 +31,17 @@ SELECT a.grain || ' ' || (a.bucket AT TIME ZONE 'UTC') || ' ' || a.model || ' ' 
          GROUP BY 1, 2, 3, 4) a
  WHERE a.calls <> a.found OR a.cost <> 0 OR a.tokens <> 0;
 
+-- name: usage_callers  sums by account and key are those of its models
+SELECT grain || ' ' || (bucket AT TIME ZONE 'UTC') || ' ' || user_id || ' ' || api_key_id AS subject, sum(calls)::numeric AS expected,
+       sum(of_callers)::numeric AS found
+  FROM (SELECT grain, bucket, user_id, api_key_id, calls, 0 AS of_callers, cost, total_tokens AS tokens, duration_ms FROM account_rollups WHERE grain > 0
+        UNION ALL
+        SELECT grain, bucket, user_id, api_key_id, 0, calls, -cost, -total_tokens, -duration_ms FROM caller_rollups) s
+       JOIN rollup_grains g USING (grain)
+ WHERE bucket >= g.since
+ GROUP BY grain, bucket, user_id, api_key_id
+HAVING sum(calls) <> sum(of_callers) OR sum(cost) <> 0 OR sum(tokens) <> 0 OR sum(duration_ms) <> 0;
+
 -- name: usage_grains  hours are the sum of their minutes, days that of their hours, and all time that of all days, where all of them are kept
 SELECT c.grain || ' ' || (c.bucket AT TIME ZONE 'UTC') || ' ' || c.model AS subject, c.calls AS expected, c.finer AS found
   FROM (SELECT grain, bucket, model, sum(calls)::numeric AS calls, sum(finer)::numeric AS finer, sum(cost) AS cost

@@ -19,6 +19,7 @@ NOT_AUDITED = {
     "audit_log": "the log itself",
     "batch_capacity_reservations": "what batches have been promised, counted by the queue",
     "batch_usage": "sums of the log of calls",
+    "caller_rollups": "sums of the log of calls",
     "command_line_codes": "a code of a minute; the keys that it is exchanged for are in the log",
     "credit_reservations": "what calls under way may cost; the charge is in the ledger",
     "http_analytics": "the log of calls",

@@ -32,7 +32,9 @@ Sql = psycopg.Connection[Any]
 
 @pytest.fixture(autouse=True)
 def _empty(sql: Sql, cast: Cast) -> Iterator[None]:
-    sql.execute("TRUNCATE usage_deltas, account_rollups, model_rollups, latency_histograms")
+    sql.execute(
+        "TRUNCATE usage_deltas, account_rollups, caller_rollups, model_rollups, latency_histograms"
+    )
     sql.execute("SELECT make_log_partitions((now() AT TIME ZONE 'UTC')::date - 10, 11)")
     yield
     sql.execute("DELETE FROM http_analytics")

@@ -26,7 +26,9 @@ Sql = psycopg.Connection[Any]
 
 @pytest.fixture(autouse=True)
 def _nothing_there(sql: Sql, cast: Cast) -> None:
-    sql.execute("TRUNCATE usage_deltas, account_rollups, model_rollups, latency_histograms")
+    sql.execute(
+        "TRUNCATE usage_deltas, account_rollups, caller_rollups, model_rollups, latency_histograms"
+    )
     sql.execute("DELETE FROM api_keys WHERE NOT hidden")
 
 

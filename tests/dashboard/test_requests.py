@@ -31,7 +31,7 @@ Sql = psycopg.Connection[Any]
 
 @pytest.fixture
 def log(sql: Sql, cast: Cast) -> Log:
-    sql.execute("TRUNCATE http_analytics, usage_deltas, account_rollups, model_rollups, latency_histograms")  # fmt: skip
+    sql.execute("TRUNCATE http_analytics, usage_deltas, account_rollups, caller_rollups, model_rollups, latency_histograms")  # fmt: skip
     return Log(sql)
 
 

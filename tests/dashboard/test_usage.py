@@ -47,7 +47,9 @@ def _connection() -> Sql:
 
 @pytest.fixture(autouse=True)
 def _written(sql: Sql, cast: Cast) -> Any:
-    sql.execute("TRUNCATE usage_deltas, account_rollups, model_rollups, latency_histograms")
+    sql.execute(
+        "TRUNCATE usage_deltas, account_rollups, caller_rollups, model_rollups, latency_histograms"
+    )
     sql.execute("SELECT make_log_partitions((now() AT TIME ZONE 'UTC')::date - 40, 41)")
     _connections.append(sql)
     yield

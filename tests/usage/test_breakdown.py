@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
+from random import Random
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -28,7 +33,7 @@ Sql = psycopg.Connection[Any]
 
 @pytest.fixture(autouse=True)
 def _nothing_there(sql: Sql, cast: Cast) -> None:
-    sql.execute("TRUNCATE usage_deltas, account_rollups, model_rollups, latency_histograms, batch_usage")  # fmt: skip
+    sql.execute("TRUNCATE usage_deltas, account_rollups, caller_rollups, model_rollups, latency_histograms, batch_usage")  # fmt: skip
 
 
 def ask(client: FlaskClient, path: str = EVERYBODY, who: str = "admin", **query: Any) -> Any:
@@ -84,6 +89,147 @@ def test_rows_and_rest_and_series_come_to_the_total(client: FlaskClient, sql: Sq
         assert [row["id"] for row in shown["rows"]] == ["m11", "m10"]
         assert shown["rows"][0]["p95_latency_ms"] == pytest.approx(100, rel=0.05)
         assert shown["total"]["p50_ttfb_ms"] == pytest.approx(10, rel=0.05)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A call, as it was added to the sums."""
+
+    at: datetime
+    model: str
+    user: UUID
+    key: UUID
+    status: int
+    cost: Decimal
+    tokens: int
+
+    def told(self, by: str) -> str:
+        found = {"user": self.user, "key": self.key, "model": self.model, "status": self.status}
+        return str(self.status // 100 * 100 if by == "outcome" else found[by])
+
+
+@pytest.fixture
+def made(sql: Sql) -> list[_Made]:
+    """Calls of twelve days: four accounts of up to three keys on five models. Half of them are in the sums, some have changed sums that were there."""
+    sql.execute("INSERT INTO users (id, username, email) VALUES (%s, 'one', 'one@example.com') ON CONFLICT DO NOTHING", (UUID(int=1),))  # fmt: skip
+    sql.execute("INSERT INTO api_keys (id, name, user_id, created_by, purpose, secret_hash) VALUES (%s, 'k', %s, %s, 'realtime', 'x') ON CONFLICT DO NOTHING", (UUID(int=16), UUID(int=1), UUID(int=1)))  # fmt: skip
+    chance = Random(12)
+    accounts = [UUID(int=n) for n in range(4)]
+    calls = [
+        _Made(
+            today() + timedelta(hours=12) - timedelta(seconds=chance.randrange(12 * 86400)),
+            f"m{chance.randrange(5)}",
+            user := chance.choice(accounts),
+            UUID(int=16 * user.int + chance.randrange(3)),
+            chance.choice((200, 200, 200, 299, 429, 500, 502)),
+            Decimal(chance.randrange(1000)) / 64,
+            chance.randrange(100),
+        )
+        for _ in range(400)
+    ]
+    for number, call in enumerate(calls):
+        add(sql, call.at, model=call.model, user_id=call.user, api_key_id=call.key, status_code=call.status, cost=call.cost, total_tokens=call.tokens)  # fmt: skip
+        if number % 70 == 69:
+            fold(sql)
+    return calls
+
+
+_NARROWED: Mapping[str, Callable[[_Made], bool]] = {
+    "all": lambda call: True,
+    "model": lambda call: call.model == "m1",
+    "key": lambda call: call.key == UUID(int=16),
+    "model and key": lambda call: call.model == "m1" and call.key == UUID(int=16),
+    "account": lambda call: call.user == UUID(int=1),
+    "account and model": lambda call: call.user == UUID(int=1) and call.model == "m1",
+}
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "by"),
+    [
+        (narrowed, by)
+        for narrowed in _NARROWED
+        for by in ("model", "user", "key", "status", "outcome")
+        # An account's own usage is not told apart by accounts.
+        if not (narrowed.startswith("account") and by == "user")
+    ],
+)
+def test_it_is_what_counting_the_calls_says(client: FlaskClient, made: list[_Made], by: str, narrowed: str) -> None:  # fmt: skip
+    """Rows, rest and each point of each line, however they are narrowed and ordered, in zones whose days are no days of UTC."""
+    query = {
+        "model": "m1" if "model" in narrowed else None,
+        "api_key_id": UUID(int=16) if "key" in narrowed else None,
+        "user_id": UUID(int=1) if "account" in narrowed else None,
+    }
+    path = OWN if "account" in narrowed else EVERYBODY
+    for order, zone, minutes in (("cost", "Asia/Kathmandu", 1440), ("requests", "UTC", 360), ("tokens", "America/St_Johns", None)):  # fmt: skip
+        since, until = today() - timedelta(days=9, hours=5), today() + timedelta(hours=7, minutes=13)  # fmt: skip
+        shown = ask(client, path, by=by, order=order, time_zone=zone, duration_minutes=minutes, limit=3, lines=2,
+                    start_date=since.isoformat(), end_date=until.isoformat(), **{k: v for k, v in query.items() if v}).json  # fmt: skip
+        calls = [call for call in made if since <= call.at < until and _NARROWED[narrowed](call)]
+        _is_counted(shown, calls, by, order)
+
+
+def test_of_groups_each_has_the_calls_of_its_members(client: FlaskClient, sql: Sql, cast: Cast) -> None:  # fmt: skip
+    """Alice is in two groups, bob in three: the third is behind the two that have lines. Failures count once."""
+    sql.execute("DELETE FROM groups WHERE name LIKE 'g %'")
+    members = {"g 1": ("alice", "bob"), "g 2": ("alice", "bob"), "g 3": ("bob",)}
+    for name, people in members.items():
+        (group,) = sql.execute("INSERT INTO groups (name, created_by) VALUES (%s, %s) RETURNING id", (name, cast["admin"])).fetchone()  # type: ignore[misc]  # fmt: skip
+        for person in people:
+            sql.execute("INSERT INTO user_groups (user_id, group_id) VALUES (%s, %s)", (cast[person], group))  # fmt: skip
+    for hours, who, cost in (
+        (3, "alice", 1),
+        (3, "bob", 10),
+        (27, "bob", 100),
+        (27, "viewer", 1000),
+    ):
+        add(sql, today() - timedelta(hours=hours), user_id=cast[who], status_code=500, cost=Decimal(cost))  # fmt: skip
+        if who == "alice":
+            fold(sql)
+    shown = ask(client, by="group", lines=2, duration_minutes=1440, start_date=(today() - timedelta(days=2)).isoformat(), end_date=today().isoformat()).json  # fmt: skip
+    assert [(row["name"], Decimal(row["cost"])) for row in shown["rows"]] == [(shown["rows"][0]["name"], 111), (shown["rows"][1]["name"], 111), ("g 3", 110)]  # fmt: skip
+    values = [[Decimal(one) for one in line["values"]] for line in shown["series"]]
+    assert values == [[100, 11], [100, 11], [100, 10]]
+    assert [line["is_rest"] for line in shown["series"]] == [False, False, True]
+    assert (shown["errors"], shown["total"]["requests"]) == ([2, 2], 4)
+
+
+def test_of_groups_there_are_fewer_points(client: FlaskClient) -> None:
+    month = {"start_date": (today() - timedelta(days=30)).isoformat(), "end_date": today().isoformat()}  # fmt: skip
+    widths = [ask(client, by=by, **month).json["duration_minutes"] for by in ("user", "group")]
+    assert widths == [360, 1440]
+    assert ask(client, by="group", duration_minutes=60, **month).json["duration_minutes"] == 60
+
+
+def _is_counted(shown: Any, calls: list[_Made], by: str, order: str) -> None:
+    worth = {"cost": lambda call: call.cost, "requests": lambda _: 1, "tokens": lambda call: call.tokens}[order]  # fmt: skip
+    kinds = defaultdict(list)
+    for call in calls:
+        kinds[call.told(by)].append(call)
+    ranked = sorted(kinds, key=lambda one: (-sum(map(worth, kinds[one])), -len(kinds[one]), one))
+    rows = [(row["id"], row["requests"], row["errors"], Decimal(row["cost"]), row["total_tokens"]) for row in shown["rows"]]  # fmt: skip
+    assert rows == [(one, *_sums(kinds[one])) for one in ranked[:3]]
+    rest = [call for one in ranked[3:] for call in kinds[one]]
+    found = shown["rest"]
+    assert (found and (found["requests"], found["errors"], Decimal(found["cost"]), found["total_tokens"])) == (_sums(rest) if rest else None)  # fmt: skip
+    points = [at(one) for one in shown["timestamps"]]
+
+    def series(some: list[_Made], of: Callable[[_Made], Any]) -> list[Any]:
+        values: list[Any] = [0] * len(points)
+        for call in some:
+            values[bisect_right(points, call.at) - 1] += of(call)
+        return values
+
+    assert shown["errors"] == series(calls, lambda call: not 200 <= call.status <= 299)
+    lines = [(line["id"], [Decimal(one) for one in line["values"]]) for line in shown["series"]]
+    behind = [(None, series([call for one in ranked[2:] for call in kinds[one]], worth))]
+    assert lines == [(one, series(kinds[one], worth)) for one in ranked[:2]] + (behind if ranked[2:] else [])  # fmt: skip
+
+
+def _sums(calls: list[_Made]) -> tuple[int, int, Decimal, int]:
+    errors = sum(not 200 <= call.status <= 299 for call in calls)
+    return len(calls), errors, sum((call.cost for call in calls), Decimal(0)), sum(call.tokens for call in calls)  # fmt: skip
 
 
 @pytest.mark.parametrize("zone", ZONES)

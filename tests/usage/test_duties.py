@@ -19,7 +19,7 @@ from dwctl.usage.reading import kept
 from tests.usage.deltas import add, today
 
 MINUTE, HOUR, DAY = spans.GRAINS
-TABLES = ("account_rollups", "model_rollups", "latency_histograms")
+TABLES = ("account_rollups", "caller_rollups", "model_rollups", "latency_histograms")
 
 
 @pytest.fixture
@@ -86,7 +86,12 @@ def test_sums_go_by_their_grain_and_no_number_is_wrong_meanwhile(
     for table in TABLES:
         found = grains(connection, table)
         found.pop(0, None)
-        each = {"account_rollups": 1, "model_rollups": 2, "latency_histograms": 2}[table]
+        each = {
+            "account_rollups": 1,
+            "caller_rollups": 1,
+            "model_rollups": 2,
+            "latency_histograms": 2,
+        }[table]
         assert found == {MINUTE: 3 * each, HOUR: 5 * each, DAY: 7 * each}
     # What comes late has no sums where none are kept.
     add(connection, days_ago[100])

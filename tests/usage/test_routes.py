@@ -29,7 +29,7 @@ Sql = psycopg.Connection[Any]
 
 @pytest.fixture(autouse=True)
 def _nothing_there(sql: Sql, cast: Cast) -> None:
-    sql.execute("TRUNCATE usage_deltas, account_rollups, model_rollups, latency_histograms, batch_usage")  # fmt: skip
+    sql.execute("TRUNCATE usage_deltas, account_rollups, caller_rollups, model_rollups, latency_histograms, batch_usage")  # fmt: skip
 
 
 def ask(client: FlaskClient, path: str, who: str = "admin", *, acting_for: UUID | None = None, **query: Any) -> Any:  # fmt: skip
@@ -283,3 +283,16 @@ def test_downloads_tell_apart_by_what_is_asked_for(sql: Sql, cast: Cast, client:
     assert [(row["model"], row["requests"]) for row in cells] == [("'=1+1", "1"), ("a", "2")]
     mine = ask(client, f"{USAGE}/export", "alice", start_date="2026-01-01", end_date="2026-01-02").data.splitlines()  # fmt: skip
     assert [(row["model"], row["requests"]) for row in map(json.loads, mine)] == [("=1+1", 1), ("a", 1)]  # fmt: skip
+
+
+@pytest.mark.parametrize("minutes", [1, 10, 60, 1440, 10080])
+def test_a_download_finds_what_lies_behind_a_long_time_without_calls(sql: Sql, cast: Cast, client: FlaskClient, minutes: int) -> None:  # fmt: skip
+    calls = [datetime(2025, 1, 2, 3, 4, tzinfo=UTC), datetime(2025, 12, 31, 23, 59, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, 12, tzinfo=UTC)]  # fmt: skip
+    for number, at in enumerate(calls):
+        add(sql, at, user_id=cast["alice"], model=f"m{number}")
+        if number == 2:
+            folding.fold(sql, 100)
+    whole = {"timestamp_after": "2024-12-01T00:00:00Z", "timestamp_before": "2026-03-02T00:00:00Z", "duration_minutes": minutes}  # fmt: skip
+    for path, more in ((f"{AGGREGATE}/export", whole), (f"{USAGE}/export", {"user_id": cast["alice"], "start_date": whole["timestamp_after"], "end_date": whole["timestamp_before"]})):  # fmt: skip
+        rows = [json.loads(line) for line in ask(client, path, by="model", **more).data.splitlines()]  # fmt: skip
+        assert [(row["model"], row["requests"]) for row in rows] == [("m0", 1), ("m1", 1), ("m2", 1), ("m3", 1)]  # fmt: skip

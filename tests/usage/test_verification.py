@@ -21,7 +21,7 @@ from tests.analytics.made import ALICE, Made, final
 def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
     """Two calls are recorded, and the first is folded."""
     with psycopg.connect(database_url, autocommit=True) as made:
-        made.execute("TRUNCATE http_analytics, usage_deltas, account_rollups, model_rollups, latency_histograms")  # fmt: skip
+        made.execute("TRUNCATE http_analytics, usage_deltas, account_rollups, caller_rollups, model_rollups, latency_histograms")  # fmt: skip
         for _ in range(2):
             writing.record(made, [final(Made(uuid4(), track=False))])
             folding.fold(made, 1)
@@ -53,6 +53,9 @@ def test_nothing_is_found_where_everything_holds(connection: psycopg.Connection[
         ("UPDATE model_rollups SET cost = 1 WHERE grain = 60 AND of_all", "usage_of_all", 1),
         ("DELETE FROM model_rollups WHERE grain = 0", "usage_models", 1),
         ("DELETE FROM account_rollups WHERE grain = 3600", "usage_models", 1),
+        ("UPDATE caller_rollups SET calls = calls + 1 WHERE grain = 86400", "usage_callers", 1),
+        ("UPDATE caller_rollups SET cost = cost + 1 WHERE grain = 3600", "usage_callers", 1),
+        ("DELETE FROM caller_rollups WHERE grain = 60", "usage_callers", 1),
         ("UPDATE model_rollups SET calls = calls + 1 WHERE grain = 86400", "usage_grains", 2),
         ("DELETE FROM model_rollups WHERE grain = 60", "usage_grains", 1),
         ("DELETE FROM latency_histograms WHERE of_all AND grain = 60", "usage_latencies", 1),
