@@ -153,12 +153,12 @@ def of_a_million(value: Any) -> str:
     return f"{(Decimal(str(value)) * 1_000_000).normalize():f}"
 
 
-_LONG_DAYS, _YEAR_DAYS = 60, 365
+_LONG_DAYS, _YEAR_DAYS, _MOST_YEARS = 60, 365, 100
 """From the first on nobody asks for hours, from two of the second for days."""
 
 
 def duration(ms: Any) -> str:
-    """820 ms, 4.21 s, 3 min 12 s, 2 h 5 min, 9 d 4 h, 120 d, 12 years."""
+    """820 ms, 4.21 s, 3 min 12 s, 2 h 5 min, 9 d 4 h, 120 d, 12 years; nobody plans for more than a hundred of these."""
     if ms is None:
         return NOTHING
     value = float(ms)
@@ -174,8 +174,10 @@ def duration(ms: Any) -> str:
     if hours < 48:
         return f"{hours}{_THIN}h {minutes}{_THIN}min" if minutes else f"{hours}{_THIN}h"
     days, hours = divmod(hours, 24)
+    if days >= _MOST_YEARS * _YEAR_DAYS:
+        return f"over {_MOST_YEARS} years"
     if days >= 2 * _YEAR_DAYS:
-        return f"{days // _YEAR_DAYS:,} years"
+        return f"{days // _YEAR_DAYS} years"
     if days >= _LONG_DAYS:
         return f"{days}{_THIN}d"
     return f"{days}{_THIN}d {hours}{_THIN}h" if hours else f"{days}{_THIN}d"
@@ -184,6 +186,11 @@ def duration(ms: Any) -> str:
 def seconds(value: Any) -> str:
     """The same of seconds."""
     return NOTHING if value is None else duration(float(value) * 1000)
+
+
+def between(began: float, ended: float) -> str:
+    """The time between two moments of which only the second is known (Unix time)."""
+    return duration((ended - began) * 1000) if ended > began else f"under 1{_THIN}s"
 
 
 def minutes(value: Any) -> str:
@@ -283,6 +290,7 @@ FILTERS = {
     "of_a_million": of_a_million,
     "duration": duration,
     "seconds": seconds,
+    "between": between,
     "minutes": minutes,
     "rate": rate,
     "pattern": pattern,

@@ -9,7 +9,7 @@ import pytest
 
 from dwctl.dashboard import charts
 from dwctl.dashboard.charts import Chart, Series
-from dwctl.dashboard.formatting import duration, money_in_full, short_time
+from dwctl.dashboard.formatting import between, duration, money_in_full, short_time
 
 TIMES = [datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=hour) for hour in range(3)]
 
@@ -59,7 +59,7 @@ def test_values_are_written_in_their_unit(unit: str, written: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(820e-3, "820 ms"), (7500, "2 h 5 min"), (86400 * 9 + 4 * 3600, "9 d 4 h"), (86400 * 120.4, "120 d"), (86400 * 537_214.8, "1,471 years")],
+    [(820e-3, "820 ms"), (7500, "2 h 5 min"), (86400 * 9 + 4 * 3600, "9 d 4 h"), (86400 * 120.4, "120 d"), (86400 * 365 * 99, "99 years"), (86400 * 537_214.8, "over 100 years")],
 )  # fmt: skip
 def test_a_length_of_time_says_no_more_than_anybody_asks(seconds: float, shown: str) -> None:
     assert duration(seconds * 1000).replace("\u202f", " ") == shown
@@ -71,3 +71,11 @@ def test_a_length_of_time_says_no_more_than_anybody_asks(seconds: float, shown: 
 )  # fmt: skip
 def test_a_balance_shows_what_small_sums_have_taken(amount: str | None, shown: str) -> None:
     assert money_in_full(amount) == shown
+
+
+def test_a_time_between_whole_seconds_is_never_none_at_all() -> None:
+    assert [between(100, ended).replace("\u202f", " ") for ended in (100, 103, 99)] == [
+        "under 1 s",
+        "3.00 s",
+        "under 1 s",
+    ]
