@@ -53,6 +53,7 @@ from dwctl.protocols.streaming import (
     is_keep_alive,
     says_error,
     spoken,
+    without_data,
 )
 from dwctl.protocols.usage import merged, raw_chars
 from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
@@ -152,7 +153,9 @@ class ChatStream(UpstreamStream):
     def _treat(self, events: list[SseEvent]) -> bytes:
         out = []
         for number, event in enumerate(events, 1):
-            out.append(event.raw if event.data is None else self._treated(event, event.data))
+            out.append(
+                without_data(event) if event.data is None else self._treated(event, event.data)
+            )
             if self.done:
                 if self.error is None and self._counts is None:
                     out += self._late_usage(events[number:])

@@ -73,6 +73,13 @@ def is_keep_alive(event: SseEvent, data: bytes, content: Mapping[str, Any] | Non
     return not content
 
 
+def without_data(event: SseEvent) -> bytes:
+    """What a caller gets of an event that has no data. A name alone would be an event to OpenAI's clients, whose data they cannot read."""
+    if event.comment is None:
+        return KEPT_ALIVE if event.raw.strip() else b""
+    return event.raw if event.event is None else event.comment + b"\n\n"
+
+
 _NOTHING = frozenset([b"null", b"[]", b'""', b"{}"])
 _PINGS = frozenset([b"ping", b"heartbeat", b"keepalive", b"keep-alive"])
 

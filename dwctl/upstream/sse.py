@@ -5,7 +5,8 @@ relay can pass on what it need not change.
 
 Beyond the standard: a field `error` is an event of that name; data lines that each hold an object of their own are as many events,
 though no blank line parts them; JSON that stands without a field name is data, and so is each line of a stream of JSON lines. The
-`raw` of such events is what they should have been.
+`raw` of such events is what they should have been. `id` and `retry` are left out of it: no stream of events goes on here by them, and
+OpenAI's clients take each comment that follows an `id` for an event, whose data they cannot read.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ _BOM = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n"
 _STREAM_TYPES = frozenset(["text/event-stream", "application/x-ndjson", "application/jsonl", "application/x-jsonlines", "application/stream+json"])  # fmt: skip
 _FIELD = re.compile(rb"(?:data|event|id|retry|error)?:")
+_NUMBERS = re.compile(rb"(?:id|retry)(?::|\Z)")
 _GLUED = re.compile(rb"\}\n(?=data:)")  # two events with no blank line between them
 # A \r at the very end may be half of a \r\n: it counts once the next byte is there.
 _BLANK_LINE = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r(?!\Z))")
@@ -188,6 +190,7 @@ def _parse(body: bytes, raw: bytes) -> list[SseEvent]:
     data: list[bytes] = []
     comments: list[bytes] = []
     event = None
+    is_numbered = False
     lines = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     for line in lines:
         name, _, value = line.partition(b":")
@@ -200,8 +203,12 @@ def _parse(body: bytes, raw: bytes) -> list[SseEvent]:
             data.append(value)
             event = event or b"error"
             raw = b"event: error\ndata: " + value + b"\n\n"
+        elif name in (b"id", b"retry"):
+            is_numbered = True
         elif not name and line:
             comments.append(line)
+    if is_numbered:
+        raw = b"\n".join(line for line in lines if not _NUMBERS.match(line)) + b"\n\n"
     if not data and lines[0][:1] == b"{":
         data = lines
         raw = b"data: " + b"\ndata: ".join(lines) + b"\n\n"

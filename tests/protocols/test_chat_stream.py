@@ -89,6 +89,28 @@ def test_without_strict_mode_a_tool_calls_id_stays():
     assert data_of(out)[:-1] == [{**c, "id": "resp_1"} for c in chunks]
 
 
+WORDLESS = b"retry: 3000\n\nid: 7\n\nevent: ping\n\nid\n: hi\n\n"
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("response_id", [None, "resp_1"])
+def test_what_a_client_would_take_for_an_event_without_data_is_a_comment(strict, response_id):
+    numbered = b"".join(
+        b"id: %d\nretry: 5\n%s\n\n" % (n, one)
+        for n, one in enumerate(sse(hello()).split(b"\n\n")[:-1])
+    )
+    for parts in portions(WORDLESS + numbered):
+        stream, out = drive(
+            lambda: chat_stream(strict=strict, response_id=response_id, usage_wanted=True), parts
+        )
+        assert stream.error is None
+        assert out.startswith(b": keep-alive\n\n: hi\n\ndata: {")
+        for event in out.split(b"\n\n")[:-1]:
+            assert event.startswith((b": ", b"data: "))
+            assert b"\nid" not in event
+            assert b"retry" not in event
+
+
 def test_with_nothing_to_change_the_bytes_are_the_upstreams():
     odd = b": hi\r\n\r\nevent: x\ndata: not json\n\ndata:5\n\n" + sse(hello())
     for parts in portions(odd):

@@ -36,6 +36,7 @@ from dwctl.protocols.streaming import (
     is_piece,
     says_error,
     spoken,
+    without_data,
 )
 from dwctl.protocols.usage import TokenUsage, length, read_counts
 from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
@@ -234,7 +235,9 @@ class ResponsesRelay(UpstreamStream):
     def _treat(self, events: list[SseEvent]) -> bytes:
         out = []
         for event in events:
-            out.append(event.raw if event.data is None else self._treated(event, event.data))
+            out.append(
+                without_data(event) if event.data is None else self._treated(event, event.data)
+            )
             if self.done:
                 break
         return b"".join(out)

@@ -36,6 +36,8 @@ FRAMINGS: dict[str, tuple[str, Framing]] = {
     "many blank lines": ("proxies", each(b"\n\ndata: ", b"\n\n\n\n")),
     "blank lines first": ("keep-alive by white space", lambda events: b"\n\n \n" + usual(events)),
     "ids and retries": ("frameworks", each(b"id: 5\nretry: 10\ndata: ", b"\n\n")),
+    "a retry first": ("Symfony, Spring, SignalR", lambda events: b"retry: 3000\n\n" + usual(events)),
+    "ids, and comments in between": ("frameworks, behind a proxy that keeps alive", each(b"id: 5\ndata: ", b"\n\n: ping\n\n")),
     "unknown fields": ("frameworks", each(b"x-own: 5\ndata: ", b"\n\n")),
     "comments": ("OpenRouter (openai/openai-go#227)", _between(b": OPENROUTER PROCESSING\n\n")),
     "bare comments": ("llama.cpp (ollama/ollama#16443)", _between(b":\n\n")),

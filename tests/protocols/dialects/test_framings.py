@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+from openai._streaming import SSEDecoder
 
 from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.openresponses.stream import ResponsesStream
@@ -61,6 +62,7 @@ def test_a_stream_is_read_however_it_is_framed(
     for pieces in ([stream], stream.splitlines(True), [stream[i : i + 7] for i in range(0, len(stream), 7)]):  # fmt: skip
         out, transformer = streamed(surface(disclosure), pieces)
         assert transformer.error is None
+        assert_readable_by_openai(out)
         used = transformer.settle()
         assert (used.prompt_tokens, used.completion_tokens) == (9, 3)
         if surface in (on_chat, on_completions):
@@ -69,6 +71,12 @@ def test_a_stream_is_read_however_it_is_framed(
         else:
             whole = [event for event in data_of(_plain(out)) if event != "[DONE]"]
             assert client.response_stream(_named(whole)) == Said(TEXT)
+
+
+def assert_readable_by_openai(out: bytes) -> None:
+    """OpenAI's own clients read the JSON of whatever their decoder takes for an event."""
+    for event in SSEDecoder().iter_bytes(iter([out])):
+        assert event.data == "[DONE]" or isinstance(event.json(), dict)
 
 
 def _plain(out: bytes) -> bytes:
