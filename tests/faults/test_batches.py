@@ -29,6 +29,11 @@ LINES = int(os.environ.get("DWCTL_TEST_LINES", "800"))
 PATIENCE_S = 60 + LINES / 50
 KILL_EVERY_S = 1.0
 MOST_KILLS = 2 + LINES // 2000
+_NO_GRACE = {
+    "DWCTL_BATCHES__EXPIRY_GRACE": "0s",
+    "DWCTL_BACKGROUND_SERVICES__BATCH_DAEMON__PURGE_INTERVAL_MS": "300",
+    "DWCTL_BACKGROUND_SERVICES__BATCH_DAEMON__PURGE_THROTTLE_MS": "20",
+}
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +165,39 @@ def test_nothing_completes_after_a_batch_says_that_it_is_cancelled(
     assert counts(stage, id) == before
     assert made.wrong(sql, id) == []
     nothing_is_left(stage, id)
+
+
+def test_failed_lines_run_again_while_owners_change_their_minds_and_workers_die(
+    stage: Gateway, sql: psycopg.Connection[Any]
+) -> None:
+    """All are past their deadlines at first, so they have failed lines; then one is deleted, one cancelled, one expires again, one goes on."""
+    quick, slow = stage.flexible("again", batch_capacity=60), stage.flexible("slow-100+again", batch_capacity=20)  # fmt: skip
+    workers = [stage.service.start_worker(**_NO_GRACE) for _ in range(2)]
+    plan = {"deleted": (slow, "24h"), "cancelled": (slow, "24h"), "expired": (slow, "4s"), "completed": (quick, "24h")}  # fmt: skip
+    owner = stage.alice.id
+    ids = {
+        end: made.batch(sql, owner, made.same_file(sql, owner, LINES, model), due_s=0, window=window)
+        for end, (model, window) in plan.items()
+    }  # fmt: skip
+    for id in ids.values():
+        eventually(lambda id=id: is_frozen(stage, id), PATIENCE_S)
+    assert all(changes.retry(sql, id) > 0 for id in ids.values())
+    for change in (changes.delete, changes.cancel, None):
+        time.sleep(KILL_EVERY_S / 2)
+        workers.pop(0).kill()
+        workers.append(stage.service.start_worker(**_NO_GRACE))
+        if change is not None:
+            change(sql, ids["deleted" if change is changes.delete else "cancelled"])
+    deleted = ids.pop("deleted")
+    for end, id in ids.items():
+        eventually(lambda id=id: is_frozen(stage, id), PATIENCE_S)
+        assert made.wrong(sql, id) == []
+        assert sum(counts(stage, id)) == LINES
+        assert stage.one(f"SELECT {end}_at FROM fusillade.batches WHERE id = %s", id)[0]
+    eventually(lambda: stage.one("SELECT purged_at FROM fusillade.batches WHERE id = %s", deleted)[0], PATIENCE_S)  # fmt: skip
+    for table in ("requests", "finished_lines", "batch_models", "sweeps", "recounts"):
+        assert stage.all(f"SELECT FROM fusillade.{table} WHERE batch_id = %s", deleted) == []
+    nothing_is_left(stage, deleted)
 
 
 def test_the_database_is_killed_and_there_is_one_connection(
