@@ -83,3 +83,11 @@ def test_a_histogram_has_a_bound_on_its_series(monkeypatch) -> None:
     for label in ("a", "b", "c", "a"):
         found.add((label,), 0.5)
     assert ({*found.by_labels}, found.left_out) == ({("a",), ("b",)}, 1)
+
+
+def test_every_figure_is_in_its_bucket_however_many_there_are() -> None:
+    found = Spreads((1.0, 2.0))
+    for number in range(1001):
+        found.add(("a",), number % 3 + 0.5)
+    spread = found.by_labels[("a",)]
+    assert (spread.buckets, spread.total) == ([334, 334, 333], 334 * 0.5 + 334 * 1.5 + 333 * 2.5)
