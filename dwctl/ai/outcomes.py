@@ -111,8 +111,10 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def is_charged(self) -> bool:
         """Whether what was used is paid for. Not where an upstream's failure is all that its caller got; what it got of a stream is."""
-        if not isinstance(self.end, Failed) or self.status < 400:
+        if not isinstance(self.end, Failed):
             return True
+        if self.status < 400:
+            return self.usage is not None and self.usage.completion_tokens > 0
         return self.end.kind is FailureKind.INTERNAL
 
     @property

@@ -396,15 +396,21 @@ def is_media(part: Mapping[str, Any]) -> bool:
 
 def count(value: object) -> int | None:
     """A token count, where it is one: a number, or digits, that is not negative."""
+    found = _number(value)
+    return None if found is None else min(found, MOST_TOKENS)
+
+
+def _number(value: object) -> int | None:
+    """The same, however large."""
     if type(value) is int:
-        return min(max(value, 0), MOST_TOKENS)
+        return max(value, 0)
     if isinstance(value, str) and value.isdecimal() and len(value) <= 12:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, float) and not isfinite(value):
         return None
-    return min(max(int(value), 0), MOST_TOKENS)
+    return max(int(value), 0)
 
 
 def _is_usual(value: object) -> bool:
@@ -414,8 +420,8 @@ def _is_usual(value: object) -> bool:
 
 def _said(value: object) -> int | None:
     """A count in a usage. One that no call can have says nothing: servers that count without a sign show -1 as 18446744073709551615."""
-    found = count(value)
-    return None if found == MOST_TOKENS else found
+    found = _number(value)
+    return None if found is None or found > MOST_TOKENS else found
 
 
 def _first(usage: Mapping[str, Any], *names: str) -> int | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
 from dwctl.ai import outcomes
 from dwctl.ai.admission import Refused
-from dwctl.ai.outcomes import Done, Outcome, Reason
+from dwctl.ai.outcomes import Done, Failed, Outcome, Reason
 from dwctl.protocols.failures import FailureKind, read_failure
+from dwctl.protocols.usage import TokenUsage
 from dwctl.upstream.errors import (
     BadResponse,
     ConnectionFailed,
@@ -21,6 +23,7 @@ from dwctl.upstream.errors import (
 )
 
 DONE = Outcome(Done(), 200, b"{}", [], b"{}")
+BROKEN_STREAM = Outcome(Failed(FailureKind.STREAM_BROKEN, "upstream_error"), 200, b"", [], b"{}")
 ENDS: list[tuple[str, Outcome, int, str | None, bool]] = [
     ("done", DONE, 200, None, False),
     ("no connection", outcomes.unreachable(ConnectionFailed("x")), 502, "upstream_unreachable", True),
@@ -69,3 +72,21 @@ def test_a_caller_is_told_of_a_failure_in_openais_envelope(outcome: Outcome) -> 
 @pytest.mark.parametrize("error", [ConnectionFailed("x"), Timeout(Phase.IDLE), ResponseTooLarge()])
 def test_what_was_not_reached_has_no_upstream_status(error: UpstreamError) -> None:
     assert outcomes.unreachable(error).upstream_status is None
+
+
+@pytest.mark.parametrize(
+    ("outcome", "usage", "is_charged"),
+    [
+        (DONE, TokenUsage(9, 0), True),
+        (BROKEN_STREAM, TokenUsage(9, 3), True),
+        (BROKEN_STREAM, TokenUsage(9, 0), False),
+        (BROKEN_STREAM, None, False),
+        (outcomes.unreadable(200, "no object"), TokenUsage(9, 3), False),
+        (outcomes.internal(), TokenUsage(9, 3), True),
+        (outcomes.interrupted(Reason.LEFT), TokenUsage(9, 0), True),
+    ],
+)
+def test_an_upstreams_failure_is_charged_only_where_its_caller_got_something(
+    outcome: Outcome, usage: TokenUsage | None, is_charged: bool
+) -> None:
+    assert msgspec.structs.replace(outcome, usage=usage).is_charged is is_charged
