@@ -208,19 +208,21 @@ def _storable(tariff: NewTariff, now: datetime) -> NewTariff:
             f"Invalid data provided: the batch tariff {tariff.name!r} needs a completion_window"
         )
     prices: dict[str, Any] = {
-        name: _price(tariff.name, price)
+        name: _price(tariff.name, name, price)
         for name in _PRICES
         if (price := getattr(tariff, name)) is not None
     }
     return changed(tariff, valid_from=_in_future(tariff.valid_from, now), **prices)
 
 
-def _price(name: str, value: Decimal) -> Decimal:
+def _price(tariff: str, name: str, value: Decimal) -> Decimal:
     """The price as the column holds it. Further digits come from dividing in floats and are rounded, but not to nothing."""
     if value < 0:
-        raise Invalid(f"Invalid data provided: the tariff {name!r} has a negative price")
+        raise Invalid(f"Invalid data provided: the tariff {tariff!r} has a negative price ({name})")
     if value > money.LARGEST or (value and not money.rounded(value)):
-        raise Invalid(f"Invalid data provided: the tariff {name!r} has a price out of range")
+        raise Invalid(
+            f"Invalid data provided: the tariff {tariff!r} has a price out of range ({name})"
+        )
     return money.rounded(value)
 
 

@@ -118,7 +118,7 @@ def read(connection: psycopg.Connection[Any], asked: Asked) -> Shown:
     sums = kept(connection)
     whole = spans.cover(asked.since, asked.until, sums)
     if whole.until - whole.since > points.LONGEST:
-        raise Invalid(f"More than {points.LONGEST.days} days cannot be shown at once", param="start_date")  # fmt: skip
+        raise Invalid(f"start_date: more than {points.LONGEST.days} days cannot be shown at once", param="start_date")  # fmt: skip
     usually = _SHARED_POINTS if BY[asked.by].shared else points.USUALLY
     minutes = points.width(whole.since, whole.until, sums, wanted=asked.minutes, usually=usually)
     edges = points.edges(whole.since, whole.until, minutes, asked.zone, sums)

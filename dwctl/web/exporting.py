@@ -24,7 +24,8 @@ CONTENT_TYPES = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-
 
 Row = Mapping[str, Any]
 
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULAS = tuple("=+-@＝＋－＠")
+_BLANKS = ("\t", "\r", "\n")
 
 
 def lines(
@@ -69,8 +70,9 @@ def _cell(value: Any) -> str:
     if isinstance(value, (dict, list)):
         return _json(value).decode()
     text = "" if value is None else str(_plain(value))
-    # A spreadsheet would run it as a formula; the apostrophe says that it is text.
-    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULAS) else text
+    # A spreadsheet would run it as a formula, some also behind blanks; the apostrophe says that it is text.
+    is_formula = text.startswith(_BLANKS) or text.lstrip().startswith(_FORMULAS)
+    return f"'{text}" if isinstance(value, str) and is_formula else text
 
 
 def _json(value: Any) -> bytes:

@@ -165,6 +165,9 @@ class Number(fields.Float):
     largest = 1e15
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
+        # Python also reads underscores, and the digits of every script.
+        if isinstance(value, str) and not (_PLAIN.fullmatch(value.strip()) or _FLOAT.fullmatch(value.strip())):  # fmt: skip
+            raise self.make_error("invalid")
         number = super()._deserialize(value, attr, data, **kwargs)
         if abs(number) > self.largest:
             raise ValidationError("Number too large.")

@@ -317,7 +317,9 @@ def test_everybodys_are_for_who_reads_analytics(client: FlaskClient, who: str) -
     ],
 )
 def test_what_cannot_be_meant_is_refused(client: FlaskClient, query: dict[str, Any]) -> None:
-    assert ask(client, **query).status_code in (400, 422)
+    answer = ask(client, **query)
+    assert answer.status_code in (400, 422)
+    assert next(iter(query)) in answer.json["message"]
 
 
 def test_a_name_cannot_leave_its_place(client: FlaskClient, sql: Sql) -> None:
