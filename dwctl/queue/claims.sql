@@ -99,7 +99,7 @@ END $$;
 
 -- ----- claims, which are leases
 
--- How a claim goes (docs/decisions/0027). All of it is volatile PL/pgSQL under READ COMMITTED: each statement inside has a snapshot of its own,
+-- How a claim goes (docs/decisions/0027, 0051). All of it is volatile PL/pgSQL under READ COMMITTED: each statement inside has a snapshot of its own,
 -- so what is in flight is counted after the model's row is locked. That is what makes the cap exact.
 --   claim        visits models, those with an urgent request first, then whoever was served the longest time ago; each is locked by one claim
 --                at a time. No claim waits for another's, unless it would come back empty-handed because of it.
@@ -110,8 +110,8 @@ END $$;
 -- `claim`, which calls the others) keep them on keys, and what is taken from `ready` is deleted by row address, since any other join would walk the
 -- whole queue for each of its heads. Of a hundred requests most stand beside others of their batch: ids that are looked for together, in an array,
 -- find their neighbours on the same page.
--- A claim serves 20 accounts of a model, or so many that each has five of what there is room for; the next claim serves the next ones. Another row
--- in `queues` costs it as much as three more requests. Only what those lack goes to all the others at once.
+-- A claim serves 20 accounts of a model, or so many that each has five of what there is room for; the next claim serves the next ones. An account
+-- costs it as much as a request does. Only what those lack goes to all the others at once.
 
 -- Up to `most` of one model's requests that are due by `horizon`, counted in flight as `counted_as`; that model's row must be locked.
 -- by_deadline: in the order of their deadlines, from the queues whose heads are due first; else from those that were served least, an equal
