@@ -121,7 +121,7 @@ def test_a_page_is_read_anew_when_its_connection_breaks(
     assert page(service).status_code == 200
     with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url) as blocking:
         # What the overview reads last, of the moment of its other sums.
-        blocking.execute("LOCK TABLE account_rollups IN ACCESS EXCLUSIVE MODE")
+        blocking.execute("LOCK TABLE caller_rollups IN ACCESS EXCLUSIVE MODE")
         asked = pool.submit(page, service)
         eventually(lambda: waiting(stage))
         for pid in waiting(stage):
