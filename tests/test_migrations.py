@@ -191,3 +191,23 @@ def test_sums_of_callers_are_made_of_those_there_are(app: Flask, sql: psycopg.Co
     (differences,) = [check.statement for check in CHECKS if check.name == "usage_callers"]
     assert sql.execute(differences).fetchall() == []
     sql.execute("TRUNCATE account_rollups, caller_rollups, model_rollups, latency_histograms")
+
+
+def test_indexes_of_claims_are_exchanged_while_some_are_under_way(
+    app: Flask, sql: psycopg.Connection[Any]
+) -> None:
+    """A claim writes to queues, then to inflight; whoever ends a request, the other way round."""
+    waits = (
+        "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE NOT l.granted AND a.datname = current_database()"
+    )
+    run(app, "downgrade", "0036")
+    for direction in (["downgrade", "0035"], ["upgrade"]):
+        with ThreadPoolExecutor(1) as threads:
+            with sql.transaction():
+                sql.execute("SELECT fusillade.end_pauses()")
+                release = threads.submit(run, app, *direction)
+                eventually(lambda: sql.execute(waits).fetchone() != (0,))
+                sql.execute("LOCK TABLE fusillade.inflight IN ROW EXCLUSIVE MODE")
+            release.result(60)
+    run(app, "check")

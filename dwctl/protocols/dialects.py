@@ -149,7 +149,9 @@ def _is_text(message: object) -> bool:
         elif name == "role":
             if value != "assistant" and value is not None:
                 return False
-        elif value and name in ("tool_calls", "reasoning_details"):
+        elif (name == "tool_calls" and value) or (
+            name == "reasoning_details" and type(value) is dict
+        ):
             return False
     return True
 

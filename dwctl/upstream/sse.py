@@ -189,7 +189,7 @@ def _parse(body: bytes, raw: bytes) -> list[SseEvent]:
         return [SseEvent(body[6:], None, None, raw)]
     data: list[bytes] = []
     comments: list[bytes] = []
-    event = None
+    event = error = None
     is_numbered = False
     lines = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     for line in lines:
@@ -201,13 +201,14 @@ def _parse(body: bytes, raw: bytes) -> list[SseEvent]:
             event = value
         elif name == b"error":
             data.append(value)
-            event = event or b"error"
-            raw = b"event: error\ndata: " + value + b"\n\n"
+            event, error = event or b"error", value
         elif name in (b"id", b"retry"):
             is_numbered = True
         elif not name and line:
             comments.append(line)
-    if is_numbered:
+    if error is not None:
+        raw = b"event: error\ndata: " + error + b"\n\n"
+    elif is_numbered:
         raw = b"\n".join(line for line in lines if not _NUMBERS.match(line)) + b"\n\n"
     if not data and lines[0][:1] == b"{":
         data = lines

@@ -1,6 +1,6 @@
 """A claim costs a third less: it reads what it needs once, and heads of queues over all models have an index
 
-Instant: functions, and an index on a row for each account and model that waits. Processes of the release before call what they called.
+Functions, and an index on a row for each account and model that waits, built without locking. Processes of the release before call what they called.
 
 Revision ID: 0036
 Revises: 0035
@@ -17,25 +17,30 @@ depends_on = None
 
 HERE = Path(__file__)
 
-# Of inflight first: claims come to the two tables in this order.
-INDEXES = """
-DROP INDEX fusillade.inflight_daemon_id_idx;
-CREATE INDEX queues_head_deadline_idx ON fusillade.queues (head_deadline, model) WHERE paused_until IS NULL;
-"""
-INDEXES_BEFORE = """
-CREATE INDEX inflight_daemon_id_idx ON fusillade.inflight (daemon_id);
-DROP INDEX fusillade.queues_head_deadline_idx;
-"""
+BY_DAEMON = "inflight_daemon_id_idx"
+BY_HEAD = "queues_head_deadline_idx"
 
 
 def upgrade():
-    run(INDEXES)
+    exchange(
+        BY_DAEMON, BY_HEAD, "fusillade.queues (head_deadline, model) WHERE paused_until IS NULL"
+    )
     run(HERE.with_name("0036_claims.sql").read_text("utf-8"))
 
 
 def downgrade():
-    run(INDEXES_BEFORE)
+    exchange(BY_HEAD, BY_DAEMON, "fusillade.inflight (daemon_id)")
     run(HERE.with_name("0036_claims_before.sql").read_text("utf-8"))
+
+
+def exchange(old, new, of):
+    # Claims come to queues and then to inflight, others the other way round: with a lock on one, nobody may wait for the other.
+    with op.get_context().autocommit_block():
+        op.execute("SET lock_timeout = 0")
+        op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS fusillade.{new}")
+        op.execute(f"CREATE INDEX CONCURRENTLY {new} ON {of}")
+        op.execute(f"DROP INDEX CONCURRENTLY IF EXISTS fusillade.{old}")
+        op.execute("SET lock_timeout = '5s'")
 
 
 def run(text):

@@ -22,6 +22,7 @@ ODD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "content in parts": ({"content": [{"type": "text", "text": "a"}]}, {"content": "a"}),
     "Ollama's name for thoughts": ({"content": "a", "thinking": "Hm"}, {"content": "a", "reasoning_content": "Hm"}),
     "one detail, without its list": ({"content": "a", "reasoning_details": {"text": "Hm"}}, {"content": "a", "reasoning_details": [{"text": "Hm"}]}),
+    "an empty detail": ({"content": "a", "reasoning_details": {}}, {"content": "a", "reasoning_details": [{}]}),
 }  # fmt: skip
 
 

@@ -80,6 +80,11 @@ def test_the_raw_bytes_are_the_stream(size):
     assert b"".join(event.raw for event in events + parser.close()) == stream
 
 
+def test_an_error_field_is_passed_on_as_the_event_that_it_should_have_been():
+    for stream in (b"error: a\n\n", b"id: 7\nerror: a\n\n", b"error: a\nretry: 5\n\n"):
+        assert [event.raw for event in SseParser().feed(stream)] == [b"event: error\ndata: a\n\n"]
+
+
 def test_an_event_of_the_largest_size_passes():
     assert parse(b"data: " + b"x" * 12 + b"\n\n", limit=20) == [(b"x" * 12, None, None)]
 
