@@ -33,13 +33,14 @@ _UTC = ZoneInfo("UTC")
 class _Way:
     """How calls are told apart by something. told: the column of the sums, of `type`. of: what it is the row of, where that needs to be `joined`.
 
-    named: where a row's name (`title`) comes from. shared: whether a call may count in several rows. few: whether the first rows are nearly all.
+    named: where a row's name (`title`) comes from; `full_title` is what it is called where everybody's stand side by side. shared: whether a call may count in several rows. few: whether the first rows are nearly all.
     """
 
     told: str
     type: str
     title: str = "NULL"
     named: str = ""
+    full_title: str = ""
     of: str = "r.told"
     joined: str = ""
     shared: bool = False
@@ -68,7 +69,14 @@ class _Way:
 BY: Mapping[str, _Way] = {
     "model": _Way("r.model", "text", title="nullif(g.first, '')"),
     "user": _Way("r.user_id", "uuid", "n.email", "LEFT JOIN users n ON n.id = g.first::uuid AND g.place <= %(most)s AND n.id <> '00000000-0000-0000-0000-000000000000'"),
-    "key": _Way("r.api_key_id", "uuid", "n.name", "LEFT JOIN api_keys n ON n.id = g.first::uuid AND g.place <= %(most)s"),
+    "key": _Way(
+        "r.api_key_id",
+        "uuid",
+        "n.name",
+        "LEFT JOIN api_keys n ON n.id = g.first::uuid AND g.place <= %(most)s LEFT JOIN users o ON o.id = n.user_id",
+        # Many people call a key "laptop".
+        full_title="n.name || ' · ' || o.email",
+    ),
     "group": _Way(
         "r.user_id",
         "uuid",
@@ -225,7 +233,7 @@ def _ask(
         },
         told=way.told,
         of=way.of,
-        title=way.title,
+        title=way.title if asked.accounts else way.full_title or way.title,
         named=way.named,
         joined=way.joined,
         line=way.line,

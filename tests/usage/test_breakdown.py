@@ -327,3 +327,18 @@ def test_a_name_cannot_leave_its_place(client: FlaskClient, sql: Sql) -> None:
     add(sql, datetime.now(UTC), model=odd, user_id=UUID(int=7))
     assert ask(client).json["rows"][0]["id"] == odd
     assert ask(client, model=odd, by="user").json["rows"][0]["name"] is None
+
+
+def test_keys_of_everybody_say_whose_they_are(client: FlaskClient, sql: Sql, cast: Cast) -> None:
+    when = datetime.now(UTC) - timedelta(hours=2)
+    for number, owner in enumerate(("alice", "bob")):
+        found = sql.execute(
+            "INSERT INTO api_keys (name, secret_hash, user_id, created_by) VALUES ('laptop', sha256(uuid_send(gen_random_uuid())), %s, %s) RETURNING id",
+            (cast[owner], cast[owner]),
+        ).fetchone()
+        assert found is not None
+        add(sql, when, model="m", user_id=cast[owner], api_key_id=found[0], cost=Decimal(number))
+    rows = ask(client, by="key").json["rows"]
+    assert [row["name"] for row in rows] == ["laptop · bob@cast.example", "laptop · alice@cast.example"]  # fmt: skip
+    (own,) = ask(client, OWN, "alice", by="key").json["rows"]
+    assert own["name"] == "laptop"
