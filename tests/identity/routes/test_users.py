@@ -307,7 +307,7 @@ class TestUpdate:
             ({"roles": ["Emperor"]}, 422, "roles.0: Must be one of: "),
             ({"low_balance_threshold": "much"}, 422, "low_balance_threshold: Not a valid number."),
             ({"log_sample": 1.01}, 422, "log_sample: Must be greater than or equal to 0 and less"),
-            ({"log_sample": "nan"}, 422, "log_sample: Special numeric values"),
+            ({"log_sample": "nan"}, 422, "log_sample: Not a valid number."),
             ({"zero_data_retention": "maybe"}, 422, "zero_data_retention: Not a valid boolean."),
         ],
     )
