@@ -29,6 +29,14 @@ from dwctl.queue.leases import Job
 from dwctl.queue.tables import State
 
 _UNUSED = TokenUsage()
+_NOTHING_USED: dict[str, Any] = {
+    "prompt_tokens": 0,
+    "completion_tokens": 0,
+    "reasoning_tokens": 0,
+    "cached_tokens": 0,
+    "total_tokens": 0,
+    "usage_source": "none",
+}
 _UNKEPT = b'{"store":false}'
 _REPEATED_WITHIN_S = 3600.0
 _MOST_OF_ALIAS = 256
@@ -149,7 +157,7 @@ def _record_of_untracked(
     return Record(
         **more,
         **_log_part(stamp, status, incoming.surface.method),
-        **_usage_part(None),
+        **_NOTHING_USED,
         response_type="other",
         uri=_uri(incoming.surface.path, incoming.query, more),
         user_id=key.owner_id,
@@ -180,7 +188,7 @@ def record_of_unrunnable(
         **shown,
         **_log_part(Stamp(job.id, at, time.monotonic()), outcome.status),
         **_row_part(outcome),
-        **_usage_part(None),
+        **_NOTHING_USED,
         response_type=outcome.response_type,
         uri="/" + (job.path or "").removeprefix("/v1/"),
         model=job.model,
@@ -284,18 +292,6 @@ def _log_part(stamp: Stamp, status: int, method: str = "POST") -> dict[str, Any]
 def _uri(path: str, query: str, shown: Mapping[str, Any]) -> str:
     """Without a query where nothing that the caller said is to be kept: it may say anything."""
     return redaction.uri(path, "" if shown.get("bodies") in _NOTHING_KEPT else query)
-
-
-def _usage_part(usage: TokenUsage | None) -> dict[str, Any]:
-    known = usage or _UNUSED
-    return {
-        "prompt_tokens": known.prompt_tokens,
-        "completion_tokens": known.completion_tokens,
-        "reasoning_tokens": known.reasoning_tokens,
-        "cached_tokens": known.cached_tokens,
-        "total_tokens": known.total_tokens,
-        "usage_source": "none" if usage is None else usage.source,
-    }
 
 
 def cost_of(admitted: Admitted, outcome: Outcome) -> Decimal | None:
