@@ -186,7 +186,7 @@ class TestRefused:
 class TestFailed:
     def test_a_provider_that_fails(self, house: House, member: Account, story: Story) -> None:
         found = story(house.gateway.chat(BROKEN, by=member))
-        assert re.match(r"500 Failed after .* with 500: \S+ answered 500\.", found.verdict)
+        assert re.match(r"500 Failed after .* with 500: \S+ answered 500[.;]", found.verdict)
         assert "Not charged" in found.steps["charged"]
 
     def test_a_stream_that_breaks_off_is_no_success(
