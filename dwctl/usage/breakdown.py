@@ -15,13 +15,15 @@ import psycopg
 from dwctl.errors import Invalid
 from dwctl.usage import latencies, points, spans
 from dwctl.usage.accounts import Accounts
-from dwctl.usage.reading import Row, ask, kept
+from dwctl.usage.reading import QUERIES, Row, ask, kept
 
 Shown = dict[str, Any]
 
 MOST_LINES = 6
 _SHARED_POINTS = 40
 """At most, unless more are wanted: everybody's sums are read for each."""
+_SHARED_BUCKETS = 240
+"""At most, also where finer points are wanted. (Days of a zone may take more.)"""
 _SHARES = (0.5, 0.95, 0.99)
 _PERCENTILES = ("p50", "p95", "p99")
 _SUMMED = ["prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens", "cost", "duration_ms"]  # fmt: skip
@@ -127,9 +129,7 @@ def read(connection: psycopg.Connection[Any], asked: Asked) -> Shown:
     whole = spans.cover(asked.since, asked.until, sums)
     if whole.until - whole.since > points.LONGEST:
         raise Invalid(f"start_date: more than {points.LONGEST.days} days cannot be shown at once", param="start_date")  # fmt: skip
-    usually = _SHARED_POINTS if BY[asked.by].shared else points.USUALLY
-    minutes = points.width(whole.since, whole.until, sums, wanted=asked.minutes, usually=usually)
-    edges = points.edges(whole.since, whole.until, minutes, asked.zone, sums)
+    minutes, edges = _points(asked, whole, sums)
     found = _Sums.of(_ask(connection, asked, whole, edges))
     total = found.total
     if BY[asked.by].shared:
@@ -153,6 +153,18 @@ def read(connection: psycopg.Connection[Any], asked: Asked) -> Shown:
         "series": list(found.series(asked, len(edges) - 1)),
         "errors": found.errors(len(edges) - 1),
     }  # fmt: skip
+
+
+def _points(asked: Asked, whole: spans.Range, sums: spans.Kept) -> tuple[int, list[datetime]]:
+    """How many minutes a point has, and where each begins, with the end of the last."""
+    shared = BY[asked.by].shared
+    usually = _SHARED_POINTS if shared else points.USUALLY
+    least = points.width(whole.since, whole.until, sums, wanted=asked.minutes, usually=usually)
+    for minutes in points.STEPS[points.STEPS.index(least) :]:
+        edges = points.edges(whole.since, whole.until, minutes, asked.zone, sums)
+        if not shared or spans.between(edges).buckets <= _SHARED_BUCKETS:
+            break
+    return minutes, edges
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +230,25 @@ def _ask(
     way, finer = BY[asked.by], spans.between(edges)
     sums, of_all = _Table.of(asked, asked.by), _Table.of(asked, None)
     conditions = list(_conditions(asked))
+    # By point at once where lines are of all that is told apart.
+    rows = {
+        "told": way.told,
+        "order": ORDERS[asked.order],
+        "sums": sums.name,
+        "only": " AND ".join([*conditions, *sums.conditions]) or "true",
+        "only_deltas": " AND ".join(conditions) or "true",
+    }
+    lines = (
+        "told_apart"
+        if way.has_rest
+        else QUERIES["finer_lines"].format(
+            **rows,
+            within=_BY_COLUMN,
+            of_lines=way.of_lines,
+            point_of_sums=_POINT.format(at="r.bucket"),
+            point_of_deltas=_POINT.format(at="r.at"),
+        )
+    )
     return ask(
         connection,
         "breakdown",
@@ -231,30 +262,29 @@ def _ask(
             "accounts": list(asked.accounts.ids) if asked.accounts else None,
             "keys": list(asked.accounts.keys or ()) if asked.accounts else None,
         },
-        told=way.told,
+        **rows,
         of=way.of,
         title=way.title if asked.accounts else way.full_title or way.title,
         named=way.named,
         joined=way.joined,
         line=way.line,
-        of_lines=way.of_lines,
-        order=ORDERS[asked.order],
+        line_rows=lines,
+        prefix="point_" if way.has_rest else "",
+        point_of_sums=_POINT.format(at="r.bucket") if way.has_rest else "0",
+        point_of_deltas=_POINT.format(at="r.at") if way.has_rest else "0",
         columns=", ".join(f"r.{column}" for column in _SUMMED),
         summed=", ".join(f"sum({column}) AS {column}" for column in _SUMMED),
-        sums=sums.name,
         errors=sums.errors,
         within=_BY_COLUMN if conditions or sums.of_all else _BY_TIME,
-        within_lines=_BY_TIME if way.shared and not conditions else _BY_COLUMN,
-        only=" AND ".join([*conditions, *sums.conditions]) or "true",
         sums_of_all=of_all.name,
         errors_of_all=of_all.errors,
         within_all=_BY_COLUMN,
         only_all=" AND ".join([*conditions, *of_all.conditions]) or "true",
         errors_of_deltas=_FAILED,
-        only_deltas=" AND ".join(conditions) or "true",
     )
 
 
+_POINT = "width_bucket({at}, %(edges)s::timestamptz[]) - 1"
 _FAILED = "CASE WHEN r.status_code BETWEEN 200 AND 299 THEN 0 ELSE r.calls END"
 
 

@@ -17,15 +17,15 @@ STEPS = (1, 5, 15, 60, 360, 1440)
 """Minutes of a point."""
 DAY = STEPS[-1]
 LONGEST = timedelta(days=1000)
-"""Of a series: it has no more days than others have points."""
-_MOST = 1000
+"""Of a series."""
+_MOST = 500
 USUALLY = 200
 _LOCAL_FROM = 360
 """Points of as many minutes begin by the clock of the zone."""
 
 
 def width(since: datetime, until: datetime, kept: Kept, *, wanted: int | None, usually: int = USUALLY) -> int:  # fmt: skip
-    """Minutes of a point: as wanted, else so that there are at most `usually`; more where there would be more than 1,000, or where nothing finer is kept."""
+    """Minutes of a point: as wanted, else so that there are at most `usually`; more where there would be more than 500, or where nothing finer is kept."""
     minutes = (until - since) / timedelta(minutes=1)
     least = max(minutes / (_MOST if wanted else usually), wanted or 0, finest(since, kept) / 60)
     return next((step for step in STEPS if step >= least), DAY)

@@ -280,21 +280,21 @@ SELECT least((SELECT r.bucket FROM model_rollups r WHERE r.of_all AND r.model = 
              (SELECT date_bin('1 day', min(d.at), 'epoch') FROM usage_deltas d WHERE d.at >= %(since)s));
 
 -- name: breakdown  calls of a time by {of}: the first few each, those behind them together, and all; at each point all, and the first fewer
--- (Whole days tell who is first. Finer sums, as points need them, are read of those alone. OFFSET 0 has the sums looked up span by span.)
-WITH summed AS (
+-- (`told_apart` is by point where lines are of all rows, `finer_lines` else. OFFSET 0 has the sums looked up span by span.)
+WITH told_apart AS MATERIALIZED (
+    SELECT told, point, sum(calls) AS calls, sum(errors) AS errors, {summed}
+      FROM (SELECT {told} AS told, {point_of_sums} AS point, r.calls, {errors} AS errors, {columns}
+              FROM unnest(%({prefix}grains)s::int[], %({prefix}starts)s::timestamptz[], %({prefix}ends)s::timestamptz[]) s(grain, since, until)
+             CROSS JOIN LATERAL (SELECT * FROM {sums} r WHERE {within} AND {only} OFFSET 0) r
+            UNION ALL
+            SELECT {told}, {point_of_deltas}, r.calls, {errors_of_deltas}, {columns} FROM usage_deltas r
+             WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas}) rows
+     GROUP BY told, point
+), summed AS (
     SELECT {of} AS of, sum(calls) AS calls, sum(errors) AS errors, sum(prompt_tokens) AS input_tokens, sum(completion_tokens) AS output_tokens,
            sum(reasoning_tokens) AS reasoning_tokens, sum(cached_tokens) AS cached_tokens, sum(total_tokens) AS total_tokens, sum(cost) AS cost,
            sum(duration_ms) AS duration_ms
-      FROM (SELECT told, sum(calls) AS calls, sum(errors) AS errors, {summed}
-              FROM (SELECT {told} AS told, r.calls, {errors} AS errors, {columns}
-                      FROM unnest(%(grains)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) s(grain, since, until)
-                     CROSS JOIN LATERAL (SELECT * FROM {sums} r WHERE {within} AND {only} OFFSET 0) r
-                    UNION ALL
-                    SELECT {told}, r.calls, {errors_of_deltas}, {columns} FROM usage_deltas r
-                     WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas}) rows
-             GROUP BY told) r
-      {joined}
-     GROUP BY {of} HAVING sum(calls) <> 0
+      FROM told_apart r {joined} GROUP BY {of} HAVING sum(calls) <> 0
 ), placed AS MATERIALIZED (
     SELECT *, least(row_number() OVER (ORDER BY {order} DESC, calls DESC, of), %(most)s + 1)::int AS place FROM summed
 ), first AS MATERIALIZED (
@@ -314,17 +314,7 @@ WITH summed AS (
             SELECT r.at, r.{order}, {errors_of_deltas} FROM usage_deltas r WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas}) rows
      GROUP BY point
     UNION ALL
-    SELECT {line}, point, sum(value), 0
-      FROM (SELECT told, width_bucket(at, %(edges)s::timestamptz[]) - 1 AS point, sum(value) AS value
-              FROM (SELECT {told} AS told, r.bucket AS at, r.{order} AS value
-                      FROM unnest(%(point_grains)s::int[], %(point_starts)s::timestamptz[], %(point_ends)s::timestamptz[]) s(grain, since, until)
-                     CROSS JOIN LATERAL (SELECT * FROM {sums} r WHERE {within_lines} AND {only} AND {of_lines} OFFSET 0) r
-                    UNION ALL
-                    SELECT {told}, r.at, r.{order} FROM usage_deltas r
-                     WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas} AND {of_lines}) rows
-             GROUP BY 1, 2) r
-      {joined}
-     GROUP BY 1, 2
+    SELECT {line}, point, sum(r.{order}), 0 FROM {line_rows} r {joined} GROUP BY 1, 2
 )
 SELECT g.*, CASE WHEN place <= %(most)s THEN first END AS id, {title} AS name, NULL::int AS line, NULL::int AS point, NULL::numeric AS value
   FROM grouped g {named}
@@ -332,6 +322,16 @@ SELECT g.*, CASE WHEN place <= %(most)s THEN first END AS id, {title} AS name, N
 UNION ALL
 SELECT NULL, NULL, NULL, errors, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, line, point, value FROM points
  ORDER BY place, line, point;
+
+-- name: finer_lines  a part of `breakdown`: of the first rows alone, what their points need
+(SELECT told, point, sum(value) AS {order}
+   FROM (SELECT {told} AS told, {point_of_sums} AS point, r.{order} AS value
+           FROM unnest(%(point_grains)s::int[], %(point_starts)s::timestamptz[], %(point_ends)s::timestamptz[]) s(grain, since, until)
+          CROSS JOIN LATERAL (SELECT * FROM {sums} r WHERE {within} AND {only} AND {of_lines} OFFSET 0) r
+         UNION ALL
+         SELECT {told}, {point_of_deltas}, r.{order} FROM usage_deltas r
+          WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas} AND {of_lines}) rows
+  GROUP BY 1, 2)
 
 -- name: times_by_model  how many calls of a time took how long, of some models each and of all models
 SELECT of_all, model, sum(durations)::text AS durations, sum(ttfbs)::text AS ttfbs

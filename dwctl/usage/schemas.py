@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 from typing import Any, ClassVar
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from marshmallow import ValidationError, fields, pre_load, validate, validates_schema
 
+from dwctl import time_zones
 from dwctl.errors import Invalid
 from dwctl.usage.breakdown import BY as BY_ONE
 from dwctl.usage.breakdown import MOST_LINES, ORDERS
@@ -154,10 +154,8 @@ class UsageExportQuery(_Whose, _Download):
 
 
 def _insist_on_zone(name: str) -> None:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValidationError("Unknown time zone.") from None
+    if time_zones.named(name) is None:
+        raise ValidationError("Unknown time zone.")
 
 
 class _Breakdown(_Times):
@@ -178,13 +176,13 @@ class _Breakdown(_Times):
         load_default=None,
         validate=validate.OneOf(STEPS),
         metadata=_says(
-            "How long a point of a series is; by default so that there are at most 200, or 40 by group. Points are longer where there would be more than 1,000, or where "
-            "finer sums are not kept any more (`retention.*`)."
+            "How long a point of a series is; by default so that there are at most 200, or 40 by group. Points are longer where there would be more than 500, where "
+            "finer sums are not kept any more (`retention.*`), and by group where they would be made of more than 240 sums of each account."
         ),
     )
     time_zone = Name(
         load_default="UTC",
-        longest=64,
+        longest=time_zones.LONGEST_NAME,
         validate=_insist_on_zone,
         metadata=_says("Points of a day begin at its midnight: `Europe/Berlin`. By default UTC."),
     )

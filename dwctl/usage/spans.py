@@ -45,6 +45,11 @@ class Range:
     spans: tuple[Span, ...]
 
     @property
+    def buckets(self) -> int:
+        """How many sums of one thing make it up."""
+        return sum((span.until - span.since) // timedelta(seconds=span.grain) for span in self.spans)  # fmt: skip
+
+    @property
     def parameters(self) -> dict[str, object]:
         """For the statements of `queries.sql`."""
         return {

@@ -6,6 +6,8 @@ hundredths of a second, so no other caller waits for it.
 
 from __future__ import annotations
 
+import json
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -17,6 +19,8 @@ MAX_DEPTH = 64
 MAX_CONTAINERS = 20_000
 """Objects and arrays in one body."""
 
+_SEARCHED_BYTES = 64 * 1024
+"""A larger body that cannot be read is not looked through for the member that is to blame."""
 _BOM = b"\xef\xbb\xbf"
 _CONTAINERS = (dict, list)
 _members_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -50,11 +54,43 @@ def read(body: bytes, schema: Schema) -> Any:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         # Besides broken JSON: endless nesting, numbers beyond all bounds, bytes or escapes that are no text.
+        if named := _with_no_number(body):
+            raise BadRequest(f"{named}: Must be a finite number.") from None
         where = f"line {error.lineno}, column {error.colno}"
         raise BadRequest(f"The request body is not valid JSON ({where}).") from None
     if containers > MAX_DEPTH and _is_too_deep(content):
         raise BadRequest(f"The request is nested deeper than {MAX_DEPTH} levels.")
     return _exact_object(schema, content, body)
+
+
+class _NoNumber(Exception):
+    """A member's number is none that a computer can hold: `1e400`, or `NaN`, which is not JSON, but what many write."""
+
+
+_BEYOND = object()
+
+
+def _with_no_number(body: bytes) -> str | None:
+    """The member because of which a body cannot be read, where that is a number beyond all bounds."""
+    if len(body) > _SEARCHED_BYTES:
+        return None
+    try:
+        json.loads(body, parse_float=_finite, parse_constant=lambda _: _BEYOND, object_pairs_hook=_insist_on_numbers)  # fmt: skip
+    except _NoNumber as found:
+        return str(found)
+    except (ValueError, RecursionError):
+        pass
+    return None
+
+
+def _finite(text: str) -> object:
+    return text if isfinite(float(text)) else _BEYOND
+
+
+def _insist_on_numbers(members: list[tuple[str, object]]) -> None:
+    for name, value in members:
+        if value is _BEYOND or (isinstance(value, list) and _BEYOND in value):
+            raise _NoNumber(name)
 
 
 def _is_too_deep(content: Any) -> bool:

@@ -199,7 +199,23 @@ def test_of_groups_there_are_fewer_points(client: FlaskClient) -> None:
     month = {"start_date": (today() - timedelta(days=30)).isoformat(), "end_date": today().isoformat()}  # fmt: skip
     widths = [ask(client, by=by, **month).json["duration_minutes"] for by in ("user", "group")]
     assert widths == [360, 1440]
-    assert ask(client, by="group", duration_minutes=60, **month).json["duration_minutes"] == 60
+
+
+@pytest.mark.parametrize(
+    ("by", "days", "zone", "wanted", "minutes"),
+    [
+        ("user", 5, "UTC", 15, 15), ("user", 6, "UTC", 15, 60), ("user", 20, "UTC", 60, 60), ("user", 21, "UTC", 60, 360),
+        # A group's sums are those of its members: of 240 minutes, hours or days at most.
+        ("group", 7, "UTC", 60, 60), ("group", 10, "UTC", 60, 60), ("group", 11, "UTC", 60, 1440), ("group", 1, "UTC", 15, 60), ("group", 30, "UTC", 60, 1440),
+        ("group", 30, "Asia/Kathmandu", 1440, 1440),
+    ],
+)  # fmt: skip
+def test_points_are_longer_where_there_would_be_too_many(
+    client: FlaskClient, by: str, days: int, zone: str, wanted: int, minutes: int
+) -> None:
+    time = {"start_date": (today() - timedelta(days=days)).isoformat(), "end_date": today().isoformat()}  # fmt: skip
+    shown = ask(client, by=by, duration_minutes=wanted, time_zone=zone, **time).json
+    assert shown["duration_minutes"] == minutes
 
 
 def _is_counted(shown: Any, calls: list[_Made], by: str, order: str) -> None:
@@ -309,6 +325,8 @@ def test_everybodys_are_for_who_reads_analytics(client: FlaskClient, who: str) -
         {"time_zone": "Europe/Nowhere"},
         {"time_zone": "../etc/passwd"},
         {"time_zone": ""},
+        {"time_zone": "localtime"},
+        {"time_zone": "right/UTC"},
         {"by": "colour"},
         {"order": "name"},
         {"duration_minutes": 7},

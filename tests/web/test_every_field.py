@@ -33,6 +33,8 @@ NO_JSON = (
     "'x'", "tru", "", "[" * 70 + "]" * 70, "[" * 5000 + "]" * 5000, '{"a":' * 70 + "1" + "}" * 70, '"' + "x\n" + '"', "[1,]", "{,}", "/**/1",
 )  # fmt: skip
 """What is not JSON, or nested too deep to be taken for it."""
+NO_NUMBERS = ("1e400", "-1e999999999", "NaN", "Infinity", "-Infinity")
+"""Numbers that no field can have."""
 ODD = (
     '""', '" "', r'"\u0000"', r'"a\u0000b"', r'"\u001b[31mred\n"', r'"\u202e\u2028"', '"' + "x" * 2000 + '"', '"' + "\u20ac" * 3000 + '"', '"' + "x" * 20_000 + '"',
     '"e\u0301\U0001f600"', "2147483648", "-2147483649", "9223372036854775808", "-9223372036854775809", "1" + "0" * 30, "1" + "0" * 300, "-1", "0", "-0", "-0.0", "0.1",
@@ -247,6 +249,11 @@ def test_no_field_of_a_body_breaks_anything(walk: Walk, rule: Rule, method: str,
         answer = walk.send(method, path, _with(walk.body(schema), places[0], text))
         held(answer, text)
         assert answer.status_code == 400, (text[:100], answer.text)
+    for place, text in zip(places, itertools.cycle(NO_NUMBERS), strict=False):
+        named = next(step for step in reversed(place) if isinstance(step, str))
+        answer = walk.send(method, path, _with(walk.body(schema), place, text))
+        said = answer.json.get("error", answer.json)
+        assert f"{named}: Must be a finite number." in said["message"], (place, text)
 
 
 def _shared_out(places: Sequence[Any], values: Sequence[str]) -> Iterator[tuple[Any, str]]:
