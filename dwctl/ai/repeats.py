@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 REPLAYED = ("idempotent-replayed", "true")
 _UNTIL_CLAIMED_S = (0.0, 0.05, 0.1, 0.2, 0.4)
+_AT_ONCE = (0.0,)
 
 
 class Gone(NotFound):
@@ -91,11 +92,15 @@ def _came_second(
 ) -> bool:
     """Whether this call was refused for the room, or the credit, that its twin has taken at the same moment.
 
-    Between that and the claim a twin is seen by nobody, so the claim is looked for more than once.
+    Between that and the claim a twin is seen by nobody, so the claim is looked for more than once. A twin that was charged is there at once.
     """
-    if refusal.status != 429 and not isinstance(refusal, NoCredit | CapReached):
+    if isinstance(refusal, NoCredit | CapReached):
+        waits = _UNTIL_CLAIMED_S if refusal.others_are_in_the_way else _AT_ONCE
+    elif refusal.status == 429:
+        waits = _UNTIL_CLAIMED_S
+    else:
         return False
-    for wait_s in _UNTIL_CLAIMED_S:
+    for wait_s in waits:
         gevent.sleep(wait_s)
         now = idempotency.find(gateway, once)
         if now is not None and now.request_id not in (mine, earlier and earlier.request_id):
