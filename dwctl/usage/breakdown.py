@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -22,8 +23,8 @@ Shown = dict[str, Any]
 MOST_LINES = 6
 _SHARED_POINTS = 40
 """At most, unless more are wanted: everybody's sums are read for each."""
-_SHARED_BUCKETS = 240
-"""At most, also where finer points are wanted. (Days of a zone may take more.)"""
+_BUCKETS, _SHARED_BUCKETS = 5000, 240
+"""That points are made of, at most, also where finer ones are wanted. (Days of a zone may take more.)"""
 _SHARES = (0.5, 0.95, 0.99)
 _PERCENTILES = ("p50", "p95", "p99")
 _SUMMED = ["prompt_tokens", "completion_tokens", "reasoning_tokens", "cached_tokens", "total_tokens", "cost", "duration_ms"]  # fmt: skip
@@ -33,7 +34,7 @@ _UTC = ZoneInfo("UTC")
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How calls are told apart by something. told: the column of the sums, of `type`. of: what it is the row of, where that needs to be `joined`.
+    """How calls are told apart by something. told: the column of the sums, of `type`, or of what is joined `in_sums`, for which something is asked `before`. of: what it is the row of, where that needs to be `joined`.
 
     named: where a row's name (`title`) comes from; `full_title` is what it is called where everybody's stand side by side. shared: whether a call may count in several rows. few: whether the first rows are nearly all.
     """
@@ -43,6 +44,8 @@ class _Way:
     title: str = "NULL"
     named: str = ""
     full_title: str = ""
+    before: str = ""
+    in_sums: str = ""
     of: str = "r.told"
     joined: str = ""
     shared: bool = False
@@ -80,12 +83,14 @@ BY: Mapping[str, _Way] = {
         full_title="n.name || ' · ' || o.email",
     ),
     "group": _Way(
-        "r.user_id",
-        "uuid",
+        "m.kind",
+        "integer",
         "n.name",
         "LEFT JOIN groups n ON n.id = g.first::uuid AND g.place <= %(most)s",
-        of="m.group_id",
-        joined="JOIN user_groups m ON m.user_id = r.told",
+        before=QUERIES["memberships"],
+        in_sums="JOIN memberships m ON m.user_id = r.user_id",
+        of="k.group_id",
+        joined="JOIN kinds k ON k.kind = r.told",
         shared=True,
     ),
     "status": _Way("r.status_code", "integer", title="g.first", few=True),
@@ -130,7 +135,8 @@ def read(connection: psycopg.Connection[Any], asked: Asked) -> Shown:
     if whole.until - whole.since > points.LONGEST:
         raise Invalid(f"start_date: more than {points.LONGEST.days} days cannot be shown at once", param="start_date")  # fmt: skip
     minutes, edges = _points(asked, whole, sums)
-    found = _Sums.of(_ask(connection, asked, whole, edges))
+    with _joining_by_hash(connection, asked):
+        found = _Sums.of(_ask(connection, asked, whole, edges))
     total = found.total
     if BY[asked.by].shared:
         total = _total(connection, asked, whole)
@@ -158,11 +164,11 @@ def read(connection: psycopg.Connection[Any], asked: Asked) -> Shown:
 def _points(asked: Asked, whole: spans.Range, sums: spans.Kept) -> tuple[int, list[datetime]]:
     """How many minutes a point has, and where each begins, with the end of the last."""
     shared = BY[asked.by].shared
-    usually = _SHARED_POINTS if shared else points.USUALLY
+    usually, most = (_SHARED_POINTS, _SHARED_BUCKETS) if shared else (points.USUALLY, _BUCKETS)
     least = points.width(whole.since, whole.until, sums, wanted=asked.minutes, usually=usually)
     for minutes in points.STEPS[points.STEPS.index(least) :]:
         edges = points.edges(whole.since, whole.until, minutes, asked.zone, sums)
-        if not shared or spans.between(edges).buckets <= _SHARED_BUCKETS:
+        if spans.between(edges).buckets <= most:
             break
     return minutes, edges
 
@@ -230,25 +236,6 @@ def _ask(
     way, finer = BY[asked.by], spans.between(edges)
     sums, of_all = _Table.of(asked, asked.by), _Table.of(asked, None)
     conditions = list(_conditions(asked))
-    # By point at once where lines are of all that is told apart.
-    rows = {
-        "told": way.told,
-        "order": ORDERS[asked.order],
-        "sums": sums.name,
-        "only": " AND ".join([*conditions, *sums.conditions]) or "true",
-        "only_deltas": " AND ".join(conditions) or "true",
-    }
-    lines = (
-        "told_apart"
-        if way.has_rest
-        else QUERIES["finer_lines"].format(
-            **rows,
-            within=_BY_COLUMN,
-            of_lines=way.of_lines,
-            point_of_sums=_POINT.format(at="r.bucket"),
-            point_of_deltas=_POINT.format(at="r.at"),
-        )
-    )
     return ask(
         connection,
         "breakdown",
@@ -262,29 +249,43 @@ def _ask(
             "accounts": list(asked.accounts.ids) if asked.accounts else None,
             "keys": list(asked.accounts.keys or ()) if asked.accounts else None,
         },
-        **rows,
+        told=way.told,
         of=way.of,
         title=way.title if asked.accounts else way.full_title or way.title,
         named=way.named,
+        before=way.before,
+        in_sums=way.in_sums,
         joined=way.joined,
         line=way.line,
-        line_rows=lines,
-        prefix="point_" if way.has_rest else "",
-        point_of_sums=_POINT.format(at="r.bucket") if way.has_rest else "0",
-        point_of_deltas=_POINT.format(at="r.at") if way.has_rest else "0",
+        of_lines=way.of_lines,
+        order=ORDERS[asked.order],
         columns=", ".join(f"r.{column}" for column in _SUMMED),
         summed=", ".join(f"sum({column}) AS {column}" for column in _SUMMED),
+        sums=sums.name,
         errors=sums.errors,
         within=_BY_COLUMN if conditions or sums.of_all else _BY_TIME,
+        within_lines=_BY_TIME if way.shared and not conditions else _BY_COLUMN,
+        only=" AND ".join([*conditions, *sums.conditions]) or "true",
         sums_of_all=of_all.name,
         errors_of_all=of_all.errors,
         within_all=_BY_COLUMN,
         only_all=" AND ".join([*conditions, *of_all.conditions]) or "true",
         errors_of_deltas=_FAILED,
+        only_deltas=" AND ".join(conditions) or "true",
     )
 
 
-_POINT = "width_bucket({at}, %(edges)s::timestamptz[]) - 1"
+@contextmanager
+def _joining_by_hash(connection: psycopg.Connection[Any], asked: Asked) -> Iterator[None]:
+    """Where memberships are joined to each sum. Otherwise sums would be, too."""
+    if not BY[asked.by].in_sums:
+        yield
+        return
+    connection.execute(QUERIES["join_by_hash"], {"on": "on"})
+    yield
+    connection.execute(QUERIES["join_by_hash"], {"on": "off"})
+
+
 _FAILED = "CASE WHEN r.status_code BETWEEN 200 AND 299 THEN 0 ELSE r.calls END"
 
 

@@ -280,21 +280,21 @@ SELECT least((SELECT r.bucket FROM model_rollups r WHERE r.of_all AND r.model = 
              (SELECT date_bin('1 day', min(d.at), 'epoch') FROM usage_deltas d WHERE d.at >= %(since)s));
 
 -- name: breakdown  calls of a time by {of}: the first few each, those behind them together, and all; at each point all, and the first fewer
--- (`told_apart` is by point where lines are of all rows, `finer_lines` else. OFFSET 0 has the sums looked up span by span.)
-WITH told_apart AS MATERIALIZED (
-    SELECT told, point, sum(calls) AS calls, sum(errors) AS errors, {summed}
-      FROM (SELECT {told} AS told, {point_of_sums} AS point, r.calls, {errors} AS errors, {columns}
-              FROM unnest(%({prefix}grains)s::int[], %({prefix}starts)s::timestamptz[], %({prefix}ends)s::timestamptz[]) s(grain, since, until)
-             CROSS JOIN LATERAL (SELECT * FROM {sums} r WHERE {within} AND {only} OFFSET 0) r
-            UNION ALL
-            SELECT {told}, {point_of_deltas}, r.calls, {errors_of_deltas}, {columns} FROM usage_deltas r
-             WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas}) rows
-     GROUP BY told, point
-), summed AS (
+-- (Whole days tell who is first. Finer sums, as points need them, are read of those alone. OFFSET 0 has the sums looked up span by span.)
+WITH {before}summed AS (
     SELECT {of} AS of, sum(calls) AS calls, sum(errors) AS errors, sum(prompt_tokens) AS input_tokens, sum(completion_tokens) AS output_tokens,
            sum(reasoning_tokens) AS reasoning_tokens, sum(cached_tokens) AS cached_tokens, sum(total_tokens) AS total_tokens, sum(cost) AS cost,
            sum(duration_ms) AS duration_ms
-      FROM told_apart r {joined} GROUP BY {of} HAVING sum(calls) <> 0
+      FROM (SELECT told, sum(calls) AS calls, sum(errors) AS errors, {summed}
+              FROM (SELECT {told} AS told, r.calls, {errors} AS errors, {columns}
+                      FROM unnest(%(grains)s::int[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) s(grain, since, until)
+                     CROSS JOIN LATERAL (SELECT * FROM {sums} r WHERE {within} AND {only} OFFSET 0) r {in_sums}
+                    UNION ALL
+                    SELECT {told}, r.calls, {errors_of_deltas}, {columns} FROM usage_deltas r {in_sums}
+                     WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas}) rows
+             GROUP BY told) r
+      {joined}
+     GROUP BY {of} HAVING sum(calls) <> 0
 ), placed AS MATERIALIZED (
     SELECT *, least(row_number() OVER (ORDER BY {order} DESC, calls DESC, of), %(most)s + 1)::int AS place FROM summed
 ), first AS MATERIALIZED (
@@ -314,7 +314,17 @@ WITH told_apart AS MATERIALIZED (
             SELECT r.at, r.{order}, {errors_of_deltas} FROM usage_deltas r WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas}) rows
      GROUP BY point
     UNION ALL
-    SELECT {line}, point, sum(r.{order}), 0 FROM {line_rows} r {joined} GROUP BY 1, 2
+    SELECT {line}, point, sum(value), 0
+      FROM (SELECT told, width_bucket(at, %(edges)s::timestamptz[]) - 1 AS point, sum(value) AS value
+              FROM (SELECT {told} AS told, r.bucket AS at, r.{order} AS value
+                      FROM unnest(%(point_grains)s::int[], %(point_starts)s::timestamptz[], %(point_ends)s::timestamptz[]) s(grain, since, until)
+                     CROSS JOIN LATERAL (SELECT * FROM {sums} r WHERE {within_lines} AND {only} AND {of_lines} OFFSET 0) r {in_sums}
+                    UNION ALL
+                    SELECT {told}, r.at, r.{order} FROM usage_deltas r {in_sums}
+                     WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas} AND {of_lines}) rows
+             GROUP BY 1, 2) r
+      {joined}
+     GROUP BY 1, 2
 )
 SELECT g.*, CASE WHEN place <= %(most)s THEN first END AS id, {title} AS name, NULL::int AS line, NULL::int AS point, NULL::numeric AS value
   FROM grouped g {named}
@@ -323,15 +333,16 @@ UNION ALL
 SELECT NULL, NULL, NULL, errors, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, line, point, value FROM points
  ORDER BY place, line, point;
 
--- name: finer_lines  a part of `breakdown`: of the first rows alone, what their points need
-(SELECT told, point, sum(value) AS {order}
-   FROM (SELECT {told} AS told, {point_of_sums} AS point, r.{order} AS value
-           FROM unnest(%(point_grains)s::int[], %(point_starts)s::timestamptz[], %(point_ends)s::timestamptz[]) s(grain, since, until)
-          CROSS JOIN LATERAL (SELECT * FROM {sums} r WHERE {within} AND {only} AND {of_lines} OFFSET 0) r
-         UNION ALL
-         SELECT {told}, {point_of_deltas}, r.{order} FROM usage_deltas r
-          WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas} AND {of_lines}) rows
-  GROUP BY 1, 2)
+-- name: memberships  a part of `breakdown` by group: accounts by the set of groups that they are in, of which there are few
+memberships AS MATERIALIZED (
+    SELECT user_id, groups, dense_rank() OVER (ORDER BY groups)::int AS kind
+      FROM (SELECT user_id, array_agg(group_id ORDER BY group_id) AS groups FROM user_groups GROUP BY user_id) g
+), kinds AS MATERIALIZED (
+    SELECT DISTINCT kind, unnest(groups) AS group_id FROM memberships
+),
+
+-- name: join_by_hash  for the next statement, in which sums are bounded by OFFSET 0
+SELECT set_config('enable_hashjoin', %(on)s, true);
 
 -- name: times_by_model  how many calls of a time took how long, of some models each and of all models
 SELECT of_all, model, sum(durations)::text AS durations, sum(ttfbs)::text AS ttfbs

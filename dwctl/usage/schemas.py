@@ -177,7 +177,7 @@ class _Breakdown(_Times):
         validate=validate.OneOf(STEPS),
         metadata=_says(
             "How long a point of a series is; by default so that there are at most 200, or 40 by group. Points are longer where there would be more than 500, where "
-            "finer sums are not kept any more (`retention.*`), and by group where they would be made of more than 240 sums of each account."
+            "finer sums are not kept any more (`retention.*`), and where they would be made of more than 5,000 minutes, hours or days, by group of more than 240."
         ),
     )
     time_zone = Name(

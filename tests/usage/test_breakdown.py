@@ -204,8 +204,8 @@ def test_of_groups_there_are_fewer_points(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("by", "days", "zone", "wanted", "minutes"),
     [
-        ("user", 5, "UTC", 15, 15), ("user", 6, "UTC", 15, 60), ("user", 20, "UTC", 60, 60), ("user", 21, "UTC", 60, 360),
-        # A group's sums are those of its members: of 240 minutes, hours or days at most.
+        ("user", 3, "UTC", 15, 15), ("user", 4, "UTC", 15, 60), ("user", 1, "UTC", 5, 5), ("user", 2, "UTC", 5, 15), ("user", 20, "UTC", 60, 60), ("user", 21, "UTC", 60, 360),
+        # Points are made of 5,000 minutes, hours or days at most; those of groups, whose sums are their members', of 240.
         ("group", 7, "UTC", 60, 60), ("group", 10, "UTC", 60, 60), ("group", 11, "UTC", 60, 1440), ("group", 1, "UTC", 15, 60), ("group", 30, "UTC", 60, 1440),
         ("group", 30, "Asia/Kathmandu", 1440, 1440),
     ],
