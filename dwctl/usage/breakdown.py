@@ -233,7 +233,7 @@ def _ask(
     covered: spans.Range,
     edges: Sequence[datetime],
 ) -> list[Row]:
-    way, finer = BY[asked.by], spans.between(edges)
+    way = BY[asked.by]
     sums, of_all = _Table.of(asked, asked.by), _Table.of(asked, None)
     conditions = list(_conditions(asked))
     return ask(
@@ -241,7 +241,7 @@ def _ask(
         "breakdown",
         {
             **covered.parameters,
-            **{f"point_{name}": finer.parameters[name] for name in ("grains", "starts", "ends")},
+            **spans.between(edges).parameters,
             "edges": list(edges[:-1]),
             "most": asked.most,
             "lines": _lines(asked),
@@ -257,6 +257,7 @@ def _ask(
         in_sums=way.in_sums,
         joined=way.joined,
         line=way.line,
+        point_spans=QUERIES["point_spans"],
         of_lines=way.of_lines,
         order=ORDERS[asked.order],
         columns=", ".join(f"r.{column}" for column in _SUMMED),

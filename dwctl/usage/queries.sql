@@ -306,25 +306,29 @@ WITH {before}summed AS (
            sum(duration_ms)::bigint AS duration_ms
       FROM placed GROUP BY GROUPING SETS ((place), ())
 ), points AS (
-    SELECT 0 AS line, width_bucket(at, %(edges)s::timestamptz[]) - 1 AS point, sum(value) AS value, sum(errors)::bigint AS errors
-      FROM (SELECT r.bucket AS at, r.{order} AS value, {errors_of_all} AS errors
-              FROM unnest(%(point_grains)s::int[], %(point_starts)s::timestamptz[], %(point_ends)s::timestamptz[]) s(grain, since, until)
-             CROSS JOIN LATERAL (SELECT * FROM {sums_of_all} r WHERE {within_all} AND {only_all} OFFSET 0) r
-            UNION ALL
-            SELECT r.at, r.{order}, {errors_of_deltas} FROM usage_deltas r WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas}) rows
-     GROUP BY point
+    SELECT 0 AS line, p.point, sum(p.value) AS value, sum(p.errors)::bigint AS errors
+      FROM (SELECT width_bucket(at, %(edges)s::timestamptz[]) - 1 AS point, moves, sum(value) AS value, sum(errors) AS errors
+              FROM (SELECT r.bucket + s.middle AS at, s.moves, r.{order} AS value, {errors_of_all} AS errors
+                      FROM {point_spans}
+                     CROSS JOIN LATERAL (SELECT * FROM {sums_of_all} r WHERE {within_all} AND {only_all} OFFSET 0) r
+                    UNION ALL
+                    SELECT r.at, 0, r.{order}, {errors_of_deltas} FROM usage_deltas r WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas}) rows
+             GROUP BY 1, 2) r
+     CROSS JOIN LATERAL (VALUES (point, value, errors), (point + nullif(moves, 0), -value, -errors)) p(point, value, errors)
+     WHERE p.point IS NOT NULL GROUP BY p.point
     UNION ALL
-    SELECT {line}, point, sum(value), 0
-      FROM (SELECT told, width_bucket(at, %(edges)s::timestamptz[]) - 1 AS point, sum(value) AS value
-              FROM (SELECT {told} AS told, r.bucket AS at, r.{order} AS value
-                      FROM unnest(%(point_grains)s::int[], %(point_starts)s::timestamptz[], %(point_ends)s::timestamptz[]) s(grain, since, until)
+    SELECT {line}, p.point, sum(p.value), 0
+      FROM (SELECT told, width_bucket(at, %(edges)s::timestamptz[]) - 1 AS point, moves, sum(value) AS value
+              FROM (SELECT {told} AS told, r.bucket + s.middle AS at, s.moves, r.{order} AS value
+                      FROM {point_spans}
                      CROSS JOIN LATERAL (SELECT * FROM {sums} r WHERE {within_lines} AND {only} AND {of_lines} OFFSET 0) r {in_sums}
                     UNION ALL
-                    SELECT {told}, r.at, r.{order} FROM usage_deltas r {in_sums}
+                    SELECT {told}, r.at, 0, r.{order} FROM usage_deltas r {in_sums}
                      WHERE r.at >= %(since)s AND r.at < %(until)s AND {only_deltas} AND {of_lines}) rows
-             GROUP BY 1, 2) r
+             GROUP BY 1, 2, 3) r
+     CROSS JOIN LATERAL (VALUES (point, value), (point + nullif(moves, 0), -value)) p(point, value)
       {joined}
-     GROUP BY 1, 2
+     WHERE p.point IS NOT NULL GROUP BY 1, 2
 )
 SELECT g.*, CASE WHEN place <= %(most)s THEN first END AS id, {title} AS name, NULL::int AS line, NULL::int AS point, NULL::numeric AS value
   FROM grouped g {named}
@@ -332,6 +336,10 @@ SELECT g.*, CASE WHEN place <= %(most)s THEN first END AS id, {title} AS name, N
 UNION ALL
 SELECT NULL, NULL, NULL, errors, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, line, point, value FROM points
  ORDER BY place, line, point;
+
+-- name: point_spans  a part of `breakdown`: which sums are read for its points, and how they count (spans.Piece)
+unnest(%(point_grains)s::int[], %(point_starts)s::timestamptz[], %(point_ends)s::timestamptz[], %(point_middles)s::interval[], %(point_moves)s::int[])
+    s(grain, since, until, middle, moves)
 
 -- name: memberships  a part of `breakdown` by group: accounts by the set of groups that they are in, of which there are few
 memberships AS MATERIALIZED (

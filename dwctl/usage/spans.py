@@ -45,11 +45,6 @@ class Range:
     spans: tuple[Span, ...]
 
     @property
-    def buckets(self) -> int:
-        """How many sums of one thing make it up."""
-        return sum((span.until - span.since) // timedelta(seconds=span.grain) for span in self.spans)  # fmt: skip
-
-    @property
     def parameters(self) -> dict[str, object]:
         """For the statements of `queries.sql`."""
         return {
@@ -80,16 +75,86 @@ def cover(since: datetime, until: datetime, kept: Kept, *, coarsest: int = DAY) 
     return Range(begins, ends, tuple(map(_span, parts)))
 
 
-def between(edges: Sequence[datetime]) -> Range:
-    """The sums of a time, none of which lies across one of `edges`. These are in order, each at the end of a bucket that is kept there; the first and
-    the last are the time's own ends."""
+class Piece(NamedTuple):
+    """Buckets of a series. Each counts in the point that its middle (a day's) or its beginning is in; where `moves` is not 0 it is taken off the point so many
+    later, whose days it is a part of."""
+
+    span: Span
+    moves: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """What the points of a series are made of."""
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def buckets(self) -> int:
+        """How many sums of one thing there are in it."""
+        return sum(
+            (span.until - span.since) // timedelta(seconds=span.grain) for span, _ in self.pieces
+        )
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """For the statements of `queries.sql`."""
+        spans = [span for span, _ in self.pieces]
+        return {
+            "point_grains": [span.grain for span in spans],
+            "point_starts": [span.since for span in spans],
+            "point_ends": [span.until for span in spans],
+            "point_middles": [_NOON if span.grain == DAY else _BEGINNING for span in spans],
+            "point_moves": [moves for _, moves in self.pieces],
+        }
+
+
+_NOON, _BEGINNING = timedelta(hours=12), timedelta()
+
+
+def between(edges: Sequence[datetime]) -> Pieces:
+    """The sums of the points between `edges`. These are in order, each at the end of a bucket that is kept there; the first and the last are the time's own ends.
+
+    Where points are days that do not begin with those of UTC, each is made of a whole one, and of what lies between the two midnights: twelve hours or less
+    in place of 24.
+    """
+    ends = list(map(_seconds, edges))
     joined: list[_Part] = []
-    for begins, ends in pairwise(map(_seconds, edges)):
-        for grain, since, until in _parts(begins, ends, GRAINS):
+    for begins, until in pairwise(_without_midnights(ends)):
+        for grain, since, to in _parts(begins, until, GRAINS):
             if joined and joined[-1][0] == grain and joined[-1][2] == since:
                 since = joined.pop()[1]
-            joined.append((grain, since, until))
-    return Range(edges[0], edges[-1], tuple(map(_span, joined)))
+            joined.append((grain, since, to))
+    whole = [(since, to) for grain, since, to in joined if grain == DAY]
+    moved = [
+        Piece(_span(part), moves)
+        for edge in ends
+        if any(since < edge < to for since, to in whole)
+        for since, to, moves in [_to_midnight(edge)]
+        for part in _parts(since, to, GRAINS[:-1])
+    ]
+    return Pieces((*(Piece(_span(part), 0) for part in joined), *moved))
+
+
+def _without_midnights(edges: Sequence[int]) -> Sequence[int]:
+    """The edges; where they are those of days, only the ones that lie in a day of UTC of which a part is not asked for."""
+    first, *inner, last = edges
+    begins, ends = -(-first // DAY) * DAY, last // DAY * DAY
+    if begins >= ends or any(later - earlier < _SHORTEST_DAY for earlier, later in pairwise(inner)):
+        return edges
+    return [first, *(edge for edge in inner if not begins <= edge <= ends), last]
+
+
+def _to_midnight(edge: int) -> tuple[int, int, int]:
+    """From an edge to the nearest midnight, and by how many points what lies in between is off if the whole day is in that of its noon."""
+    midnight = edge // DAY * DAY
+    if edge - midnight <= DAY // 2:
+        return midnight, edge, 1
+    return edge, midnight + DAY, -1
+
+
+_SHORTEST_DAY = 23 * HOUR
+"""When clocks are put forward."""
 
 
 def finest(at: datetime, kept: Kept) -> int:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dwctl.usage import spans
+from dwctl.usage.points import STEPS
+from dwctl.usage.points import edges as point_edges
+from dwctl.usage.points import width as point_width
 from dwctl.usage.spans import DAY, EPOCH, GRAINS, HOUR, LATEST, MINUTE, Span, cover, points, width
 
 NOW = datetime(2026, 3, 10, 15, 17, 42, 5, tzinfo=UTC)
@@ -100,3 +105,46 @@ def test_a_series_is_bounded_and_made_of_what_is_kept(one: datetime, other: date
 )  # fmt: skip
 def test_the_width_of_a_point(hours: int, wanted: int | None, minutes: int) -> None:
     assert width(NOW - timedelta(hours=hours), NOW, ALL, wanted=wanted) == minutes
+
+
+ZONES = ("UTC", "Europe/Berlin", "Asia/Kathmandu", "Pacific/Auckland", "Pacific/Apia", "America/St_Johns", "Pacific/Kiritimati", "Australia/Lord_Howe", "Etc/GMT+12", "Asia/Kolkata")  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    since=st.timedeltas(timedelta(days=-130), timedelta(days=-1)).map(lambda ago: NOW + ago),
+    length=st.timedeltas(timedelta(minutes=1), timedelta(days=40)),
+    zone=st.sampled_from(ZONES),
+    wanted=st.sampled_from((None, *STEPS)),
+)
+def test_pieces_come_to_their_points(since: datetime, length: timedelta, zone: str, wanted: int | None) -> None:  # fmt: skip
+    whole = cover(since, since + length, KEPT)
+    minutes = point_width(whole.since, whole.until, KEPT, wanted=wanted)
+    edges = point_edges(whole.since, whole.until, minutes, ZoneInfo(zone), KEPT)
+    pieces = spans.between(edges)
+    told = [0] * (len(edges) - 1)
+    for (span, moves), middle in zip(pieces.pieces, pieces.parameters["point_middles"], strict=True):  # fmt: skip
+        assert span.since >= KEPT[span.grain]
+        step, begins = timedelta(seconds=span.grain), span.since
+        while begins < span.until:
+            point = bisect_right(edges, begins + middle) - 1
+            told[point] += _worth(begins, begins + step)
+            if moves:
+                told[point + moves] -= _worth(begins, begins + step)
+            begins += step
+    assert told == [_worth(one, other) for one, other in pairwise(edges)]
+
+
+def _worth(since: datetime, until: datetime) -> int:
+    """Of each time another one, and that of two times that follow each other is their sum."""
+    seconds = [int((one - EPOCH).total_seconds()) for one in (since, until)]
+    return seconds[1] ** 2 - seconds[0] ** 2
+
+
+@pytest.mark.parametrize(
+    ("zone", "buckets"), [("UTC", 30), ("Europe/Berlin", 30 + 30), ("Asia/Tokyo", 30 + 30 * 9), ("America/New_York", 30 + 30 * 5), ("Pacific/Auckland", 30 + 30 * 11)]
+)  # fmt: skip
+def test_days_of_a_zone_are_made_of_days(zone: str, buckets: int) -> None:
+    since, until = (datetime(2026, 1, day, tzinfo=ZoneInfo(zone)).astimezone(UTC) for day in (1, 31))  # fmt: skip
+    edges = point_edges(since, until, 1440, ZoneInfo(zone), KEPT)
+    assert abs(spans.between(edges).buckets - buckets) <= 24
