@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -169,31 +168,31 @@ def _points(asked: Asked, whole: spans.Range, sums: spans.Kept) -> tuple[int, li
 
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """The rows of the statement `breakdown`, by what each is the sum of. points: of all calls. lines: by the place among all."""
+    """The rows of the statement `breakdown`, by what each is the sum of. points: of all calls, over time. lines: by the place among all."""
 
     total: Row | None
     rows: Sequence[Row]
-    points: Sequence[Row]
-    lines: Mapping[int, Sequence[Row]]
+    points: Row | None
+    lines: Mapping[int, Row]
 
     @classmethod
     def of(cls, found: Iterable[Row]) -> _Sums:
-        total, rows, lines = None, [], defaultdict(list)
+        total, rows, lines = None, [], {}
         for row in found:
             if row.place is not None:
                 rows.append(row)
             elif row.line is not None:
-                lines[row.line].append(row)
+                lines[row.line] = row
             else:
                 total = row
-        return cls(total, rows, lines.pop(0, []), lines)
+        return cls(total, rows, lines.pop(0, None), lines)
 
     def series(self, asked: Asked, length: int) -> Iterator[Shown]:
         """A line for each of the first rows, and one for all others."""
         first = _lines(asked)
         zero: Any = Decimal(0) if asked.order == "cost" else 0
         shown = [row for row in self.rows if row.place <= first]
-        values = {line: _values(rows, length, zero) for line, rows in self.lines.items()}
+        values = {line: _values(row, length, zero) for line, row in self.lines.items()}
         for row in shown:
             yield {"id": row.id, "name": row.name, "is_rest": False, "values": values.get(row.place, [zero] * length)}  # fmt: skip
         if len(self.rows) > len(shown):
@@ -205,15 +204,17 @@ class _Sums:
     def errors(self, length: int) -> list[int]:
         """Calls that failed, at each point."""
         found = [0] * length
-        for row in self.points:
-            found[row.point] = row.errors
+        if self.points is not None:
+            for at, failed in zip(self.points.at, self.points.failed, strict=True):
+                found[at] = failed
         return found
 
 
-def _values(rows: Iterable[Row], length: int, zero: Any) -> list[Any]:
-    found = [zero] * length
-    for row in rows:
-        found[row.point] = type(zero)(row.value)
+def _values(row: Row | None, length: int, zero: Any) -> list[Any]:
+    found, written = [zero] * length, type(zero)
+    if row is not None:
+        for at, value in zip(row.at, row.values, strict=True):
+            found[at] = written(value)
     return found
 
 
@@ -255,7 +256,8 @@ def _ask(
         {
             **covered.parameters,
             **{f"point_{name}": finer.parameters[name] for name in ("grains", "starts", "ends")},
-            "edges": list(edges[:-1]),
+            # (As one text: psycopg would write each by itself.)
+            "edges": f"{{{','.join(map(datetime.isoformat, edges[:-1]))}}}",
             "most": asked.most,
             "lines": _lines(asked),
             "model": asked.model,

@@ -316,12 +316,14 @@ WITH told_apart AS MATERIALIZED (
     UNION ALL
     SELECT {line}, point, sum(r.{order}), 0 FROM {line_rows} r {joined} GROUP BY 1, 2
 )
-SELECT g.*, CASE WHEN place <= %(most)s THEN first END AS id, {title} AS name, NULL::int AS line, NULL::int AS point, NULL::numeric AS value
+SELECT g.*, CASE WHEN place <= %(most)s THEN first END AS id, {title} AS name, NULL::int AS line, NULL::int[] AS at, NULL::numeric[] AS values,
+       NULL::bigint[] AS failed
   FROM grouped g {named}
  WHERE g.calls IS NOT NULL
 UNION ALL
-SELECT NULL, NULL, NULL, errors, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, line, point, value FROM points
- ORDER BY place, line, point;
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, line, array_agg(point), array_agg(value), array_agg(errors)
+  FROM points GROUP BY line
+ ORDER BY place, line;
 
 -- name: finer_lines  a part of `breakdown`: of the first rows alone, what their points need
 (SELECT told, point, sum(value) AS {order}

@@ -85,7 +85,10 @@ def between(edges: Sequence[datetime]) -> Range:
     the last are the time's own ends."""
     joined: list[_Part] = []
     for begins, ends in pairwise(map(_seconds, edges)):
-        for grain, since, until in _parts(begins, ends, GRAINS):
+        # (Without a whole hour within, all of it is minutes: of most points that is so, and there are hundreds.)
+        is_short = begins < ends and -(-begins // HOUR) >= ends // HOUR
+        parts = ((MINUTE, begins, ends),) if is_short else _parts(begins, ends, GRAINS)
+        for grain, since, until in parts:
             if joined and joined[-1][0] == grain and joined[-1][2] == since:
                 since = joined.pop()[1]
             joined.append((grain, since, until))
