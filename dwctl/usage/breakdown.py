@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -129,10 +129,8 @@ def read(connection: psycopg.Connection[Any], asked: Asked) -> Shown:
     if whole.until - whole.since > points.LONGEST:
         raise Invalid(f"start_date: more than {points.LONGEST.days} days cannot be shown at once", param="start_date")  # fmt: skip
     minutes, edges = _points(asked, whole, sums)
-    found = _Sums.of(_ask(connection, asked, whole, edges))
-    total = found.total
-    if BY[asked.by].shared:
-        total = _total(connection, asked, whole)
+    earlier = _before(whole, sums) if asked.compared else None
+    found = _Sums.of(_ask(connection, asked, whole, edges, earlier))
     of_models = [row.id for row in found.rows if row.id]
     times = _times(connection, asked, whole, of_models)
     return {
@@ -140,8 +138,8 @@ def read(connection: psycopg.Connection[Any], asked: Asked) -> Shown:
         "end_date": whole.until,
         "duration_minutes": minutes,
         "time_zone": asked.zone.key,
-        "total": {**_measures(total), **_percentiles(times, asked.model)},
-        "before": _before(connection, asked, whole, sums) if asked.compared else None,
+        "total": {**_measures(found.total), **_percentiles(times, asked.model)},
+        "before": {"start_date": earlier.since, "end_date": earlier.until, **_measures(found.before)} if earlier else None,
         "rows": [
             {"id": row.id, "name": row.name, **_measures(row), **_percentiles(times, row.id)}
             for row in found.rows
@@ -166,26 +164,33 @@ def _points(asked: Asked, whole: spans.Range, sums: spans.Kept) -> tuple[int, li
     return minutes, edges
 
 
+_NOW, _BEFORE = 0, 1
+"""Times of which all calls are added up, each once: that which is asked for (where rows share calls), and the one before it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Sums:
     """The rows of the statement `breakdown`, by what each is the sum of. points: of all calls, over time. lines: by the place among all."""
 
     total: Row | None
+    before: Row | None
     rows: Sequence[Row]
     points: Row | None
     lines: Mapping[int, Row]
 
     @classmethod
     def of(cls, found: Iterable[Row]) -> _Sums:
-        total, rows, lines = None, [], {}
+        total, rows, lines, wholes = None, [], {}, {}
         for row in found:
             if row.place is not None:
                 rows.append(row)
             elif row.line is not None:
                 lines[row.line] = row
+            elif row.whole is not None:
+                wholes[row.whole] = row
             else:
                 total = row
-        return cls(total, rows, lines.pop(0, None), lines)
+        return cls(wholes.get(_NOW, total), wholes.get(_BEFORE), rows, lines.pop(0, None), lines)
 
     def series(self, asked: Asked, length: int) -> Iterator[Shown]:
         """A line for each of the first rows, and one for all others."""
@@ -227,8 +232,11 @@ def _ask(
     asked: Asked,
     covered: spans.Range,
     edges: Sequence[datetime],
+    earlier: spans.Range | None,
 ) -> list[Row]:
     way, finer = BY[asked.by], spans.between(edges)
+    wholes = ([(_NOW, covered)] if way.shared else []) + ([(_BEFORE, earlier)] if earlier else [])
+    parts = [(whole, *span) for whole, time in wholes for span in time.spans]
     sums, of_all = _Table.of(asked, asked.by), _Table.of(asked, None)
     conditions = list(_conditions(asked))
     # By point at once where lines are of all that is told apart.
@@ -256,6 +264,10 @@ def _ask(
         {
             **covered.parameters,
             **{f"point_{name}": finer.parameters[name] for name in ("grains", "starts", "ends")},
+            "wholes": [part[0] for part in parts],
+            "whole_grains": [part[1] for part in parts],
+            "whole_starts": [part[2] for part in parts],
+            "whole_ends": [part[3] for part in parts],
             # (As one text: psycopg would write each by itself.)
             "edges": f"{{{','.join(map(datetime.isoformat, edges[:-1]))}}}",
             "most": asked.most,
@@ -325,23 +337,10 @@ def _conditions(asked: Asked) -> Iterator[str]:
             yield "r.api_key_id = ANY (%(keys)s)"
 
 
-def _total(connection: psycopg.Connection[Any], asked: Asked, covered: spans.Range) -> Row | None:
-    """All of it, each call once, from the coarsest sums."""
-    by = "status" if asked.accounts is None else "user"
-    one = replace(asked, by=by, most=0, lines=0)
-    rows = _ask(connection, one, covered, [covered.since, covered.until])
-    return _Sums.of(rows).total
-
-
-def _before(connection: psycopg.Connection[Any], asked: Asked, covered: spans.Range, sums: spans.Kept) -> Shown:  # fmt: skip
+def _before(covered: spans.Range, sums: spans.Kept) -> spans.Range:
     """The same length of time just before, as far as it is kept."""
     since = max(covered.since - (covered.until - covered.since), spans.EPOCH)
-    earlier = spans.cover(since, covered.since, sums)
-    return {
-        "start_date": earlier.since,
-        "end_date": earlier.until,
-        **_measures(_total(connection, asked, earlier)),
-    }
+    return spans.cover(since, covered.since, sums)
 
 
 _Times = Mapping[str | None, Row]

@@ -279,7 +279,8 @@ SELECT {keys}, sum(calls)::bigint AS requests, coalesce(sum(calls) FILTER (WHERE
 SELECT least((SELECT r.bucket FROM model_rollups r WHERE r.of_all AND r.model = '' AND r.grain = 86400 AND r.bucket >= %(since)s ORDER BY r.bucket LIMIT 1),
              (SELECT date_bin('1 day', min(d.at), 'epoch') FROM usage_deltas d WHERE d.at >= %(since)s));
 
--- name: breakdown  calls of a time by {of}: the first few each, those behind them together, and all; at each point all, and the first fewer
+-- name: breakdown  calls of a time by {of}: the first few each, those behind them together, and all; at each point all, and the first fewer;
+--   and of some whole times (`wholes`) all, each call once
 -- (`told_apart` is by point where lines are of all rows, `finer_lines` else. OFFSET 0 has the sums looked up span by span.)
 WITH told_apart AS MATERIALIZED (
     SELECT told, point, sum(calls) AS calls, sum(errors) AS errors, {summed}
@@ -316,12 +317,23 @@ WITH told_apart AS MATERIALIZED (
     UNION ALL
     SELECT {line}, point, sum(r.{order}), 0 FROM {line_rows} r {joined} GROUP BY 1, 2
 )
-SELECT g.*, CASE WHEN place <= %(most)s THEN first END AS id, {title} AS name, NULL::int AS line, NULL::int[] AS at, NULL::numeric[] AS values,
-       NULL::bigint[] AS failed
+SELECT g.*, CASE WHEN place <= %(most)s THEN first END AS id, {title} AS name, NULL::int AS whole, NULL::int AS line, NULL::int[] AS at,
+       NULL::numeric[] AS values, NULL::bigint[] AS failed
   FROM grouped g {named}
  WHERE g.calls IS NOT NULL
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, line, array_agg(point), array_agg(value), array_agg(errors)
+SELECT NULL, NULL, sum(calls)::bigint, sum(errors)::bigint, sum(prompt_tokens)::bigint, sum(completion_tokens)::bigint, sum(reasoning_tokens)::bigint,
+       sum(cached_tokens)::bigint, sum(total_tokens)::bigint, sum(cost), sum(duration_ms)::bigint, NULL, NULL, whole, NULL, NULL, NULL, NULL
+  FROM (SELECT s.whole, r.calls, {errors_of_all} AS errors, {columns}
+          FROM unnest(%(wholes)s::int[], %(whole_grains)s::int[], %(whole_starts)s::timestamptz[], %(whole_ends)s::timestamptz[]) s(whole, grain, since, until)
+         CROSS JOIN LATERAL (SELECT * FROM {sums_of_all} r WHERE {within_all} AND {only_all} OFFSET 0) r
+        UNION ALL
+        SELECT s.whole, r.calls, {errors_of_deltas}, {columns}
+          FROM unnest(%(wholes)s::int[], %(whole_starts)s::timestamptz[], %(whole_ends)s::timestamptz[]) s(whole, since, until)
+         CROSS JOIN LATERAL (SELECT * FROM usage_deltas r WHERE r.at >= s.since AND r.at < s.until AND {only_deltas} OFFSET 0) r) rows
+ GROUP BY whole
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, line, array_agg(point), array_agg(value), array_agg(errors)
   FROM points GROUP BY line
  ORDER BY place, line;
 
