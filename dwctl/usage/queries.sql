@@ -210,24 +210,24 @@ SELECT user_id FROM api_keys WHERE id = %(key)s;
 -- name: shared_with  those of some organisations that one person is a member of
 SELECT organization_id FROM user_organizations WHERE organization_id = ANY (%(organizations)s) AND user_id = %(person)s AND status = 'active';
 
--- name: of_models  calls of all time on some models
-SELECT model, sum(calls)::bigint AS calls, sum(prompt_tokens)::bigint AS input_tokens, sum(completion_tokens)::bigint AS output_tokens,
-       sum(duration_ms)::bigint AS duration_ms, max(last_at) AS last_at
-  FROM (SELECT model, calls, prompt_tokens, completion_tokens, duration_ms, last_at FROM model_rollups
-         WHERE of_all = false AND model = ANY (%(models)s) AND grain = 0
-        UNION ALL
-        SELECT model, calls, prompt_tokens, completion_tokens, duration_ms, at FROM usage_deltas WHERE model = ANY (%(models)s)) rows
- GROUP BY model HAVING sum(calls) <> 0;
-
--- name: recent_of_models  calls on some models in the last of time, by the steps that had any
-SELECT model, array_agg(step) AS steps, array_agg(calls) AS calls
-  FROM (SELECT model, floor(extract(epoch FROM at - %(since)s) / %(step_s)s)::int AS step, sum(calls)::bigint AS calls
-          FROM (SELECT model, bucket AS at, calls FROM model_rollups
-                 WHERE of_all = false AND model = ANY (%(models)s) AND grain = 60 AND bucket >= %(since)s AND bucket < %(until)s
+-- name: of_models  calls of all time on some models, and those of the last of time by the steps that had any
+SELECT a.model, a.calls, a.input_tokens, a.output_tokens, a.duration_ms, a.last_at, l.steps, l.step_calls
+  FROM (SELECT model, sum(calls)::bigint AS calls, sum(prompt_tokens)::bigint AS input_tokens, sum(completion_tokens)::bigint AS output_tokens,
+               sum(duration_ms)::bigint AS duration_ms, max(last_at) AS last_at
+          FROM (SELECT model, calls, prompt_tokens, completion_tokens, duration_ms, last_at FROM model_rollups
+                 WHERE of_all = false AND model = ANY (%(models)s) AND grain = 0
                 UNION ALL
-                SELECT model, at, calls FROM usage_deltas WHERE model = ANY (%(models)s) AND at >= %(since)s AND at < %(until)s) rows
-         GROUP BY 1, 2) steps
- GROUP BY model;
+                SELECT model, calls, prompt_tokens, completion_tokens, duration_ms, at FROM usage_deltas WHERE model = ANY (%(models)s)) rows
+         GROUP BY model HAVING sum(calls) <> 0) a
+  LEFT JOIN (
+        SELECT model, array_agg(step) AS steps, array_agg(calls) AS step_calls
+          FROM (SELECT model, floor(extract(epoch FROM at - %(since)s) / %(step_s)s)::int AS step, sum(calls)::bigint AS calls
+                  FROM (SELECT model, bucket AS at, calls FROM model_rollups
+                         WHERE of_all = false AND model = ANY (%(models)s) AND grain = 60 AND bucket >= %(since)s AND bucket < %(until)s
+                        UNION ALL
+                        SELECT model, at, calls FROM usage_deltas WHERE model = ANY (%(models)s) AND at >= %(since)s AND at < %(until)s) rows
+                 GROUP BY 1, 2) steps
+         GROUP BY model) l ON l.model = a.model;
 
 -- name: calls_of_models  calls on some models in a time, with those of its end from a minute on, and how many took how long
 WITH spans AS (
