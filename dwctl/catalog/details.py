@@ -170,8 +170,11 @@ def _composite(model: DeployedModel) -> dict[str, Any]:
 
 def _rules(session: Session, models: Sequence[DeployedModel]) -> dict[UUID, dict[str, Any]]:
     """The member with traffic rules, of each model that has any."""
+    rows = [(model.id, *rule) for model in models for rule in model.rules or ()]
+    if asked := [model.id for model in models if model.rules is None]:
+        rows += _rows(session, "rules_of_models", asked)
     found: dict[UUID, dict[str, Any]] = {}
-    for model_id, purpose, action, target in _rows(session, "rules_of_models", [model.id for model in models]):  # fmt: skip
+    for model_id, purpose, action, target in rows:
         shown = {"type": action} if target is None else {"type": action, "target": target}
         of_model = found.setdefault(model_id, {"traffic_routing_rules": []})
         of_model["traffic_routing_rules"].append({"api_key_purpose": purpose, "action": shown})
@@ -204,10 +207,9 @@ Shown = list[dict[str, Any]]
 def _include_groups(
     session: Session, models: Sequence[DeployedModel], shown: Shown, _sight: Sight
 ) -> None:
-    granted = _rows(session, "groups_of_models", [model.id for model in models])
-    ids = {group_id for _, group_ids in granted for group_id in group_ids}
-    groups = {row.id: written(_GROUP, row) for row in _rows(session, "groups", ids)}
-    found = {model_id: WrittenRows(groups[id] for id in group_ids) for model_id, group_ids in granted}  # fmt: skip
+    rows = _rows(session, "groups_of_models", [model.id for model in models])
+    groups = {row.id: written(_GROUP, row) for row in rows if row.id}
+    found = {row.model: WrittenRows(groups[id] for id in row.granted) for row in rows if row.model}
     for one in shown:
         one["groups"] = found.get(one["id"], WrittenRows())
 

@@ -1,13 +1,15 @@
 -- What lists of models show beside them: one statement each for all models of a page.
 
--- name: groups_of_models  which groups may use each model, the earliest grant first
-SELECT deployment_id, array_agg(group_id::text ORDER BY granted_at, id) AS groups
-  FROM deployment_groups
- WHERE deployment_id = ANY (%(ids)s::uuid[])
- GROUP BY deployment_id;
-
--- name: groups  groups, with what is shown of them
-SELECT id::text, name, description, created_by::text, created_at, updated_at, source FROM groups WHERE id = ANY (%(ids)s::uuid[]);
+-- name: groups_of_models  which groups may use each model, the earliest grant first; and those groups, each once, with what is shown of them
+WITH granted AS MATERIALIZED (
+    SELECT id, deployment_id, group_id, granted_at FROM deployment_groups WHERE deployment_id = ANY (%(ids)s::uuid[])
+)
+SELECT deployment_id AS model, array_agg(group_id::text ORDER BY granted_at, id) AS granted, NULL AS id, NULL AS name, NULL AS description,
+       NULL AS created_by, NULL::timestamptz AS created_at, NULL::timestamptz AS updated_at, NULL AS source
+  FROM granted GROUP BY deployment_id
+UNION ALL
+SELECT NULL, NULL, id::text, name, description, created_by::text, created_at, updated_at, source FROM groups
+ WHERE id IN (SELECT group_id FROM granted);
 
 -- name: rules_of_models  traffic rules by purpose; one that redirects to a deleted model is none any more
 SELECT r.deployed_model_id, r.api_key_purpose, r.action, t.alias

@@ -45,19 +45,18 @@ def steps(now: datetime) -> list[datetime]:
 
 def of_models(session: Session, aliases: Collection[str], now: datetime) -> dict[str, Metrics]:
     """The metrics of each alias, their series by `steps(now)`."""
-    recent = models.recent(session, aliases, since=steps(now)[0], step=STEP, steps=POINTS)
+    found = models.of_all_time(session, aliases, since=steps(now)[0], step=STEP, steps=POINTS)
     still = [0] * POINTS
-    series = {alias: recent.get(alias, still) for alias in aliases}
-    return {alias: Metrics(series[alias]) for alias in aliases} | {
+    return {alias: Metrics(still) for alias in aliases} | {
         used.model: Metrics(
-            series=series[used.model],
+            series=used.recent,
             total_requests=used.calls,
             total_input_tokens=used.input_tokens,
             total_output_tokens=used.output_tokens,
             avg_latency_ms=used.duration_ms / used.calls,
             last_active_at=used.last_at,
         )
-        for used in models.of_all_time(session, aliases)
+        for used in found
     }
 
 

@@ -6,14 +6,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import delete, func, or_, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+from sqlalchemy.orm import Session, aliased, with_expression
+from sqlalchemy.orm.interfaces import ORMOption
 
 from dwctl.catalog.tables import DeployedModel, TrafficRule
 from dwctl.errors import Conflict, Invalid
 
 _LOCK = 0x6477_7275_6C65
 """The advisory lock of those who write redirects."""
+
+
+def _brought() -> ORMOption:
+    target = aliased(DeployedModel)
+    shown = func.json_build_array(TrafficRule.api_key_purpose, TrafficRule.action, target.alias)
+    every = (
+        select(func.coalesce(func.json_agg(aggregate_order_by(shown, TrafficRule.api_key_purpose)), func.json_build_array()))
+        .outerjoin(target, (target.id == TrafficRule.redirect_target_id) & ~target.deleted)
+        # One that redirects to a deleted model is none any more.
+        .where(TrafficRule.deployed_model_id == DeployedModel.id, or_(TrafficRule.action == "deny", target.alias.is_not(None)))
+        .correlate(DeployedModel)
+    )  # fmt: skip
+    return with_expression(DeployedModel.rules, every.scalar_subquery())
+
+
+BROUGHT = _brought()
+"""For a query of models that are shown: their traffic rules by the same statement, as `DeployedModel.rules`."""
 
 
 @dataclass(frozen=True, slots=True)

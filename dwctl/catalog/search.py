@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from dwctl.billing.tables import Tariff
 from dwctl.catalog import access
+from dwctl.catalog.rules import BROUGHT
 from dwctl.catalog.tables import DeployedModel, Endpoint
 from dwctl.errors import NotFound
 from dwctl.web import pagination
@@ -58,7 +59,7 @@ def page(
     limit: int,
 ) -> tuple[list[DeployedModel], int]:
     """One page, and how many there are in all. `sort` is a key of ORDERS, `direction` asc, desc or None for the order's own."""
-    query = select(_M).where(*_filters(criteria))
+    query = select(_M).where(*_filters(criteria)).options(BROUGHT)
     if sort == "price_from":
         query = query.outerjoin(_PRICES, _PRICES.c.deployed_model_id == _M.id)
     if criteria.search is not None:
@@ -87,7 +88,7 @@ def one(
     session: Session, model_id: UUID, *, usable_by: UUID | None, deleted: bool, inactive: bool
 ) -> DeployedModel:
     """The model, if it may be seen: one that is deleted or inactive only on request. Raises NotFound."""
-    query = select(_M).where(_M.id == model_id)
+    query = select(_M).where(_M.id == model_id).options(BROUGHT)
     if not deleted:
         query = query.where(~_M.deleted)
     if not inactive:

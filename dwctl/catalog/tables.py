@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.orm import Mapped, mapped_column, query_expression, relationship
 
 from dwctl.db import Base, CreatedAt, Id
 
@@ -117,6 +117,9 @@ class DeployedModel(Base):
     info: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, server_default="{}")
 
     endpoint: Mapped[Endpoint | None] = relationship(lazy="raise_on_sql")
+
+    rules: Mapped[list[tuple[str, str, str | None]] | None] = query_expression()
+    """What a query with `rules.BROUGHT` has brought: of each traffic rule its purpose, its action and the alias that serves instead."""
 
     __table_args__ = (
         CheckConstraint("(hosted_on IS NULL) = is_composite", name="hosted_on"),

@@ -126,10 +126,14 @@ def shelf() -> Shelf:
 
 def asset(name: str) -> str:
     """The address of a file for this page: `app.css`, `elements/time-chart.js`, `vendor/htmx.js`. LookupError for one that is not there."""
-    seen = shelf()
-    if name not in seen.assets:
-        raise LookupError(f"there is no asset {name!r}")
-    return url_for("assets.show_asset", version=seen.version, name=name)
+    # (Each icon of a page asks for the same.)
+    urls: dict[str, str] = g.setdefault("asset_urls", {})
+    if name not in urls:
+        seen = shelf()
+        if name not in seen.assets:
+            raise LookupError(f"there is no asset {name!r}")
+        urls[name] = url_for("assets.show_asset", version=seen.version, name=name)
+    return urls[name]
 
 
 def missing() -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from dwctl.dashboard.charts import Chart, Series
 from dwctl.dashboard.ranges import Range
 from dwctl.db import db
 from dwctl.usage import reading
+from dwctl.usage.points import DAY
 from dwctl.usage.routes import break_down_requests, break_down_usage
 from dwctl.web import current
 
@@ -21,6 +22,8 @@ Found = Mapping[str, Any]
 
 UNITS = {"cost": "money", "requests": "calls", "tokens": "tokens"}
 """By what series are of, the unit in which a chart writes them."""
+NO_SERIES: dict[str, Any] = {"limit": 0, "lines": 0, "duration_minutes": DAY}
+"""What is asked for sums alone: points are as few as can be."""
 _MOST_VALUES = 1500
 _ID_ALONE = {"model": "No known model", "user": "Nobody", "key": "Without a key", "group": "A group that is gone", "status": "Without a status"}  # fmt: skip
 _NOBODY = "00000000-0000-0000-0000-000000000000"

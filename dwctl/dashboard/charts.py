@@ -74,20 +74,17 @@ class Chart:
     @property
     def body(self) -> Markup:
         """The table's rows as HTML: there are hundreds, of texts that need no escaping, as times and numbers are."""
-        return Markup("").join(
-            Markup(f"<tr><td>{time}<td>{'<td>'.join(values)}") for time, values in self.rows()
-        )
+        return Markup("".join(f"<tr><td>{time}<td>{'<td>'.join(values)}" for time, values in self.rows()))  # fmt: skip
 
     def rows(self) -> Iterator[tuple[str, list[str]]]:
         """The table's rows in the order of time; times at which nothing was are left out."""
         in_words = formatting.short_times()
         write = _WRITTEN[self.unit]
-        columns = [(one.values, write) for one in self.series]
-        if self.errors:
-            columns.append((self.errors, formatting.number))
-        for place, time in enumerate(self.times):
-            if any(values[place] for values, _ in columns):
-                yield in_words(time), [written(values[place]) for values, written in columns]
+        columns = [one.values for one in self.series] + ([self.errors] if self.errors else [])
+        writers = [write for _ in self.series] + [formatting.number]
+        for time, *values in zip(self.times, *columns, strict=True):
+            if any(values):
+                yield in_words(time), [written(one) for written, one in zip(writers, values, strict=False)]  # fmt: skip
 
     def _shown(self) -> dict[str, Any]:
         return {

@@ -81,5 +81,5 @@ def _has_called() -> bool:
     if not breakdowns.is_everybodys():
         return bool(operations.run(get_usage)["total_request_count"])
     now = clock.now()
-    total = breakdowns.read(ranges.absolute(now - _LOOKS_BACK, now), by="status", limit=0, lines=0)["total"]  # fmt: skip
+    total = breakdowns.read(ranges.absolute(now - _LOOKS_BACK, now), by="status", **breakdowns.NO_SERIES)["total"]  # fmt: skip
     return bool(total["requests"] - total["errors"])

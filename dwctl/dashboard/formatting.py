@@ -50,13 +50,15 @@ class Stamp:
     clock: str
 
 
-def stamp(value: Any) -> Stamp:
-    """The moment, read and moved to the reader's zone once."""
-    found = moment(value)
-    if found is None:
-        return Stamp("", NOTHING, NOTHING)
-    local = f"{found.astimezone(zone()):%d %b %H:%M:%S.%f}"
-    return Stamp(iso(found), local[:6], local[7:-3])
+def stamps() -> Callable[[str], Stamp]:
+    """How the API's times are stamped for the reader, whose zone is found once."""
+    at = zone()
+
+    def stamp(time: str) -> Stamp:
+        local = f"{datetime.fromisoformat(time).astimezone(at):%d %b %H:%M:%S.%f}"
+        return Stamp(iso(time), local[:6], local[7:-3])
+
+    return stamp
 
 
 def clock_time(value: Any) -> str:
@@ -277,7 +279,6 @@ def written(value: Any) -> str:
 FILTERS = {
     "moment": moment,
     "iso": iso,
-    "stamp": stamp,
     "clock_time": clock_time,
     "day_time": day_time,
     "short_time": short_time,

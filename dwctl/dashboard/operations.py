@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
@@ -42,11 +42,20 @@ class Operation:
     rules: tuple[Callable[..., None], ...]
     schemas: tuple[tuple[str, Schema], ...]
     answer: Schema | None
+    _narrowed: dict[tuple[str, ...], Schema] = field(default_factory=dict, init=False, repr=False, compare=False)  # fmt: skip
 
     @cached_property
     def body(self) -> Schema | None:
         """The schema of its body."""
         return next((schema for place, schema in self.schemas if place == "json"), None)
+
+    def answer_of(self, members: tuple[str, ...]) -> Schema | None:
+        """The same as `answer`, with these members alone."""
+        if self.answer is None:
+            return None
+        if members not in self._narrowed:
+            self._narrowed[members] = type(self.answer)(only=members)
+        return self._narrowed[members]
 
     def path(self, **values: Any) -> str:
         """Its address below this deployment's root, with the path's values in their places."""
@@ -83,6 +92,7 @@ def run(
     query: Mapping[str, Any] | None = None,
     body: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
+    shown: tuple[str, ...] | None = None,
     **path: Any,
 ) -> Any:
     """What the operation answers, as the API's JSON would have it (times are texts, money is text, ids are texts).
@@ -90,6 +100,8 @@ def run(
     `query`, `body` and `headers` are as a client would send them; None in `query` counts as not there. Raises what the route refuses: Forbidden before
     anything is read, Invalid for a query, ValidationError (marshmallow's, by field) for a body, any DwctlError of the function itself. A view that
     answers by itself (a download, a stream) gives its Response. The answer's status and headers are the page's own.
+
+    `shown`: the members of the answer that the page uses (`entries.model`), where there are many that it does not.
     """
     operation = of(view)
     _insist(operation, path)
@@ -103,7 +115,8 @@ def run(
     if isinstance(result, Response):
         # Some views write their JSON themselves.
         return result.get_json() if result.is_json else result
-    return result if operation.answer is None else operation.answer.dump(result)
+    answer = operation.answer_of(shown) if shown else operation.answer
+    return result if answer is None else answer.dump(result)
 
 
 def beside(view: View, *, query: Mapping[str, Any] | None = None, **path: Any) -> Any:
@@ -194,9 +207,9 @@ def _load(schema: Schema, place: str, given: dict[str, Any]) -> Any:
     try:
         return schema.load(given)
     except ValidationError as error:
-        field, problem = next(iter(forms.messages_of(error).items()))
+        name, problem = next(iter(forms.messages_of(error).items()))
         said = problem[0] if isinstance(problem, list) else problem
-        raise Invalid(f"{field}: {said}", param=str(field)) from None
+        raise Invalid(f"{name}: {said}", param=str(name)) from None
 
 
 def _taken_apart() -> Iterator[tuple[View, Operation]]:

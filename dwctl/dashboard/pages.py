@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -147,8 +147,11 @@ def stands_at(url: str, **parameters: str | None) -> None:
 
 
 def _path_here() -> str:
-    assert request.endpoint is not None
-    return url_for(request.endpoint, **(request.view_args or {}))
+    if "path_here" not in g:
+        assert request.endpoint is not None
+        g.path_here = url_for(request.endpoint, **(request.view_args or {}))
+    path: str = g.path_here
+    return path
 
 
 def frame() -> dict[str, Any]:
@@ -158,7 +161,8 @@ def frame() -> dict[str, Any]:
     theme = request.cookies.get("dw_theme")
     return {
         "caller": caller,
-        "navigation": navigation.visible(caller) if caller else [],
+        # (A part of a page has none.)
+        "navigation": partial(navigation.visible, caller) if caller else list,
         "csrf_token": csrf.token() if caller else "",
         "theme": theme if theme in _THEMES else "",
         "density": "compact" if request.cookies.get("dw_density") == "compact" else "",

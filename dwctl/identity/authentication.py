@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from flask import Flask, Request
-from sqlalchemy import exists, select
+from sqlalchemy import bindparam, exists, select
 from sqlalchemy.orm import Session
 
 from dwctl import clock
@@ -31,6 +31,14 @@ ORGANIZATION_HEADER = "X-Organization-Id"
 
 NOTED_EVERY = timedelta(minutes=5)
 """How exact `users.last_login` and `api_keys.last_used` are."""
+
+_SIGNED_IN = users.for_sign_in(
+    users.people()
+    .join(LoginSession, LoginSession.user_id == User.id)
+    .where(LoginSession.token_hash == bindparam("token_hash"))
+    .add_columns(LoginSession)
+)
+"""By a session's token, also of one that has run out. Made once: to make it for each request costs as much as to ask it."""
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -155,9 +163,8 @@ def _by_cookie(session: Session, request: Request, settings: Settings) -> SignIn
     token = request.cookies.get(rule.cookie_name)
     if not settings.auth.native.enabled or not token:
         return None
-    signed_in = users.people().join(LoginSession, LoginSession.user_id == User.id)
-    wanted = signed_in.where(sessions.is_of(token)).add_columns(LoginSession)
-    found = session.execute(users.for_sign_in(wanted)).unique().one_or_none()
+    of_token = {"token_hash": sessions.token_hash(token)}
+    found = session.execute(_SIGNED_IN, of_token).unique().one_or_none()
     if found is None:
         raise Unauthenticated
     user, login = found

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 from uuid import UUID
 
 from flask import Response
-from sqlalchemy import ColumnElement, Select, delete, func, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from dwctl import clock, config
@@ -48,7 +48,7 @@ def start(
     session.add(
         LoginSession(
             user_id=user_id,
-            token_hash=_hash(token),
+            token_hash=token_hash(token),
             expires_at=expires_at,
             address=address,
             user_agent=printable(user_agent, LONGEST_AGENT) if user_agent else None,
@@ -74,11 +74,6 @@ def end_one(session: Session, user_id: UUID, session_id: UUID) -> None:
         raise NotFound(f"Session with ID {session_id} not found")
 
 
-def is_of(token: str) -> ColumnElement[bool]:
-    """The condition for the session of a token, also one that has run out."""
-    return LoginSession.token_hash == _hash(token)
-
-
 def extend(session: Session, login: LoginSession, rule: config.Session) -> None:
     """Give the session its full time again, unless that was done a moment ago. One that is ended in the same moment stays ended."""
     full = min(clock.now() + timedelta(seconds=rule.timeout), _end(login, rule))
@@ -102,14 +97,14 @@ def _end(login: LoginSession, rule: config.Session) -> datetime:
 
 def end(session: Session, token: str) -> None:
     """Sign out where this token was used."""
-    session.execute(delete(LoginSession).where(LoginSession.token_hash == _hash(token)))
+    session.execute(delete(LoginSession).where(LoginSession.token_hash == token_hash(token)))
 
 
 def end_all(session: Session, user_id: UUID, *, but: str | None = None) -> None:
     """Sign the user out everywhere, except where the token `but` is used."""
     others = delete(LoginSession).where(LoginSession.user_id == user_id)
     if but is not None:
-        others = others.where(LoginSession.token_hash != _hash(but))
+        others = others.where(LoginSession.token_hash != token_hash(but))
     session.execute(others)
 
 
@@ -158,5 +153,6 @@ def _attributes(rule: config.Session) -> dict[str, Any]:
     }
 
 
-def _hash(token: str) -> bytes:
+def token_hash(token: str) -> bytes:
+    """What is kept of a token."""
     return hashlib.sha256(token.encode()).digest()

@@ -9,7 +9,7 @@ import secrets
 from dataclasses import dataclass
 
 from flask import Request
-from sqlalchemy import exists, select
+from sqlalchemy import bindparam, exists, select
 from sqlalchemy.orm import Session
 
 from dwctl.config import ProxyHeaderAuth, Settings
@@ -21,6 +21,10 @@ from dwctl.web.schemas import CONTROL
 
 LONGEST_NAME = 255
 """Characters of an id, an e-mail, a provider or a group. Groups that are no such names are left out."""
+
+_SAME = users.people().where(User.external_user_id == bindparam("external_id"))
+_SIGNING_IN = users.for_sign_in(_SAME)
+"""Made once: to make it for each request costs as much as to ask it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +70,13 @@ def sign_in(session: Session, claim: Claim, settings: Settings) -> User | None:
 
 
 def _known(session: Session, claim: Claim) -> User | None:
-    same = users.people().where(User.external_user_id == claim.external_id)
-    user = session.scalars(users.for_sign_in(same)).unique().one_or_none()
+    same = {"external_id": claim.external_id}
+    user = session.scalars(_SIGNING_IN, same).unique().one_or_none()
     if user is None or not claim.email or user.email == claim.email:
         return user
     # Found again under a lock: an account that was deleted meanwhile gets no address any more.
-    held = same.with_for_update(key_share=True).execution_options(populate_existing=True)
-    user = session.scalar(held)
+    held = _SAME.with_for_update(key_share=True).execution_options(populate_existing=True)
+    user = session.scalar(held, same)
     if user is not None:
         user.email = claim.email
         # Links were sent to the address that they had.

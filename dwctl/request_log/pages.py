@@ -233,8 +233,9 @@ def entries(
     narrow = narrow or Conditions((), (), {})
     values = {
         **narrow.values,
-        "ids": [place.request_id for place in places],
-        "times": times,
+        # (Each as one text: psycopg would write every id and time by itself.)
+        "ids": f"{{{','.join(str(place.request_id) for place in places)}}}",
+        "times": f"{{{','.join(map(datetime.isoformat, times))}}}",
         "first": min(times),
         "last": max(times),
     }

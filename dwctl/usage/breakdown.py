@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -135,11 +134,9 @@ def read(connection: psycopg.Connection[Any], asked: Asked) -> Shown:
     if whole.until - whole.since > points.LONGEST:
         raise Invalid(f"start_date: more than {points.LONGEST.days} days cannot be shown at once", param="start_date")  # fmt: skip
     minutes, edges = _points(asked, whole, sums)
+    earlier = _before(whole, sums) if asked.compared else None
     with _joining_by_hash(connection, asked):
-        found = _Sums.of(_ask(connection, asked, whole, edges))
-    total = found.total
-    if BY[asked.by].shared:
-        total = _total(connection, asked, whole)
+        found = _Sums.of(_ask(connection, asked, whole, edges, earlier))
     of_models = [row.id for row in found.rows if row.id]
     times = _times(connection, asked, whole, of_models)
     return {
@@ -147,8 +144,8 @@ def read(connection: psycopg.Connection[Any], asked: Asked) -> Shown:
         "end_date": whole.until,
         "duration_minutes": minutes,
         "time_zone": asked.zone.key,
-        "total": {**_measures(total), **_percentiles(times, asked.model)},
-        "before": _before(connection, asked, whole, sums) if asked.compared else None,
+        "total": {**_measures(found.total), **_percentiles(times, asked.model)},
+        "before": {"start_date": earlier.since, "end_date": earlier.until, **_measures(found.before)} if earlier else None,
         "rows": [
             {"id": row.id, "name": row.name, **_measures(row), **_percentiles(times, row.id)}
             for row in found.rows
@@ -173,33 +170,40 @@ def _points(asked: Asked, whole: spans.Range, sums: spans.Kept) -> tuple[int, li
     return minutes, edges
 
 
+_NOW, _BEFORE = 0, 1
+"""Times of which all calls are added up, each once: that which is asked for (where rows share calls), and the one before it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Sums:
-    """The rows of the statement `breakdown`, by what each is the sum of. points: of all calls. lines: by the place among all."""
+    """The rows of the statement `breakdown`, by what each is the sum of. points: of all calls, over time. lines: by the place among all."""
 
     total: Row | None
+    before: Row | None
     rows: Sequence[Row]
-    points: Sequence[Row]
-    lines: Mapping[int, Sequence[Row]]
+    points: Row | None
+    lines: Mapping[int, Row]
 
     @classmethod
     def of(cls, found: Iterable[Row]) -> _Sums:
-        total, rows, lines = None, [], defaultdict(list)
+        total, rows, lines, wholes = None, [], {}, {}
         for row in found:
             if row.place is not None:
                 rows.append(row)
             elif row.line is not None:
-                lines[row.line].append(row)
+                lines[row.line] = row
+            elif row.whole is not None:
+                wholes[row.whole] = row
             else:
                 total = row
-        return cls(total, rows, lines.pop(0, []), lines)
+        return cls(wholes.get(_NOW, total), wholes.get(_BEFORE), rows, lines.pop(0, None), lines)
 
     def series(self, asked: Asked, length: int) -> Iterator[Shown]:
         """A line for each of the first rows, and one for all others."""
         first = _lines(asked)
         zero: Any = Decimal(0) if asked.order == "cost" else 0
         shown = [row for row in self.rows if row.place <= first]
-        values = {line: _values(rows, length, zero) for line, rows in self.lines.items()}
+        values = {line: _values(row, length, zero) for line, row in self.lines.items()}
         for row in shown:
             yield {"id": row.id, "name": row.name, "is_rest": False, "values": values.get(row.place, [zero] * length)}  # fmt: skip
         if len(self.rows) > len(shown):
@@ -211,15 +215,17 @@ class _Sums:
     def errors(self, length: int) -> list[int]:
         """Calls that failed, at each point."""
         found = [0] * length
-        for row in self.points:
-            found[row.point] = row.errors
+        if self.points is not None:
+            for at, failed in zip(self.points.at, self.points.failed, strict=True):
+                found[at] = failed
         return found
 
 
-def _values(rows: Iterable[Row], length: int, zero: Any) -> list[Any]:
-    found = [zero] * length
-    for row in rows:
-        found[row.point] = type(zero)(row.value)
+def _values(row: Row | None, length: int, zero: Any) -> list[Any]:
+    found, written = [zero] * length, type(zero)
+    if row is not None:
+        for at, value in zip(row.at, row.values, strict=True):
+            found[at] = written(value)
     return found
 
 
@@ -232,8 +238,11 @@ def _ask(
     asked: Asked,
     covered: spans.Range,
     edges: Sequence[datetime],
+    earlier: spans.Range | None,
 ) -> list[Row]:
     way = BY[asked.by]
+    wholes = ([(_NOW, covered)] if way.shared else []) + ([(_BEFORE, earlier)] if earlier else [])
+    parts = [(whole, *span) for whole, time in wholes for span in time.spans]
     sums, of_all = _Table.of(asked, asked.by), _Table.of(asked, None)
     conditions = list(_conditions(asked))
     return ask(
@@ -242,7 +251,12 @@ def _ask(
         {
             **covered.parameters,
             **spans.between(edges).parameters,
-            "edges": list(edges[:-1]),
+            "wholes": [part[0] for part in parts],
+            "whole_grains": [part[1] for part in parts],
+            "whole_starts": [part[2] for part in parts],
+            "whole_ends": [part[3] for part in parts],
+            # (As one text: psycopg would write each by itself.)
+            "edges": f"{{{','.join(map(datetime.isoformat, edges[:-1]))}}}",
             "most": asked.most,
             "lines": _lines(asked),
             "model": asked.model,
@@ -325,23 +339,10 @@ def _conditions(asked: Asked) -> Iterator[str]:
             yield "r.api_key_id = ANY (%(keys)s)"
 
 
-def _total(connection: psycopg.Connection[Any], asked: Asked, covered: spans.Range) -> Row | None:
-    """All of it, each call once, from the coarsest sums."""
-    by = "status" if asked.accounts is None else "user"
-    one = replace(asked, by=by, most=0, lines=0)
-    rows = _ask(connection, one, covered, [covered.since, covered.until])
-    return _Sums.of(rows).total
-
-
-def _before(connection: psycopg.Connection[Any], asked: Asked, covered: spans.Range, sums: spans.Kept) -> Shown:  # fmt: skip
+def _before(covered: spans.Range, sums: spans.Kept) -> spans.Range:
     """The same length of time just before, as far as it is kept."""
     since = max(covered.since - (covered.until - covered.since), spans.EPOCH)
-    earlier = spans.cover(since, covered.since, sums)
-    return {
-        "start_date": earlier.since,
-        "end_date": earlier.until,
-        **_measures(_total(connection, asked, earlier)),
-    }
+    return spans.cover(since, covered.since, sums)
 
 
 _Times = Mapping[str | None, Row]

@@ -14,7 +14,7 @@ from dwctl.usage.reading import QUERIES
 
 
 class OfAllTime(NamedTuple):
-    """Sums of one model since its first call. duration_ms: of all calls together."""
+    """Sums of one model since its first call, and its calls of the last of time by steps. duration_ms: of all calls together."""
 
     model: str
     calls: int
@@ -22,6 +22,7 @@ class OfAllTime(NamedTuple):
     output_tokens: int
     duration_ms: int
     last_at: datetime
+    recent: Sequence[int]
 
 
 class Within(NamedTuple):
@@ -38,28 +39,34 @@ class Within(NamedTuple):
     p95_ms: float | None = None
 
 
-def of_all_time(session: Session, models: Collection[str]) -> list[OfAllTime]:
-    """Those of the models that were ever called."""
-    return [OfAllTime(*row) for row in _ask(session, "of_models", models=list(models))]
-
-
-def recent(
+def of_all_time(
     session: Session, models: Collection[str], *, since: datetime, step: timedelta, steps: int
-) -> dict[str, list[int]]:
-    """Calls on each of the models that were called from a moment on, by so many steps of some minutes; `since` lies in the last days."""
+) -> list[OfAllTime]:
+    """Those of the models that were ever called. Their recent calls are told from `since` on, which lies in the last days, by so many steps of some minutes."""
     rows = _ask(
         session,
-        "recent_of_models",
+        "of_models",
         models=list(models),
         since=since,
         until=since + steps * step,
         step_s=round(step.total_seconds()),
     )
-    found = {}
-    for model, places, calls in rows:
-        series = found[model] = [0] * steps
-        for place, count in zip(places, calls, strict=True):
-            series[place] = count
+    found = []
+    for row in rows:
+        recent = [0] * steps
+        for place, calls in zip(row.steps or (), row.step_calls or (), strict=True):
+            recent[place] = calls
+        found.append(
+            OfAllTime(
+                row.model,
+                row.calls,
+                row.input_tokens,
+                row.output_tokens,
+                row.duration_ms,
+                row.last_at,
+                recent,
+            )
+        )
     return found
 
 

@@ -33,12 +33,14 @@ def width(since: datetime, until: datetime, kept: Kept, *, wanted: int | None, u
 
 def edges(since: datetime, until: datetime, minutes: int, zone: ZoneInfo, kept: Kept) -> list[datetime]:  # fmt: skip
     """The beginning of each point and the end of the last: `since`, what lies in between, `until`."""
-    found = _by_clock(since, until, minutes, zone) if minutes >= _LOCAL_FROM else _even(since, until, minutes)  # fmt: skip
-    fitting = dict.fromkeys(floor(at, finest(at, kept)) for at in found)
+    if minutes < _LOCAL_FROM:
+        return [since, *_even(since, until, minutes), until]
+    fitting = dict.fromkeys(floor(at, finest(at, kept)) for at in _by_clock(since, until, minutes, zone))  # fmt: skip
     return [since, *(at for at in fitting if since < at < until), until]
 
 
 def _even(since: datetime, until: datetime, minutes: int) -> Iterator[datetime]:
+    """Each at the end of a bucket: `width` gives no points that are shorter than the finest that is kept, and those are parts of them."""
     step = timedelta(minutes=minutes)
     at = floor(since, minutes * 60) + step
     while at < until:

@@ -210,24 +210,24 @@ SELECT user_id FROM api_keys WHERE id = %(key)s;
 -- name: shared_with  those of some organisations that one person is a member of
 SELECT organization_id FROM user_organizations WHERE organization_id = ANY (%(organizations)s) AND user_id = %(person)s AND status = 'active';
 
--- name: of_models  calls of all time on some models
-SELECT model, sum(calls)::bigint AS calls, sum(prompt_tokens)::bigint AS input_tokens, sum(completion_tokens)::bigint AS output_tokens,
-       sum(duration_ms)::bigint AS duration_ms, max(last_at) AS last_at
-  FROM (SELECT model, calls, prompt_tokens, completion_tokens, duration_ms, last_at FROM model_rollups
-         WHERE of_all = false AND model = ANY (%(models)s) AND grain = 0
-        UNION ALL
-        SELECT model, calls, prompt_tokens, completion_tokens, duration_ms, at FROM usage_deltas WHERE model = ANY (%(models)s)) rows
- GROUP BY model HAVING sum(calls) <> 0;
-
--- name: recent_of_models  calls on some models in the last of time, by the steps that had any
-SELECT model, array_agg(step) AS steps, array_agg(calls) AS calls
-  FROM (SELECT model, floor(extract(epoch FROM at - %(since)s) / %(step_s)s)::int AS step, sum(calls)::bigint AS calls
-          FROM (SELECT model, bucket AS at, calls FROM model_rollups
-                 WHERE of_all = false AND model = ANY (%(models)s) AND grain = 60 AND bucket >= %(since)s AND bucket < %(until)s
+-- name: of_models  calls of all time on some models, and those of the last of time by the steps that had any
+SELECT a.model, a.calls, a.input_tokens, a.output_tokens, a.duration_ms, a.last_at, l.steps, l.step_calls
+  FROM (SELECT model, sum(calls)::bigint AS calls, sum(prompt_tokens)::bigint AS input_tokens, sum(completion_tokens)::bigint AS output_tokens,
+               sum(duration_ms)::bigint AS duration_ms, max(last_at) AS last_at
+          FROM (SELECT model, calls, prompt_tokens, completion_tokens, duration_ms, last_at FROM model_rollups
+                 WHERE of_all = false AND model = ANY (%(models)s) AND grain = 0
                 UNION ALL
-                SELECT model, at, calls FROM usage_deltas WHERE model = ANY (%(models)s) AND at >= %(since)s AND at < %(until)s) rows
-         GROUP BY 1, 2) steps
- GROUP BY model;
+                SELECT model, calls, prompt_tokens, completion_tokens, duration_ms, at FROM usage_deltas WHERE model = ANY (%(models)s)) rows
+         GROUP BY model HAVING sum(calls) <> 0) a
+  LEFT JOIN (
+        SELECT model, array_agg(step) AS steps, array_agg(calls) AS step_calls
+          FROM (SELECT model, floor(extract(epoch FROM at - %(since)s) / %(step_s)s)::int AS step, sum(calls)::bigint AS calls
+                  FROM (SELECT model, bucket AS at, calls FROM model_rollups
+                         WHERE of_all = false AND model = ANY (%(models)s) AND grain = 60 AND bucket >= %(since)s AND bucket < %(until)s
+                        UNION ALL
+                        SELECT model, at, calls FROM usage_deltas WHERE model = ANY (%(models)s) AND at >= %(since)s AND at < %(until)s) rows
+                 GROUP BY 1, 2) steps
+         GROUP BY model) l ON l.model = a.model;
 
 -- name: calls_of_models  calls on some models in a time, with those of its end from a minute on, and how many took how long
 WITH spans AS (
@@ -279,7 +279,8 @@ SELECT {keys}, sum(calls)::bigint AS requests, coalesce(sum(calls) FILTER (WHERE
 SELECT least((SELECT r.bucket FROM model_rollups r WHERE r.of_all AND r.model = '' AND r.grain = 86400 AND r.bucket >= %(since)s ORDER BY r.bucket LIMIT 1),
              (SELECT date_bin('1 day', min(d.at), 'epoch') FROM usage_deltas d WHERE d.at >= %(since)s));
 
--- name: breakdown  calls of a time by {of}: the first few each, those behind them together, and all; at each point all, and the first fewer
+-- name: breakdown  calls of a time by {of}: the first few each, those behind them together, and all; at each point all, and the first fewer;
+--   and of some whole times (`wholes`) all, each call once
 -- (Whole days tell who is first. Finer sums, as points need them, are read of those alone. OFFSET 0 has the sums looked up span by span.)
 WITH {before}summed AS (
     SELECT {of} AS of, sum(calls) AS calls, sum(errors) AS errors, sum(prompt_tokens) AS input_tokens, sum(completion_tokens) AS output_tokens,
@@ -330,12 +331,25 @@ WITH {before}summed AS (
       {joined}
      WHERE p.point IS NOT NULL GROUP BY 1, 2
 )
-SELECT g.*, CASE WHEN place <= %(most)s THEN first END AS id, {title} AS name, NULL::int AS line, NULL::int AS point, NULL::numeric AS value
+SELECT g.*, CASE WHEN place <= %(most)s THEN first END AS id, {title} AS name, NULL::int AS whole, NULL::int AS line, NULL::int[] AS at,
+       NULL::numeric[] AS values, NULL::bigint[] AS failed
   FROM grouped g {named}
  WHERE g.calls IS NOT NULL
 UNION ALL
-SELECT NULL, NULL, NULL, errors, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, line, point, value FROM points
- ORDER BY place, line, point;
+SELECT NULL, NULL, sum(calls)::bigint, sum(errors)::bigint, sum(prompt_tokens)::bigint, sum(completion_tokens)::bigint, sum(reasoning_tokens)::bigint,
+       sum(cached_tokens)::bigint, sum(total_tokens)::bigint, sum(cost), sum(duration_ms)::bigint, NULL, NULL, whole, NULL, NULL, NULL, NULL
+  FROM (SELECT s.whole, r.calls, {errors_of_all} AS errors, {columns}
+          FROM unnest(%(wholes)s::int[], %(whole_grains)s::int[], %(whole_starts)s::timestamptz[], %(whole_ends)s::timestamptz[]) s(whole, grain, since, until)
+         CROSS JOIN LATERAL (SELECT * FROM {sums_of_all} r WHERE {within_all} AND {only_all} OFFSET 0) r
+        UNION ALL
+        SELECT s.whole, r.calls, {errors_of_deltas}, {columns}
+          FROM unnest(%(wholes)s::int[], %(whole_starts)s::timestamptz[], %(whole_ends)s::timestamptz[]) s(whole, since, until)
+         CROSS JOIN LATERAL (SELECT * FROM usage_deltas r WHERE r.at >= s.since AND r.at < s.until AND {only_deltas} OFFSET 0) r) rows
+ GROUP BY whole
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, line, array_agg(point), array_agg(value), array_agg(errors)
+  FROM points GROUP BY line
+ ORDER BY place, line;
 
 -- name: point_spans  a part of `breakdown`: which sums are read for its points, and how they count (spans.Piece)
 unnest(%(point_grains)s::int[], %(point_starts)s::timestamptz[], %(point_ends)s::timestamptz[], %(point_middles)s::interval[], %(point_moves)s::int[])

@@ -386,6 +386,11 @@ class EarlierSchema(_SumsSchema):
     end_date = Instant()
 
 
+def _written(values: list[Any]) -> list[Any]:
+    """Calls and tokens as they are, money as text: a line is all of one or all of the other."""
+    return [format(one, "f") for one in values] if values and isinstance(values[0], Decimal) else values  # fmt: skip
+
+
 class BreakdownLineSchema(ApiSchema):
     """The values of one row at each of `timestamps`; `is_rest`: of all other rows."""
 
@@ -393,7 +398,7 @@ class BreakdownLineSchema(ApiSchema):
     name = fields.String(allow_none=True)
     is_rest = fields.Boolean()
     values = fields.Function(
-        lambda line: [format(one, "f") if isinstance(one, Decimal) else one for one in line["values"]],
+        lambda line: _written(line["values"]),
         metadata={"type": "array", "items": {"type": ["string", "integer"]}, "description": "Calls or tokens; with `order=cost` USD as text."},
     )  # fmt: skip
 

@@ -121,7 +121,10 @@ def between(edges: Sequence[datetime]) -> Pieces:
     ends = list(map(_seconds, edges))
     joined: list[_Part] = []
     for begins, until in pairwise(_without_midnights(ends)):
-        for grain, since, to in _parts(begins, until, GRAINS):
+        # (Without a whole hour within, all of it is minutes: of most points that is so, and there are hundreds.)
+        is_short = begins < until and -(-begins // HOUR) >= until // HOUR
+        parts = ((MINUTE, begins, until),) if is_short else _parts(begins, until, GRAINS)
+        for grain, since, to in parts:
             if joined and joined[-1][0] == grain and joined[-1][2] == since:
                 since = joined.pop()[1]
             joined.append((grain, since, to))

@@ -70,7 +70,7 @@ def written(schema: Schema, obj: Any) -> Written:
 class _Field:
     """How one field of a schema is written."""
 
-    __slots__ = ("attribute", "convert", "converts", "field", "is_simple", "key", "name", "plain", "rows", "says_null")  # fmt: skip
+    __slots__ = ("attribute", "convert", "converts", "each", "field", "is_simple", "key", "name", "plain", "rows", "says_null")  # fmt: skip
 
     def __init__(self, name: str, field: fields.Field[Any], *, says_null: bool) -> None:
         self.name, self.field, self.says_null = name, field, says_null
@@ -79,6 +79,7 @@ class _Field:
         self.plain = frozenset(_plain(field)) - (set() if says_null else {type(None)})
         self.converts, self.convert = _CONVERTED.get(type(field), _AS_IT_IS)
         self.rows = _rows(field)
+        self.each = _each(field)
         # The value is what the attribute of this very name holds, and nothing stands in its place where it is not there.
         self.is_simple = field._CHECK_ATTRIBUTE and "." not in self.attribute and field.dump_default is missing  # fmt: skip
 
@@ -93,6 +94,13 @@ class _Field:
         rows = self.rows
         if rows and type(value) is list and None not in value and not rows.schema.many:
             return rows.schema.dump(value, many=True)
+        if self.each and type(value) is list:
+            plain, converts, convert = self.each
+            kinds = set(map(type, value))
+            if kinds <= plain:
+                return list(value)
+            if kinds == {converts}:
+                return list(map(convert, value))
         return self.field._serialize(value, self.name, obj)
 
 
@@ -111,6 +119,13 @@ def _rows(field: fields.Field[Any]) -> fields.Nested | None:
     """What a list is of, where its rows can be written together. (Only a hook that is passed collections would notice, and there is none.)"""
     inner = field.inner if type(field) is fields.List else None
     return inner if type(inner) is fields.Nested and not inner.many else None
+
+
+def _each(field: fields.Field[Any]) -> tuple[frozenset[type], type | None, Callable[[Any], Any]] | None:  # fmt: skip
+    """How the values of a list are written that has no rows: which stand as they are, which are converted and how."""
+    if type(field) is not fields.List or isinstance(field.inner, fields.Nested):
+        return None
+    return frozenset(_plain(field.inner)), *_CONVERTED.get(type(field.inner), _AS_IT_IS)
 
 
 class _Plan:

@@ -150,7 +150,7 @@ def _burn(whose: UUID) -> Decimal | None:
     range = ranges.parsed(_BURN_RANGE, clock.now())
     try:
         # (Calls of every status: some that failed are charged, too.)
-        spent = breakdowns.read(range, of=whose, limit=0, lines=0)
+        spent = breakdowns.read(range, of=whose, **breakdowns.NO_SERIES)
     except (Forbidden, NotFound):
         return None
     return Decimal(spent["total"]["cost"]) / _BURN_DAYS

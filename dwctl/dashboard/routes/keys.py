@@ -183,7 +183,7 @@ def _page(key_id: UUID, form: Form = Form()) -> Response:  # noqa: B008 - it is 
 def _used(key: dict[str, Any]) -> breakdowns.Found:
     """The sums of its calls in the time that the page is about."""
     return breakdowns.read(
-        ranges.asked(), of=UUID(key["user_id"]), api_key_id=key["id"], limit=0, lines=0
+        ranges.asked(), of=UUID(key["user_id"]), api_key_id=key["id"], **breakdowns.NO_SERIES
     )
 
 

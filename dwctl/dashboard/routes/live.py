@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
-from flask import Response, render_template, request, stream_with_context
+from flask import Response, request, stream_with_context
 
-from dwctl.dashboard import calls, operations, pages
-from dwctl.dashboard.routes.requests import of_rows
+from dwctl.dashboard import call_columns, calls, operations, pages
+from dwctl.dashboard.call_rows import Rows
+from dwctl.dashboard.routes.requests import kept
 
 blueprint = pages.screen("live")
 
 MOST = 20
-"""Calls of a second; of more it is a sample. People cannot read more, and each row is a template's work."""
+"""Calls of a second; of more it is a sample: people cannot read more."""
 
 
 @blueprint.get("/requests/live")
@@ -27,16 +28,17 @@ def watch() -> Response:
     query = asked.narrowed | {"most": MOST}
     stream: Response = operations.run(calls.watching(), query=query, **asked.path)
     if request.method != "HEAD":
-        stream.response = stream_with_context(_in_rows(stream.response, of_rows()))
+        rows = Rows.of(call_columns.chosen(operator=calls.reads_all()), kept())
+        stream.response = stream_with_context(_in_rows(stream.response, rows))
     stream.headers["Cache-Control"] = "no-store"
     return stream
 
 
-def _in_rows(events: Any, shown: dict[str, Any]) -> Iterator[bytes]:
-    """The operation's stream, with the data of each call put into the template of a row. Its pieces are whole events."""
+def _in_rows(events: Any, rows: Rows) -> Iterator[bytes]:
+    """The operation's stream, with the row of each call in place of its data. Its pieces are whole events."""
     try:
         for piece in events:
-            yield b"".join(_in_row(event, shown) for event in _split(piece))
+            yield b"".join(_in_row(event, rows) for event in _split(piece))
     finally:
         events.close()
 
@@ -45,11 +47,11 @@ def _split(piece: bytes) -> list[bytes]:
     return [event + b"\n\n" for event in piece.split(b"\n\n") if event]
 
 
-def _in_row(event: bytes, shown: dict[str, Any]) -> bytes:
+def _in_row(event: bytes, rows: Rows) -> bytes:
     head, is_call, data = event.partition(b"event: request\ndata: ")
     if not is_call:
         return event
-    row = render_template("requests/_live_row.html", call=orjson.loads(data), **shown)
+    row = rows.row(orjson.loads(data))
     return (
         head
         + b"event: row\n"

@@ -27,12 +27,12 @@ Shown = dict[str, Any]
 NOTHING_WRONG = Form()
 _MOST = "101"
 """As many as the API lists at once."""
-_EVERYTHING = "groups,calls,metrics,endpoints,pricing,components"
+_SHOWN = "groups,calls,endpoints,pricing,components"
 _INCLUDES = {
-    "": _EVERYTHING,
+    "": _SHOWN,
     "routing": "endpoints,components",
     "access": "groups",
-    "api": _EVERYTHING,
+    "api": f"{_SHOWN},metrics",
 }
 _TABS = (
     ("", "Overview"),

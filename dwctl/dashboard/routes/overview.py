@@ -40,7 +40,9 @@ def show() -> Response:
     with breakdowns.one_moment():
         calls = breakdowns.read(range, order="requests", limit=_TOP, compare="true")
         spenders = panels.attempt(
-            lambda: breakdowns.read(range, by=by, order="cost", limit=_TOP, lines=0)
+            lambda: breakdowns.read(
+                range, by=by, order="cost", **breakdowns.NO_SERIES | {"limit": _TOP}
+            )
         )
     total = calls["total"]
     is_new = total["requests"] == total["errors"] and not first_run.is_over()
@@ -64,7 +66,7 @@ def show() -> Response:
 def show_now() -> Response:
     """The figures at the top, for when the page asks again."""
     range = ranges.asked()
-    calls = breakdowns.read(range, limit=0, lines=0, compare="true")
+    calls = breakdowns.read(range, compare="true", **breakdowns.NO_SERIES)
     return pages.render(
         "overview/now.html", title="Now", fragment="overview/_now.html", **_now(range, calls)
     )

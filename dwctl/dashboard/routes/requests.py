@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
-from uuid import UUID
 
-from flask import Response, redirect, request, url_for
+from flask import Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from dwctl.access import guard
-from dwctl.access.permissions import Operation, Resource, may_all
 from dwctl.catalog.routes.models import list_models
-from dwctl.dashboard import call_chart, call_columns, calls, formatting, operations, pages, panels
+from dwctl.dashboard import (
+    call_chart,
+    call_columns,
+    call_rows,
+    calls,
+    formatting,
+    operations,
+    pages,
+    panels,
+)
 from dwctl.errors import Invalid
 from dwctl.identity.routes.found_api_keys import find_api_keys
 from dwctl.request_log.schemas import TIERS
@@ -24,27 +27,32 @@ blueprint = pages.screen("requests")
 
 PAGE = 50
 _MOST_CHOICES = 100
-_ANY = UUID(int=0)
-"""Stands for ids in addresses that are made once for all."""
+_SHOWN = ("scanned_until", *(f"entries.{name}" for name in call_rows.MEMBERS))
 
 
 @blueprint.get("/requests")
 def show() -> AnyResponse:
     """The list of calls under the address's filters, a page of it."""
-    columns = request.args.getlist("columns")
-    if len(columns) > 1:
+    chosen = request.args.getlist("columns")
+    if len(chosen) > 1:
         # A form without script sends each of its boxes; the address names them once.
-        return redirect(pages.here(columns=",".join(columns)), 302)
+        return redirect(pages.here(columns=",".join(chosen)), 302)
     asked = calls.asked()
     view, path = calls.listing(), asked.path
-    answer = operations.run(view, query=asked.query | {"limit": PAGE}, **path)
-    entries = answer["entries"]
+    answer = operations.run(view, query=asked.query | {"limit": PAGE}, shown=_SHOWN, **path)
+    entries, along = answer["entries"], kept()
+    columns = call_columns.chosen(operator=calls.reads_all())
     return pages.render(
         "requests/page.html",
         title="Requests",
         fragment="requests/_list.html",
         asked=asked,
         entries=entries,
+        rows=call_rows.Rows.of(columns, along).written(entries),
+        columns=columns,
+        offered=call_columns.offered(operator=calls.reads_all()),
+        is_everybodys=calls.reads_all(),
+        kept=along,
         scanned_until=answer.get("scanned_until"),
         further=cursors.further(),
         is_first="after" not in request.args,
@@ -52,7 +60,6 @@ def show() -> AnyResponse:
         statuses=calls.STATUSES,
         tiers=TIERS,
         api=operations.snippet(view, query=asked.query | {"limit": PAGE}, **path),
-        **of_rows(),
     )
 
 
@@ -100,49 +107,9 @@ def choose_key() -> Response:
     return pages.render("requests/_keys.html", title="Keys", keys=keys, chosen=asked.key)
 
 
-def of_rows() -> dict[str, Any]:
-    """What the template of a row needs besides the call."""
-    caller, operator = guard.identify(), calls.reads_all()
-    # What a row's link takes along, so that its page knows its neighbours in this list.
-    kept = {name: value for name in ("range", *calls.NAMES) if (value := request.args.get(name))}
-    columns = call_columns.chosen(operator=operator)
-    return {
-        "columns": columns,
-        "offered": call_columns.offered(operator=operator),
-        "length": call_columns.length,
-        "is_everybodys": operator,
-        "links_people": may_all(caller, Resource.USERS, Operation.READ),
-        "links_keys_of": None if may_all(caller, Resource.API_KEYS, Operation.READ) else str(caller.user_id),
-        "kept": kept,
-        "links": _Links.of(kept),
-    }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Links:
-    """Where the cells of a row lead. `url_for` is asked once for each kind of them: what has an id has it between two texts.
-
-    call, person, key: what stands before the id and behind it. model: by its alias, of which there are few.
-    """
-
-    call: tuple[str, str]
-    person: tuple[str, str]
-    key: tuple[str, str]
-    model: Callable[[str], str]
-
-    @classmethod
-    def of(cls, kept: Mapping[str, Any]) -> _Links:
-        return cls(
-            _around(url_for("ui_requests.detail", request_id=_ANY, **kept)),
-            _around(url_for("ui_people.detail", user_id=_ANY)),
-            _around(url_for("ui_keys.detail", key_id=_ANY)),
-            lru_cache(maxsize=128)(lambda alias: url_for("ui_models.detail", alias=alias)),
-        )
-
-
-def _around(url: str) -> tuple[str, str]:
-    before, _, behind = url.partition(str(_ANY))
-    return before, behind
+def kept() -> dict[str, str]:
+    """The range and the filters as the address has them, for links that lead on from here."""
+    return {name: value for name in ("range", *calls.NAMES) if (value := request.args.get(name))}
 
 
 def names_in(entries: list[dict[str, Any]]) -> dict[str, str]:

@@ -1,0 +1,236 @@
+"""The rows of a list of calls, as HTML.
+
+A page has fifty, of ten cells each. A template takes four times as long for them: it looks up each name anew, and escapes what it has escaped. Here each
+text from outside is escaped once, where it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from flask import url_for
+from markupsafe import Markup, escape
+
+from dwctl.access import guard
+from dwctl.access.permissions import Operation, Resource, may_all
+from dwctl.dashboard import call_columns, calls
+from dwctl.dashboard.assets import asset
+from dwctl.dashboard.formatting import (
+    NOTHING,
+    Stamp,  # fmt: skip
+    duration,
+    exact_money,
+    key_name,
+    money,
+    number,
+    stamps,
+)
+
+Call = Mapping[str, Any]
+"""As the log's operations show it."""
+
+MEMBERS = (
+    "request_id", "timestamp", "method", "uri", "model", "status_code", "error_code", "finish_reason", "duration_ms", "duration_to_first_byte_ms",
+    "prompt_tokens", "completion_tokens", "user_id", "user_email", "api_key_id", "api_key_name", "total_cost", "fusillade_batch_id", "custom_id",
+    "request_origin", "batch_sla", "served_by", "tier",
+)  # fmt: skip
+"""What rows are made of."""
+
+_ANY = UUID(int=0)
+"""Stands for ids in addresses that are made once for all."""
+_NONE = f'<span class="muted">{NOTHING}</span>'
+_WARNINGS = frozenset({402, 408, 409, 429, 499})
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How one reader sees them. everybodys: whether they see whose each is. people: whether they may open those. keys_of: the one account whose keys they may open, None: any.
+
+    call, person, key: the addresses where cells lead, as what stands before the id and behind it; of models by alias, as far as they were asked for.
+    """
+
+    cells: tuple[Callable[[Rows, Call], str], ...]
+    stamp: Callable[[str], Stamp]
+    everybodys: bool
+    people: bool
+    keys_of: str | None
+    call: tuple[str, str]
+    person: tuple[str, str]
+    key: tuple[str, str]
+    models: dict[str, str]
+    copy: str
+    """The icon of a button that copies."""
+
+    @classmethod
+    def of(cls, columns: Iterable[call_columns.Column], kept: Mapping[str, Any]) -> Rows:
+        """For the request at hand. kept: what a call's link takes along, so that its page knows its neighbours in this list."""
+        caller, everybodys = guard.identify(), calls.reads_all()
+        return cls(
+            tuple(_CELLS[column.name] for column in columns),
+            stamps(),
+            everybodys,
+            people=may_all(caller, Resource.USERS, Operation.READ),
+            keys_of=None if may_all(caller, Resource.API_KEYS, Operation.READ) else str(caller.user_id),
+            call=_around(url_for("ui_requests.detail", request_id=_ANY, **kept)),
+            person=_around(url_for("ui_people.detail", user_id=_ANY)),
+            key=_around(url_for("ui_keys.detail", key_id=_ANY)),
+            models={},
+            copy=f'<svg class="icon" aria-hidden="true"><use href="{asset("vendor/icons.svg")}#copy"/></svg>',
+        )  # fmt: skip
+
+    def written(self, calls: Iterable[Call]) -> Markup:
+        """The rows."""
+        return Markup("\n".join(map(self.row, calls)))
+
+    def row(self, call: Call) -> str:
+        """One of them."""
+        cells = "\n".join([write(self, call) for write in self.cells])
+        return f'<tr data-row="{call["request_id"]}">\n{cells}\n</tr>'
+
+    def model(self, alias: str) -> str:
+        """The address of a model's page, escaped."""
+        if alias not in self.models:
+            self.models[alias] = escape(url_for("ui_models.detail", alias=alias))
+        return self.models[alias]
+
+
+def _around(url: str) -> tuple[str, str]:
+    before, _, behind = url.partition(str(_ANY))
+    return escape(before), escape(behind)
+
+
+def _time(rows: Rows, call: Call) -> str:
+    at, (before, behind) = rows.stamp(call["timestamp"]), rows.call
+    return (
+        f'<td class="time"><a href="{before}{call["request_id"]}{behind}"><time datetime="{at.iso}" title="{at.iso}">'
+        f'<span class="muted day">{at.day}</span> {at.clock}</time></a></td>'
+    )
+
+
+def _model(rows: Rows, call: Call) -> str:
+    alias = call.get("model")
+    shown = escape(alias) if alias else _NONE
+    if alias and call.get("error_code") != "model_not_found":
+        shown = f'<a href="{rows.model(alias)}">{shown}</a>'
+    return f'<td class="model">{shown}</td>'
+
+
+def _outcome(_rows: Rows, call: Call) -> str:
+    status, why = call["status_code"], escape(call.get("error_code") or "")
+    kind = "good" if status < 400 else "warn" if status in _WARNINGS else "bad"
+    said = f' <span class="muted">{why}</span>' if why else ""
+    return (
+        f'<td class="outcome" title="{why}"><span class="status {kind}">{status}</span>{said}</td>'
+    )
+
+
+def _caller(rows: Rows, call: Call) -> str:
+    return f'<td class="caller rare">{_person(rows, call)}{_way(rows, call)}</td>'
+
+
+def _person(rows: Rows, call: Call) -> str:
+    email = call.get("user_email")
+    if not rows.everybodys or not email:
+        return ""
+    if not rows.people:
+        return f"{escape(email)} "
+    before, behind = rows.person
+    return f'<a href="{before}{call["user_id"]}{behind}">{escape(email)}</a> '
+
+
+def _way(rows: Rows, call: Call) -> str:
+    """By which key, or by what else."""
+    name, owner = call.get("api_key_name"), call.get("user_id")
+    if name:
+        shown, (before, behind) = escape(key_name(name)), rows.key
+        if rows.keys_of in (None, owner):
+            return f'<a class="muted" href="{before}{call["api_key_id"]}{behind}">{shown}</a>'
+        return f'<span class="muted">{shown}</span>'
+    if call.get("request_origin") == "frontend":
+        return '<span class="tag">playground</span>'
+    return "" if owner else '<span class="muted">nobody</span>'
+
+
+def _tier(_rows: Rows, call: Call) -> str:
+    tier = call["tier"]
+    if tier == "realtime":
+        return '<td class="tier rare"><span class="muted">realtime</span></td>'
+    within = call.get("batch_sla")
+    return f'<td class="tier rare"><span class="tag">{tier}{f" {escape(within)}" if within else ""}</span></td>'
+
+
+def _input(_rows: Rows, call: Call) -> str:
+    return f'<td class="num rare">{number(call.get("prompt_tokens"))}</td>'
+
+
+def _output(_rows: Rows, call: Call) -> str:
+    return f'<td class="num rare">{number(call.get("completion_tokens"))}</td>'
+
+
+def _first(_rows: Rows, call: Call) -> str:
+    return f'<td class="num rare">{duration(call.get("duration_to_first_byte_ms"))}</td>'
+
+
+def _duration(_rows: Rows, call: Call) -> str:
+    ms = call.get("duration_ms")
+    kind = "bad" if call["status_code"] > 299 else ""
+    return (
+        f'<td class="num last"><span class="share"><svg class="share-bar {kind}" viewBox="0 0 40 6" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect width="40" height="6" class="ground"/><rect width="{round(40 * call_columns.length(ms), 2)}" height="6" class="filled"/></svg>'
+        f"<span>{duration(ms)}</span></span></td>"
+    )
+
+
+def _cost(_rows: Rows, call: Call) -> str:
+    cost = call.get("total_cost")
+    shown = _NONE if cost is None else f'<span class="money" title="{exact_money(cost)}">{money(cost)}</span>'  # fmt: skip
+    return f'<td class="num last">{shown}</td>'
+
+
+def _path(_rows: Rows, call: Call) -> str:
+    uri = escape(call.get("uri", ""))
+    return f'<td class="mono" title="{escape(call.get("method", ""))} {uri}">{uri}</td>'
+
+
+def _finish(_rows: Rows, call: Call) -> str:
+    return f"<td>{escape(call.get('finish_reason') or NOTHING)}</td>"
+
+
+def _batch(_rows: Rows, call: Call) -> str:
+    id = call.get("fusillade_batch_id")
+    if not id:
+        return f"<td>{_NONE}</td>"
+    shown = escape(call.get("custom_id") or id)
+    return f'<td><a class="mono" href="{escape(url_for("ui_batches.detail", batch_id=id))}">{shown}</a></td>'
+
+
+def _served_by(_rows: Rows, call: Call) -> str:
+    return f"<td>{escape(call.get('served_by') or NOTHING)}</td>"
+
+
+def _id(rows: Rows, call: Call) -> str:
+    id = call["request_id"]
+    return f'<td><span class="id"><code>{id}</code><button type="button" class="bare" data-copy="{id}" aria-label="Copy {id}">{rows.copy}</button></span></td>'
+
+
+_CELLS: Mapping[str, Callable[[Rows, Call], str]] = {
+    "time": _time,
+    "model": _model,
+    "outcome": _outcome,
+    "caller": _caller,
+    "tier": _tier,
+    "input": _input,
+    "output": _output,
+    "first": _first,
+    "duration": _duration,
+    "cost": _cost,
+    "path": _path,
+    "finish": _finish,
+    "batch": _batch,
+    "served_by": _served_by,
+    "id": _id,
+}
+"""By the names of columns."""
