@@ -52,6 +52,7 @@ def test_the_application_has_our_commands_beside_those_of_its_extensions():
     done = subprocess.run(
         [sys.executable, "-m", "flask", "--app", "wsgi", "--help"],
         cwd=Path(__file__).parents[2],
+        env=inherited(),
         capture_output=True,
         text=True,
         check=False,
