@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, mapped_column, registry
+from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.types import Uuid
 
 from dwctl import waits
@@ -214,19 +215,35 @@ class Connections:
         except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
             # Read-only is the server that a fail-over leaves behind: the next connection may find the one that is not.
             borrowed.invalidate()
+            _raise_kill(error, handled)
             raise DatabaseAway from error
         except Exception:
-            if not connection.closed:
-                connection.rollback()
+            _roll_back(borrowed, connection)
             raise
         except BaseException:
-            # Killed while a statement ran: a rollback would fail, and its error would take the place of the kill.
+            # Killed: a rollback would wait for the server once more.
             borrowed.invalidate()
             raise
         finally:
-            if connection.isolation_level is not None and not connection.closed:
-                connection.isolation_level = connection.read_only = None
-            borrowed.close()
+            _give_back(borrowed, connection)
+
+
+def _roll_back(borrowed: PoolProxiedConnection, connection: psycopg.Connection[Any]) -> None:
+    """Where even that fails the server has done it, or will: what matters is why it was to be done."""
+    try:
+        connection.rollback()
+    except psycopg.Error:
+        borrowed.invalidate()
+
+
+def _give_back(borrowed: PoolProxiedConnection, connection: psycopg.Connection[Any]) -> None:
+    if not connection.closed:
+        if connection.isolation_level is not None:
+            connection.isolation_level = connection.read_only = None
+    elif borrowed.is_valid:
+        # Killed in the rollback (`waits`).
+        borrowed.invalidate()
+    borrowed.close()
 
 
 def _raise_kill(error: BaseException, before: BaseException | None) -> None:

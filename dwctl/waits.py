@@ -6,6 +6,9 @@ kill reaches whoever waits, and a connection that breaks wakes its socket (`tcp_
 
 A server that is there and silent breaks nothing: its system acknowledges what is sent to it. Whoever must not wait for one for long says so
 (`give_up_after`); then the connection is cut, which ends the statement as any other break of it does.
+
+Where whoever waits is killed, or out of time, the statement is not over, and the connection is good for nothing any more: it is closed at once.
+psycopg leaves it open, so that tidying up behind a kill would fail with "another command is already in progress", or take the kill's place.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ def install() -> None:
     """Have psycopg wait like this wherever gevent has patched."""
     if monkey.is_module_patched("select"):
         waiting.wait = wait
+        psycopg.Connection.wait = _wait_or_close  # type: ignore[assignment,method-assign]
 
 
 def give_up_after(seconds: float | None) -> None:
@@ -70,6 +74,24 @@ def wait(gen: PQGen[T], fileno: int, interval: float = 0.0, timeout: float | Non
         return found
     except OSError as error:
         raise psycopg.OperationalError("connection socket closed") from error
+
+
+_wait_of_connection = psycopg.Connection.wait
+
+
+def _wait_or_close(
+    connection: psycopg.Connection[Any],
+    gen: PQGen[T],
+    interval: float = 0.0,
+    timeout: float | None = None,
+) -> T:
+    """As `psycopg.Connection.wait`."""
+    try:
+        return _wait_of_connection(connection, gen, interval, timeout)
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            connection.pgconn.finish()
+        raise
 
 
 def _cut_at_the_end(hub: Any, fileno: int) -> Any:

@@ -58,6 +58,11 @@ def eventually(check: Callable[[], Any], timeout_s: float = 15, every_s: float =
     return value
 
 
+def inherited() -> dict[str, str]:
+    """The environment without what is ours: to a process that begins, a variable of the tests is a setting that nobody knows."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("DWCTL_", "DATABASE"))}
+
+
 class Process:
     """One gunicorn with its workers, in a process group of its own."""
 
@@ -65,14 +70,11 @@ class Process:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.log = Path(tempfile.mkstemp(prefix="dwctl-", suffix=".log")[1])
-        inherited = {
-            k: v for k, v in os.environ.items() if not k.startswith(("DWCTL_", "DATABASE"))
-        }
         with self.log.open("w") as log:
             self._popen = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=inherited | environ | {"PORT": str(port)},
+                env=inherited() | environ | {"PORT": str(port)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

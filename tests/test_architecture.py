@@ -1,7 +1,6 @@
 """The house rules that a reader relies on, as tests."""
 
 import ast
-import os
 import re
 import socket
 import subprocess
@@ -19,7 +18,7 @@ from flask import Flask
 from dwctl import config, revisions
 from dwctl.access import guard
 from dwctl.worker import duties
-from tests.processes import ROOT
+from tests.processes import ROOT, inherited
 
 PACKAGE = ROOT / "dwctl"
 NAMES_WITHOUT_MEANING = {
@@ -167,7 +166,7 @@ def test_migrations_are_one_line_and_are_read_as_alembic_reads_them():
 
 def test_a_web_process_loads_nothing_that_only_a_release_or_a_rare_request_needs():
     program = "import sys, wsgi; print(*sorted(sys.modules))"
-    environment = {**os.environ, "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere", "DWCTL_SECRET_KEY": "k" * 40}  # fmt: skip
+    environment = {**inherited(), "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere", "DWCTL_SECRET_KEY": "k" * 40}  # fmt: skip
     told = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)  # fmt: skip
     large = {"alembic", "boto3", "jsonschema_rs", "pygments", "pytest"}
     assert large.isdisjoint(told.stdout.split())

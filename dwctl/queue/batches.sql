@@ -653,8 +653,9 @@ END $$;
 -- ----- lines: what is downloaded of a batch, and what the length of its files is counted by
 
 -- A stored body as JSON in one line. Outside of its strings JSON has line ends only as white space, so a space takes their place and nothing
--- grows; what is no JSON becomes a JSON string. (PostgreSQL 15 has no IS JSON; asking in this way costs a nanosecond a byte.)
-CREATE OR REPLACE FUNCTION fusillade.one_line(given text) RETURNS text LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+-- grows; what is no JSON becomes a JSON string. (PostgreSQL 15 has no IS JSON; asking in this way costs a nanosecond a byte. Catching an error is a
+-- subtransaction, which PostgreSQL before 17 refuses in a parallel plan: neither this one nor what calls it is PARALLEL SAFE.)
+CREATE OR REPLACE FUNCTION fusillade.one_line(given text) RETURNS text LANGUAGE plpgsql STABLE AS $$
 DECLARE
     parsed json;
 BEGIN
@@ -679,7 +680,7 @@ BEGIN
 END $$;
 
 -- A line of an output file.
-CREATE OR REPLACE FUNCTION fusillade.output_line(id uuid, custom_id text, status int, body text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+CREATE OR REPLACE FUNCTION fusillade.output_line(id uuid, custom_id text, status int, body text) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT '{"id":"batch_req_' || id || '","custom_id":' || coalesce(to_json(custom_id)::text, 'null') || ',"response":{"status_code":'
         || coalesce(status, 200) || ',"request_id":"' || id || '","body":' || fusillade.one_line(body) || E'},"error":null}\n'
 $$;
@@ -707,7 +708,7 @@ END $$;
 
 -- What a stored failure says: as protocols/failures.py reads it (a test compares the two), with the body that came with a status.
 CREATE OR REPLACE FUNCTION fusillade.read_failure(error text, OUT code text, OUT message text, OUT status int, OUT body text)
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql STABLE AS $$
 DECLARE
     given json;
     member record;
@@ -792,7 +793,7 @@ END $$;
 
 -- A line of an error file. A line that was cancelled, or that nobody ran in time, says what OpenAI's files say.
 CREATE OR REPLACE FUNCTION fusillade.error_line(id uuid, custom_id text, state text, error text) RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+LANGUAGE plpgsql STABLE AS $$
 DECLARE
     failure record;
 BEGIN

@@ -1,6 +1,5 @@
 """The console script itself: finding commands, and what it says when something is missing."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +8,14 @@ import click
 import pytest
 
 from dwctl.commands.main import COMMANDS, cli
+from tests.processes import inherited
 
 DWCTL = Path(sys.executable).with_name("dwctl")
 
 
 def run(*args: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """In a folder without config.yaml, with nothing of ours in the environment."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DWCTL_", "DATABASE"))}
-    environ = {**kept, "XDG_DATA_HOME": str(folder), "HOME": str(folder), **environ}
+    environ = {**inherited(), "XDG_DATA_HOME": str(folder), "HOME": str(folder), **environ}
     return subprocess.run(
         [DWCTL, *args],
         cwd=folder,
@@ -53,6 +52,7 @@ def test_the_application_has_our_commands_beside_those_of_its_extensions():
     done = subprocess.run(
         [sys.executable, "-m", "flask", "--app", "wsgi", "--help"],
         cwd=Path(__file__).parents[2],
+        env=inherited(),
         capture_output=True,
         text=True,
         check=False,

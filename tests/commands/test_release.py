@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.processes import ROOT, inherited
 
 
 def release(**environ: str) -> subprocess.CompletedProcess[str]:
@@ -15,7 +14,7 @@ def release(**environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [flask, "--app", "wsgi", "db", "upgrade"],
         cwd=ROOT,
-        env=os.environ | environ,
+        env=inherited() | environ,
         capture_output=True,
         text=True,
         check=False,

@@ -1,7 +1,6 @@
 """`dwctl requests tail` on rows as the recorder writes them."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from flask import Flask
 from dwctl.clock import uuid7
 from dwctl.commands.main import cli
 from tests.cast import Cast
-from tests.processes import ROOT, eventually
+from tests.processes import ROOT, eventually, inherited
 
 DWCTL = Path(sys.executable).with_name("dwctl")
 
@@ -60,7 +59,7 @@ class Tail:
             self._popen = subprocess.Popen(
                 [DWCTL, "requests", "tail", *args],
                 cwd=ROOT,
-                env={**os.environ, **environ},
+                env=inherited() | environ,
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )

@@ -49,6 +49,23 @@ def test_a_migrated_database_has_the_functions_of_the_file(untouched: psycopg.Co
     assert definitions(untouched) == migrated
 
 
+def test_what_catches_errors_is_in_no_parallel_plan(untouched: psycopg.Connection) -> None:
+    """PostgreSQL before 17 begins no subtransaction in one, however safe the function says that it is."""
+    rows = untouched.execute(
+        "SELECT p.proname, p.prosrc, p.proparallel = 'u' FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
+        "WHERE n.nspname IN ('fusillade', 'public')"
+    ).fetchall()
+    catching = {name for name, source, _ in rows if re.search(r"\bEXCEPTION\s+WHEN\b", source)}
+    assert {"one_line", "read_failure"} <= catching
+    while more := {
+        name
+        for name, source, _ in rows
+        if name not in catching and re.search(rf"\b({'|'.join(catching)})\(", source)
+    }:
+        catching |= more
+    assert {name for name, _, is_unsafe in rows if name in catching and not is_unsafe} == set()
+
+
 def test_requests_are_written_in_one_file_only() -> None:
     found = {
         (str(path.relative_to(ROOT)), match[2])
