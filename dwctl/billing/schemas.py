@@ -26,7 +26,9 @@ class TransactionSchema(ApiSchema):
     }
 
     # What is about a call or a batch, where it is known.
-    absent_where_null = frozenset({"request_origin", "batch_sla", "batch_request_count"})
+    absent_where_null = frozenset(
+        {"request_origin", "batch_sla", "batch_request_count", "input_file_name"}
+    )
 
     id = fields.UUID()
     user_id = fields.UUID()
@@ -39,6 +41,7 @@ class TransactionSchema(ApiSchema):
     request_origin = fields.String()
     batch_sla = fields.String()
     batch_request_count = fields.Integer()
+    input_file_name = fields.String(metadata={"description": "Of a folded batch."})
 
 
 class TransactionCreate(ApiSchema):

@@ -33,7 +33,7 @@ from sqlalchemy.types import BigInteger, Uuid
 from dwctl import sql
 from dwctl.billing.ledger import CREDITING
 from dwctl.billing.tables import Balance, Transaction
-from dwctl.queue.tables import Batch
+from dwctl.queue.tables import Batch, File
 
 _QUERIES = sql.load("dwctl.billing")
 _COLUMNS = (
@@ -88,6 +88,7 @@ class Entry:
     calls: int | None = None
     request_origin: str | None = None
     batch_sla: str | None = None
+    input_file_name: str | None = None
 
     @property
     def batch_request_count(self) -> int | None:
@@ -257,21 +258,29 @@ def _with_origins(session: Session, entries: Sequence[Entry]) -> list[Entry]:
     filled = []
     for entry in entries:
         origin, window = calls.get(entry.id, (None, None))
+        file = None
         if entry.batch_id is not None:
-            origin, window = batches.get(entry.batch_id, ("fusillade", ""))
-        filled.append(replace(entry, request_origin=origin, batch_sla=window))
+            origin, window, file = batches.get(entry.batch_id, ("fusillade", "", None))
+        filled.append(replace(entry, request_origin=origin, batch_sla=window, input_file_name=file))
     return filled
 
 
-def _batch_origins(session: Session, ids: Sequence[UUID]) -> dict[UUID, tuple[str, str]]:
+def _batch_origins(
+    session: Session, ids: Sequence[UUID]
+) -> dict[UUID, tuple[str, str, str | None]]:
     if not ids:
         return {}
     rows = session.execute(
         select(
-            Batch.id, Batch.completion_window, Batch.metadata_["request_source"].astext.label("by")
-        ).where(Batch.id.in_(ids))
+            Batch.id,
+            Batch.completion_window,
+            Batch.metadata_["request_source"].astext.label("by"),
+            File.name,
+        )
+        .outerjoin(File, File.id == Batch.file_id)
+        .where(Batch.id.in_(ids))
     )
-    return {row.id: (row.by or "fusillade", row.completion_window or "") for row in rows}
+    return {row.id: (row.by or "fusillade", row.completion_window or "", row.name) for row in rows}
 
 
 def _call_origins(session: Session, usage: Sequence[Entry]) -> dict[UUID, tuple[str, str]]:

@@ -245,8 +245,8 @@ def key_name(name: str | None) -> str:
     return _UNSEEN_KEYS.get(api_keys.hidden_purpose(name) or "", name) if name else ""
 
 
-def percent(part: Any, whole: Any = None) -> str:
-    """12.3 %; with a whole, of it; never 0 % or 100 % of what is not."""
+def percent(part: Any, whole: Any = None, *, even: bool = False) -> str:
+    """12.3 %; with a whole, of it; never 0 % or 100 % of what is not. even: 12.0 % rather than 12 %, for a column."""
     if part is None:
         return NOTHING
     if whole is not None:
@@ -259,7 +259,8 @@ def percent(part: Any, whole: Any = None) -> str:
         return f"<0.1{_THIN}%"
     if 99.9 < value < 100:
         return f">99.9{_THIN}%"
-    return f"{value:.1f}".removesuffix(".0") + f"{_THIN}%"
+    text = f"{value:.1f}"
+    return (text if even else text.removesuffix(".0")) + f"{_THIN}%"
 
 
 def change(now: Any, before: Any) -> str | None:

@@ -68,6 +68,7 @@ def screen(name: str, *, open_because: str = "") -> Blueprint:
         guard.open_to_all(blueprint, reason=open_because)
         blueprint.before_request(csrf.refuse_foreign)
     else:
+        blueprint.before_request(_read_again(_know_caller))
         guard.protect(blueprint)
         blueprint.before_request(csrf.insist)
     blueprint.before_request(_insist_on_assets)
@@ -187,6 +188,10 @@ def _read_again(view: Callable[..., Any]) -> Callable[..., Any]:
         return view(**path)
 
     return shown
+
+
+def _know_caller() -> None:
+    guard.identify()
 
 
 def _has_broken(error: DatabaseAway | DBAPIError) -> bool:

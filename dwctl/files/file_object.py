@@ -62,6 +62,8 @@ def described(session: Session, files: Sequence[File]) -> list[dict[str, Any]]:
         owner = known.owner(file.uploaded_by)
         if owner is not None:
             made |= owner.context
+            if not owner.is_organization:
+                made["owner_email"] = owner.email
         if file.source_connection_id in sources:
             made["source_name"] = sources[file.source_connection_id]
         found.append(made)

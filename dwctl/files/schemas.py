@@ -47,6 +47,7 @@ class FileSchema(ApiSchema):
     expires_at = fields.Integer()
     lines = fields.Integer()
     created_by_email = fields.String()
+    owner_email = fields.String()
     context_name = fields.String()
     context_type = fields.String()
     source = fields.String()

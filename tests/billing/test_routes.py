@@ -279,10 +279,11 @@ def test_search_and_types_filter_without_changing_the_balance(
 def test_the_usage_of_a_batch_is_folded_into_one_entry(
     client: FlaskClient, cast: Cast, account: dict[str, Any], sql: psycopg.Connection
 ) -> None:
-    batch = uuid.uuid4()
+    batch, file = uuid.uuid4(), uuid.uuid4()
+    sql.execute("INSERT INTO fusillade.files (id, name) VALUES (%s, 'november.jsonl')", (file,))
     sql.execute(
-        "INSERT INTO fusillade.batches (id, completion_window, expires_at, metadata) VALUES (%s, '24h', now(), %s)",
-        (batch, '{"request_source": "frontend"}'),
+        "INSERT INTO fusillade.batches (id, file_id, completion_window, expires_at, metadata) VALUES (%s, %s, '24h', now(), %s)",
+        (batch, file, '{"request_source": "frontend"}'),
     )
     grant(client, account["id"], "10")
     for amount in ("1", "2", "3"):
@@ -302,6 +303,8 @@ def test_the_usage_of_a_batch_is_folded_into_one_entry(
     assert Decimal(folded["amount"]) == 6
     assert (folded["request_origin"], folded["batch_sla"]) == ("frontend", "24h")
     assert folded["batch_request_count"] == 3
+    assert folded["input_file_name"] == "november.jsonl"
+    assert "input_file_name" not in one
     assert (one["request_origin"], one["batch_sla"]) == ("api", "")
     assert "batch_request_count" not in one
     assert "request_origin" not in granted

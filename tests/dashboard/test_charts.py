@@ -9,7 +9,7 @@ import pytest
 
 from dwctl.dashboard import charts
 from dwctl.dashboard.charts import Chart, Series
-from dwctl.dashboard.formatting import between, duration, money_in_full, short_time
+from dwctl.dashboard.formatting import between, duration, money_in_full, percent, short_time
 
 TIMES = [datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=hour) for hour in range(3)]
 
@@ -79,3 +79,9 @@ def test_a_time_between_whole_seconds_is_never_none_at_all() -> None:
         "3.00 s",
         "under 1 s",
     ]
+
+
+def test_shares_of_one_column_have_the_same_digits() -> None:
+    column = [percent(part, 300, even=True) for part in (0, 45, 78.6, 300)]
+    assert column == ["0.0\u202f%", "15.0\u202f%", "26.2\u202f%", "100.0\u202f%"]
+    assert percent(45, 300) == "15\u202f%"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import uuid
 from decimal import Decimal
 
+import psycopg
 import pytest
 from flask.testing import FlaskClient
 
+from tests.billing.test_routes import use
 from tests.cast import Cast
 from tests.dashboard import forms
 
@@ -72,6 +75,21 @@ def test_members_see_their_own_alone(client: FlaskClient, cast: Cast) -> None:
     answer = client.post(ADD, data=fields, headers=Cast.headers("alice"))
     assert answer.status_code == 403
     assert "Insufficient permissions" in answer.text
+
+
+def test_a_batch_is_named_and_an_entry_shown_in_few_digits(
+    client: FlaskClient, cast: Cast, sql: psycopg.Connection
+) -> None:
+    file, batch = uuid.uuid4(), uuid.uuid4()
+    sql.execute("INSERT INTO fusillade.files (id, name) VALUES (%s, '<i>november.jsonl')", (file,))
+    sql.execute("INSERT INTO fusillade.batches (id, file_id, completion_window, expires_at) VALUES (%s, %s, '24h', now())", (batch, file))  # fmt: skip
+    for _ in range(2):
+        used = use(sql, cast["viewer"], "0.0075", batch)
+    page = forms.get(client, "viewer", "/credits").text
+    assert ">&lt;i&gt;november.jsonl, 2 calls</td>" in page
+    entry = forms.get(client, "viewer", f"/credits/{used}").text
+    assert "<h1>Usage of $0.0075</h1>" in entry
+    assert "<dd>−$0.007500000000000</dd>" in entry
 
 
 def test_all_balances_lead_to_each_account(client: FlaskClient, cast: Cast) -> None:

@@ -65,6 +65,17 @@ class TestRoles:
         assert answer.status_code == 403
 
 
+def test_types_have_a_column_where_a_model_says_one(admin: Admin, client: FlaskClient) -> None:
+    path = f"/endpoints/{admin.model()['hosted_on']}"
+    head = '<th scope="col">Type</th>'
+    assert head not in page(client, path)
+    admin.model(hosted_on=path.rpartition("/")[2], model_type="CHAT")
+    shown = page(client, path)
+    assert head in shown
+    assert "<td>Chat</td>" in shown
+    assert "<td>–</td>" in shown
+
+
 class TestTrying:
     def test_what_the_server_lists_is_shown_and_nothing_is_saved(
         self, admin: Admin, client: FlaskClient, requests_mock: Mocker

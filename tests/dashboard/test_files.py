@@ -178,3 +178,11 @@ def test_a_deleted_file_is_gone(client: FlaskClient, model: str) -> None:
     assert submit(client, "alice", page, f"{page}/delete", {}).location == page
     assert submit(client, "alice", page, f"{page}/delete", {"confirm": "delete"}).location == "/files"  # fmt: skip
     assert get(client, "alice", page).status_code == 404
+
+
+def test_outputs_name_their_owner(client: FlaskClient, desk: Desk) -> None:
+    insert = "INSERT INTO fusillade.files (name, purpose, uploaded_by) VALUES ('o.jsonl', 'batch_output', %s) RETURNING id"
+    row = desk.sql.execute(insert, (str(desk.cast["bob"]),)).fetchone()
+    assert row
+    assert "<td>bob@cast.example</td>" in get(client, "bob", "/files?purpose=batch_output").text
+    assert "<dt>For</dt><dd>bob@cast.example</dd>" in get(client, "bob", f"/files/{row[0]}").text

@@ -19,6 +19,7 @@ from playwright.sync_api import Page, expect
 from tests import browser
 from tests.dashboard.house import BROKEN, LARGE, PASSWORD, SMALL, House
 from tests.gateway import PRICE, UNKNOWN, unique
+from tests.processes import eventually
 
 Json = dict[str, Any]
 
@@ -238,6 +239,39 @@ def test_texts_are_embedded_and_documents_ranked(page: Page, house: House) -> No
     page.keyboard.press("Control+Enter")
     expect(page.get_by_role("row").nth(1).get_by_role("cell")).to_have_text(["1", "a hamster", "1.0000", "2"])  # fmt: skip
     assert last_seen(house)["query"] == "pets"
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_text_is_gone_on_with_and_replayed(page: Page, house: House, streams: bool) -> None:
+    page.goto(fragment(kind="completions", models={"completions": [SMALL]}, stream=streams, set={"temperature": "0.5", "stop": "END"}))  # fmt: skip
+    send = page.get_by_role("button", name="Complete", exact=True)
+    send.click()
+    expect(page.get_by_role("status").filter(has_text="Write a text to go on with first.")).to_be_visible()  # fmt: skip
+    page.get_by_label("Text to go on with").fill("Once upon a time")
+    send.click()
+    answer = page.get_by_label(f"Answer of {SMALL}")
+    expect(answer).to_contain_text("Hello there friend")
+    seen = last_seen(house)
+    assert (seen["prompt"], seen["temperature"], seen["stop"]) == ("Once upon a time", 0.5, ["END"])
+    assert seen.get("stream", False) is streams
+    row = str(answer.get_by_role("link", name="In the log").get_attribute("href"))
+    eventually(lambda: as_person(house, "admin", row).ok)
+    page.goto(f"/playground?replay={row.rpartition('/')[2]}")
+    expect(page.get_by_label("Text to go on with")).to_have_value("Once upon a time")
+
+
+@pytest.mark.parametrize("person", ["admin", "member"])
+def test_it_opens_on_a_model_that_answers(page: Page, house: House, person: str) -> None:
+    fails = house.gateway.model("fail-500", alias=f"a-{unique('fails')}")
+    for _ in range(2):
+        house.gateway.chat(fails, by=house.people["member"].account)
+    eventually(lambda: as_person(house, person, "/playground/lately").json().get(fails) == [2, 2])
+    page.goto("/playground")
+    chosen = page.locator(".play-chip .play-model")
+    expect(chosen).to_have_count(1)
+    assert as_person(house, person, "/playground/lately").json()[chosen.inner_text()][1] == 0
+    page.locator('[data-part="models"] summary').click()
+    expect(page.get_by_role("button", name=fails)).to_contain_text("fails now")
 
 
 def test_a_failed_call_of_the_log_opens_with_all_that_it_had(page: Page, house: House) -> None:

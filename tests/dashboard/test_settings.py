@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.cast import Cast
@@ -68,6 +69,19 @@ def test_an_entry_says_to_whom_credit_was_granted(client: FlaskClient, cast: Cas
     assert f'resource_id={cast["alice"]}">alice</a>' in rows
     entry = re.findall(r'href="/settings/audit/(\d+)"', rows)[0]
     assert ">alice</a>" in forms.get(client, "admin", f"/settings/audit/{entry}").text
+
+
+def test_who_signed_in_is_named(app: Flask, client: FlaskClient, cast: Cast) -> None:
+    door = app.test_client(use_cookies=False)
+    person = {"email": "ada@new.example", "password": "a-good-password"}
+    made = door.post("/authentication/register", json=person | {"username": "ada"})
+    assert made.status_code == 201, made.text
+    assert door.post("/authentication/login", json=person).status_code == 200
+    named = f'<a href="/people/{made.json["user"]["id"]}">ada</a>'  # type: ignore[index]
+    rows = forms.get(client, "admin", "/settings/audit?action=user.signed_in").text
+    assert named in rows
+    entry = re.findall(r'href="/settings/audit/(\d+)"', rows)[0]
+    assert f"<dt>Who</dt><dd>{named}" in forms.get(client, "admin", f"/settings/audit/{entry}").text
 
 
 def test_members_see_neither(client: FlaskClient, cast: Cast) -> None:

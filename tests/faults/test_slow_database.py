@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import psycopg
+import pytest
 import requests
 
 from dwctl.billing.money import LARGEST
@@ -115,13 +116,14 @@ def test_a_page_says_that_there_is_no_answer(
     eventually(lambda: page(service).status_code == 200)
 
 
+# What the sign-in reads, and what the overview reads last, of the moment of its other sums.
+@pytest.mark.parametrize("table", ["users", "caller_rollups"])
 def test_a_page_is_read_anew_when_its_connection_breaks(
-    stage: Gateway, service: Service, database_url: str
+    stage: Gateway, service: Service, database_url: str, table: str
 ) -> None:
     assert page(service).status_code == 200
     with ThreadPoolExecutor(1) as pool, psycopg.connect(database_url) as blocking:
-        # What the overview reads last, of the moment of its other sums.
-        blocking.execute("LOCK TABLE caller_rollups IN ACCESS EXCLUSIVE MODE")
+        blocking.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         asked = pool.submit(page, service)
         eventually(lambda: waiting(stage))
         for pid in waiting(stage):

@@ -36,6 +36,7 @@ def test_a_file_is_shown_with_who_made_it_and_for_whom(shelf: Shelf) -> None:
         "status": "processed",
         "expires_at": int(SOON.timestamp()),
         "created_by_email": "alice@cast.example",
+        "owner_email": "alice@cast.example",
         "context_name": "Personal",
         "context_type": "personal",
     }
@@ -52,6 +53,7 @@ def test_an_organisations_file_shows_its_name_and_its_member(shelf: Shelf) -> No
     assert shown is not None
     assert shown["created_by_email"] == "bob@cast.example"
     assert shown["context_type"] == "organization"
+    assert "owner_email" not in shown
     assert shown["context_name"].startswith("org-")
     shelf.sql.execute("UPDATE users SET display_name = 'Acme' WHERE id = %s", (org,))
     assert shelf(f"alice@{org}", "GET", f"/{id}").json["context_name"] == "Acme"  # type: ignore[index]
@@ -75,6 +77,7 @@ def test_output_and_error_files_have_the_size_that_their_batch_says(shelf: Shelf
     assert shown["bytes"] == 892
     assert "expires_at" not in shown
     assert "created_by_email" not in shown
+    assert shown["owner_email"] == "alice@cast.example"
     assert shown["context_type"] == "personal"
     sizes = {f["id"]: f["bytes"] for f in shelf("alice", "GET").json["data"]}  # type: ignore[index]
     assert (sizes[output], sizes[error]) == (892, 2**40)

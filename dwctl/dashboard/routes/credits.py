@@ -71,7 +71,7 @@ def detail(entry_id: UUID) -> Response:
     entry = operations.run(ledger.get_transaction, transaction_id=entry_id)
     return pages.render(
         "credits/entry.html",
-        title=f"{KINDS.get(entry['transaction_type'], entry['transaction_type'])} of ${entry['amount']}",
+        title=f"{KINDS.get(entry['transaction_type'], entry['transaction_type'])} of {money(entry['amount'])}",
         entry=entry,
         takes=_TAKES,
         call=operations.snippet(ledger.get_transaction, transaction_id=entry_id),

@@ -7,10 +7,11 @@ from uuid import UUID
 
 from flask import Response, jsonify, request, url_for
 
+from dwctl import clock
 from dwctl.access import guard
 from dwctl.access.caller import MANAGERS
 from dwctl.catalog.routes import models as catalog
-from dwctl.dashboard import forms, operations, pages, snippets
+from dwctl.dashboard import breakdowns, forms, operations, pages, panels, ranges, snippets
 from dwctl.errors import Invalid, NotFound
 from dwctl.request_log import routes as request_log
 
@@ -18,6 +19,7 @@ blueprint = pages.screen("playground")
 
 _CHOICES = 100
 _LONGEST_SEARCH = 200
+_LATELY = "24h"
 _FLEX_WINDOW = "1h"
 _PRICES = ("input", "output", "cached_input", "reasoning")
 NIL = UUID(int=0)
@@ -51,6 +53,19 @@ def show() -> Response:
 def search() -> Response:
     """The models with this in their names (`q`) that the caller may call, as JSON: for accounts that have more than the page brings."""
     found = jsonify(_choices(request.args.get("q", "")[:_LONGEST_SEARCH] or None))
+    found.headers["Cache-Control"] = "no-store"
+    return found
+
+
+@blueprint.get("/playground/lately")
+def show_lately() -> Response:
+    """How often each model was called within a day and how many of these calls failed, as far as the caller may see that: `{alias: [calls, failed]}`.
+
+    The page's script asks for it, so that it opens on a model that answers.
+    """
+    sums = panels.attempt(lambda: breakdowns.read(ranges.parsed(_LATELY, clock.now()), by="model", order="requests", limit=_CHOICES, lines=0))  # fmt: skip
+    rows = sums.value["rows"] if sums.value else ()
+    found = jsonify({row["id"]: [row["requests"], row["errors"]] for row in rows if row["id"]})
     found.headers["Cache-Control"] = "no-store"
     return found
 

@@ -25,8 +25,8 @@ function takeChunk(answer, chunk) {
   const choice = chunk.choices?.[0];
   if (!choice) return false;
   const { content, refusal, tool_calls, reasoning_content, reasoning, function_call } = choice.delta ?? {};
-  if (content || reasoning_content || reasoning || refusal || tool_calls || function_call) answer.pieces += 1;
-  answer.text += content ?? "";
+  if (content || choice.text || reasoning_content || reasoning || refusal || tool_calls || function_call) answer.pieces += 1;
+  answer.text += content ?? choice.text ?? "";
   answer.thoughts += reasoning_content ?? (typeof reasoning === "string" ? reasoning : "");
   answer.refusal += refusal ?? "";
   for (const piece of tool_calls ?? []) {
@@ -68,7 +68,7 @@ export function takeWhole(answer, body, api) {
   answer.usage = counts(body.usage) ?? answer.usage;
   if (api !== "responses") {
     const choice = body.choices?.[0] ?? {};
-    takeChunk(answer, { choices: [{ delta: { ...choice.message, tool_calls: choice.message?.tool_calls?.map((call, index) => ({ ...call, index })) }, finish_reason: choice.finish_reason }] });
+    takeChunk(answer, { choices: [{ text: choice.text, delta: { ...choice.message, tool_calls: choice.message?.tool_calls?.map((call, index) => ({ ...call, index })) }, finish_reason: choice.finish_reason }] });
     return;
   }
   answer.waits = false;

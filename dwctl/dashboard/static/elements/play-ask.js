@@ -5,7 +5,7 @@ import { advice, take, takeWhole } from "./play-answers.js";
 export async function ask({ url, body, api, answer, signal, changed }) {
   answer.began = performance.now();
   answer.state = "waiting";
-  answer.prompt = JSON.stringify(body.messages ?? body.input ?? body.documents ?? "");
+  answer.prompt = JSON.stringify(body.messages ?? body.prompt ?? body.input ?? body.documents ?? "");
   answer.tier = body.service_tier;
   changed();
   try {
@@ -44,7 +44,7 @@ async function streamed(answer, response, api, changed) {
 async function whole(answer, response, api) {
   const body = await response.json();
   answer.first = performance.now();
-  if (api === "chat" || api === "responses") takeWhole(answer, body, api);
+  if (["chat", "responses", "completions"].includes(api)) takeWhole(answer, body, api);
   else Object.assign(answer, { result: body, usage: body.usage ? { prompt: body.usage.prompt_tokens ?? body.usage.total_tokens ?? 0, completion: 0 } : null });
   answer.state = answer.error ? "failed" : "done";
 }

@@ -10,6 +10,7 @@ export const pathOf = (state) => (state.kind === "chat" ? (state.api === "respon
 
 export function bodyFor(state, model) {
   const body = { ...(json(state.set.extra, "extra", "an object") ?? {}), model };
+  if (state.kind === "completions") return completion(state, body);
   if (state.kind === "embeddings") return Object.assign(body, { input: filled(state.texts, "texts") }, number(state, "dimensions"));
   if (state.kind === "rerank") return Object.assign(body, { query: state.query, documents: filled(state.documents, "documents") }, number(state, "top_n"));
   return state.api === "responses" ? responses(state, model, body) : chat(state, model, body);
@@ -24,6 +25,16 @@ function chat(state, model, body) {
   const format = formatOf(set);
   if (format) body.response_format = format.type === "json_schema" ? { type: "json_schema", json_schema: format.schema } : { type: format.type };
   withTools(body, set, (tool) => (tool.type === "function" && !tool.function ? { type: "function", function: without(tool, "type") } : tool));
+  if (state.stream) Object.assign(body, { stream: true, stream_options: { include_usage: true } });
+  return body;
+}
+
+// (A replayed one may have a prompt that is no text: it is among the further members.)
+function completion(state, body) {
+  if (!state.prompt && !body.prompt) throw new Wrong("prompt", "Write a text to go on with first.");
+  if (state.prompt) body.prompt = state.prompt;
+  Object.assign(body, number(state, "temperature"), number(state, "top_p"), number(state, "max_tokens"), number(state, "seed"));
+  if (state.set.stop) body.stop = lines(state.set.stop);
   if (state.stream) Object.assign(body, { stream: true, stream_options: { include_usage: true } });
   return body;
 }

@@ -1,5 +1,5 @@
 // <play-ground>: the screen's behaviour. It holds the state, has it sent, and keeps it in the address's fragment, which never leaves the browser.
-// Attributes: the tunnel's addresses (chat, responses, embeddings, rerank), the API's (ai), a log row's (request-page), where models are
+// Attributes: the tunnel's addresses (chat, responses, completions, embeddings, rerank), the API's (ai), a log row's (request-page), where models are
 // searched (models), and, of a replayed call, its route and body (replay-uri, replay).
 import { notify } from "../app.js";
 import { grow } from "./dom.js";
@@ -11,24 +11,28 @@ import { MOST_IMAGES, asDataUrl, filesOf, pictures } from "./play-images.js";
 import { ModelChooser } from "./play-models.js";
 import { stateOf } from "./play-replay.js";
 import { curl, python, sdk } from "./play-snippets.js";
-import { fresh, packed, unpacked } from "./play-state.js";
+import { KINDS, fresh, packed, unpacked } from "./play-state.js";
 import { Conversation } from "./play-turns.js";
 
 const NIL = "00000000-0000-0000-0000-000000000000";
 const REMEMBERED_AFTER_MS = 400;
-const ADDRESSES = { "chat/completions": "chat", responses: "responses", embeddings: "embeddings", rerank: "rerank" };
+const ADDRESSES = { "chat/completions": "chat", responses: "responses", completions: "completions", embeddings: "embeddings", rerank: "rerank" };
+
+const noResults = () => Object.fromEntries(KINDS.filter((kind) => kind !== "chat").map((kind) => [kind, []]));
 
 class PlayGround extends HTMLElement {
   async connectedCallback() {
     this.listeners = new AbortController();
     this.running = new Set();
-    this.results = { embeddings: [], rerank: [] };
+    this.results = noResults();
     this.#find();
     // On a phone the parameters would stand before everything else.
     if (matchMedia("(max-width: 900px)").matches) this.querySelector(".play-side").open = false;
     document.getElementById("play-actions").hidden = false;
     this.#listen();
     await this.#open();
+    await this.chooser.learn(this.getAttribute("lately"));
+    if (this.isConnected) this.#offer();
   }
 
   disconnectedCallback() {
@@ -38,7 +42,7 @@ class PlayGround extends HTMLElement {
 
   #find() {
     const part = (name) => this.#part(name);
-    for (const name of ["top", "system", "turns", "draft", "draft-images", "texts", "query", "documents", "settings", "send", "said"]) this[name.replace("-", "")] = part(name);
+    for (const name of ["top", "system", "turns", "draft", "draft-images", "texts", "prompt", "query", "documents", "settings", "send", "said"]) this[name.replace("-", "")] = part(name);
     this.conversation = new Conversation({
       list: this.turns,
       again: (place) => this.#again(place),
@@ -72,6 +76,7 @@ class PlayGround extends HTMLElement {
     on(document, "keydown", (event) => event.key === "Escape" && this.stop());
     on(this.top, "change", (event) => this.#setTop(event.target));
     on(this.system, "input", () => this.#take("system", this.system));
+    on(this.prompt, "input", () => this.#take("prompt", this.prompt));
     on(this.query, "input", () => this.#take("query", this.query));
     on(this.draft, "input", () => ((this.state.draft.text = this.draft.value), grow(this.draft), this.#changed()));
     on(this.draft, "paste", (event) => filesOf(event.clipboardData).length && (event.preventDefault(), this.#attach(filesOf(event.clipboardData))));
@@ -113,9 +118,10 @@ class PlayGround extends HTMLElement {
   #use(state) {
     this.state = state;
     for (const turn of state.turns) if (turn.answers) turn.answers = turn.answers.map((answer) => ({ ...blank(answer.model), ...answer }));
-    this.results = { embeddings: [], rerank: [] };
+    this.results = noResults();
     bindSettings(this.settings, state, () => this.#changed());
     this.system.value = state.system;
+    this.prompt.value = state.prompt;
     this.query.value = state.query;
     bindTexts(this.texts, state.texts, "Text", () => this.#changed());
     bindTexts(this.documents, state.documents, "Document", () => this.#changed());
@@ -125,8 +131,6 @@ class PlayGround extends HTMLElement {
   #show() {
     const { state } = this;
     const { kind, api } = state;
-    const models = state.models[kind];
-    if (!models.length && this.chooser.first(kind)) models.push(this.chooser.first(kind));
     for (const field of this.top.querySelectorAll("input, select")) {
       if (field.type === "radio") field.checked = field.value === kind;
       else if (field.type === "checkbox") field.checked = state[field.name];
@@ -134,10 +138,18 @@ class PlayGround extends HTMLElement {
     }
     for (const part of this.querySelectorAll("[data-kind]")) part.hidden = !part.dataset.kind.split(" ").includes(kind);
     for (const part of this.querySelectorAll("[data-api]")) part.hidden ||= kind === "chat" && part.dataset.api !== api;
-    this.chooser.show(kind, models);
+    this.#offer();
     this.conversation.show(kind === "chat" ? state.turns : this.results[kind]);
     this.#showDraft();
-    this.send.querySelector("span").textContent = { chat: "Send", embeddings: "Embed", rerank: "Rank" }[kind];
+    this.send.querySelector("span").textContent = { chat: "Send", completions: "Complete", embeddings: "Embed", rerank: "Rank" }[kind];
+  }
+
+  // Where none is chosen, the one to begin with, as soon as it is known which of them answer.
+  #offer() {
+    const { kind, models } = this.state;
+    const first = models[kind].length ? null : this.chooser.first(kind);
+    if (first) models[kind].push(first);
+    this.chooser.show(kind, models[kind]);
   }
 
   #showDraft() {
@@ -277,7 +289,7 @@ class PlayGround extends HTMLElement {
       bodies = models.map((model) => bodyFor(state, model));
     } catch (error) {
       if (!(error instanceof Wrong)) throw error;
-      return this.#tell(error.message, mark(this.settings, error.field, error.message) || this.querySelector(`[data-part="${error.field}"] textarea`));
+      return this.#tell(error.message, mark(this.settings, error.field, error.message) || this.querySelector(`[data-part="${error.field}"] textarea, textarea[data-part="${error.field}"]`));
     }
     const answers = models.map(blank);
     if (state.kind !== "chat") turns.length = 0;

@@ -2,14 +2,16 @@
 import { element } from "./dom.js";
 import { MOST_MODELS } from "./play-state.js";
 
-const FITS = { chat: ["CHAT", null], embeddings: ["EMBEDDINGS", null], rerank: ["RERANKER", null] };
+const FITS = { chat: ["CHAT", null], completions: ["CHAT", null], embeddings: ["EMBEDDINGS", null], rerank: ["RERANKER", null] };
 const WORDS = { CHAT: "chat", EMBEDDINGS: "embeddings", RERANKER: "rerank" };
 const SEARCHES_AFTER_MS = 200;
+const LEARNS_FOR_MS = 1500;
+const FAILS_FROM = 0.5;
 
 export class ModelChooser {
   // popup: the <details> with its search field and list. changed: called with the aliases once they are others.
   constructor({ popup, chips, known, searchUrl, hasMore, changed }) {
-    Object.assign(this, { popup, chips, searchUrl, hasMore, changed, known: new Map(known.map((model) => [model.alias, model])) });
+    Object.assign(this, { popup, chips, searchUrl, hasMore, changed, known: new Map(known.map((model) => [model.alias, model])), lately: null });
     this.search = popup.querySelector("input");
     this.list = popup.querySelector("ul");
     this.search.addEventListener("input", () => this.#typed());
@@ -30,9 +32,29 @@ export class ModelChooser {
     this.#list();
   }
 
-  // The first that fits, for a page that opens with none.
+  // What has become of a day's calls: {alias: [calls, failed]}. Where that cannot be told, no model is known to fail.
+  async learn(url) {
+    let found = {};
+    try {
+      const answer = await fetch(url, { credentials: "same-origin", headers: { Accept: "application/json" }, signal: AbortSignal.timeout(LEARNS_FOR_MS) });
+      if (answer.ok) found = await answer.json();
+    } catch {
+      // The page opens without.
+    }
+    this.lately = found;
+  }
+
+  // One that fits, for a page that opens with none: rather one that answers, that says what it is for, and that is called most. None until `learn` is over.
   first(kind) {
-    return [...this.known.values()].find((model) => model.kind && FITS[kind].includes(model.kind))?.alias ?? [...this.known.values()].find((model) => FITS[kind].includes(model.kind))?.alias;
+    if (!this.lately) return undefined;
+    const rank = (model) => [this.#fails(model.alias) ? 1 : 0, model.kind ? 0 : 1, -(this.lately[model.alias]?.[0] ?? 0)];
+    const fitting = [...this.known.values()].filter((model) => FITS[kind].includes(model.kind));
+    return fitting.map((model) => ({ model, rank: rank(model) })).sort((one, other) => one.rank.map((value, at) => value - other.rank[at]).find(Boolean) ?? 0)[0]?.model.alias;
+  }
+
+  #fails(alias) {
+    const [calls, failed] = this.lately?.[alias] ?? [0, 0];
+    return calls > 0 && failed >= calls * FAILS_FROM;
   }
 
   // The tariff of a call that says this as its service tier; null where there is none or the model is not known.
@@ -78,7 +100,7 @@ export class ModelChooser {
       this.search.value = "";
       this.changed([...this.aliases, model.alias]);
     };
-    return element("button.play-choice", { type: "button", onclick: chosen }, element("b.cut", {}, model.alias), element("span.muted.small", {}, [WORDS[model.kind], priced(model.tariffs.realtime)].filter(Boolean).join(" · ")));
+    return element("button.play-choice", { type: "button", onclick: chosen }, element("b.cut", {}, model.alias), element("span.muted.small", {}, [WORDS[model.kind], priced(model.tariffs.realtime), this.#fails(model.alias) && "fails now"].filter(Boolean).join(" · ")));
   }
 }
 

@@ -10,6 +10,7 @@ export function stateOf(uri, body) {
   if (typeof body !== "object" || body === null) return null;
   if (/responses/.test(uri)) return fromResponses(state, body);
   if (/chat\/completions/.test(uri)) return fromChat(state, body);
+  if (/completions/.test(uri)) return fromCompletion(state, body);
   if (/embeddings/.test(uri)) {
     Object.assign(state, { kind: "embeddings", texts: [body.input].flat().map(asText) });
     return withRest(state, body, ["model", "input", "dimensions"], { dimensions: body.dimensions });
@@ -30,11 +31,19 @@ function fromChat(state, body) {
     ...common(body),
     max_tokens: body.max_tokens,
     seed: body.seed,
-    stop: body.stop === undefined || body.stop === null ? "" : [body.stop].flat().join("\n"),
+    stop: stopOf(body),
     effort: body.reasoning_effort,
     format: format?.type,
     schema: pretty(format?.json_schema),
   });
+}
+
+function fromCompletion(state, body) {
+  const isText = typeof body.prompt === "string";
+  Object.assign(state, { kind: "completions", prompt: isText ? body.prompt : "" });
+  const members = ["model", "stream", "stream_options", "temperature", "top_p", "max_tokens", "seed", "stop", ...(isText ? ["prompt"] : [])];
+  const { temperature, top_p, max_tokens, seed } = body;
+  return withRest(state, body, members, { temperature, top_p, max_tokens, seed, stop: stopOf(body) });
 }
 
 function fromResponses(state, body) {
@@ -49,6 +58,8 @@ function fromResponses(state, body) {
   if (left.more) made.set.extra = pretty({ ...JSON.parse(made.set.extra ?? "{}"), reasoning });
   return made;
 }
+
+const stopOf = (body) => [body.stop ?? []].flat().join("\n");
 
 const common = (body) => ({
   temperature: body.temperature,

@@ -18,8 +18,8 @@ export function python(ai, path, body) {
   ].join("\n");
 }
 
-const METHODS = { "chat/completions": "chat.completions.create", responses: "responses.create", embeddings: "embeddings.create" };
-const BEYOND = { "chat/completions": ["top_k", "min_p", "repetition_penalty", "chat_template_kwargs"], responses: ["top_k"], embeddings: [] };
+const METHODS = { "chat/completions": "chat.completions.create", responses: "responses.create", completions: "completions.create", embeddings: "embeddings.create" };
+const BEYOND = { "chat/completions": ["top_k", "min_p", "repetition_penalty", "chat_template_kwargs"], responses: ["top_k"], completions: ["top_k", "min_p", "repetition_penalty"], embeddings: [] };
 
 export function sdk(ai, path, body) {
   const head = ["import os", "from openai import OpenAI", "", `client = OpenAI(base_url=${JSON.stringify(ai)}, api_key=os.environ["API_KEY"])`];

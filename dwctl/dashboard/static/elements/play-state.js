@@ -3,7 +3,7 @@
 // turns: {role, text, images} by a person; {role: "assistant", answers: [{model, text, calls, request}]} by one model or several side by side;
 // {role: "raw", raw} what a replayed call had and this page has no form for. calls: {id, name, arguments, result}.
 export const MOST_MODELS = 4;
-const KINDS = ["chat", "embeddings", "rerank"];
+export const KINDS = ["chat", "completions", "embeddings", "rerank"];
 const ROLES = ["system", "developer", "user", "assistant", "tool", "raw"];
 const SETTINGS = ["temperature", "top_p", "max_tokens", "seed", "stop", "effort", "format", "schema", "tools", "tool_choice", "tier", "extra", "dimensions", "top_n"];
 const MOST_IN_ADDRESS = 100_000;
@@ -12,8 +12,9 @@ const MOST_UNPACKED = 8_000_000;
 export const fresh = () => ({
   kind: "chat",
   api: "chat",
-  models: { chat: [], embeddings: [], rerank: [] },
+  models: { chat: [], completions: [], embeddings: [], rerank: [] },
   system: "",
+  prompt: "",
   turns: [],
   draft: { text: "", images: [] },
   set: {},
@@ -36,7 +37,7 @@ export function cleaned(given) {
   if (KINDS.includes(given.kind)) state.kind = given.kind;
   if (given.api === "responses") state.api = "responses";
   for (const kind of KINDS) state.models[kind] = [...new Set(texts(given.models?.[kind]))].slice(0, MOST_MODELS);
-  for (const name of ["system", "query"]) state[name] = text(given[name]);
+  for (const name of ["system", "prompt", "query"]) state[name] = text(given[name]);
   state.turns = list(given.turns).map(cleanedTurn).filter(Boolean);
   state.draft = { text: text(given.draft?.text), images: images(given.draft?.images) };
   for (const name of SETTINGS) if (text(given.set?.[name])) state.set[name] = given.set[name];
