@@ -64,7 +64,7 @@ def read(gateway: Gateway, incoming: Incoming, hold: Hold) -> bytes:
             body = _decoded(body, applied, most, limits.max_compression_ratio, hold)
     if not incoming.surface.takes_text:
         return body
-    return _as_utf8(body, incoming.header("content-type") or "")
+    return _as_utf8(body, incoming.first.get("content-type") or "")
 
 
 def content_of(surface: Surface, body: bytes) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def content_of(surface: Surface, body: bytes) -> dict[str, Any]:
 
 
 def _codings_of(incoming: Incoming) -> tuple[str, ...]:
-    if incoming.header("content-encoding") is None:
+    if incoming.first.get("content-encoding") is None:
         return ()
     stated = ",".join(value for name, value in incoming.headers if name == "content-encoding")
     try:

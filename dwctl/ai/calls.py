@@ -9,7 +9,7 @@ Each is made in one place from the one before, and holds nothing optional that i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
@@ -37,6 +37,7 @@ _WINDOWS = {Tier.REALTIME: ("0s", 0.0), Tier.FLEX: ("1h", 3600.0)}
 class Incoming(msgspec.Struct, frozen=True):
     """What a caller sent; nothing is parsed, and the body not read yet.
 
+    `first`: the first of the `headers` of each (lower-case) name.
     `read_body` gives it once (raises TooLarge), and tells its argument how many bytes more are in memory; `length` is what was announced, None for a body that comes in chunks. `peer` is the
     caller's socket where the server shows it (to notice that the caller has left).
     """
@@ -44,16 +45,10 @@ class Incoming(msgspec.Struct, frozen=True):
     surface: Surface
     query: str
     headers: Sequence[tuple[str, str]]
+    first: Mapping[str, str]
     length: int | None
     read_body: Callable[[Callable[[int], object]], bytes]
     peer: Any = None
-
-    def header(self, name: str) -> str | None:
-        """The first header of that (lower-case) name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
 
 
 def served_by(endpoint: str, model: str) -> tuple[str, str]:

@@ -51,14 +51,15 @@ class Front:
         limit = gateway.settings.limits.requests.max_body_size
         read = partial(body.read_all, limit)
         return _respond(
-            gateway, Incoming(surface, head.query, head.headers, body.length, read, peer)
+            gateway,
+            Incoming(surface, head.query, head.headers, head.first, body.length, read, peer),
         )
 
     def _is_special(self, head: Head) -> bool:
-        if self._cors and head.header("origin") is not None:
+        if self._cors and head.first.get("origin") is not None:
             return True
         allowed = self._allowed_hosts
-        return bool(allowed) and not hosts.is_allowed(head.header("host") or "", allowed)
+        return bool(allowed) and not hosts.is_allowed(head.first.get("host") or "", allowed)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         surface = self._surfaces.get(environ["PATH_INFO"])
@@ -79,10 +80,12 @@ def incoming_of(gateway: Gateway, environ: Environ, surface: Surface) -> Incomin
     length = int(stated) if stated and stated.isdecimal() else None
     limits = gateway.settings.limits.requests
     most = limits.max_file_body_size if surface.takes_files else limits.max_body_size
+    headers = _headers_of(environ)
     return Incoming(
         surface,
         environ.get("QUERY_STRING", ""),
-        _headers_of(environ),
+        headers,
+        dict(headers),
         length,
         partial(_read_body, environ, length, most),
         environ.get("gunicorn.socket"),
@@ -108,7 +111,7 @@ def _write(answer: Answer, start_response: StartResponse) -> Iterable[bytes]:
 
 
 def _headers_of(environ: Environ) -> list[tuple[str, str]]:
-    """The request's headers, names in lower case."""
+    """The request's headers, names in lower case, each once."""
     found = [(_name(key), value) for key, value in environ.items() if key.startswith("HTTP_")]
     if environ.get("CONTENT_TYPE"):
         found.append(("content-type", environ["CONTENT_TYPE"]))

@@ -119,7 +119,7 @@ class Funds:
         written = bounds.most_written(asked.content, asked.surface.limited_by)
         if written is None:
             written = self._credits.assumed_output_tokens * bounds.answers(asked.content)
-        read = len(asked.body) + bounds.most_of_media(asked.content)
+        read = len(asked.body) + bounds.most_of_media(asked.body, asked.content)
         of_read, of_written = price.dearest_units
         return of_read * read + of_written * written
 

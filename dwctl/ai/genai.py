@@ -11,10 +11,12 @@ from collections.abc import Container, Iterator
 from decimal import Decimal
 from urllib.parse import urlsplit
 
+import msgspec
+
 from dwctl.analytics.records import Record
 from dwctl.billing.money import EXACT
 from dwctl.figures.families import Family, counter, histogram
-from dwctl.figures.spreads import NO_MODEL, Spreads
+from dwctl.figures.spreads import NO_MODEL, NOTED_AT_MOST, Spreads
 from dwctl.upstream.target import Target
 
 OPERATIONS = {
@@ -42,10 +44,29 @@ _COMMON = (
     "request_origin",
     "batch_sla",
 )
+_ALIAS = _COMMON.index("gen_ai_request_model")
 _SERVER = ("server_address", "server_port")
 # Answers that say what they used; others need not.
 _TELL_USAGE = frozenset({"chat/completions", "completions", "responses"})
 _CENTS = 100
+
+
+class _Ended(msgspec.Struct, frozen=True):
+    """What is counted of a call."""
+
+    labels: tuple[str, ...]
+    status: int
+    duration_ms: int
+    ttfb_ms: int | None
+    response_type: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost: Decimal | None
+
+    @property
+    def alias(self) -> str:
+        """Its model's name here."""
+        return self.labels[_ALIAS]
 
 
 class GenAi:
@@ -60,31 +81,52 @@ class GenAi:
         self._first_tokens = Spreads(FIRST_TOKEN_S)
         self._each_token = Spreads(EACH_TOKEN_S)
         self._tokens = Spreads(TOKENS)
+        self._noted: list[_Ended] = []
         self._deducted: dict[str, Decimal] = {}
         self._unknown_usage: Counter[tuple[str, str]] = Counter()
 
     def ended(self, path: str, record: Record, target: Target | None, stored: bytes = b"") -> None:
         """A call on the route `path` is over; `stored` is what is kept of its answer. `target`: where it was sent last."""
-        labels = _labels(path, record, record.model or NO_MODEL, target)
-        status = record.status_code
-        error = "" if status < 400 else str(status)
-        seconds = record.duration_ms / 1000
-        self._durations.add((*labels, error), seconds)
-        first_s = None if record.ttfb_ms is None else record.ttfb_ms / 1000
-        if first_s is not None and record.response_type.endswith("_stream"):
-            self._first_tokens.add(labels, first_s)
-        if record.completion_tokens > 0:
-            self._tokens.add((*labels, "output"), record.completion_tokens)
-            after_first_s = max(0.0, seconds - (first_s or 0.0))
-            self._each_token.add(labels, after_first_s / record.completion_tokens)
-        if record.prompt_tokens > 0:
-            self._tokens.add((*labels, "input"), record.prompt_tokens)
-        if record.cost:
-            alias = record.model or NO_MODEL
-            self._deducted[alias] = EXACT.add(self._deducted.get(alias, Decimal(0)), record.cost)
-        if 200 <= status < 300 and path in _TELL_USAGE and record.usage_source != "reported":
+        self._noted.append(
+            _Ended(
+                _labels(path, record, record.model or NO_MODEL, target),
+                record.status_code,
+                record.duration_ms,
+                record.ttfb_ms,
+                record.response_type,
+                record.prompt_tokens,
+                record.completion_tokens,
+                record.cost,
+            )
+        )
+        if len(self._noted) >= NOTED_AT_MOST:
+            self._sort()
+        if record.usage_source != "reported" and path in _TELL_USAGE and 200 <= record.status_code < 300:  # fmt: skip
             reason = "missing_usage" if stored.lstrip()[:1] in (b"{", b"[") else "parse_error"
             self._unknown_usage[path, reason] += 1
+
+    def _sort(self) -> None:
+        """Into their histograms, many calls at a time: a loop that is warm costs a third."""
+        noted, self._noted = self._noted, []
+        durations, tokens, first_tokens, each_token = [], [], [], []
+        for call in noted:
+            labels, written = call.labels, call.completion_tokens
+            seconds, first_s = call.duration_ms / 1000, (call.ttfb_ms or 0) / 1000
+            durations.append(((*labels, "" if call.status < 400 else str(call.status)), seconds))
+            if call.ttfb_ms is not None and call.response_type.endswith("_stream"):
+                first_tokens.append((labels, first_s))
+            if written > 0:
+                tokens.append(((*labels, "output"), written))
+                each_token.append((labels, max(0.0, seconds - first_s) / written))
+            if call.prompt_tokens > 0:
+                tokens.append(((*labels, "input"), call.prompt_tokens))
+            if call.cost:
+                before = self._deducted.get(call.alias, Decimal(0))
+                self._deducted[call.alias] = EXACT.add(before, call.cost)
+        self._durations.sort(durations)
+        self._first_tokens.sort(first_tokens)
+        self._each_token.sort(each_token)
+        self._tokens.sort(tokens)
 
     def refused(self, path: str, record: Record, known: Container[str]) -> None:
         """A caller's call was not let in. `known`: the aliases that there are."""
@@ -94,6 +136,7 @@ class GenAi:
 
     def families(self) -> Iterator[Family]:
         """For the metrics page."""
+        self._sort()
         yield self._histogram(
             "gen_ai_server_request_duration_seconds",
             "Seconds from a call's arrival to the end of its answer.",

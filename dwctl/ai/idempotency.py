@@ -113,6 +113,8 @@ class Earlier(NamedTuple):
 
 def asked_once(incoming: Incoming, request: Request, owner_id: UUID) -> Once | None:
     """The key of a call that has one. Raises Invalid for a key that is none, and for a call whose answer could not be given again."""
+    if HEADER not in incoming.first:
+        return None
     key = key_of([value for name, value in incoming.headers if name == HEADER])
     if key is None:
         return None

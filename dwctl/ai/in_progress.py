@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import gevent
+import msgspec
 from gevent import GreenletExit, get_hub, getcurrent, monkey
 
 from dwctl.ai.funds import Held
@@ -51,7 +52,7 @@ class Stopped(BaseException):
         self.reason = reason
 
 
-class Flight:
+class Flight(msgspec.Struct, eq=False):
     """One call while it runs here: all of it that changes.
 
     opened: its tracking row was asked for; row_is_there: and is committed. first_byte_at: monotonic. over: its record is made
@@ -62,61 +63,32 @@ class Flight:
     trace, the span that it is a part of, and that of the attempt that runs.
     """
 
-    __slots__ = (
-        "_greenlet",
-        "_pending",
-        "_waiting",
-        "alone",
-        "answered_with",
-        "attempt",
-        "first_byte_at",
-        "held",
-        "hold",
-        "id",
-        "last_words",
-        "linger_s",
-        "on_slow",
-        "opened",
-        "over",
-        "peer",
-        "permits",
-        "provider",
-        "recorded",
-        "row_is_there",
-        "span",
-        "spoke_at",
-        "started",
-        "target",
-        "trace_id",
-        "tried",
-    )
-
-    def __init__(self, id: UUID, peer: Any = None, hold: Hold | None = None) -> None:
-        self.id = id
-        self.peer = peer
-        self.hold = hold
-        self.started = self.spoke_at = time.monotonic()
-        self.first_byte_at: float | None = None
-        self.opened = False
-        self.row_is_there = False
-        self.over = False
-        self.recorded = False
-        self.alone = False
-        self.linger_s = 0.0
-        self.target: Target | None = None
-        self.provider: Model | None = None
-        self.answered_with: Sequence[tuple[str, str]] = ()
-        self.tried: list[Tried] = []
-        self.permits: Sequence[Permit] = ()
-        self.held: Held | None = None
-        self.trace_id: str | None = None
-        self.span: Span | None = None
-        self.attempt: Span | None = None
-        self.on_slow: Callable[[], None] | None = None
-        self.last_words: Callable[[], None] | None = None
-        self._greenlet: Any = None
-        self._pending: Reason | None = None
-        self._waiting = False
+    id: UUID
+    peer: Any = None
+    hold: Hold | None = None
+    started: float = msgspec.field(default_factory=time.monotonic)
+    spoke_at: float = msgspec.field(default_factory=time.monotonic)
+    first_byte_at: float | None = None
+    opened: bool = False
+    row_is_there: bool = False
+    over: bool = False
+    recorded: bool = False
+    alone: bool = False
+    linger_s: float = 0.0
+    target: Target | None = None
+    provider: Model | None = None
+    answered_with: Sequence[tuple[str, str]] = ()
+    tried: list[Tried] = []
+    permits: Sequence[Permit] = ()
+    held: Held | None = None
+    trace_id: str | None = None
+    span: Span | None = None
+    attempt: Span | None = None
+    on_slow: Callable[[], None] | None = None
+    last_words: Callable[[], None] | None = None
+    _greenlet: Any = None
+    _pending: Reason | None = None
+    _waiting: bool = False
 
     def waiting(self) -> AbstractContextManager[None]:
         """Around each wait for the upstream: here, and only here, the call may be stopped. Raises Stopped."""

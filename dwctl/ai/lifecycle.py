@@ -67,12 +67,12 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
     ignored: list[str] = []
     try:
         # Nothing of a body is read for a caller who is nobody.
-        key = key or admission.authenticate(gateway.snapshot, incoming.header("authorization"))
+        key = key or admission.authenticate(gateway.snapshot, incoming.first.get("authorization"))
         hold = gateway.holdings.begin(key.owner_id)
         body = bodies.read(gateway, incoming, hold)
         content = bodies.content_of(incoming.surface, body)
         ignored = OURS.misspelt(content)
-        alias = reading.read_alias(content, incoming.header("model-override"))
+        alias = reading.read_alias(content, incoming.first.get("model-override"))
         request = _request(gateway, stamp, incoming, key, body, content, alias)
         if span is not None:
             request = traced.with_trace(request, span)
@@ -140,9 +140,9 @@ def _request(
     if not may_be_kept:
         body, content = unstored(surface, body, content)
     # What somebody else tracks has no row of its own that a worker could find, or that could be fetched later.
-    tracked = surface.is_tracked and incoming.header("x-fusillade-request-id") is None
+    tracked = surface.is_tracked and incoming.first.get("x-fusillade-request-id") is None
     mode = surface.mode(content, tracked=tracked)
-    if incoming.header("x-fusillade-stream") == "true" and surface in _STREAMING:
+    if incoming.first.get("x-fusillade-stream") == "true" and surface in _STREAMING:
         mode = msgspec.structs.replace(mode, stream=True)
     asked = Asked(
         surface=surface,

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import gevent
+import msgspec
 from gevent import get_hub
 from gevent.event import Event
 from gevent.hub import Waiter
@@ -62,18 +63,15 @@ class InDoubt(DatabaseAway):
     """The database cannot be reached right now. Try again shortly."""
 
 
-class _Item:
+class _Item(msgspec.Struct, eq=False):
     """An entry in the queue; whoever waits for it does so at `done`."""
 
-    __slots__ = ("done", "entry", "is_settled", "since", "size", "span")
-
-    def __init__(self, entry: Entry, size: int, done: Waiter | None) -> None:
-        self.entry = entry
-        self.size = size
-        self.done = done
-        self.is_settled = False
-        self.since = time.monotonic()
-        self.span: Span | None = None
+    entry: Entry
+    size: int
+    done: Waiter | None
+    is_settled: bool = False
+    since: float = msgspec.field(default_factory=time.monotonic)
+    span: Span | None = None
 
 
 class Recorder:

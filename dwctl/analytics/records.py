@@ -23,6 +23,7 @@ _MOST_IN_INDEX = 512
 # PostgreSQL takes a text of at most 1 GB, quoted as JSON and not. A body beyond this is not kept; its call is recorded all the same.
 MOST_BYTES = 192 * 1024 * 1024
 _NUL = rb"\u0000"
+_encode = msgspec.json.Encoder().encode
 _FILES = UUID("6a1d7f3e-4c0b-5f0e-9d0a-3f1f5f0c2b11")
 _BOUNDS = {
     "model": _MOST_IN_INDEX,
@@ -206,7 +207,8 @@ def has_details(record: Record) -> bool:
 
 def details_size(record: Record) -> int:
     """How many characters that has."""
-    return sum(len(text) for name in _DETAILS if (text := getattr(record, name)) is not None)
+    sizes = len(record.request_headers or ""), len(record.response_headers or "")
+    return sum(sizes) + len(record.logged_request or "") + len(record.logged_response or "")
 
 
 def without_details(record: Record) -> Record:
@@ -231,12 +233,12 @@ def line(record: Record | Opening) -> bytes:
     """
     record = _bounded(record)
     try:
-        found = msgspec.json.encode(record)
+        found = _encode(record)
     except UnicodeEncodeError:
         found = _NUL
     # Bodies are clean; but any other text may come from an upstream, too. A body that merely spells it out is found here as well.
     if _NUL in found:
-        found = msgspec.json.encode(_storable(record))
+        found = _encode(_storable(record))
     return found if len(found) <= MOST_BYTES else line(_without_bodies(record))
 
 

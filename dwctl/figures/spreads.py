@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 NO_MODEL = "(unknown)"
 """The label of every name that no model has: those are anybody's invention."""
 MOST_SERIES = 10_000
 """Sets of labels that one histogram of a process has at most. They are bounded by what is configured; this is for the day they are not."""
 
-_NOTED_AT_MOST = 256
+NOTED_AT_MOST = 256
 
 
 class Spread:
@@ -35,7 +35,7 @@ class Spreads:
     def add(self, labels: tuple[str, ...], figure: float) -> None:
         """One more."""
         self._noted.append((labels, figure))
-        if len(self._noted) >= _NOTED_AT_MOST:
+        if len(self._noted) >= NOTED_AT_MOST:
             self._sort()
 
     @property
@@ -52,8 +52,12 @@ class Spreads:
 
     def _sort(self) -> None:
         noted, self._noted = self._noted, []
+        self.sort(noted)
+
+    def sort(self, figures: Iterable[tuple[tuple[str, ...], float]]) -> None:
+        """Many more, each with its labels, from somebody who notes them himself."""
         bounds, known = self.bounds, self._by_labels
-        for labels, figure in noted:
+        for labels, figure in figures:
             spread = known.get(labels)
             if spread is None:
                 if len(known) >= MOST_SERIES:

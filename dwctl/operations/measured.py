@@ -135,7 +135,7 @@ def _measured_door(behind: Door, watch: Watch, hot_routes: Container[str]) -> Do
     def door(head: Head, body: Body, peer: Any) -> Answer | None:
         watched = _begun(watch, head.method, head.path, hot_routes)
         if watch.tracer is not None:
-            spans.begin(watch.tracer, watched, head.path, head.header("traceparent"))
+            spans.begin(watch.tracer, watched, head.path, head.first.get("traceparent"))
         try:
             answer = behind(head, body, peer)
         except BaseException:

@@ -71,8 +71,10 @@ def _most_of(value: object, *, is_said: bool) -> int:
     return tokens
 
 
-def most_of_media(content: Mapping[str, Any]) -> int:
-    """The tokens of a prompt's media alone, which may be more than its bytes: where it only names them."""
+def most_of_media(body: bytes, content: Mapping[str, Any]) -> int:
+    """The tokens of a prompt's media alone, which may be more than its bytes: where it only names them. `body`: the same as it came."""
+    if b'"type"' not in body and b"\\" not in body:
+        return 0
     tokens = 0
     left = [content[name] for name in _SAID if name in content]
     while left:

@@ -72,8 +72,8 @@ class UnknownExpectation(DwctlError):
 class Head(msgspec.Struct, frozen=True):
     """A request as it was announced.
 
-    `target` as it was sent; `path` and `query` of it, still percent-encoded. `headers`: names in lower case, values latin-1, in order.
-    `length` of the body; None where it comes in chunks.
+    `target` as it was sent; `path` and `query` of it, still percent-encoded. `headers`: names in lower case, values latin-1, in order; `first`:
+    the first value of each. `length` of the body; None where it comes in chunks.
     """
 
     method: str
@@ -82,16 +82,10 @@ class Head(msgspec.Struct, frozen=True):
     query: str
     is_1_1: bool
     headers: list[tuple[str, str]]
+    first: dict[str, str]
     length: int | None
     keeps_alive: bool
     expects_continue: bool
-
-    def header(self, name: str) -> str | None:
-        """The first header of that (lower-case) name."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
 
 
 def end_of(received: bytes, searched: int = 0) -> int:
@@ -146,11 +140,11 @@ def read(received: bytes, end: int) -> Head:
         raise Malformed(
             "The request's head has a line that is none: each ends with CR LF, and holds one blank between its parts."
         )
-    headers, singles = _fields(found["headers"])
+    headers, first = _fields(found["headers"])
     is_1_1 = found["minor_version"] == 1
     method = found["method"].decode()
-    target, path, query = _target(method, target, headers, singles, is_1_1=is_1_1)
-    connection = singles.get("connection")
+    target, path, query = _target(method, target, headers, first, is_1_1=is_1_1)
+    connection = first.get("connection")
     return Head(
         method,
         target,
@@ -158,9 +152,10 @@ def read(received: bytes, end: int) -> Head:
         query,
         is_1_1,
         headers,
-        _length(singles, is_1_1=is_1_1),
+        first,
+        _length(first, is_1_1=is_1_1),
         is_1_1 if connection is None else _keeps_alive(connection, is_1_1=is_1_1),
-        "expect" in singles and _expects(singles["expect"], is_1_1=is_1_1),
+        "expect" in first and _expects(first["expect"], is_1_1=is_1_1),
     )
 
 
@@ -171,11 +166,11 @@ def path_of(received: bytes) -> str:
 
 
 def _fields(found: list[tuple[bytes, bytes]]) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """The fields, and the values of those that decide about the message. Names with an underscore are left out: they become the same
-    name as those with a hyphen wherever a header is turned into a variable.
+    """The fields, and the first value of each name; all of them, where they decide about the message. Names with an underscore are left out:
+    they become the same name as those with a hyphen wherever a header is turned into a variable.
     """
     headers: list[tuple[str, str]] = []
-    deciding: dict[str, str] = {}
+    first: dict[str, str] = {}
     for raw, value in found:
         name = _NAMES.get(raw)
         if name is None:
@@ -185,19 +180,17 @@ def _fields(found: list[tuple[bytes, bytes]]) -> tuple[list[tuple[str, str]], di
                 raise Malformed("A header line begins with a blank: folded lines are not taken.")
             continue
         text = value.decode("latin-1")
-        if name in _DECIDING:
-            before = deciding.get(name)
-            if before is not None:
-                if name in _SINGLE:
-                    raise Malformed(f"The header `{name}` stands there twice.")
-                deciding[name] = f"{before},{text}"
-            else:
-                deciding[name] = text
         headers.append((name, text))
-    return headers, deciding
+        if name not in first:
+            first[name] = text
+        elif name in _SINGLE:
+            raise Malformed(f"The header `{name}` stands there twice.")
+        elif name in _LISTS:
+            first[name] += f",{text}"
+    return headers, first
 
 
-_DECIDING = _SINGLE | {"connection", "transfer-encoding"}
+_LISTS = frozenset({"connection", "transfer-encoding"})
 _NAMES: dict[bytes, str] = {}
 _NAMES_KEPT = 2048
 
@@ -214,7 +207,7 @@ def _target(
     method: str,
     target: bytes,
     headers: list[tuple[str, str]],
-    deciding: dict[str, str],
+    first: dict[str, str],
     *,
     is_1_1: bool,
 ) -> tuple[str, str, str]:
@@ -222,7 +215,7 @@ def _target(
     if not _TARGET.fullmatch(target):
         raise Malformed("The request's target has characters that no target can have.")
     text = target.decode("latin-1")
-    host = deciding.get("host")
+    host = first.get("host")
     if host is None:
         if is_1_1:
             raise Malformed("The header `host` is missing.")
@@ -237,6 +230,7 @@ def _target(
                 raise Malformed("The request's target names no host.")
             headers[:] = [field for field in headers if field[0] != "host"]
             headers.insert(0, ("host", authority))
+            first["host"] = authority
             if not origin.startswith("/"):
                 origin = "/" + origin
         elif text != "*" or method != "OPTIONS":
@@ -250,10 +244,10 @@ def _is_authority(host: str) -> bool:
     return _AUTHORITY.fullmatch(host) is not None
 
 
-def _length(deciding: dict[str, str], *, is_1_1: bool) -> int | None:
+def _length(first: dict[str, str], *, is_1_1: bool) -> int | None:
     """RFC 9112, 6.3: what decides where the body ends. Both at once, or a coding that a 1.0 reader cannot know, is how requests are smuggled."""
-    coding = deciding.get("transfer-encoding")
-    stated = deciding.get("content-length")
+    coding = first.get("transfer-encoding")
+    stated = first.get("content-length")
     if coding is not None:
         if stated is not None:
             raise Malformed("A body has a length or comes in chunks, not both.")

@@ -146,7 +146,7 @@ def test_an_opening_and_its_record_say_the_same_of_the_row() -> None:
 def test_a_refusal_is_a_log_row_and_nothing_else() -> None:
     error = DwctlError("no", code="model_not_found", status=404)
     stamp = Stamp.now()
-    incoming = Incoming(CHAT, "a=b", [("authorization", "Bearer x")], None, lambda: b"")
+    incoming = Incoming(CHAT, "a=b", [("authorization", "Bearer x")], {}, None, lambda: b"")
     record = record_of_refusal(stamp, incoming, ALICE, "m", error)
     assert (record.track, record.status_code, record.error_code) == (False, 404, "model_not_found")
     assert (record.uri, record.model, record.cost) == ("/chat/completions?a=b", "m", None)

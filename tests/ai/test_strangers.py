@@ -36,7 +36,7 @@ def test_the_log_names_so_many_a_minute_and_all_are_counted(
     ours, theirs = socket.socketpair()
     with ours, theirs:
         for _ in range(50):
-            incoming = Incoming(SURFACE, "q" * 9000, [("authorization", "Bearer secret")], None, bytes, ours)  # fmt: skip
+            incoming = Incoming(SURFACE, "q" * 9000, [("authorization", "Bearer secret")], {}, None, bytes, ours)  # fmt: skip
             strangers.refuse(incoming, Unauthenticated())
     assert strangers.refused == {"unauthenticated": 50}
     assert named(heard) == [("unauthenticated", 0)] * most
@@ -49,7 +49,7 @@ def test_a_line_says_how_many_were_left_out_before_it(
     now = 1000.0
     monkeypatch.setattr("dwctl.sampling.time.monotonic", lambda: now)
     strangers = Strangers(1)
-    incoming = Incoming(SURFACE, "", [], None, bytes)
+    incoming = Incoming(SURFACE, "", [], {}, None, bytes)
     for _ in range(7):
         strangers.refuse(incoming, Unauthenticated())
     now += 61

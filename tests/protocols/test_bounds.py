@@ -69,8 +69,19 @@ def test_what_is_said_to_the_server_is_not_read_by_the_model():
 
 def test_each_of_the_media_counts_wherever_it_is():
     parts = [IMAGE, {"type": "text", "text": "file"}, IMAGE]
-    assert most_of_media({"messages": [{"role": "user", "content": parts}]}) == 2 * MEDIA_AT_MOST
-    assert most_of_media({"tools": [IMAGE], "input": "x"}) == 0
+    assert _most_of_media({"messages": [{"role": "user", "content": parts}]}) == 2 * MEDIA_AT_MOST
+    assert _most_of_media({"tools": [IMAGE], "input": "x"}) == 0
+    assert _most_of_media({"messages": [{"role": "user", "content": "no type is said"}]}) == 0
+
+
+def test_media_are_found_however_their_type_is_spelled():
+    said = {"messages": [{"role": "user", "content": [IMAGE]}]}
+    spelled = json.dumps(said).replace('"type"', r'"\u0074ype"').encode()
+    assert most_of_media(spelled, json.loads(spelled)) == MEDIA_AT_MOST
+
+
+def _most_of_media(content):
+    return most_of_media(json.dumps(content).encode(), content)
 
 
 def test_a_text_behind_a_number_is_a_text():
