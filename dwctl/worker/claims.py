@@ -171,8 +171,8 @@ class Claims:
         """Claim for places that are about to be free."""
         policy = self._policy()
         most = min(self._settings.claim_batch_size, self.room)
-        # What is near its deadline may go to another model: that is a claim's to decide.
-        resting = {*self._paused, *policy.escalations}
+        # What is near its deadline may go to another model: that is a claim's to decide. What ends without a call takes nobody's place.
+        resting = {*self._paused, *policy.escalations, *self.runs.unknown}
         wanted = self.runs.wanted_ahead(most, resting)
         if not wanted:
             return
@@ -228,7 +228,8 @@ class Claims:
 
     def _policy(self) -> leases.Policy:
         self._end_pauses()
-        return self._policies.of(self._gateway.snapshot.routing, self._paused)
+        routing = self._gateway.snapshot.routing
+        return self._policies.of(routing, self._paused, self.runs.unknown)
 
     def _pause(self, model: str, wait_s: float) -> None:
         """None of a model is claimed here for so long."""

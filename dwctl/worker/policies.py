@@ -25,15 +25,18 @@ class Policies:
         self._escalations: Mapping[str, tuple[str, float]] = {}
         self._missing: frozenset[str] = frozenset()
 
-    def of(self, routing: Routing, resting: Collection[str]) -> Policy:
-        """`resting`: models of which nothing is claimed here now."""
+    def of(
+        self, routing: Routing, resting: Collection[str], unknown: Collection[str] = ()
+    ) -> Policy:
+        """`resting`: models of which nothing is claimed here now; `unknown`: those that are not there, whose requests end without a call."""
         if routing is not self._routing:
             self._routing = routing
             self._caps = self._caps_of(routing)
             self._escalations = self._escalations_of(routing)
         settings = self._settings
+        ending = dict.fromkeys(unknown, settings.claim_batch_size)
         return Policy(
-            caps={**self._caps, **dict.fromkeys(resting, 0)},
+            caps={**self._caps, **ending, **dict.fromkeys(resting, 0)},
             default_cap=settings.default_model_concurrency,
             urgent_s=settings.urgent_ms / 1000,
             urgency_weight=settings.urgency_weight,

@@ -49,6 +49,7 @@ _FLUSH_S = 2.0
 _CREDIT_PAUSE_S = 30.0
 """How long an account's line rests that has no credit. A grant ends that; this is for one that was not heard of."""
 _BACK_EACH = 32
+_MOST_UNKNOWN = 100
 _LONGEST_PAUSE_S = 300.0
 """How long a model rests at most because its upstream said so: whether it still means it is then found out."""
 
@@ -80,6 +81,7 @@ class Runs:
         self._handed_over: set[int] = set()
         self._following: dict[int, tuple[UUID, UUID]] = {}
         self._ends = 0
+        self._unknown: set[str] = set()
         self.running: Counter[str] = Counter()
         """How many run here of each model."""
         self._large = LargeBodies(gateway.settings.limits.process.buffered_bytes)
@@ -115,6 +117,13 @@ class Runs:
     def following(self) -> Mapping[UUID, UUID]:
         """Of those that have ended for good, and are not written down yet, the requests that run in their places."""
         return dict(self._following.values())
+
+    @property
+    def unknown(self) -> Collection[str]:
+        """Models that requests have asked for here, and that are not there."""
+        known = self._gateway.snapshot.routing.models
+        self._unknown = {model for model in self._unknown if model not in known}
+        return self._unknown
 
     def hold(self, wanted: Mapping[str, int], jobs: list[Job]) -> None:
         """Hold these ahead, which came of what was `wanted`."""
@@ -262,6 +271,9 @@ class Runs:
             if error.code == NO_CREDIT and admission.line_of(job) is not None:
                 self._wait_for_credit(job)
             else:
+                known = gateway.snapshot.routing.models
+                if job.model not in known and len(self._unknown) < _MOST_UNKNOWN:
+                    self._unknown.add(job.model)
                 self._end_unrun(job, outcomes.refused(error))
         except Exception:
             # It would be met again at each try, so this is its end.

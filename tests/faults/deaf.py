@@ -13,7 +13,7 @@ _COMMIT = b"COMMIT\x00"
 
 
 class DeafProxy:
-    """Listens on loopback and passes everything on to a server's socket.
+    """Listens on loopback and passes everything on to a server.
 
     While `deaf_after` is a text, a connection that commits a transaction with that text in it is closed when the server has answered. Where
     `shuts` is true, nobody gets in after that until it is false again.
@@ -22,7 +22,8 @@ class DeafProxy:
     def __init__(self, database_url: str) -> None:
         parts = urlsplit(database_url)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        self._server = f"{query['host']}/.s.PGSQL.{query['port']}"
+        self._host = query.get("host") or parts.hostname or "127.0.0.1"
+        self._port = int(query.get("port") or parts.port or 5432)
         self._listener = socket.create_server(("127.0.0.1", 0))
         port = self._listener.getsockname()[1]
         credentials = f"{parts.username}:{quote(parts.password or '', safe='')}"
@@ -53,8 +54,7 @@ class DeafProxy:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        server = socket.socket(socket.AF_UNIX)
-        server.connect(self._server)
+        server = self._connected()
         threading.Thread(target=_copy, args=(server, client), daemon=True).start()
         said = b""
         with client, server, contextlib.suppress(OSError):
@@ -71,6 +71,13 @@ class DeafProxy:
                     return
                 said = b""
                 server.sendall(data)
+
+    def _connected(self) -> socket.socket:
+        if not self._host.startswith("/"):
+            return socket.create_connection((self._host, self._port))
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(f"{self._host}/.s.PGSQL.{self._port}")
+        return server
 
 
 def _copy(source: socket.socket, sink: socket.socket) -> None:

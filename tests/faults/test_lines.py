@@ -6,11 +6,13 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 from uuid import UUID
 
 import orjson
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.gateway import BATCH, HELLO, TERMINAL, Account, Gateway, cost, marker, unique
 from tests.processes import IMPATIENT, Process, eventually
@@ -353,6 +355,23 @@ def test_no_more_run_at_once_than_the_cap_over_two_workers(stage: Gateway) -> No
     other.stop()
     stage.service.workers.remove(other)
     eventually(lambda: not stage.leases())
+
+
+def test_lines_of_a_model_that_is_not_there_do_not_wait_for_each_other(
+    stage: Gateway, worker: Process
+) -> None:
+    """What a model may have in flight spares somebody; these end without a call."""
+
+    def large_claims() -> float:
+        """Of more requests than the default concurrency."""
+        page = stage.session.get(f"{worker.url}/internal/metrics", timeout=10).text
+        sizes = {float(s.labels["le"]): s.value for f in text_string_to_metric_families(page) for s in f.samples if s.name.startswith("fusillade_claim_size_bucket")}  # fmt: skip
+        return sizes.get(inf, 0.0) - sizes.get(10.0, 0.0)
+
+    before = large_claims()
+    _, ids = batch(stage, [chat("nobody-has-it")] * 200)
+    assert {row.state for row in ended(stage, ids)} == {"failed"}
+    assert large_claims() > before
 
 
 def test_lines_of_an_account_without_credit_wait_for_some(stage: Gateway) -> None:
