@@ -79,18 +79,20 @@ WITH c AS MATERIALIZED (
 ), used AS (
     -- Tokens and times of calls that succeeded, and all that was charged.
     INSERT INTO batch_usage AS u (batch_id, requests, prompt_tokens, completion_tokens, reasoning_tokens, total_tokens, duration_ms, ttfb_ms,
-                                  timed, cost)
+                                  timed, cost, cached_tokens)
     SELECT batch_id, count(*) FILTER (WHERE fine), coalesce(sum(prompt_tokens) FILTER (WHERE fine), 0),
            coalesce(sum(completion_tokens) FILTER (WHERE fine), 0), coalesce(sum(reasoning_tokens) FILTER (WHERE fine), 0),
            coalesce(sum(total_tokens) FILTER (WHERE fine), 0), coalesce(sum(duration_ms) FILTER (WHERE fine), 0),
-           coalesce(sum(ttfb_ms) FILTER (WHERE fine), 0), count(ttfb_ms) FILTER (WHERE fine), coalesce(sum(cost), 0)
+           coalesce(sum(ttfb_ms) FILTER (WHERE fine), 0), count(ttfb_ms) FILTER (WHERE fine), coalesce(sum(cost), 0),
+           coalesce(sum(cached_tokens) FILTER (WHERE fine), 0)
       FROM (SELECT *, status_code BETWEEN 200 AND 299 AS fine FROM c JOIN logged USING (id)) l
      WHERE batch_id IS NOT NULL GROUP BY batch_id ORDER BY batch_id
     ON CONFLICT (batch_id) DO UPDATE SET
         requests = u.requests + EXCLUDED.requests, prompt_tokens = u.prompt_tokens + EXCLUDED.prompt_tokens,
         completion_tokens = u.completion_tokens + EXCLUDED.completion_tokens, reasoning_tokens = u.reasoning_tokens + EXCLUDED.reasoning_tokens,
         total_tokens = u.total_tokens + EXCLUDED.total_tokens, duration_ms = u.duration_ms + EXCLUDED.duration_ms,
-        ttfb_ms = u.ttfb_ms + EXCLUDED.ttfb_ms, timed = u.timed + EXCLUDED.timed, cost = u.cost + EXCLUDED.cost
+        ttfb_ms = u.ttfb_ms + EXCLUDED.ttfb_ms, timed = u.timed + EXCLUDED.timed, cost = u.cost + EXCLUDED.cost,
+        cached_tokens = u.cached_tokens + EXCLUDED.cached_tokens
 ), rolled AS (
     INSERT INTO usage_deltas (at, model, user_id, api_key_id, status_code, calls, prompt_tokens, completion_tokens, reasoning_tokens,
         cached_tokens, total_tokens, cost, duration_ms, ttfb_ms)

@@ -167,5 +167,6 @@ class BatchUsage(Base):
     ttfb_ms: Mapped[int] = mapped_column(BigInteger)
     timed: Mapped[int] = mapped_column(BigInteger)
     cost: Mapped[Sum]
+    cached_tokens: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
     __table_args__ = ({"postgresql_with": {"fillfactor": "50"}},)

@@ -66,6 +66,11 @@ DELETE FROM batch_capacity_reservations WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM batch_capacity_reservations
      WHERE coalesce(released_at, expires_at) < now() - interval '1 hour' LIMIT %(most)s FOR UPDATE SKIP LOCKED));
 
+-- name: models_and_tokens  the model of batches all of whose lines ask for one, and the tokens of what has succeeded
+SELECT b.id, m.model, u.prompt_tokens, u.cached_tokens, u.completion_tokens, u.reasoning_tokens, u.total_tokens
+  FROM unnest(%(ids)s::uuid[]) b(id) LEFT JOIN batch_usage u ON u.batch_id = b.id
+  LEFT JOIN LATERAL (SELECT min(m.model) AS model FROM fusillade.batch_models m WHERE m.batch_id = b.id HAVING count(*) = 1) m ON true;
+
 -- name: summaries  of batches that are listed: their file's name, the models with the most lines, and how long the last lines of what runs took to end
 SELECT b.id, f.name AS file_name, m.models, coalesce(m.model_count, 0) AS model_count, b.canceled_requests AS cancelled,
        greatest(b.total_requests - b.completed_requests - b.failed_requests - b.canceled_requests, 0) AS remaining,

@@ -73,7 +73,7 @@ def create_batch(wanted: dict[str, Any]) -> dict[str, Any]:
     with parts.connections.transaction() as connection:
         id = creation.create(connection, parts.settings, order)
     made = db.session.get_one(Batch, id)
-    return batch_object(made, {"created_by_email": caller.email}, _now())
+    return batch_object(made, {"created_by_email": caller.email}, _now()) | _used([made])[made.id]
 
 
 @blueprint.route("/batches", methods=["GET"])
@@ -213,7 +213,8 @@ def _changed(batch_id: str) -> dict[str, Any]:
     """A batch after a change, which names its owner only."""
     found = reachable(batch_id, Operation.UPDATE)
     owner = _people([found]).owner(found.created_by)
-    return batch_object(found, {"created_by_email": owner.email} if owner else {}, _now())
+    said = {"created_by_email": owner.email} if owner else {}
+    return batch_object(found, said, _now()) | _used([found])[found.id]
 
 
 def _file(text: str | None) -> UUID | None:
@@ -234,8 +235,12 @@ def _unknown(id: UUID) -> NotFound:
 def _shown(batches: list[Batch]) -> list[dict[str, Any]]:
     if not batches:
         return []
-    known, now = _people(batches), _now()
-    return [batch_object(batch, _said(batch, known), now) for batch in batches]
+    known, now, used = _people(batches), _now(), _used(batches)
+    return [batch_object(batch, _said(batch, known), now) | used[batch.id] for batch in batches]
+
+
+def _used(batches: list[Batch]) -> dict[UUID, dict[str, Any]]:
+    return usage.in_openais_words(db.session(), [batch.id for batch in batches])
 
 
 def _people(batches: list[Batch]) -> People:

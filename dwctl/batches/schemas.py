@@ -28,6 +28,7 @@ class BatchCreate(ApiSchema):
         "endpoint": "/v1/chat/completions",
         "completion_window": "24h",
         "metadata": {"project": "search"},
+        "model": "gpt-5-mini",
     }
 
     input_file_id = Text(required=True, longest=255)
@@ -84,6 +85,28 @@ class RequestCountsSchema(ApiSchema):
     total = fields.Integer()
     completed = fields.Integer()
     failed = fields.Integer()
+
+
+class CachedSchema(ApiSchema):
+    """Of the input."""
+
+    cached_tokens = fields.Integer()
+
+
+class ReasoningSchema(ApiSchema):
+    """Of the output."""
+
+    reasoning_tokens = fields.Integer()
+
+
+class TokensSchema(ApiSchema):
+    """Tokens of a batch's successful calls, in OpenAI's words."""
+
+    input_tokens = fields.Integer()
+    input_tokens_details = fields.Nested(CachedSchema)
+    output_tokens = fields.Integer()
+    output_tokens_details = fields.Nested(ReasoningSchema)
+    total_tokens = fields.Integer()
 
 
 class UsageSchema(ApiSchema):
@@ -168,6 +191,8 @@ class BatchSchema(ApiSchema):
     cancelled_at = fields.Integer()
     request_counts = fields.Nested(RequestCountsSchema)
     metadata = fields.Dict(keys=fields.String(), values=fields.String())
+    model = fields.String()
+    usage = fields.Nested(TokensSchema)
     analytics = fields.Nested(UsageSchema)
     summary = fields.Nested(BatchSummarySchema)
     dwext = fields.Nested(ProvenanceSchema)

@@ -257,8 +257,17 @@ def test_usage_is_summed(desk: Desk) -> None:
     }
     assert desk.call("bob", "GET", f"/batches/batch_{used}/analytics").json == sums
     assert desk.call("bob", "GET", f"/batches/{unused}/analytics").json == nothing
+    desk.sql.execute("UPDATE batch_usage SET cached_tokens = 7 WHERE batch_id = %s", (used,))
     page = desk.call("bob", "GET", "/batches?include=analytics,what&limit=2").json["data"]
     assert [batch["analytics"] for batch in page] == [nothing, sums]
+    assert "usage" not in page[0]
+    assert page[1]["usage"] == {
+        "input_tokens": 40,
+        "input_tokens_details": {"cached_tokens": 7},
+        "output_tokens": 20,
+        "output_tokens_details": {"reasoning_tokens": 3},
+        "total_tokens": 60,
+    }
     assert "analytics" not in desk.call("bob", "GET", "/batches?limit=1").json["data"][0]
 
 

@@ -91,6 +91,10 @@ def test_a_batch_of_good_and_bad_lines(stage: Gateway, client: OpenAI, make: Mak
     assert output.keys() == {"r0", "r2"}
     assert output["r0"]["response"]["body"]["usage"]["total_tokens"] == 12
     assert error.keys() == {"r1"}
+    assert (made.usage, done.model) == (None, None)
+    assert done.usage
+    assert (done.usage.input_tokens, done.usage.output_tokens, done.usage.total_tokens) == (18, 6, 24)  # fmt: skip
+    assert make(good).model == good
     used = stage.get(f"/batches/{made.id}/analytics").json()
     assert used["total_requests"] == 2
     assert float(used["total_cost"]) == float(2 * cost(BATCH))

@@ -1,6 +1,6 @@
-"""Functions that catch errors run in no parallel plan
+"""Functions that catch errors run in no parallel plan; batches count the tokens that a provider had cached
 
-Instant: only what the planner may do with them changes.
+Instant: what the planner may do with functions, and a column with a default.
 
 Revision ID: 0040
 Revises: 0038
@@ -22,10 +22,12 @@ FUNCTIONS = (
 
 
 def upgrade() -> None:
+    op.execute("ALTER TABLE batch_usage ADD COLUMN cached_tokens bigint NOT NULL DEFAULT 0")
     for function in FUNCTIONS:
         op.execute(f"ALTER FUNCTION fusillade.{function} PARALLEL UNSAFE")
 
 
 def downgrade() -> None:
+    op.execute("ALTER TABLE batch_usage DROP COLUMN cached_tokens")
     for function in FUNCTIONS:
         op.execute(f"ALTER FUNCTION fusillade.{function} PARALLEL SAFE")
