@@ -28,7 +28,6 @@ class BatchCreate(ApiSchema):
         "endpoint": "/v1/chat/completions",
         "completion_window": "24h",
         "metadata": {"project": "search"},
-        "model": "gpt-5-mini",
     }
 
     input_file_id = Text(required=True, longest=255)

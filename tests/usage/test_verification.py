@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -21,11 +22,12 @@ from tests.analytics.made import ALICE, Made, final
 def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
     """Two calls are recorded, and the first is folded."""
     with psycopg.connect(database_url, autocommit=True) as made:
+        now = time.time()
         made.execute("TRUNCATE http_analytics, usage_deltas, account_rollups, caller_rollups, model_rollups, latency_histograms")  # fmt: skip
         for _ in range(2):
-            writing.record(made, [final(Made(uuid4(), track=False))])
+            writing.record(made, [final(Made(uuid4(), created_at=now, track=False))])
             folding.fold(made, 1)
-        writing.record(made, [final(Made(uuid4(), track=False, model="other"))])
+        writing.record(made, [final(Made(uuid4(), created_at=now, track=False, model="other"))])
         yield made
 
 
