@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -30,14 +31,7 @@ from dwctl.dashboard.formatting import (
 )
 
 Call = Mapping[str, Any]
-"""As the log's operations show it."""
-
-MEMBERS = (
-    "request_id", "timestamp", "method", "uri", "model", "status_code", "error_code", "finish_reason", "duration_ms", "duration_to_first_byte_ms",
-    "prompt_tokens", "completion_tokens", "user_id", "user_email", "api_key_id", "api_key_name", "total_cost", "fusillade_batch_id", "custom_id",
-    "request_origin", "batch_sla", "served_by", "tier",
-)  # fmt: skip
-"""What rows are made of."""
+"""As the log's operations have it, or as they show it: ids, times and money may be texts, and what is not known may be None or not there."""
 
 _ANY = UUID(int=0)
 """Stands for ids in addresses that are made once for all."""
@@ -53,7 +47,7 @@ class Rows:
     """
 
     cells: tuple[Callable[[Rows, Call], str], ...]
-    stamp: Callable[[str], Stamp]
+    stamp: Callable[[datetime | str], Stamp]
     everybodys: bool
     people: bool
     keys_of: str | None
@@ -146,7 +140,7 @@ def _way(rows: Rows, call: Call) -> str:
     name, owner = call.get("api_key_name"), call.get("user_id")
     if name:
         shown, (before, behind) = escape(key_name(name)), rows.key
-        if rows.keys_of in (None, owner):
+        if rows.keys_of in (None, str(owner)):
             return f'<a class="muted" href="{before}{call["api_key_id"]}{behind}">{shown}</a>'
         return f'<span class="muted">{shown}</span>'
     if call.get("request_origin") == "frontend":
@@ -186,7 +180,7 @@ def _duration(_rows: Rows, call: Call) -> str:
 
 def _cost(_rows: Rows, call: Call) -> str:
     cost = call.get("total_cost")
-    shown = _NONE if cost is None else f'<span class="money" title="{exact_money(cost)}">{money(cost)}</span>'  # fmt: skip
+    shown = _NONE if cost is None else f'<span class="money" title="{exact_money(cost or 0)}">{money(cost)}</span>'  # fmt: skip
     return f'<td class="num last">{shown}</td>'
 
 

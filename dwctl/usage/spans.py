@@ -83,15 +83,16 @@ def cover(since: datetime, until: datetime, kept: Kept, *, coarsest: int = DAY) 
 def between(edges: Sequence[datetime]) -> Range:
     """The sums of a time, none of which lies across one of `edges`. These are in order, each at the end of a bucket that is kept there; the first and
     the last are the time's own ends."""
-    joined: list[_Part] = []
+    joined: list[list[int]] = []
     for begins, ends in pairwise(map(_seconds, edges)):
         # (Without a whole hour within, all of it is minutes: of most points that is so, and there are hundreds.)
         is_short = begins < ends and -(-begins // HOUR) >= ends // HOUR
         parts = ((MINUTE, begins, ends),) if is_short else _parts(begins, ends, GRAINS)
         for grain, since, until in parts:
             if joined and joined[-1][0] == grain and joined[-1][2] == since:
-                since = joined.pop()[1]
-            joined.append((grain, since, until))
+                joined[-1][2] = until
+            else:
+                joined.append([grain, since, until])
     return Range(edges[0], edges[-1], tuple(map(_span, joined)))
 
 
@@ -160,6 +161,6 @@ def _seconds(at: datetime) -> int:
     return (at - EPOCH) // _SECOND
 
 
-def _span(part: _Part) -> Span:
+def _span(part: Sequence[int]) -> Span:
     grain, since, until = part
     return Span(grain, EPOCH + since * _SECOND, EPOCH + until * _SECOND)
