@@ -57,7 +57,8 @@ def stamps() -> Callable[[datetime | str], Stamp]:
     def stamp(time: datetime | str) -> Stamp:
         found = datetime.fromisoformat(time) if isinstance(time, str) else time
         local = f"{found.astimezone(at):%d %b %H:%M:%S.%f}"
-        return Stamp(iso(found), local[:6], local[7:-3])
+        utc = found.astimezone(UTC).isoformat(timespec="microseconds")
+        return Stamp(f"{utc[:-6]}Z", local[:6], local[7:-3])
 
     return stamp
 
@@ -118,7 +119,7 @@ def money(value: Any, *, places: int | None = None) -> str:
     if value is None or value == "":
         return NOTHING
     try:
-        amount = Decimal(str(value))
+        amount = value if isinstance(value, Decimal) else Decimal(str(value))
     except InvalidOperation:
         return NOTHING
     sign, size = ("−" if amount < 0 else ""), abs(amount)

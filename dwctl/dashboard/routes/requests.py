@@ -55,7 +55,7 @@ def show() -> AnyResponse:
         scanned_until=answer.get("scanned_until"),
         further=cursors.further(),
         is_first="after" not in request.args,
-        chips=list(calls.chips(asked, names_in(entries))),
+        chips=list(calls.chips(asked, names_in(entries) if asked.key or asked.user else {})),
         statuses=calls.STATUSES,
         tiers=TIERS,
         api=operations.snippet(view, query=asked.query | {"limit": PAGE}, **path),
