@@ -2,6 +2,8 @@
 
 Asked in this process, one at a time, all in turns, by somebody who may see everything; the sign-in (by a trusted header here) is in the CPU, and its statements are
 told apart, as are those that only prepare others (pings, settings of a transaction). The first round warms up and is left out. What a browser asks for after a page stands (charts, lists that filters change) is measured as the fragments that they are.
+
+What is promised: the CPU below, and of statements three, or as many as `PAGES` and `FRAGMENTS` say with the reason. `tests/dashboard/test_page_budgets.py` counts them too.
 """
 
 from __future__ import annotations
@@ -31,47 +33,62 @@ PAGE_MS = 25.0
 FRAGMENT_MS = 6.0
 READER = {"x-doubleword-user": "benchmark"}
 PART = {"HX-Request": "true", "HX-Request-Type": "partial"}
+STATEMENTS = 3
+"""Of a page or a part, beside its sign-in, where no more are promised with a reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An address, and how many statements it takes at most. why: what those above three are for."""
+
+    address: str
+    statements: int = STATEMENTS
+    why: str = ""
+
+
+_FIGURES = "sums and those of the time before, their times, since when sums are kept; what waits, processes, readiness"
+_USABLE = "models that may be called, and the groups that are why"
 PAGES = {
-    "overview": "/",
-    "overview, 30 days": "/?range=30d",
-    "requests": "/requests",
-    "requests that failed": "/requests?status=error&range=7d",
-    "a call": "/requests/{call}",
-    "playground": "/playground",
-    "usage": "/usage",
-    "usage by key, 30 days": "/usage?by=key&range=30d",
-    "usage by group": "/usage?by=group",
-    "models": "/models",
-    "a model": "/models/model-0",
-    "its routing": "/models/model-0?tab=routing",
-    "its prices": "/models/model-0?tab=prices",
-    "its access": "/models/model-0?tab=access",
-    "endpoints": "/endpoints",
-    "an endpoint": "/endpoints/{endpoint}",
-    "keys": "/keys",
-    "a key": "/keys/{key}",
-    "people": "/people",
-    "a person": "/people/{user}",
-    "groups": "/people/groups",
-    "organisations": "/people/organizations",
-    "batches": "/batches",
-    "files": "/files",
-    "queue": "/queue",
-    "credits": "/credits",
-    "settings": "/settings",
-    "audit log": "/settings/audit",
-    "account": "/account",
+    "overview": Asked("/", 7, f"{_FIGURES}; who spends"),
+    "overview, 30 days": Asked("/?range=30d", 7, f"{_FIGURES}; who spends"),
+    "requests": Asked("/requests", 2),
+    "requests that failed": Asked("/requests?status=error&range=7d", 5, "two for each stretch of the log that is looked through, as long as a page has time; and the rows"),
+    "a call": Asked("/requests/{call}", 1),
+    "playground": Asked("/playground", 2),
+    "usage": Asked("/usage"),
+    "usage by key, 30 days": Asked("/usage?by=key&range=30d", 2),
+    "usage by group": Asked("/usage?by=group", 2),
+    "models": Asked("/models", 10, "models, their groups, metrics, calls, since when those are kept, tariffs, endpoints; three lists to filter by"),
+    "a model": Asked("/models/model-0", 7, "the model, its groups, calls, since when those are kept, tariffs, endpoint, author"),
+    "its routing": Asked("/models/model-0?tab=routing"),
+    "its prices": Asked("/models/model-0?tab=prices"),
+    "its access": Asked("/models/model-0?tab=access", 5, "the model, its groups, all groups; its tools, all tools"),
+    "endpoints": Asked("/endpoints", 4, "endpoints, their models, the calls of an hour, since when those are kept"),
+    "an endpoint": Asked("/endpoints/{endpoint}", 6, "as endpoints; the first of its models, with tariffs"),
+    "keys": Asked("/keys", 4, "keys, how many, secrets before the last rotation, owners and makers"),
+    "a key": Asked("/keys/{key}", 6, f"the key, its owner, calls, since when those are kept; {_USABLE}"),
+    "people": Asked("/people", 5, "people, how many, roles, groups, balances"),
+    "a person": Asked("/people/{user}", 7, f"the person, groups, balance, sign-ins, all groups to join; {_USABLE}"),
+    "groups": Asked("/people/groups", 1),
+    "organisations": Asked("/people/organizations", 1),
+    "batches": Asked("/batches", 2),
+    "files": Asked("/files", 1),
+    "queue": Asked("/queue", 2),
+    "credits": Asked("/credits", 5, "entries, account, balance; what a day costs, since when that is kept"),
+    "settings": Asked("/settings", 1),
+    "audit log": Asked("/settings/audit", 1),
+    "account": Asked("/account", 2),
+}  # fmt: skip
+FRAGMENTS = {
+    "list of requests, filtered": Asked("/requests?model=model-0"),
+    "chart of requests": Asked("/requests/chart", 2),
+    "figures of the overview": Asked("/overview/now", 6, _FIGURES),
+    "calls that failed": Asked("/overview/failed"),
+    "queue": Asked("/queue", 2),
+    "badges": Asked("/badges", 0),
+    "chart of the overview": Asked("/overview/calls.json"),
 }
 _PREPARING = (";", "SET ", "SELECT set_config(")
-FRAGMENTS = {
-    "list of requests, filtered": "/requests?model=model-0",
-    "chart of requests": "/requests/chart",
-    "figures of the overview": "/overview/now",
-    "calls that failed": "/overview/failed",
-    "queue": "/queue",
-    "badges": "/badges",
-    "chart of the overview": "/overview/calls.json",
-}
 
 
 @dataclass
@@ -113,7 +130,7 @@ def main() -> int:
             logged.fill(connection, CALLS, with_bodies=1000, models=MODELS)
             analytics.make_sums(connection, CALLS)
             connection.execute("UPDATE users SET is_admin = true WHERE username = 'benchmark'")
-            ids = _ids(connection)
+            ids = ids_of(connection)
         app = create_app(config.load(stage.environ(DWCTL_AUTH__PROXY_HEADER__ENABLED="true")))
         _report(app, PAGES, ids, {}, PAGE_MS)
         _report(app, FRAGMENTS, ids, PART, FRAGMENT_MS)
@@ -122,7 +139,8 @@ def main() -> int:
     return report.exit_code()
 
 
-def _ids(connection: psycopg.Connection[Any]) -> dict[str, Any]:
+def ids_of(connection: psycopg.Connection[Any]) -> dict[str, Any]:
+    """One of each that pages are of: a call that succeeded, whose it is, its key, an endpoint."""
     row = connection.execute(
         "SELECT request_id, user_id, api_key_id, (SELECT id FROM inference_endpoints LIMIT 1) FROM http_analytics"
         " WHERE status_code = 200 AND fusillade_batch_id IS NULL ORDER BY timestamp DESC LIMIT 1"
@@ -131,17 +149,21 @@ def _ids(connection: psycopg.Connection[Any]) -> dict[str, Any]:
     return dict(zip(("call", "user", "key", "endpoint"), row, strict=True))
 
 
-def _report(app: Flask, addresses: Mapping[str, str], ids: Mapping[str, Any], headers: Mapping[str, str], most_ms: float) -> None:  # fmt: skip
+def _report(app: Flask, pages: Mapping[str, Asked], ids: Mapping[str, Any], headers: Mapping[str, str], most_ms: float) -> None:  # fmt: skip
     client = app.test_client(use_cookies=False)
-    costs = {name: Cost() for name in addresses}
+    costs = {name: Cost() for name in pages}
     for number in range(ROUNDS + 1):
-        for name, address in addresses.items():
-            _ask(client, address.format(**ids), {**READER, **headers}, costs[name])
+        for name, page in pages.items():
+            _ask(client, page.address.format(**ids), {**READER, **headers}, costs[name])
             if not number:
                 costs[name].cpu_ms.clear()
     for name, cost in costs.items():
-        note = f"{name}: {cost.sent}, {cost.size / 1024:.0f} KB"
-        report.at_most(note, median(cost.cpu_ms), "CPU ms", most_ms)
+        page, own = pages[name], len(cost.sent.own)
+        report.at_most(f"{name}: {cost.size / 1024:.0f} KB", median(cost.cpu_ms), "CPU ms", most_ms)
+        why = f" ({page.why})" if page.why else ""
+        report.proven(
+            f"  {cost.sent}", holds=own <= page.statements, what=f"at most {page.statements}{why}"
+        )
 
 
 def _ask(client: FlaskClient, address: str, headers: Mapping[str, str], cost: Cost) -> None:  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 from dwctl.dashboard import calls, charts, operations
@@ -30,7 +29,7 @@ def of(asked: calls.Asked) -> charts.Chart:
         # Those of the outcome that is asked for are the chart; a strip of them again says nothing.
         errors = []
     return charts.Chart(
-        [datetime.fromisoformat(time) for time in found["timestamps"]],
+        found["timestamps"],
         series,
         found["duration_minutes"],
         errors=errors,
@@ -51,9 +50,9 @@ def _broken_down(asked: calls.Asked) -> Any:
         "time_zone": zone().key,
     }
     if calls.reads_all() and asked.user is None:
-        return operations.run(break_down_requests, query=query)
+        return operations.values(break_down_requests, query=query)
     account = asked.user or str(calls.usual_account())
-    return operations.run(break_down_usage, query=query | {"user_id": account})
+    return operations.values(break_down_usage, query=query | {"user_id": account})
 
 
 def _by_class(lines: list[Mapping[str, Any]], asked: calls.Asked) -> list[charts.Series]:
@@ -70,6 +69,6 @@ def _by_class(lines: list[Mapping[str, Any]], asked: calls.Asked) -> list[charts
             if not (low or 0) <= code <= (high or 999):
                 continue
             name = f"{code // 100}xx" if code >= 100 else _OTHER
-        values = [int(value) for value in line["values"]]
+        values = line["values"]
         sums[name] = [a + b for a, b in zip(sums[name], values, strict=True)] if name in sums else values  # fmt: skip
     return [charts.Series(name, sums[name], _COLORS.get(name, charts.OTHER)) for name in sorted(sums)]  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -30,14 +31,7 @@ from dwctl.dashboard.formatting import (
 )
 
 Call = Mapping[str, Any]
-"""As the log's operations show it."""
-
-MEMBERS = (
-    "request_id", "timestamp", "method", "uri", "model", "status_code", "error_code", "finish_reason", "duration_ms", "duration_to_first_byte_ms",
-    "prompt_tokens", "completion_tokens", "user_id", "user_email", "api_key_id", "api_key_name", "total_cost", "fusillade_batch_id", "custom_id",
-    "request_origin", "batch_sla", "served_by", "tier",
-)  # fmt: skip
-"""What rows are made of."""
+"""As the log's operations have it, or as they show it: ids, times and money may be texts, and what is not known may be None or not there."""
 
 _ANY = UUID(int=0)
 """Stands for ids in addresses that are made once for all."""
@@ -49,11 +43,11 @@ _WARNINGS = frozenset({402, 408, 409, 429, 499})
 class Rows:
     """How one reader sees them. everybodys: whether they see whose each is. people: whether they may open those. keys_of: the one account whose keys they may open, None: any.
 
-    call, person, key: the addresses where cells lead, as what stands before the id and behind it; of models by alias, as far as they were asked for.
+    call, person, key: the addresses where cells lead, as what stands before the id and behind it; of models by alias, as far as they were asked for. callers: their cells, as far as those were.
     """
 
     cells: tuple[Callable[[Rows, Call], str], ...]
-    stamp: Callable[[str], Stamp]
+    stamp: Callable[[datetime | str], Stamp]
     everybodys: bool
     people: bool
     keys_of: str | None
@@ -61,6 +55,7 @@ class Rows:
     person: tuple[str, str]
     key: tuple[str, str]
     models: dict[str, str]
+    callers: dict[tuple[Any, ...], str]
     copy: str
     """The icon of a button that copies."""
 
@@ -78,6 +73,7 @@ class Rows:
             person=_around(url_for("ui_people.detail", user_id=_ANY)),
             key=_around(url_for("ui_keys.detail", key_id=_ANY)),
             models={},
+            callers={},
             copy=f'<svg class="icon" aria-hidden="true"><use href="{asset("vendor/icons.svg")}#copy"/></svg>',
         )  # fmt: skip
 
@@ -128,7 +124,11 @@ def _outcome(_rows: Rows, call: Call) -> str:
 
 
 def _caller(rows: Rows, call: Call) -> str:
-    return f'<td class="caller rare">{_person(rows, call)}{_way(rows, call)}</td>'
+    # (A few callers make most calls.)
+    who = (call.get("user_id"), call.get("api_key_id"), call.get("request_origin"))
+    if who not in rows.callers:
+        rows.callers[who] = f'<td class="caller rare">{_person(rows, call)}{_way(rows, call)}</td>'
+    return rows.callers[who]
 
 
 def _person(rows: Rows, call: Call) -> str:
@@ -146,7 +146,7 @@ def _way(rows: Rows, call: Call) -> str:
     name, owner = call.get("api_key_name"), call.get("user_id")
     if name:
         shown, (before, behind) = escape(key_name(name)), rows.key
-        if rows.keys_of in (None, owner):
+        if rows.keys_of is None or rows.keys_of == str(owner):
             return f'<a class="muted" href="{before}{call["api_key_id"]}{behind}">{shown}</a>'
         return f'<span class="muted">{shown}</span>'
     if call.get("request_origin") == "frontend":
@@ -186,7 +186,7 @@ def _duration(_rows: Rows, call: Call) -> str:
 
 def _cost(_rows: Rows, call: Call) -> str:
     cost = call.get("total_cost")
-    shown = _NONE if cost is None else f'<span class="money" title="{exact_money(cost)}">{money(cost)}</span>'  # fmt: skip
+    shown = _NONE if cost is None else f'<span class="money" title="{exact_money(cost or 0)}">{money(cost)}</span>'  # fmt: skip
     return f'<td class="num last">{shown}</td>'
 
 

@@ -50,13 +50,15 @@ class Stamp:
     clock: str
 
 
-def stamps() -> Callable[[str], Stamp]:
-    """How the API's times are stamped for the reader, whose zone is found once."""
+def stamps() -> Callable[[datetime | str], Stamp]:
+    """How moments are stamped for the reader, whose zone is found once."""
     at = zone()
 
-    def stamp(time: str) -> Stamp:
-        local = f"{datetime.fromisoformat(time).astimezone(at):%d %b %H:%M:%S.%f}"
-        return Stamp(iso(time), local[:6], local[7:-3])
+    def stamp(time: datetime | str) -> Stamp:
+        found = datetime.fromisoformat(time) if isinstance(time, str) else time
+        local = f"{found.astimezone(at):%d %b %H:%M:%S.%f}"
+        utc = found.astimezone(UTC).isoformat(timespec="microseconds")
+        return Stamp(f"{utc[:-6]}Z", local[:6], local[7:-3])
 
     return stamp
 
@@ -83,10 +85,14 @@ def short_times() -> Callable[[datetime], str]:
     """The same for many moments: what the reader's zone and the year are is found once."""
     at = zone()
     this_year = datetime.now(at).year
+    days: dict[tuple[int, int, int], str] = {}
 
     def written(moment: datetime) -> str:
         local = moment.astimezone(at)
-        return f"{local:%d %b %H:%M}" if local.year == this_year else f"{local:%d %b %Y %H:%M}"
+        date = (local.year, local.month, local.day)
+        if date not in days:
+            days[date] = f"{local:%d %b}" if local.year == this_year else f"{local:%d %b %Y}"
+        return f"{days[date]} {local.hour:02}:{local.minute:02}"
 
     return written
 
@@ -113,7 +119,7 @@ def money(value: Any, *, places: int | None = None) -> str:
     if value is None or value == "":
         return NOTHING
     try:
-        amount = Decimal(str(value))
+        amount = value if isinstance(value, Decimal) else Decimal(str(value))
     except InvalidOperation:
         return NOTHING
     sign, size = ("−" if amount < 0 else ""), abs(amount)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
@@ -42,20 +42,11 @@ class Operation:
     rules: tuple[Callable[..., None], ...]
     schemas: tuple[tuple[str, Schema], ...]
     answer: Schema | None
-    _narrowed: dict[tuple[str, ...], Schema] = field(default_factory=dict, init=False, repr=False, compare=False)  # fmt: skip
 
     @cached_property
     def body(self) -> Schema | None:
         """The schema of its body."""
         return next((schema for place, schema in self.schemas if place == "json"), None)
-
-    def answer_of(self, members: tuple[str, ...]) -> Schema | None:
-        """The same as `answer`, with these members alone."""
-        if self.answer is None:
-            return None
-        if members not in self._narrowed:
-            self._narrowed[members] = type(self.answer)(only=members)
-        return self._narrowed[members]
 
     def path(self, **values: Any) -> str:
         """Its address below this deployment's root, with the path's values in their places."""
@@ -92,7 +83,6 @@ def run(
     query: Mapping[str, Any] | None = None,
     body: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
-    shown: tuple[str, ...] | None = None,
     **path: Any,
 ) -> Any:
     """What the operation answers, as the API's JSON would have it (times are texts, money is text, ids are texts).
@@ -100,8 +90,26 @@ def run(
     `query`, `body` and `headers` are as a client would send them; None in `query` counts as not there. Raises what the route refuses: Forbidden before
     anything is read, Invalid for a query, ValidationError (marshmallow's, by field) for a body, any DwctlError of the function itself. A view that
     answers by itself (a download, a stream) gives its Response. The answer's status and headers are the page's own.
+    """
+    result = values(view, query=query, body=body, headers=headers, **path)
+    answer = of(view).answer
+    if isinstance(result, Response):
+        # Some views write their JSON themselves.
+        return result.get_json() if result.is_json else result
+    return result if answer is None else answer.dump(result)
 
-    `shown`: the members of the answer that the page uses (`entries.model`), where there are many that it does not.
+
+def values(
+    view: View,
+    *,
+    query: Mapping[str, Any] | None = None,
+    body: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+    **path: Any,
+) -> Any:
+    """The same as the function has it, before it is written as JSON: times are datetimes, money is Decimal, and what is not known may be there as None.
+
+    For pages of which writing it, and reading it again, would be a large part. What a schema leaves out of an answer is for the page to leave out.
     """
     operation = of(view)
     _insist(operation, path)
@@ -110,13 +118,7 @@ def run(
     loaded = [_load(schema, place, given[place]) for place, schema in operation.schemas]
     with _sent(headers or {}):
         result = operation.view(*loaded, **path)
-    if isinstance(result, tuple):
-        result = result[0]
-    if isinstance(result, Response):
-        # Some views write their JSON themselves.
-        return result.get_json() if result.is_json else result
-    answer = operation.answer_of(shown) if shown else operation.answer
-    return result if answer is None else answer.dump(result)
+    return result[0] if isinstance(result, tuple) else result
 
 
 def beside(view: View, *, query: Mapping[str, Any] | None = None, **path: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from dwctl import config
@@ -36,11 +37,15 @@ def row(loaded: Loaded, name: str) -> dict[str, Any]:
 
 def described(loaded: Loaded, name: str) -> dict[str, Any]:
     """The same with its default, what it may be, and when a change takes effect."""
-    kind = config.kinds()[name]
-    default = shown.value(name, kind, config.value_of(config.Settings(), name))
+    return {**row(loaded, name), **_by_the_code(name)}
+
+
+@cache
+def _by_the_code(name: str) -> dict[str, Any]:
+    """What nothing that is written can change."""
+    default = config.value_of(config.Settings(), name)
     return {
-        **row(loaded, name),
-        "default": default,
+        "default": shown.value(name, config.kinds()[name], default),
         "allowed": _allowed(name),
         "takes_effect": "at once" if live.is_live(name) else "after a restart",
     }

@@ -119,15 +119,16 @@ def between(edges: Sequence[datetime]) -> Pieces:
     in place of 24.
     """
     ends = list(map(_seconds, edges))
-    joined: list[_Part] = []
+    joined: list[list[int]] = []
     for begins, until in pairwise(_without_midnights(ends)):
         # (Without a whole hour within, all of it is minutes: of most points that is so, and there are hundreds.)
         is_short = begins < until and -(-begins // HOUR) >= until // HOUR
         parts = ((MINUTE, begins, until),) if is_short else _parts(begins, until, GRAINS)
         for grain, since, to in parts:
             if joined and joined[-1][0] == grain and joined[-1][2] == since:
-                since = joined.pop()[1]
-            joined.append((grain, since, to))
+                joined[-1][2] = to
+            else:
+                joined.append([grain, since, to])
     whole = [(since, to) for grain, since, to in joined if grain == DAY]
     moved = [
         Piece(_span(part), moves)
@@ -225,6 +226,6 @@ def _seconds(at: datetime) -> int:
     return (at - EPOCH) // _SECOND
 
 
-def _span(part: _Part) -> Span:
+def _span(part: Sequence[int]) -> Span:
     grain, since, until = part
     return Span(grain, EPOCH + since * _SECOND, EPOCH + until * _SECOND)

@@ -27,7 +27,6 @@ blueprint = pages.screen("requests")
 
 PAGE = 50
 _MOST_CHOICES = 100
-_SHOWN = ("scanned_until", *(f"entries.{name}" for name in call_rows.MEMBERS))
 
 
 @blueprint.get("/requests")
@@ -39,7 +38,7 @@ def show() -> AnyResponse:
         return redirect(pages.here(columns=",".join(chosen)), 302)
     asked = calls.asked()
     view, path = calls.listing(), asked.path
-    answer = operations.run(view, query=asked.query | {"limit": PAGE}, shown=_SHOWN, **path)
+    answer = operations.values(view, query=asked.query | {"limit": PAGE}, **path)
     entries, along = answer["entries"], kept()
     columns = call_columns.chosen(operator=calls.reads_all())
     return pages.render(
@@ -56,7 +55,7 @@ def show() -> AnyResponse:
         scanned_until=answer.get("scanned_until"),
         further=cursors.further(),
         is_first="after" not in request.args,
-        chips=list(calls.chips(asked, names_in(entries))),
+        chips=list(calls.chips(asked, names_in(entries) if asked.key or asked.user else {})),
         statuses=calls.STATUSES,
         tiers=TIERS,
         api=operations.snippet(view, query=asked.query | {"limit": PAGE}, **path),
@@ -116,8 +115,8 @@ def names_in(entries: list[dict[str, Any]]) -> dict[str, str]:
     """What the accounts and keys in these calls are called, by id."""
     found: dict[str, str] = {}
     for entry in entries:
-        if "user_email" in entry:
-            found[entry["user_id"]] = entry["user_email"]
-        if "api_key_name" in entry:
-            found[entry["api_key_id"]] = formatting.key_name(entry["api_key_name"])
+        if entry.get("user_email"):
+            found[str(entry["user_id"])] = entry["user_email"]
+        if entry.get("api_key_name"):
+            found[str(entry["api_key_id"])] = formatting.key_name(entry["api_key_name"])
     return found
