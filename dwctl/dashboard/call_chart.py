@@ -1,4 +1,4 @@
-"""Calls over time by outcome, for the screen of requests: read from sums, so only under filters that sums know."""
+"""Calls over time by outcome, and how long they took, for the screen of requests: read from sums, so only under filters that sums know."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from dwctl.dashboard import calls, charts, operations
 from dwctl.dashboard.zones import zone
 from dwctl.errors import Invalid
 from dwctl.usage.breakdown import MOST_LINES
-from dwctl.usage.routes import break_down_requests, break_down_usage
+from dwctl.usage.routes import aggregate_requests, break_down_requests, break_down_usage
+from dwctl.usage.spans import WIDTHS
 from dwctl.web.schemas import rfc3339
 
 _UNKNOWN_TO_SUMS: Final = {"tier": "tier", "batch": "batch", "q": "words", "min_ms": "duration"}
 _COLORS = {"2xx": "series-1", "3xx": "series-5", "4xx": "series-3", "5xx": "chart-bad"}
 _OTHER = "Other"
+_TIMES: Final = (
+    ("Whole answer, p95", "p95_latency_ms", "series-1"),
+    ("Whole answer, median", "p50_latency_ms", "series-2"),
+    ("First token, p95", "p95_ttfb_ms", "series-3"),
+)
 
 
 def of(asked: calls.Asked) -> charts.Chart:
@@ -33,6 +39,30 @@ def of(asked: calls.Asked) -> charts.Chart:
         series,
         found["duration_minutes"],
         errors=errors,
+    )
+
+
+def has_times(asked: calls.Asked) -> bool:
+    """Whether `times` can be told: percentiles are kept of everybody's calls, by model alone."""
+    return not (asked.values.keys() - {"model"}) and operations.may(aggregate_requests)
+
+
+def times(asked: calls.Asked) -> charts.Chart:
+    """How long calls took. Raises Invalid where percentiles would be of other calls than the list shows."""
+    if not has_times(asked):
+        raise Invalid("No chart: percentiles are of everybody's calls, by time and model alone.")
+    query = {
+        "model": asked.model,
+        "timestamp_after": rfc3339(asked.range.since),
+        "timestamp_before": rfc3339(asked.range.until),
+        "duration_minutes": min(width for width in WIDTHS if width >= asked.range.step_minutes),
+    }
+    points = operations.run(aggregate_requests, query=query)["time_series"]
+    return charts.Chart(
+        [datetime.fromisoformat(point["timestamp"]) for point in points],
+        [charts.Series(name, [point[of] for point in points], color) for name, of, color in _TIMES],
+        points[0]["duration_minutes"],
+        unit="ms",
     )
 
 

@@ -62,6 +62,22 @@ def test_lines_and_errors_have_their_colours_also_after_back(page: Page, theme: 
     assert has_pixels(chart, color_of(page, drawn[SMALL]))
 
 
+@BOTH_THEMES
+@pytest.mark.parametrize("width", [browser.WIDE, browser.NARROW])
+def test_the_list_of_calls_shows_how_long_they_took(page: Page, theme: str, width: int) -> None:
+    page.goto(f"/requests?model={SMALL}")
+    asked = page.locator("details.times")
+    expect(asked.locator("time-chart")).to_have_count(0)
+    asked.locator("summary").first.click()
+    chart = asked.locator("time-chart")
+    expect(chart.locator("canvas").first).to_be_visible()
+    # (All calls are of one time: a point of each series, the last one on top.)
+    assert has_pixels(chart, color_of(page, "series-3"))
+    expect(chart.locator(".chart-legend")).to_contain_text("Whole answer, p95")
+    assert browser.axe(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
 def test_the_theme_is_changed_without_a_reload(page: Page) -> None:
     chart = opened(page)
     light = color_of(page, "chart-bad")

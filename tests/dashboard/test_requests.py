@@ -241,6 +241,13 @@ class TestChart:
         assert "No chart: sums do not tell calls apart by" in html
         assert "data-points" not in html
 
+    def test_how_long_calls_took_is_shown_where_percentiles_are_of_the_listed_calls(self, show: Any, log: Log, cast: Cast) -> None:  # fmt: skip
+        log.call(model="m", duration_ms=900)
+        for who, query, is_told in (("viewer", {}, True), ("viewer", {"model": "m"}, True), ("viewer", {"status": "error"}, False), ("alice", {}, False)):  # fmt: skip
+            told = show(who, PAGE + "/times", **query)
+            assert ("data-points" in told, "No chart: percentiles" in told) == (is_told, not is_told)  # fmt: skip
+            assert ("Time taken" in show(who, PAGE + "/chart", **query)) is is_told
+
     def test_anothers_chart_is_refused(self, show: Any, log: Log, cast: Cast) -> None:
         html = show("alice", PAGE + "/chart", user=cast["bob"])
         assert "Insufficient permissions" in html

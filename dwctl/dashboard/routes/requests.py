@@ -56,6 +56,7 @@ def show() -> AnyResponse:
         further=cursors.further(),
         is_first="after" not in request.args,
         chips=list(calls.chips(asked, names_in(entries) if asked.key or asked.user else {})),
+        has_times=call_chart.has_times(asked),
         statuses=calls.STATUSES,
         tiers=TIERS,
         api=operations.snippet(view, query=asked.query | {"limit": PAGE}, **path),
@@ -72,6 +73,20 @@ def chart() -> Response:
         title="Calls over time",
         fragment="requests/_chart.html",
         chart=shown,
+        asked=asked,
+        has_times=call_chart.has_times(asked),
+    )
+
+
+@blueprint.get("/requests/times")
+def times() -> Response:
+    """How long the calls of the range took, over time; whoever opens that part of the list has it asked for."""
+    asked = calls.asked()
+    return pages.render(
+        "requests/times.html",
+        title="Time taken",
+        fragment="requests/_times.html",
+        chart=panels.attempt(lambda: call_chart.times(asked)),
         asked=asked,
     )
 

@@ -206,7 +206,8 @@ class TimeChart extends HTMLElement {
           width: 1.25,
           stroke: () => color(one),
           fill: this.isStacked ? () => faint(color(one)) : undefined,
-          points: { show: false },
+          // A value between two times of which nothing is known is on no line.
+          points: { show: !this.isStacked, size: 4, width: 1, stroke: () => color(one), fill: () => color(one), filter: (plot, at) => lone(plot.data[at]) },
         })),
       ],
       bands: this.isStacked ? series.slice(1).map((_one, at) => ({ series: [at + 1, at + 2] })) : [],
@@ -255,7 +256,7 @@ class TimeChart extends HTMLElement {
   #tell(at) {
     if (!this.values) return;
     const none = at === null || at === undefined;
-    this.when.textContent = none ? "In all" : this.#moment(at);
+    this.when.textContent = none ? (this.values.some((one) => sayTotal(one.values, one.unit)) ? "In all" : "Point at a time") : this.#moment(at);
     for (const one of this.values) one.value.textContent = none ? sayTotal(one.values, one.unit) : say(one.values[at], one.unit);
   }
 
@@ -320,5 +321,7 @@ class TimeChart extends HTMLElement {
     for (const plot of this.#plots) if (plot.width !== width) plot.setSize({ width, height: plot.height });
   }
 }
+
+const lone = (values) => values.flatMap((value, at) => ((value ?? null) !== null && (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null ? [at] : []));
 
 customElements.define("time-chart", TimeChart);
