@@ -57,9 +57,9 @@ def times(asked: calls.Asked) -> charts.Chart:
         "timestamp_before": rfc3339(asked.range.until),
         "duration_minutes": min(width for width in WIDTHS if width >= asked.range.step_minutes),
     }
-    points = operations.run(aggregate_requests, query=query)["time_series"]
+    points = operations.values(aggregate_requests, query=query)["time_series"]
     return charts.Chart(
-        [datetime.fromisoformat(point["timestamp"]) for point in points],
+        [point["timestamp"] for point in points],
         [charts.Series(name, [point[of] for point in points], color) for name, of, color in _TIMES],
         points[0]["duration_minutes"],
         unit="ms",
