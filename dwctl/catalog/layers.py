@@ -81,7 +81,8 @@ class Layered(Mapping[K, V], Generic[K, V]):
     def get(self, key: K, default: V | D, /) -> V | D: ...
     def get(self, key: K, default: V | D | None = None, /) -> V | D | None:
         """The value, or what stands for none."""
-        if key in self._over:
+        # (Mostly nothing is over the base, and the hash of a UUID is a function in Python.)
+        if self._over and key in self._over:
             value = self._over[key]
             return default if value is None else value
         return self.base.get(key, default)
@@ -93,7 +94,7 @@ class Layered(Mapping[K, V], Generic[K, V]):
         return value
 
     def __contains__(self, key: object) -> bool:
-        if key in self._over:
+        if self._over and key in self._over:
             return self._over[key] is not None
         return key in self.base
 

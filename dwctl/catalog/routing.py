@@ -189,7 +189,7 @@ class Routing:
 
     def has_funds(self, owner_id: UUID) -> bool:
         """Whether the account's balance is above zero (as of the last notification)."""
-        return owner_id == SYSTEM or owner_id in self.funded
+        return owner_id in self.funded or owner_id == SYSTEM
 
     def visible_to(self, owner_id: UUID) -> list[Model]:
         """The models that an account may call, by alias."""

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from flask import Flask, request
 
 from dwctl import logs
@@ -52,6 +53,7 @@ class Watch:
 
     def begin(self, method: str, route: str) -> Watched:
         """A request has arrived; its `end` must follow, or `drop`."""
+        self.pending[method, route] += 1
         return Watched(self, method, route)
 
     def ended(self, watched: Watched) -> None:
@@ -62,20 +64,16 @@ class Watch:
             _log(watched, seconds)
 
 
-class Watched:
+class Watched(msgspec.Struct, eq=False):
     """One request. What becomes known of it is written here until it ends."""
 
-    __slots__ = ("_watch", "began", "method", "request_id", "route", "span", "status")
-
-    def __init__(self, watch: Watch, method: str, route: str) -> None:
-        self._watch = watch
-        self.method = method
-        self.route = route
-        self.status = "500"
-        self.request_id: str | None = None
-        self.span: Span | None = None
-        self.began = time.perf_counter()
-        watch.pending[method, route] += 1
+    _watch: Watch
+    method: str
+    route: str
+    status: str = "500"
+    request_id: str | None = None
+    span: Span | None = None
+    began: float = msgspec.field(default_factory=time.perf_counter)
 
     def goes_to(self, route: str) -> None:
         """Its route is known now."""

@@ -249,6 +249,8 @@ def settled(
     writes: False for embeddings, which have a prompt only.
     None only where nothing was said, nothing written and nothing ended.
     """
+    if counts is not None and counts.prompt and counts.completion:
+        return _reported(counts)
     if counts is None or counts.says_nothing:
         written = written_chars()
         if written == 0 and counts is not None:

@@ -156,7 +156,6 @@ class Writer:
         lines = []
         says_length = False
         for name, value in headers:
-            line = _line(name, value)
             lower = _lower(name)
             if lower in _OURS:
                 if lower == "connection" and "close" in value.lower():
@@ -168,7 +167,9 @@ class Writer:
                 length, says_length = int(value), True
             if lower == _NOSNIFF:
                 continue
-            lines.append(line)
+            if not value.isprintable():
+                value = _CONTROLS.sub("", value)
+            lines.append(f"{name}: {value}\r\n")
         self._left = length
         self._is_chunked = length is None and request.is_1_1 and not self._omits_body
         if length is None and not self._is_chunked and not self._omits_body:
@@ -217,17 +218,7 @@ def _date(second: int) -> str:
 
 @lru_cache(512)
 def _lower(name: str) -> str:
-    return name.lower()
-
-
-def _line(name: str, value: str) -> str:
-    if not _is_name(name):
+    """The name in lower case. Raises ValueError for what is none."""
+    if not _NAME.fullmatch(name):
         raise ValueError("a header's name has characters that no name can have")
-    if _CONTROLS.search(value):
-        value = _CONTROLS.sub("", value)
-    return f"{name}: {value}\r\n"
-
-
-@lru_cache(512)
-def _is_name(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None
+    return name.lower()
