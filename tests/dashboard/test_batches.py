@@ -130,7 +130,9 @@ def test_counts_of_a_batch_add_up_and_its_failures_are_grouped(
     page = get(client, "alice", f"/batches/{id}").text
     for said in ("1 completed", "3 failed", "0 cancelled", "1 left", "= 5 lines"):
         assert said in page
-    groups = re.findall(r'<tr><td class="num">(\d+)</td>.*?</code> ([^<]*)', page)
+    groups = re.findall(
+        r'<tr><td class="num" data-label="Requests">(\d+)</td>.*?</code> ([^<]*)', page
+    )
     assert groups[:2] == [("2", "Too long"), ("1", "Not &lt;b&gt;me&lt;/b&gt;")]
 
 
