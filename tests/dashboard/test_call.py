@@ -224,7 +224,9 @@ def test_the_price_adds_up_to_what_the_ledger_has(
     answer = house.gateway.chat(model, by=member)
     found = story(answer)
     table = found.html[found.html.index('id="price"') :]
-    amounts = [Decimal(one) for one in re.findall(r'<td class="num mono lead">([\d.]+)</td>', table)]
+    amounts = [
+        Decimal(one) for one in re.findall(r'<td class="num mono lead">([\d.]+)</td>', table)
+    ]
     assert len(amounts) == 5
     (charge,) = house.gateway.left(answer).charges
     assert sum(amounts[:-1]) == amounts[-1] == charge.amount
