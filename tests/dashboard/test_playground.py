@@ -269,7 +269,8 @@ def test_it_opens_on_a_model_that_answers(page: Page, house: House, person: str)
     page.goto("/playground")
     chosen = page.locator(".play-chip .play-model")
     expect(chosen).to_have_count(1)
-    assert as_person(house, person, "/playground/lately").json()[chosen.inner_text()][1] == 0
+    calls, failed = as_person(house, person, "/playground/lately").json()[chosen.inner_text()]
+    assert failed < calls / 2
     page.locator('[data-part="models"] summary').click()
     expect(page.get_by_role("button", name=fails)).to_contain_text("fails now")
 

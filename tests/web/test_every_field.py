@@ -249,7 +249,7 @@ def test_no_field_of_a_body_breaks_anything(walk: Walk, rule: Rule, method: str,
         answer = walk.send(method, path, _with(walk.body(schema), places[0], text))
         held(answer, text)
         assert answer.status_code == 400, (text[:100], answer.text)
-    for place, text in zip(places, itertools.cycle(NO_NUMBERS), strict=False):
+    for place, text in zip(places[::4], itertools.cycle(NO_NUMBERS), strict=False):
         named = next(step for step in reversed(place) if isinstance(step, str))
         answer = walk.send(method, path, _with(walk.body(schema), place, text))
         said = answer.json.get("error", answer.json)
