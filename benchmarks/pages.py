@@ -23,6 +23,7 @@ from flask.testing import FlaskClient
 from benchmarks import analytics, logged, report
 from benchmarks.stage import Stage
 from dwctl import config
+from dwctl.ai.process import rarely_collect_garbage
 from dwctl.app import create_app
 from dwctl.db import db
 
@@ -132,6 +133,8 @@ def main() -> int:
             connection.execute("UPDATE users SET is_admin = true WHERE username = 'benchmark'")
             ids = ids_of(connection)
         app = create_app(config.load(stage.environ(DWCTL_AUTH__PROXY_HEADER__ENABLED="true")))
+        # As in a web process.
+        rarely_collect_garbage()
         _report(app, PAGES, ids, {}, PAGE_MS)
         _report(app, FRAGMENTS, ids, PART, FRAGMENT_MS)
         with app.app_context():
