@@ -21,7 +21,7 @@ from dwctl.dashboard import call_columns, calls
 from dwctl.dashboard.assets import asset
 from dwctl.dashboard.formatting import (
     NOTHING,
-    Stamp,  # fmt: skip
+    Stamp,
     duration,
     exact_money,
     key_name,

@@ -133,10 +133,10 @@ def read(connection: psycopg.Connection[Any], asked: Asked) -> Shown:
     whole = spans.cover(asked.since, asked.until, sums)
     if whole.until - whole.since > points.LONGEST:
         raise Invalid(f"start_date: more than {points.LONGEST.days} days cannot be shown at once", param="start_date")  # fmt: skip
-    minutes, edges = _points(asked, whole, sums)
+    minutes, edges, pieces = _points(asked, whole, sums)
     earlier = _before(whole, sums) if asked.compared else None
     with _joining_by_hash(connection, asked):
-        found = _Sums.of(_ask(connection, asked, whole, edges, earlier))
+        found = _Sums.of(_ask(connection, asked, whole, edges, pieces, earlier))
     of_models = [row.id for row in found.rows if row.id]
     times = _times(connection, asked, whole, of_models)
     return {
@@ -158,16 +158,17 @@ def read(connection: psycopg.Connection[Any], asked: Asked) -> Shown:
     }  # fmt: skip
 
 
-def _points(asked: Asked, whole: spans.Range, sums: spans.Kept) -> tuple[int, list[datetime]]:
-    """How many minutes a point has, and where each begins, with the end of the last."""
+def _points(asked: Asked, whole: spans.Range, sums: spans.Kept) -> tuple[int, list[datetime], spans.Pieces]:  # fmt: skip
+    """How many minutes a point has; where each begins, with the end of the last; and what they are made of."""
     shared = BY[asked.by].shared
     usually, most = (_SHARED_POINTS, _SHARED_BUCKETS) if shared else (points.USUALLY, _BUCKETS)
     least = points.width(whole.since, whole.until, sums, wanted=asked.minutes, usually=usually)
     for minutes in points.STEPS[points.STEPS.index(least) :]:
         edges = points.edges(whole.since, whole.until, minutes, asked.zone, sums)
-        if spans.between(edges).buckets <= most:
+        pieces = spans.between(edges)
+        if pieces.buckets <= most:
             break
-    return minutes, edges
+    return minutes, edges, pieces
 
 
 _NOW, _BEFORE = 0, 1
@@ -238,6 +239,7 @@ def _ask(
     asked: Asked,
     covered: spans.Range,
     edges: Sequence[datetime],
+    pieces: spans.Pieces,
     earlier: spans.Range | None,
 ) -> list[Row]:
     way = BY[asked.by]
@@ -250,7 +252,7 @@ def _ask(
         "breakdown",
         {
             **covered.parameters,
-            **spans.between(edges).parameters,
+            **pieces.parameters,
             "wholes": [part[0] for part in parts],
             "whole_grains": [part[1] for part in parts],
             "whole_starts": [part[2] for part in parts],
