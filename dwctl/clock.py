@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import time
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, SafeUUID
+
+import msgspec
 
 TOLERANCE_S = 5.0
 """Clocks that are no further apart are left alone: looking at another one takes time, too."""
@@ -22,6 +24,10 @@ _randomness = b""
 _48_BITS = (1 << 48) - 1
 _VERSION_AND_VARIANT = 0x7 << 76 | 0x2 << 62
 _RANDOM_BITS = (1 << 80) - 1 & ~(0xF << 76 | 0x3 << 62)
+
+_new = object.__new__
+_set_number = UUID.__dict__["int"].__set__
+_set_safety = UUID.__dict__["is_safe"].__set__
 
 
 def time_s() -> float:
@@ -55,7 +61,17 @@ def uuid7(at_s: float | None = None) -> UUID:
     """A time-ordered UUID (RFC 9562, version 7): new rows land at the warm end of their indexes."""
     ms = int((time_s() if at_s is None else at_s) * 1000)
     tail = int.from_bytes(_random(10), "big") & _RANDOM_BITS
-    return UUID(int=(ms & _48_BITS) << 80 | tail | _VERSION_AND_VARIANT)
+    found = _new(UUID)
+    # (What UUID's own constructor does with a number that is right, in a quarter of its time: each call has one.)
+    _set_number(found, (ms & _48_BITS) << 80 | tail | _VERSION_AND_VARIANT)
+    _set_safety(found, SafeUUID.unknown)
+    return found
+
+
+def text_of(id: UUID) -> str:
+    """As `str` writes it, in a third of its time."""
+    text: str = msgspec.to_builtins(id)
+    return text
 
 
 def _random(size: int) -> bytes:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from copy import copy
 from datetime import UTC, datetime
 from functools import reduce
 from operator import or_
-from uuid import RFC_4122
+from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -52,6 +54,14 @@ def test_ids_are_version_7_and_each_its_own() -> None:
     # No bit but those of time, version and variant is the same in all of them.
     same = ~reduce(or_, (id.int ^ ids[0].int for id in ids)) & (1 << 80) - 1
     assert same == 0xF << 76 | 0x3 << 62
+
+
+def test_ids_are_as_their_library_makes_them() -> None:
+    for id in (clock.uuid7(), clock.uuid7(at_s=0.0), UUID(int=0), UUID(int=(1 << 128) - 1)):
+        same = UUID(int=id.int)
+        assert (id, hash(id), repr(id), id.is_safe, id.bytes) == (same, hash(same), repr(same), same.is_safe, same.bytes)  # fmt: skip
+        assert pickle.loads(pickle.dumps(id)) == copy(id) == id
+        assert clock.text_of(id) == str(id)
 
 
 def test_a_process_that_was_forked_makes_ids_of_its_own() -> None:

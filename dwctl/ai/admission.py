@@ -254,7 +254,8 @@ def _request_of(job: Job) -> Request:
         mode=_mode_of(surface, content, tier, of_batch=line is not None),
     )
     stamp = Stamp(job.id, asked.created_at, time.monotonic())
-    return Request(stamp, asked, queued=True, line=line)
+    is_kept = line is not None or asked.is_stored
+    return Request(stamp, asked, queued=True, line=line, is_kept=is_kept)
 
 
 def _mode_of(surface: Surface, content: Mapping[str, Any], tier: Tier, *, of_batch: bool) -> Mode:

@@ -110,8 +110,8 @@ class Request(msgspec.Struct, frozen=True):
 
     `asked.created_at` (Unix time) decides the price: when the call arrived, or its batch was made. `tracked`: it has a row of its own.
     `queued`: a worker runs it, from a row that is there; `line` where that is a line of a batch. `once`: it may be sent again.
-    `may_be_kept`: account, key and settings let what it says stay when it is over. `trace`: the `traceparent` of its span, where traces are
-    exported.
+    `is_kept`: what it says stays when it is over, so that its owner may come back to it (a line of a batch always does: its answer goes into
+    a file). `trace`: the `traceparent` of its span, where traces are exported.
     """
 
     stamp: Stamp
@@ -121,7 +121,7 @@ class Request(msgspec.Struct, frozen=True):
     queued: bool = False
     line: Line | None = None
     once: Once | None = None
-    may_be_kept: bool = True
+    is_kept: bool = True
     trace: str | None = None
 
     @property
@@ -133,11 +133,6 @@ class Request(msgspec.Struct, frozen=True):
     def surface(self) -> Surface:
         """The protocol that its caller speaks."""
         return self.asked.surface
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether its owner may come back to it. A line of a batch always can: its answer goes into a file."""
-        return (self.may_be_kept and self.asked.is_stored) or self.line is not None
 
     @property
     def tier(self) -> Tier:

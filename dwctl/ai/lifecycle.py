@@ -34,6 +34,7 @@ from dwctl.ai.in_progress import Flight
 from dwctl.ai.request_log import unstored
 from dwctl.billing.reservations import NO_CREDIT
 from dwctl.catalog.routing import Key
+from dwctl.clock import text_of
 from dwctl.errors import DwctlError, Unavailable
 from dwctl.protocols import asked as reading
 from dwctl.protocols.asked import Asked
@@ -110,7 +111,7 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
             known = gateway.snapshot.routing.models
             gateway.genai.refused(incoming.surface.path, record, known)
         # Otherwise the call has a record of its own, and only its caller is told.
-    found.headers.append((REQUEST_ID, str(answered_as)))
+    found.headers.append((REQUEST_ID, text_of(answered_as)))
     if flight is not None and flight.permits:
         found.headers.extend(flight.permits[0].headers)
     if ignored:
@@ -155,7 +156,8 @@ def _request(
         mode=mode,
         query=incoming.query,
     )
-    return Request(stamp, asked, incoming.headers, tracked, may_be_kept=may_be_kept)
+    is_kept = may_be_kept and asked.is_stored
+    return Request(stamp, asked, incoming.headers, tracked, is_kept=is_kept)
 
 
 def _run(

@@ -274,6 +274,8 @@ class Recorder:
 
     def _wait_for_room(self, size: int) -> None:
         recorder = self._settings.recorder
+        if self._bytes + size <= recorder.queue_bytes:
+            return
         until = time.monotonic() + recorder.database_wait + self._bytes / _SLOWEST_BYTES_PER_S
         while self._bytes and self._bytes + size > recorder.queue_bytes:
             if not self._room.wait(max(0.0, until - time.monotonic())):

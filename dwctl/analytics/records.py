@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -40,6 +41,9 @@ _SHOWN = {
     "user_agent": 256,
     "trace_id": 64,
 }
+_SHORTEST_BOUND = min(*_BOUNDS.values(), *_SHOWN.values())
+"""A printable text that is no longer is within each."""
+_bounded_of_record = attrgetter(*_BOUNDS, *_SHOWN)
 _DETAILS = ("request_headers", "response_headers", "logged_request", "logged_response")
 _TOO_LARGE = (
     '{"error":{"message":"The answer was too large to be kept.","type":"server_error",'
@@ -243,6 +247,16 @@ def line(record: Record | Opening) -> bytes:
 
 
 def _bounded(record: Record | Opening) -> Record | Opening:
+    texts = (
+        _bounded_of_record(record) if isinstance(record, Record) else (record.owner, record.model)
+    )
+    for text in texts:
+        if text is not None and (len(text) > _SHORTEST_BOUND or not text.isprintable()):
+            return _cut(record)
+    return record
+
+
+def _cut(record: Record | Opening) -> Record | Opening:
     cut = {}
     for name, most in _BOUNDS.items():
         text = getattr(record, name, None)

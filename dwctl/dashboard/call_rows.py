@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from html import escape
 from typing import Any
 from uuid import UUID
 
 from flask import url_for
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from dwctl.access import guard
 from dwctl.access.permissions import Operation, Resource, may_all
@@ -83,8 +84,11 @@ class Rows:
 
     def row(self, call: Call) -> str:
         """One of them."""
-        cells = "\n".join([write(self, call) for write in self.cells])
-        return f'<tr data-row="{call["request_id"]}">\n{cells}\n</tr>'
+        # (Its id stands in several cells, and a UUID writes itself anew each time.)
+        id = str(call["request_id"])
+        written = {**call, "request_id": id}
+        cells = "\n".join([write(self, written) for write in self.cells])
+        return f'<tr data-row="{id}">\n{cells}\n</tr>'
 
     def model(self, alias: str) -> str:
         """The address of a model's page, escaped."""
@@ -191,8 +195,8 @@ def _cost(_rows: Rows, call: Call) -> str:
 
 
 def _path(_rows: Rows, call: Call) -> str:
-    uri = escape(call.get("uri", ""))
-    return f'<td class="mono" title="{escape(call.get("method", ""))} {uri}">{uri}</td>'
+    uri = escape(call.get("uri") or "")
+    return f'<td class="mono" title="{escape(call.get("method") or "")} {uri}">{uri}</td>'
 
 
 def _finish(_rows: Rows, call: Call) -> str:
@@ -203,7 +207,7 @@ def _batch(_rows: Rows, call: Call) -> str:
     id = call.get("fusillade_batch_id")
     if not id:
         return f"<td>{_NONE}</td>"
-    shown = escape(call.get("custom_id") or id)
+    shown = escape(call.get("custom_id") or str(id))
     return f'<td><a class="mono" href="{escape(url_for("ui_batches.detail", batch_id=id))}">{shown}</a></td>'
 
 

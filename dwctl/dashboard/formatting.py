@@ -53,12 +53,19 @@ class Stamp:
 def stamps() -> Callable[[datetime | str], Stamp]:
     """How moments are stamped for the reader, whose zone is found once."""
     at = zone()
+    days: dict[tuple[int, int], str] = {}
 
     def stamp(time: datetime | str) -> Stamp:
         found = datetime.fromisoformat(time) if isinstance(time, str) else time
-        local = f"{found.astimezone(at):%d %b %H:%M:%S.%f}"
+        local = found.astimezone(at)
+        date = (local.month, local.day)
+        if date not in days:
+            days[date] = f"{local:%d %b}"
+        clock = (
+            f"{local.hour:02}:{local.minute:02}:{local.second:02}.{local.microsecond // 1000:03}"
+        )
         utc = found.astimezone(UTC).isoformat(timespec="microseconds")
-        return Stamp(f"{utc[:-6]}Z", local[:6], local[7:-3])
+        return Stamp(f"{utc[:-6]}Z", days[date], clock)
 
     return stamp
 

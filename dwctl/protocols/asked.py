@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 import orjson
 
+from dwctl.clock import text_of
 from dwctl.protocols.errors import InvalidRequest
 from dwctl.protocols.json_objects import MAX_DEPTH, is_too_deep
 from dwctl.protocols.modes import Mode, Tier
@@ -59,7 +60,7 @@ class Asked(msgspec.Struct, frozen=True):
     @property
     def response_id(self) -> str:
         """The public identifier."""
-        return f"resp_{self.id}"
+        return f"resp_{text_of(self.id)}"
 
     @property
     def shown_tier(self) -> str | None:

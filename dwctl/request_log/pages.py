@@ -18,6 +18,7 @@ import orjson
 import psycopg
 from psycopg.rows import dict_row
 
+from dwctl.clock import text_of
 from dwctl.config import Settings
 from dwctl.db import Connections
 from dwctl.errors import Unavailable
@@ -102,20 +103,15 @@ class Reader:
 
     def page(self, *, limit: int, skip: int = 0, after: Place | None = None) -> Page:
         """A page behind a place; `skip` counts from there. Raises TooSlow, DatabaseAway."""
-        until = time.monotonic() + (_SEARCH_BUDGET_S if self.words else _BUDGET_S)
-        wanted, found = skip + limit, list[Place]()
-        place: Place | None = after
-        rows = self._first_rows(wanted + 1)
-        while True:
-            began = time.monotonic()
-            fitting, place = self._scan(place, rows, wanted + 1 - len(found))
-            found += fitting
-            if len(found) > wanted:
-                return Page(found[skip:wanted], found[wanted - 1], ended_early=False)
-            now = time.monotonic()
-            if place is None or now >= until:
-                return Page(found[skip:], place, ended_early=place is not None)
-            rows = self._next_rows(rows, now - began, until - now)
+        with self._found(limit, skip, after) as (_connection, page):
+            return page
+
+    def page_with_rows(
+        self, *, limit: int, skip: int = 0, after: Place | None = None
+    ) -> tuple[Page, list[Row]]:
+        """The same with the entries, read in the transaction that found the last of them."""
+        with self._found(limit, skip, after) as (connection, page):
+            return page, entries(connection, page.places)
 
     @property
     def end(self) -> datetime | None:
@@ -123,20 +119,37 @@ class Reader:
         filters = self.filters
         return filters.timestamp_after if self.newest_first else filters.timestamp_before
 
-    def rows(self, places: Sequence[Place]) -> list[Row]:
-        """Their entries, in this order."""
-        with self.connections.transaction() as connection:
-            return entries(connection, places)
-
     def pages(self, limit: int) -> Iterator[list[Row]]:
         """All of them, page by page; nothing is held in between. Pages may be short, or empty."""
         after: Place | None = None
         while True:
-            page = self.page(limit=limit, after=after)
-            yield self.rows(page.places) if page.places else []
+            page, rows = self.page_with_rows(limit=limit, after=after)
+            yield rows
             if page.next is None:
                 return
             after = page.next
+
+    @contextmanager
+    def _found(
+        self, limit: int, skip: int, after: Place | None
+    ) -> Iterator[tuple[psycopg.Connection[Any], Page]]:
+        until = time.monotonic() + (_SEARCH_BUDGET_S if self.words else _BUDGET_S)
+        wanted, found = skip + limit, list[Place]()
+        place: Place | None = after
+        rows = self._first_rows(wanted + 1)
+        while True:
+            began = time.monotonic()
+            with _in_time(self.connections) as connection:
+                fitting, place = self._scan(connection, place, rows, wanted + 1 - len(found))
+                found += fitting
+                now = time.monotonic()
+                if len(found) > wanted:
+                    yield connection, Page(found[skip:wanted], found[wanted - 1], ended_early=False)
+                    return
+                if place is None or now >= until:
+                    yield connection, Page(found[skip:], place, ended_early=place is not None)
+                    return
+            rows = self._next_rows(rows, now - began, until - now)
 
     def _first_rows(self, wanted: int) -> int:
         """How many rows to look at: as many as are wanted where all fit, else some more."""
@@ -154,32 +167,33 @@ class Reader:
         in_time = int(rows * left_s / max(took_s, 0.001))
         return max(_SOME_ROWS, min(in_time, _MANY_ROWS))
 
-    def _scan(self, after: Place | None, rows: int, most: int) -> tuple[list[Place], Place | None]:
+    def _scan(
+        self, connection: psycopg.Connection[Any], after: Place | None, rows: int, most: int
+    ) -> tuple[list[Place], Place | None]:
         """Those of the next rows that fit, and the place up to which was looked if there may be more behind it."""
-        with _in_time(self.connections) as connection:
-            narrow = narrowed(connection, self.scope, self.filters)
-            if after is not None:
-                behind = "<" if self.newest_first else ">"
-                narrow = narrow.also(
-                    f"(a.timestamp, a.request_id) {behind} (%(after_at)s, %(after_id)s)",
-                    after_at=after.timestamp,
-                    after_id=after.request_id,
-                )
-            if self.words:
-                return self._search(connection, narrow, self.words, rows, most)
-            last = None
-            if narrow.fits:
-                last = next(iter(self._places(connection, "boundary", narrow, scan=rows)), None)
-            if last is not None:
-                within = ">=" if self.newest_first else "<="
-                narrow = narrow.also(
-                    # (The time alone as well: it says which partitions there are to read.)
-                    f"(a.timestamp, a.request_id) {within} (%(last_at)s, %(last_id)s) AND a.timestamp {within} %(last_at)s",
-                    last_at=last.timestamp,
-                    last_id=last.request_id,
-                )
-            found = self._places(connection, "fitting", narrow, most=most)
-            return found, last
+        narrow = narrowed(connection, self.scope, self.filters)
+        if after is not None:
+            behind = "<" if self.newest_first else ">"
+            narrow = narrow.also(
+                f"(a.timestamp, a.request_id) {behind} (%(after_at)s, %(after_id)s)",
+                after_at=after.timestamp,
+                after_id=after.request_id,
+            )
+        if self.words:
+            return self._search(connection, narrow, self.words, rows, most)
+        last = None
+        if narrow.fits:
+            last = next(iter(self._places(connection, "boundary", narrow, scan=rows)), None)
+        if last is not None:
+            within = ">=" if self.newest_first else "<="
+            narrow = narrow.also(
+                # (The time alone as well: it says which partitions there are to read.)
+                f"(a.timestamp, a.request_id) {within} (%(last_at)s, %(last_id)s) AND a.timestamp {within} %(last_at)s",
+                last_at=last.timestamp,
+                last_id=last.request_id,
+            )
+        found = self._places(connection, "fitting", narrow, most=most)
+        return found, last
 
     def _search(
         self,
@@ -234,7 +248,7 @@ def entries(
     values = {
         **narrow.values,
         # (Each as one text: psycopg would write every id and time by itself.)
-        "ids": f"{{{','.join(str(place.request_id) for place in places)}}}",
+        "ids": f"{{{','.join(text_of(place.request_id) for place in places)}}}",
         "times": f"{{{','.join(map(datetime.isoformat, times))}}}",
         "first": min(times),
         "last": max(times),

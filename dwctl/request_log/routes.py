@@ -222,12 +222,12 @@ def _listed(scope: Scope, query: dict[str, Any]) -> dict[str, Any]:
     position = cursors.asked(order)
     after = None if position is None else Place.of(position)
     if reader.words is None:
-        page = reader.page(limit=query["limit"], skip=skip, after=after)
+        page, rows = reader.page_with_rows(limit=query["limit"], skip=skip, after=after)
     else:
-        page = _searched(reader, _person(scope), limit=query["limit"], skip=skip, after=after)
+        page, rows = _searched(reader, _person(scope), limit=query["limit"], skip=skip, after=after)
     if page.next is not None:
         cursors.offer(order, page.next.as_position())
-    answer: dict[str, Any] = {"entries": [as_seen(scope, row) for row in reader.rows(page.places)]}
+    answer: dict[str, Any] = {"entries": [as_seen(scope, row) for row in rows]}
     if page.ended_early or reader.words:
         answer["scanned_until"] = page.next.timestamp if page.next else reader.end
     return answer
@@ -252,12 +252,12 @@ def _person(scope: Scope) -> Person:
     return guard.identify().user_id if scope.as_owner else None
 
 
-def _searched(reader: Reader, person: Person, **page: Any) -> Page:
+def _searched(reader: Reader, person: Person, **page: Any) -> tuple[Page, list[Row]]:
     if not has_room(_searching, person, most=MOST_SEARCHES, each=MOST_SEARCHES_OF_ONE):
         raise TooManySearches(retry_after_s=1)
     _searching.append(person)
     try:
-        return reader.page(**page)
+        return reader.page_with_rows(**page)
     finally:
         _searching.remove(person)
 
