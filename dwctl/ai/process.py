@@ -34,8 +34,13 @@ def start(worker: Any) -> None:
 
 
 def rarely_collect_garbage() -> None:
-    """A call makes hundreds of objects, and no cycles to speak of: looking for those after each 700 costs more than it finds."""
+    """A call makes hundreds of objects, and no cycles to speak of: looking for those after each 700 costs more than it finds.
+
+    What is there by now stays, and is not looked at any more.
+    """
+    gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS, 20, 20)
+    gc.enable()
 
 
 def stop(worker: Any) -> None:
