@@ -80,7 +80,10 @@ def lines(client: OpenAI, file_id: str | None) -> dict[str, Any]:
 def test_a_batch_of_good_and_bad_lines(stage: Gateway, client: OpenAI, make: Maker) -> None:
     good, bad = stage.flexible("ok"), stage.flexible("fail-401")
     made = make(good, bad, good, metadata={"team": "a"})
-    assert (made.status, made.metadata and made.metadata["team"]) == ("validating", "a")
+    # (A worker may have begun by the time the answer is written.)
+    assert made.status in ("validating", "in_progress")
+    assert made.metadata
+    assert made.metadata["team"] == "a"
     done = ended(client, made.id)
     assert done.status == "completed"
     counts = done.request_counts

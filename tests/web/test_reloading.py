@@ -232,8 +232,9 @@ def test_every_process_follows_and_none_is_stopped_by_a_mistake(environ: dict[st
         web = service.start_web()
         eventually(lambda: shows(web, "First title"), 60)
         mounted.put("metadata: {title: Second title}\n")
-        eventually(lambda: web.output().count("settings read again") >= 2, 60)
-        assert shows(web, "Second title")
+        # (Says that each has read it, or has begun with it: the second process may have been slower than this test.)
+        eventually(lambda: shows(web, "Second title"), 60)
+        eventually(lambda: "settings read again" in web.output(), 60)
         # The master looks once a second, and starts others with what it has seen.
         time.sleep(2.5)
         mounted.put("metadata: {title: Third title, colour: red}\n")
