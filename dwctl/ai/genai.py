@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterator
 from decimal import Decimal
+from functools import reduce
 from urllib.parse import urlsplit
 
 import msgspec
@@ -63,11 +64,6 @@ class _Ended(msgspec.Struct, frozen=True):
     completion_tokens: int
     cost: Decimal | None
 
-    @property
-    def alias(self) -> str:
-        """Its model's name here."""
-        return self.labels[_ALIAS]
-
 
 class GenAi:
     """Those of this process."""
@@ -106,27 +102,36 @@ class GenAi:
             self._unknown_usage[path, reason] += 1
 
     def _sort(self) -> None:
-        """Into their histograms, many calls at a time: a loop that is warm costs a third."""
+        """Into their histograms, many calls at a time: a loop that is warm costs a third, and most calls are alike."""
         noted, self._noted = self._noted, []
-        durations, tokens, first_tokens, each_token = [], [], [], []
+        alike: dict[tuple[str, ...], list[_Ended]] = {}
         for call in noted:
-            labels, written = call.labels, call.completion_tokens
-            seconds, first_s = call.duration_ms / 1000, (call.ttfb_ms or 0) / 1000
-            durations.append(((*labels, "" if call.status < 400 else str(call.status)), seconds))
-            if call.ttfb_ms is not None and call.response_type.endswith("_stream"):
-                first_tokens.append((labels, first_s))
-            if written > 0:
-                tokens.append(((*labels, "output"), written))
-                each_token.append((labels, max(0.0, seconds - first_s) / written))
-            if call.prompt_tokens > 0:
-                tokens.append(((*labels, "input"), call.prompt_tokens))
-            if call.cost:
-                before = self._deducted.get(call.alias, Decimal(0))
-                self._deducted[call.alias] = EXACT.add(before, call.cost)
-        self._durations.sort(durations)
-        self._first_tokens.sort(first_tokens)
-        self._each_token.sort(each_token)
-        self._tokens.sort(tokens)
+            if call.labels in alike:
+                alike[call.labels].append(call)
+            else:
+                alike[call.labels] = [call]
+        for labels, calls in alike.items():
+            self._sort_alike(labels, calls)
+
+    def _sort_alike(self, labels: tuple[str, ...], calls: list[_Ended]) -> None:
+        fine = [call.duration_ms / 1000 for call in calls if call.status < 400]
+        self._durations.add_all((*labels, ""), fine)
+        if len(fine) < len(calls):
+            for call in calls:
+                if call.status >= 400:
+                    self._durations.add((*labels, str(call.status)), call.duration_ms / 1000)
+        streams = [call.ttfb_ms / 1000 for call in calls if call.ttfb_ms is not None and call.response_type.endswith("_stream")]  # fmt: skip
+        self._first_tokens.add_all(labels, streams)
+        written = [call for call in calls if call.completion_tokens > 0]
+        each = [max(0, call.duration_ms - (call.ttfb_ms or 0)) / 1000 / call.completion_tokens for call in written]  # fmt: skip
+        self._each_token.add_all(labels, each)
+        self._tokens.add_all((*labels, "output"), [call.completion_tokens for call in written])
+        read = [call.prompt_tokens for call in calls if call.prompt_tokens > 0]
+        self._tokens.add_all((*labels, "input"), read)
+        costs = [call.cost for call in calls if call.cost]
+        if costs:
+            alias = labels[_ALIAS]
+            self._deducted[alias] = reduce(EXACT.add, costs, self._deducted.get(alias, Decimal(0)))
 
     def refused(self, path: str, record: Record, known: Container[str]) -> None:
         """A caller's call was not let in. `known`: the aliases that there are."""

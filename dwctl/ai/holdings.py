@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from math import inf
 from uuid import UUID
 
 from dwctl.config import AccountLimits, ProcessLimits
@@ -60,24 +61,25 @@ class Count:
 
     def __init__(self, refusal: str, most_of_account: int, most: int) -> None:
         self._refusal = refusal
-        self._most_of_account = most_of_account
-        self._most = most
+        self._most_of_account = most_of_account or inf
+        self._most = most or inf
         self._of_account: dict[int, int] = {}
         self.total = 0
 
-    def check(self, owner: int, amount: int) -> tuple[int, int]:
-        """What the account, and all together, would hold with so much more. Raises TooMany or Full."""
-        held, total = self._of_account.get(owner, 0) + amount, self.total + amount
-        if self._most_of_account and held > self._most_of_account:
+    def check(self, owner: int, amount: int) -> None:
+        """Whether the account may hold so much more. Raises TooMany or Full."""
+        if self._of_account.get(owner, 0) + amount > self._most_of_account:
             text = self._refusal.format(self._most_of_account)
             raise TooMany(text, retry_after_s=_RETRY_AFTER_S)
-        if self._most and total > self._most:
+        if self.total + amount > self._most:
             raise Full(retry_after_s=_RETRY_AFTER_S)
-        return held, total
 
     def take(self, owner: int, amount: int) -> None:
         """Raises TooMany or Full, and then nothing was taken. `owner`: an account's id as a number, which is found sooner."""
-        self._of_account[owner], self.total = self.check(owner, amount)
+        held, total = self._of_account.get(owner, 0) + amount, self.total + amount
+        if held > self._most_of_account or total > self._most:
+            self.check(owner, amount)
+        self._of_account[owner], self.total = held, total
 
     def give_back(self, owner: int, amount: int) -> None:
         """The opposite of `take`."""

@@ -211,6 +211,8 @@ def has_details(record: Record) -> bool:
 
 def details_size(record: Record) -> int:
     """How many characters that has."""
+    if not has_details(record):
+        return 0
     sizes = len(record.request_headers or ""), len(record.response_headers or "")
     return sum(sizes) + len(record.logged_request or "") + len(record.logged_response or "")
 

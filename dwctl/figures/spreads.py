@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 NO_MODEL = "(unknown)"
 """The label of every name that no model has: those are anybody's invention."""
@@ -52,17 +52,26 @@ class Spreads:
 
     def _sort(self) -> None:
         noted, self._noted = self._noted, []
-        self.sort(noted)
+        alike: dict[tuple[str, ...], list[float]] = {}
+        for labels, figure in noted:
+            if labels in alike:
+                alike[labels].append(figure)
+            else:
+                alike[labels] = [figure]
+        for labels, figures in alike.items():
+            self.add_all(labels, figures)
 
-    def sort(self, figures: Iterable[tuple[tuple[str, ...], float]]) -> None:
-        """Many more, each with its labels, from somebody who notes them himself."""
-        bounds, known = self.bounds, self._by_labels
-        for labels, figure in figures:
-            spread = known.get(labels)
-            if spread is None:
-                if len(known) >= MOST_SERIES:
-                    self._left_out += 1
-                    continue
-                spread = known[labels] = Spread(bounds)
-            spread.buckets[bisect_left(bounds, figure)] += 1
-            spread.total += figure
+    def add_all(self, labels: tuple[str, ...], figures: Sequence[float]) -> None:
+        """Many more of the same labels, from somebody who notes them himself."""
+        if not figures:
+            return
+        spread = self._by_labels.get(labels)
+        if spread is None:
+            if len(self._by_labels) >= MOST_SERIES:
+                self._left_out += len(figures)
+                return
+            spread = self._by_labels[labels] = Spread(self.bounds)
+        bounds, buckets = self.bounds, spread.buckets
+        for figure in figures:
+            buckets[bisect_left(bounds, figure)] += 1
+        spread.total += sum(figures)

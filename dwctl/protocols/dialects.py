@@ -33,6 +33,7 @@ _REASON_OF = {
 _EARLY = frozenset(["length", "content_filter", "error"])
 """What was being said then may not be whole."""
 _EMPTY_REASONS = frozenset(["", "null", "none", "undefined"])
+_ONLY_OBJECTS = frozenset([dict])
 _TEXTS = frozenset(["content", "refusal", "reasoning", "reasoning_content", "thinking"])
 _THOUGHTS = ("reasoning_content", "reasoning")
 
@@ -166,7 +167,7 @@ def put_answer_right(answer: Json, form: Form, response_id: str | None) -> bool:
         choices = answer.get("choices")
     if type(choices) is not list:
         return changed
-    if not all(type(choice) is dict for choice in choices):
+    if not _ONLY_OBJECTS.issuperset(map(type, choices)):
         choices = answer["choices"] = [choice for choice in choices if type(choice) is dict]
         changed = True
     seed = response_id

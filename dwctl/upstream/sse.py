@@ -46,13 +46,13 @@ def is_event_stream(content_type: str | None, first: bytes) -> bool:
     a stream of events.
     """
     beginning = first.removeprefix(_BOM).lstrip(_BLANKS)
-    if _FIELD.match(beginning):
-        return True
     if beginning.startswith(b"{"):
         end = beginning.find(b"\n")
         if end < 0 or not beginning[max(0, end - 16) : end].rstrip().endswith(b"}"):
             return False
         return beginning[end : end + 64].lstrip(_BLANKS).startswith(b"{")
+    if _FIELD.match(beginning):
+        return True
     kind = (content_type or "").partition(";")[0].strip().lower()
     return kind in _STREAM_TYPES
 
