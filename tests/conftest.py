@@ -35,6 +35,22 @@ SECRET = "a-secret-key-for-tests-only"
 FAST = {"fsync": "off", "full_page_writes": "off", "max_connections": "300"}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the modules of faults, which mostly wait for something to be noticed, among those that compute: where several run at once, both cores have work."""
+    modules: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        modules.setdefault(item.path, []).append(item)
+    waiting = [path for path in modules if path.parent.name == "faults"]
+    computing = [path for path in modules if path.parent.name != "faults"]
+    # Each at its place in its own kind, from 0 to 1: sorted by that, both kinds go on alike to the end.
+    places = {
+        path: (place + 0.5) / len(kind)
+        for kind in (waiting, computing)
+        for place, path in enumerate(kind)
+    }
+    items[:] = [item for path in sorted(modules, key=places.__getitem__) for item in modules[path]]
+
+
 def with_database(url: str, name: str) -> str:
     """The same server, another database."""
     parts = urlsplit(url)
