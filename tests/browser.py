@@ -1,4 +1,5 @@
-"""A real browser for tests of pages: Debian's Chromium, driven by Playwright, in contexts that fail on whatever no page may do.
+"""A real browser for tests of pages: Debian's Chromium, driven by Playwright, in contexts that fail on whatever no page may do. (The one
+without windows, where it is there: a window that nobody sees takes as long as the page in it.)
 
     with browsing(browser, url) as page:        # Misbehaved at the end, if something happened meanwhile
         page.goto("/requests")
@@ -46,7 +47,13 @@ WIDE, NARROW = 1440, 390
 """Widths, in CSS pixels, that every screen is looked at in."""
 SCREENSHOTS = "DWCTL_SCREENSHOTS"
 """Names the folder for `shot`."""
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_NAMES = (
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+)
 _REACHES_THIS_MACHINE_ONLY = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"  # fmt: skip
 _STATUS = re.compile(r"Failed to load resource: the server responded with a status of (\d+)")
 _LEFT = "net::ERR_ABORTED"
@@ -113,7 +120,9 @@ def executable() -> str:
     """The browser's path. Raises NoBrowser."""
     found = next(filter(None, map(shutil.which, _NAMES)), None)
     if found is None:
-        raise NoBrowser("no Chromium on this machine (Debian and Ubuntu: apt-get install chromium)")
+        raise NoBrowser(
+            "no Chromium on this machine (Debian and Ubuntu: apt-get install chromium-headless-shell, or chromium)"
+        )
     return found
 
 

@@ -90,6 +90,7 @@ def test_a_batch_is_named_and_an_entry_shown_in_few_digits(
     entry = forms.get(client, "viewer", f"/credits/{used}").text
     assert "<h1>Usage of $0.0075</h1>" in entry
     assert "<dd>−$0.007500000000000</dd>" in entry
+    assert f'<a href="/credits?user={cast["viewer"]}">viewer</a>' in entry
 
 
 def test_all_balances_lead_to_each_account(client: FlaskClient, cast: Cast) -> None:

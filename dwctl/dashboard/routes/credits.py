@@ -73,9 +73,19 @@ def detail(entry_id: UUID) -> Response:
         "credits/entry.html",
         title=f"{KINDS.get(entry['transaction_type'], entry['transaction_type'])} of {money(entry['amount'])}",
         entry=entry,
+        account=_shown_account(entry["user_id"]),
         takes=_TAKES,
         call=operations.snippet(ledger.get_transaction, transaction_id=entry_id),
     )
+
+
+def _shown_account(id: str) -> dict[str, Any] | None:
+    """Whose an entry is; None where the account is gone, or not the reader's to see."""
+    try:
+        found: dict[str, Any] = operations.run(users.get_user, user_id=UUID(id))
+    except (Forbidden, NotFound):
+        return None
+    return found
 
 
 def _account(whose: UUID, form: Form = Form()) -> Response:  # noqa: B008 - it is frozen
