@@ -109,7 +109,7 @@ class Reader:
     def page_with_rows(
         self, *, limit: int, skip: int = 0, after: Place | None = None
     ) -> tuple[Page, list[Row]]:
-        """The same with the entries, read in the transaction that found the last of them."""
+        """The same with the entries, read in the transaction that found the last of them, and within its time-outs."""
         with self._found(limit, skip, after) as (connection, page):
             return page, entries(connection, page.places)
 
@@ -123,7 +123,10 @@ class Reader:
         """All of them, page by page; nothing is held in between. Pages may be short, or empty."""
         after: Place | None = None
         while True:
-            page, rows = self.page_with_rows(limit=limit, after=after)
+            page = self.page(limit=limit, after=after)
+            # In a transaction of their own: many entries may lie on a cold disk, and may take longer than finding them.
+            with self.connections.transaction() as connection:
+                rows = entries(connection, page.places)
             yield rows
             if page.next is None:
                 return
