@@ -78,10 +78,9 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
         if span is not None:
             request = traced.with_trace(request, span)
         once = idempotency.asked_once(incoming, request, key.owner_id)
-        run = partial(_run, gateway, key, hold, ignored)
         if once is None:
             flight = Flight(stamp.id, incoming.peer, hold)
-            found = run(flight, request)
+            found = _run(gateway, key, hold, ignored, flight, request)
         else:
 
             def fly() -> Flight:
@@ -89,6 +88,7 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
                 flight = Flight(stamp.id, incoming.peer, hold)
                 return flight
 
+            run = partial(_run, gateway, key, hold, ignored)
             found, answered_as = repeats.answer(gateway, request, once, fly, run)
     except GreenletExit:
         # The server's grace is over while this call waited for something else than its upstream; what it had is being written down.

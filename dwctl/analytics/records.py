@@ -182,9 +182,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_words: Record | None = None
 
 
-@lru_cache(256)
 def timestamp(at: float) -> datetime:
-    """A Unix time as records have it. (Kept a little: one call asks for the same moment several times.)"""
+    """A Unix time as records have it."""
     return datetime.fromtimestamp(at, UTC)
 
 

@@ -164,6 +164,9 @@ def price(
     reasoning_tokens: int = 0,
 ) -> Decimal:
     """What a usage costs, exactly. Cached tokens are among those of the prompt, reasoning tokens among those of the completion."""
+    if not (cached_tokens or reasoning_tokens):
+        written = EXACT.multiply(tariff.output, Decimal(completion_tokens))
+        return EXACT.fma(tariff.input, Decimal(prompt_tokens), written)
     prompt = _priced(prompt_tokens, tariff.input, cached_tokens, tariff.cached_input)
     completion = _priced(completion_tokens, tariff.output, reasoning_tokens, tariff.reasoning)
     return EXACT.add(prompt, completion)
