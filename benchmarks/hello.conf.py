@@ -3,6 +3,6 @@
 from pathlib import Path
 from runpy import run_path
 
-_OURS = ("post_worker_init", "worker_exit")
+_OURS = ("post_fork", "post_worker_init", "worker_exit")
 _settings = run_path(str(Path(__file__).parent.parent / "gunicorn.conf.py"))
 globals().update({name: value for name, value in _settings.items() if name not in _OURS})

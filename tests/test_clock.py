@@ -61,7 +61,7 @@ def test_ids_are_as_their_library_makes_them() -> None:
         same = UUID(int=id.int)
         assert (id, hash(id), repr(id), id.is_safe, id.bytes) == (same, hash(same), repr(same), same.is_safe, same.bytes)  # fmt: skip
         assert pickle.loads(pickle.dumps(id)) == copy(id) == id
-        assert clock.text_of(id) == str(id)
+        assert clock.id_text(id) == str(id)
 
 
 def test_a_process_that_was_forked_makes_ids_of_its_own() -> None:

@@ -255,7 +255,7 @@ def _request_of(job: Job) -> Request:
     )
     stamp = Stamp(job.id, asked.created_at, time.monotonic())
     is_kept = line is not None or asked.is_stored
-    return Request(stamp, asked, queued=True, line=line, is_kept=is_kept)
+    return Request(stamp, asked, is_kept, queued=True, line=line)
 
 
 def _mode_of(surface: Surface, content: Mapping[str, Any], tier: Tier, *, of_batch: bool) -> Mode:

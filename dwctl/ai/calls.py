@@ -116,12 +116,12 @@ class Request(msgspec.Struct, frozen=True):
 
     stamp: Stamp
     asked: Asked
+    is_kept: bool
     headers: Sequence[tuple[str, str]] = ()
     tracked: bool = True
     queued: bool = False
     line: Line | None = None
     once: Once | None = None
-    is_kept: bool = True
     trace: str | None = None
 
     @property

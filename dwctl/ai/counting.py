@@ -103,7 +103,7 @@ def admitted_of(gateway: Gateway, key: Key, body: bytes, hold: Hold) -> Admitted
     asked = Asked(
         surface=RESPONSES, body=body, content=content, alias=alias, id=stamp.id, created_at=stamp.at
     )
-    request = Request(stamp, asked, tracked=False)
+    request = Request(stamp, asked, is_kept=False, tracked=False)
     strict = gateway.settings.onwards.strict_mode
     admitted = admission.admit(gateway.snapshot.routing, key, request, strict=strict)
     return history.resolve(gateway, admitted, hold)

@@ -77,7 +77,7 @@ def _admitted(gateway: Gateway, key: Key, question: Mapping[str, Any], hold: Hol
         mode=surface.mode(content) if window is None else Mode(Tier.FLEX, of_batch=True),
     )
     line = None if window is None else Line(_NO_BATCH, None, window)
-    request = Request(stamp, asked, tracked=False, line=line)
+    request = Request(stamp, asked, is_kept=False, tracked=False, line=line)
     # Who has no money may ask what it would take.
     routing = replace(gateway.snapshot.routing, funded=Layered({key.owner_id: levels.HIGHEST}))  # fmt: skip
     strict = gateway.settings.onwards.strict_mode

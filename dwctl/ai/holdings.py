@@ -67,7 +67,7 @@ class Count:
         self.total = 0
 
     def check(self, owner: int, amount: int) -> None:
-        """Whether the account may hold so much more. Raises TooMany or Full."""
+        """Raises TooMany where the account may not hold so much more, Full where the process may not."""
         if self._of_account.get(owner, 0) + amount > self._most_of_account:
             text = self._refusal.format(self._most_of_account)
             raise TooMany(text, retry_after_s=_RETRY_AFTER_S)

@@ -34,7 +34,7 @@ from dwctl.ai.in_progress import Flight
 from dwctl.ai.request_log import unstored
 from dwctl.billing.reservations import NO_CREDIT
 from dwctl.catalog.routing import Key
-from dwctl.clock import text_of
+from dwctl.clock import id_text
 from dwctl.errors import DwctlError, Unavailable
 from dwctl.protocols import asked as reading
 from dwctl.protocols.asked import Asked
@@ -111,7 +111,7 @@ def answer(gateway: Gateway, incoming: Incoming, key: Key | None = None) -> Answ
             known = gateway.snapshot.routing.models
             gateway.genai.refused(incoming.surface.path, record, known)
         # Otherwise the call has a record of its own, and only its caller is told.
-    found.headers.append((REQUEST_ID, text_of(answered_as)))
+    found.headers.append((REQUEST_ID, id_text(answered_as)))
     if flight is not None and flight.permits:
         found.headers.extend(flight.permits[0].headers)
     if ignored:
@@ -157,7 +157,7 @@ def _request(
         query=incoming.query,
     )
     is_kept = may_be_kept and asked.is_stored
-    return Request(stamp, asked, incoming.headers, tracked, is_kept=is_kept)
+    return Request(stamp, asked, is_kept, incoming.headers, tracked)
 
 
 def _run(

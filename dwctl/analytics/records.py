@@ -7,6 +7,7 @@ them). A member that is None is left out of the line, which is NULL to the state
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -45,6 +46,8 @@ _SHORTEST_BOUND = min(*_BOUNDS.values(), *_SHOWN.values())
 """A printable text that is no longer is within each."""
 _bounded_of_record = attrgetter(*_BOUNDS, *_SHOWN)
 _DETAILS = ("request_headers", "response_headers", "logged_request", "logged_response")
+_details_of: Callable[[Record], tuple[str | None, ...]] = attrgetter(*_DETAILS)
+_NO_DETAILS = (None,) * len(_DETAILS)
 _TOO_LARGE = (
     '{"error":{"message":"The answer was too large to be kept.","type":"server_error",'
     '"param":null,"code":"answer_not_kept"}}'
@@ -205,15 +208,13 @@ def _file(owner: str, day: int) -> UUID:
 
 def has_details(record: Record) -> bool:
     """Whether it has something that only the log shows."""
-    return record.logged_request is not None or record.logged_response is not None or record.request_headers is not None  # fmt: skip
+    return _details_of(record) != _NO_DETAILS
 
 
 def details_size(record: Record) -> int:
     """How many characters that has."""
-    if not has_details(record):
-        return 0
-    sizes = len(record.request_headers or ""), len(record.response_headers or "")
-    return sum(sizes) + len(record.logged_request or "") + len(record.logged_response or "")
+    details = _details_of(record)
+    return 0 if details == _NO_DETAILS else sum(len(part) for part in details if part is not None)
 
 
 def without_details(record: Record) -> Record:

@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 import orjson
 
-from dwctl.clock import text_of
+from dwctl.clock import id_text
 from dwctl.protocols.errors import InvalidRequest
 from dwctl.protocols.json_objects import MAX_DEPTH, is_too_deep
 from dwctl.protocols.modes import Mode, Tier
@@ -60,7 +60,7 @@ class Asked(msgspec.Struct, frozen=True):
     @property
     def response_id(self) -> str:
         """The public identifier."""
-        return f"resp_{text_of(self.id)}"
+        return f"resp_{id_text(self.id)}"
 
     @property
     def shown_tier(self) -> str | None:

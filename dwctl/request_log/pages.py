@@ -18,7 +18,7 @@ import orjson
 import psycopg
 from psycopg.rows import dict_row
 
-from dwctl.clock import text_of
+from dwctl.clock import id_text
 from dwctl.config import Settings
 from dwctl.db import Connections
 from dwctl.errors import Unavailable
@@ -45,7 +45,7 @@ def most_shown(settings: Settings) -> int:
 
 
 class TooSlow(Unavailable):
-    """The request log could not be read in time. Ask for a shorter time (timestamp_after, timestamp_before)."""
+    """The request log could not be read in time. Try again, or ask for a shorter time (timestamp_after, timestamp_before)."""
 
     code = "request_log_slow"
 
@@ -124,9 +124,11 @@ class Reader:
         after: Place | None = None
         while True:
             page = self.page(limit=limit, after=after)
-            # In a transaction of their own: many entries may lie on a cold disk, and may take longer than finding them.
-            with self.connections.transaction() as connection:
-                rows = entries(connection, page.places)
+            rows = list[Row]()
+            if page.places:
+                # In a transaction of their own: many entries may lie on a cold disk, and may take longer than finding them.
+                with self.connections.transaction() as connection:
+                    rows = entries(connection, page.places)
             yield rows
             if page.next is None:
                 return
@@ -251,7 +253,7 @@ def entries(
     values = {
         **narrow.values,
         # (Each as one text: psycopg would write every id and time by itself.)
-        "ids": f"{{{','.join(text_of(place.request_id) for place in places)}}}",
+        "ids": f"{{{','.join(id_text(place.request_id) for place in places)}}}",
         "times": f"{{{','.join(map(datetime.isoformat, times))}}}",
         "first": min(times),
         "last": max(times),

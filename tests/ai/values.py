@@ -104,4 +104,4 @@ def a_request(surface: Surface = CHAT, alias: str = "m", **content: Any) -> Requ
         created_at=stamp.at,
         mode=surface.mode(body),
     )
-    return Request(stamp, asked)
+    return Request(stamp, asked, asked.is_stored)

@@ -105,3 +105,19 @@ def test_bodies_beyond_what_postgresql_takes_are_left_out(monkeypatch: pytest.Mo
     assert "too large" in found["response_body"]
     assert (found["response_size"], found["cost"]) == (20_000, "0.001")
     assert orjson.loads(line(opening(call, request_body="x" * 20_000)))["request_body"] == ""
+
+
+def test_an_openings_texts_are_bounded_as_a_records_are() -> None:
+    bounded = (records._BOUNDS | records._SHOWN).keys()
+    assert bounded & set(Opening.__struct_fields__) == {"owner", "model"}
+    assert bounded <= set(Record.__struct_fields__)
+
+
+@pytest.mark.parametrize("part", ["request_headers", "response_headers", "logged_request", "logged_response"])  # fmt: skip
+def test_each_part_that_only_the_log_shows_counts_and_can_be_left_out(part: str) -> None:
+    record = final(Made(uuid4()), **{part: "x" * 1000})
+    assert records.has_details(record)
+    assert records.details_size(record) == 1000
+    without = records.without_details(record)
+    assert not records.has_details(without)
+    assert records.details_size(without) == 0
