@@ -46,20 +46,28 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+_LONGEST = (
+    "dashboard/test_by_keyboard.py", "web/test_every_field.py", "faults/test_time_at_the_end.py", "dashboard/test_package.py", "web/test_reloading.py",
+    "analytics/test_recorder.py", "faults/test_idempotency.py", "faults/test_batches.py", "commands/test_up.py", "faults/test_processes.py", "faults/test_killed_streams.py",
+    "dashboard/test_models.py", "dashboard/test_playground.py", "operations/test_made_up_requests.py", "lifecycle/test_held.py", "faults/test_outage.py",
+)  # fmt: skip
+"""Modules that take most of a minute. Where several run at once they begin first: nobody waits for one of them alone at the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Spread the modules of faults, which mostly wait for something to be noticed, among those that compute: where several run at once, both cores have work."""
-    modules: dict[Path, list[pytest.Item]] = {}
+    modules: dict[str, list[pytest.Item]] = {}
     for item in items:
-        modules.setdefault(item.path, []).append(item)
-    waiting = [path for path in modules if path.parent.name == "faults"]
-    computing = [path for path in modules if path.parent.name != "faults"]
+        modules.setdefault(item.path.relative_to(Path(__file__).parent).as_posix(), []).append(item)
+    waiting = [name for name in modules if name.startswith("faults/")]
+    computing = [name for name in modules if not name.startswith("faults/")]
     # Each at its place in its own kind, from 0 to 1: sorted by that, both kinds go on alike to the end.
     places = {
-        path: (place + 0.5) / len(kind)
+        name: -1.0 if name in _LONGEST else (place + 0.5) / len(kind)
         for kind in (waiting, computing)
-        for place, path in enumerate(kind)
+        for place, name in enumerate(kind)
     }
-    items[:] = [item for path in sorted(modules, key=places.__getitem__) for item in modules[path]]
+    items[:] = [item for name in sorted(modules, key=places.__getitem__) for item in modules[name]]
 
 
 def with_database(url: str, name: str) -> str:
