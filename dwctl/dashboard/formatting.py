@@ -109,6 +109,11 @@ def number(value: Any) -> str:
     return NOTHING if value is None else f"{value:,}"
 
 
+def counted(value: int, thing: str) -> str:
+    """1 call, 1,234 calls: of a thing that an s makes several."""
+    return f"{number(value)} {thing}{'' if value == 1 else 's'}"
+
+
 def compact(value: Any) -> str:
     """1.2 k, 34 M: for tiles, beside which the exact number stands in a title."""
     if value is None:
@@ -297,6 +302,7 @@ FILTERS = {
     "day_time": day_time,
     "short_time": short_time,
     "number": number,
+    "counted": counted,
     "compact": compact,
     "money": money,
     "exact_money": exact_money,

@@ -96,7 +96,7 @@ def _limits(model: Model) -> Iterator[str]:
     if model.get("tokens_per_minute"):
         yield f"{model['tokens_per_minute']:,} tokens a minute"
     if model.get("capacity"):
-        yield f"{model['capacity']:,} calls at the same time"
+        yield f"{formatting.counted(model['capacity'], 'call')} at the same time"
     if model.get("batch_capacity"):
         yield f"{model['batch_capacity']:,} queued requests at the same time"
     if model.get("throughput"):

@@ -206,7 +206,7 @@ class TestForms:
         id = admin.endpoint(name=name)
         model = admin.model(hosted_on=id)
         at = f"/endpoints/{id}"
-        assert "Its 1 models go with it" in page(client, at)
+        assert "1 model of it would go as well" in page(client, at)
         assert send(client, f"{at}/delete", at, confirm="other").status_code == 422
         assert send(client, f"{at}/delete", at, confirm=name).status_code == 303
         assert admin.get(f"/models/{model['id']}").status_code == 404

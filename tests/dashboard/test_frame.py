@@ -12,8 +12,8 @@ from werkzeug.datastructures import MultiDict
 
 from dwctl.access import guard
 from dwctl.catalog.routes import models
+from dwctl.dashboard import formatting, navigation, operations, pages
 from dwctl.dashboard import forms as dashboard_forms
-from dwctl.dashboard import navigation, operations, pages
 from dwctl.identity.routes import api_keys
 from tests.cast import Cast
 from tests.dashboard import forms
@@ -229,3 +229,8 @@ def test_the_call_beside_a_page_takes_the_key_of_its_surface(client: FlaskClient
     (call,) = re.findall(r"<details class=\"popup api\">.*?</details>", client.get(path, headers=Cast.headers("admin")).text, re.DOTALL)  # fmt: skip
     assert set(re.findall(r"\b(?:API|PLATFORM)_KEY\b", call)) == {key}
     assert f"purpose “{'realtime' if key == 'API_KEY' else 'platform'}”" in call
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0, "0 calls"), (1, "1 call"), (2, "2 calls"), (1234567, "1,234,567 calls")])  # fmt: skip
+def test_things_are_counted_as_people_do(value: int, shown: str) -> None:
+    assert formatting.counted(value, "call") == shown
