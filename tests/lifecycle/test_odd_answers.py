@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.gateway import FLEX, REALTIME, TERMINAL, Gateway, cost
+from tests.gateway import FLEX, REALTIME, TERMINAL, Gateway, cost, marker
+from tests.lifecycle.test_store import places_of
 from tests.processes import eventually
 
 ERROR = rb'{"error":{"message":"a\u0000b","type":"t\u0000","code":"c\u0000","param":"p\u0000"}}'
@@ -75,9 +76,40 @@ class Chatty(BaseHTTPRequestHandler):
         pass
 
 
+class Quoting(BaseHTTPRequestHandler):
+    """Says why it ended, or broke off, in the words of the question."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        said = f"no word of: {body['messages'][-1]['content']}"
+        chunk = json.loads(CHUNK)
+        if body["model"] == "breaks":
+            last = {"error": {"message": said, "type": said, "code": said, "param": said}}
+        else:
+            last = json.loads(CHUNK)
+            last["choices"][0] |= {"delta": {}, "finish_reason": said}
+        text = "".join(f"data: {json.dumps(event)}\n\n" for event in (chunk, last))
+        answer = f"{text}data: [DONE]\n\n".encode()
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
 def nul() -> Iterator[str]:
     yield from serving(Nul)
+
+
+@pytest.fixture(scope="module")
+def quoting() -> Iterator[str]:
+    yield from serving(Quoting)
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +176,20 @@ def test_strict_mode_shows_nothing_of_a_stream_in_another_protocol(
     assert "secret-name" not in answer.text
     assert answer.text.count("event: response.failed\n") == 1
     assert stage.left(answer).request.state == "failed"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("tier", ["priority", "flex"])
+@pytest.mark.parametrize("path", ["/responses", "/chat/completions"])
+@pytest.mark.parametrize("name", ["breaks", "ends"])
+def test_an_upstream_that_quotes_the_question_leaves_nothing_of_it(
+    stage: Gateway, quoting: str, name: str, path: str, tier: str, stream: bool
+) -> None:
+    model = stage.flexible(name, alias=f"{name}+quoting", endpoint=stage.endpoint(quoting))
+    call = stage.respond if path == "/responses" else stage.converse
+    mark = marker()
+    answer = call(model, mark, service_tier=tier, stream=stream, store=False)
+    assert answer.content
+    log = stage.log_of(answer)
+    assert log.error_code or name == "ends"
+    eventually(lambda: not places_of(stage, mark), 5)
