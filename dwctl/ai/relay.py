@@ -30,7 +30,7 @@ from dwctl.catalog.routing import Model
 from dwctl.db import DatabaseAway
 from dwctl.errors import DwctlError
 from dwctl.protocols.answers import finish_reason_of
-from dwctl.protocols.failures import FailureKind
+from dwctl.protocols.failures import FailureKind, word
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.treatments import StreamTreatment
 from dwctl.protocols.usage import said
@@ -294,7 +294,8 @@ class Run:
             end = outcomes.Interrupted(stopped)
         elif stream.error is not None:
             details = {"error": stream.error.get("message")}
-            end = Failed(FailureKind.STREAM_BROKEN, str(stream.error.get("code")), details)
+            code = word(str(stream.error.get("code") or "")) or UpstreamError.code
+            end = Failed(FailureKind.STREAM_BROKEN, code, details)
         if self._attempt is not None:
             self._attempt.ended(end)
         whole, asked = stream.assembled(), self._request.asked

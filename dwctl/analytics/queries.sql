@@ -17,8 +17,13 @@ WITH c AS MATERIALIZED (
         cached_input_price numeric, reasoning_price numeric, tariff_id uuid, provider_cost numeric, finish_reason text, user_agent text,
         trace_id text, bodies text, request_headers text, response_headers text, logged_request text, logged_response text,
         unlogged boolean)
+), locked AS MATERIALIZED (
+    -- Against whoever deletes one at this moment: the function looks again, and what is gone then stays gone.
+    SELECT r.id FROM fusillade.requests r WHERE r.id = ANY (ARRAY(SELECT id FROM c)) ORDER BY r.id FOR NO KEY UPDATE
 ), settled AS MATERIALIZED (
-    SELECT id, retaken, line_of, retried FROM fusillade.end_calls($1::json, false)
+    -- (Not before they are locked: so the number of them is part of what it is called with.)
+    SELECT s.id, s.retaken, s.line_of, s.retried
+      FROM (SELECT count(*) AS rows FROM locked) l CROSS JOIN LATERAL fusillade.end_calls($1::json, l.rows < 0) s
 ), taken_back AS MATERIALIZED (
     -- An owner that turns out to be alive takes back its own "interrupted", in the log too.
     SELECT c.id AS call, old.*

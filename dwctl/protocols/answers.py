@@ -19,6 +19,7 @@ import orjson
 from dwctl.protocols import forms
 from dwctl.protocols.dialects import put_answer_right
 from dwctl.protocols.errors import BadUpstreamBody
+from dwctl.protocols.failures import word
 from dwctl.protocols.forms import Form
 from dwctl.protocols.json_objects import is_list_of_objects, open_object, parse_object
 from dwctl.protocols.odd_json import mended
@@ -204,7 +205,7 @@ def finish_reason_of(answer: Mapping[str, Any] | None) -> str | None:
     else:
         reason = answer.get("status")
         reason = reason if isinstance(reason, str) and reason in _STATUSES else None
-    return reason if isinstance(reason, str) and reason else None
+    return word(reason)
 
 
 def dump(value: object) -> bytes:

@@ -69,6 +69,7 @@ _SAYS_MORE = frozenset({FailureKind.STREAM_BROKEN})
 """Kinds whose details have a message of ours, made to be shown."""
 _KINDS = frozenset(FailureKind)
 _BEFORE_A_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_WORD = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 _SENTENCE = re.compile(r"Upstream returned (\d{3})(?:: (.*))?\Z", re.DOTALL)
 _TYPES = {
     400: "invalid_request_error",
@@ -121,6 +122,11 @@ def http_failure(status: int, body: object) -> Failure:
     if not message or message[0] in "{[<":
         message = f"The upstream provider answered with status {status}."
     return Failure(f"http_{status}", message, _TYPES.get(status, "server_error"), status)
+
+
+def word(said: object) -> str | None:
+    """What an upstream calls an end or an error, if that is a name. Anything longer may quote what was said, and logs outlive that."""
+    return said if isinstance(said, str) and _WORD.fullmatch(said) else None
 
 
 def _tagged(tag: str, details: Mapping[str, Any]) -> Failure:

@@ -175,12 +175,17 @@ class PassThrough(_Known):
         return Complete(body, usage, finish_reason=finish_reason_of(content))
 
     def from_stream(self, raw: bytes) -> Complete:
-        """An upstream that streamed although nobody asked: the answer that the stream adds up to."""
+        """An upstream that streamed although nobody asked: the answer that the stream adds up to.
+
+        Raises BadUpstreamBody where no answer of this form comes in chunks: embeddings do not.
+        """
         stream = self.stream(max_bytes=len(raw))
         stream.feed(raw)
         stream.finish()
         if stream.error:
             return Complete(dump({"error": stream.error}), None, _message(stream.error))
+        if not self._form.chunk_object:
+            raise BadUpstreamBody("a stream, which this protocol has not")
         whole = stream.assembled()
         return Complete(dump(whole), stream.settle(), finish_reason=finish_reason_of(whole))
 

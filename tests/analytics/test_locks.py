@@ -115,6 +115,24 @@ def test_several_rows_of_a_kind_are_locked_in_the_order_of_their_keys(
         other.result(timeout=30)
 
 
+def test_what_is_deleted_while_its_end_is_written_stays_deleted(
+    calls: Calls, one: Connection, database_url: str
+) -> None:
+    call = run(calls, calls.make(), leased=True)
+    deleted = one.execute(
+        "SELECT fusillade.delete_response(%s, %s)", (call.id, [str(call.owner)])
+    ).rowcount
+    assert deleted == 1
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(_act, database_url, end, [call])
+        _wait_until_blocked(database_url, unless=other.done)
+        one.commit()
+        other.result(timeout=30)
+    for table in ("requests", "batches", "request_templates"):
+        assert calls.one(f"SELECT count(*) FROM fusillade.{table} WHERE id = %s", call.id) == (0,)
+    assert calls.counts(call) == (1, 1)
+
+
 def test_what_the_queue_has_ended_is_charged_in_the_order_in_which_recorders_charge(
     calls: Calls, one: Connection, database_url: str
 ) -> None:

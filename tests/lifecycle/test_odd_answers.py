@@ -1,4 +1,6 @@
-"""Upstream servers whose texts hold what a database does not take: nothing of that may lose a record."""
+"""Upstream servers whose texts hold what a database does not take, or that answer in another protocol than they were asked in: each call
+has one end, which its caller, its row and the ledger agree on.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.gateway import FLEX, REALTIME, TERMINAL, Gateway, cost
+from tests.gateway import FLEX, REALTIME, TERMINAL, Gateway, cost, marker
+from tests.lifecycle.test_store import places_of
 from tests.processes import eventually
 
 ERROR = rb'{"error":{"message":"a\u0000b","type":"t\u0000","code":"c\u0000","param":"p\u0000"}}'
@@ -21,6 +24,15 @@ ANSWER = (
 CHUNK = (
     rb'{"id":"i\u0000","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
     rb'"delta":{"role":"assistant","content":"a\u0000b"},"finish_reason":null}]}'
+)
+
+CHATTED = (
+    b'{"id":"i","object":"chat.completion.chunk","created":1,"model":"secret-name","choices":[{"index":0,'
+    b'"delta":{"role":"assistant","content":"Hello"},"finish_reason":null}]}'
+)
+CHAT_END = (
+    b'{"id":"i","object":"chat.completion.chunk","created":1,"model":"secret-name","choices":[{"index":0,"delta":{},'
+    b'"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}'
 )
 
 
@@ -46,9 +58,67 @@ class Nul(BaseHTTPRequestHandler):
         pass
 
 
+class Chatty(BaseHTTPRequestHandler):
+    """Answers whatever it is asked with the stream of a chat."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        said = b"data: %b\n\ndata: %b\n\ndata: [DONE]\n\n" % (CHATTED, CHAT_END)
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("content-length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+class Quoting(BaseHTTPRequestHandler):
+    """Says why it ended, or broke off, in the words of the question."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        said = f"no word of: {body['messages'][-1]['content']}"
+        chunk = json.loads(CHUNK)
+        if body["model"] == "breaks":
+            last = {"error": {"message": said, "type": said, "code": said, "param": said}}
+        else:
+            last = json.loads(CHUNK)
+            last["choices"][0] |= {"delta": {}, "finish_reason": said}
+        text = "".join(f"data: {json.dumps(event)}\n\n" for event in (chunk, last))
+        answer = f"{text}data: [DONE]\n\n".encode()
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
 @pytest.fixture(scope="module")
 def nul() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Nul) as server:
+    yield from serving(Nul)
+
+
+@pytest.fixture(scope="module")
+def quoting() -> Iterator[str]:
+    yield from serving(Quoting)
+
+
+@pytest.fixture(scope="module")
+def chatty() -> Iterator[str]:
+    yield from serving(Chatty)
+
+
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -76,3 +146,50 @@ def test_nul_in_an_answer_loses_no_record(
     if not failed:
         assert stage.charges(id) == [cost(FLEX if tier == "flex" else REALTIME)]
     assert stage.leases() == []
+
+
+@pytest.mark.parametrize("web", [0, 1], ids=["open", "strict"])
+@pytest.mark.parametrize("tier", [None, "flex"])
+def test_the_stream_of_a_chat_is_no_embedding(
+    stage: Gateway, chatty: str, tier: str | None, web: int
+) -> None:
+    model = stage.flexible("chatty", endpoint=stage.endpoint(chatty))
+    body = {"model": model, "input": "Hello"} | ({"service_tier": tier} if tier else {})
+    answer = stage.post("/embeddings", body, url=stage.service.webs[web].url)
+    assert answer.status_code == 502, answer.text
+    left = stage.left(answer)
+    assert (left.request.state, len(left.logs), left.charges) == ("failed", 1, [])
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_strict_mode_shows_nothing_of_a_stream_in_another_protocol(
+    stage: Gateway, chatty: str, background: bool
+) -> None:
+    model = stage.flexible(
+        "chatty",
+        alias="chatty-relayed",
+        endpoint=stage.endpoint(chatty),
+        open_responses_adapter=False,
+    )
+    url = stage.service.webs[1].url
+    answer = stage.respond(model, background=background, stream=True, url=url)
+    assert "secret-name" not in answer.text
+    assert answer.text.count("event: response.failed\n") == 1
+    assert stage.left(answer).request.state == "failed"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("tier", ["priority", "flex"])
+@pytest.mark.parametrize("path", ["/responses", "/chat/completions"])
+@pytest.mark.parametrize("name", ["breaks", "ends"])
+def test_an_upstream_that_quotes_the_question_leaves_nothing_of_it(
+    stage: Gateway, quoting: str, name: str, path: str, tier: str, stream: bool
+) -> None:
+    model = stage.flexible(name, alias=f"{name}+quoting", endpoint=stage.endpoint(quoting))
+    call = stage.respond if path == "/responses" else stage.converse
+    mark = marker()
+    answer = call(model, mark, service_tier=tier, stream=stream, store=False)
+    assert answer.content
+    log = stage.log_of(answer)
+    assert log.error_code or name == "ends"
+    eventually(lambda: not places_of(stage, mark), 5)

@@ -277,6 +277,9 @@ class ResponsesRelay(UpstreamStream):
         error = error_in(body, named=is_named) if type is None or is_named else body.get("error")
         if error:
             return self._with_error(data, error)
+        if self._strict and not isinstance(type, str):  # of another protocol, as chunks of a chat
+            self._has_gaps = True
+            return b""
         return event.raw if event.raw.endswith(b"\n\n") else frame(event, data)
 
     def _unreadable(self, event: SseEvent, data: bytes) -> bytes:
