@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from dwctl.dashboard import browsers
 from dwctl.dashboard.zones import zone
 from dwctl.identity import api_keys
 
@@ -319,4 +320,5 @@ FILTERS = {
     "percent": percent,
     "written": written,
     "key_name": key_name,
+    "browser": browsers.name_of,
 }
