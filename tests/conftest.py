@@ -36,7 +36,7 @@ SECRET = "a-secret-key-for-tests-only"
 FAST = {"fsync": "off", "full_page_writes": "off", "max_connections": "300"}
 
 
-# Twenty thousand tests stay until the end: looking for garbage among them takes a third of the time that collecting them takes, and goes on with every look.
+# Twenty thousand tests stay until the end: looking for garbage among them takes half of the time that collecting them takes, and goes on with every look.
 gc.disable()
 
 

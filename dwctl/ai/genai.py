@@ -6,7 +6,7 @@ configuration has for the model at its target, never by what a server says. Coun
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterator
 from decimal import Decimal
 from functools import reduce
@@ -104,12 +104,9 @@ class GenAi:
     def _sort(self) -> None:
         """Into their histograms, many calls at a time: a loop that is warm costs a third, and most calls are alike."""
         noted, self._noted = self._noted, []
-        alike: dict[tuple[str, ...], list[_Ended]] = {}
+        alike = defaultdict[tuple[str, ...], list[_Ended]](list)
         for call in noted:
-            if call.labels in alike:
-                alike[call.labels].append(call)
-            else:
-                alike[call.labels] = [call]
+            alike[call.labels].append(call)
         for labels, calls in alike.items():
             self._sort_alike(labels, calls)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Sequence
 
 NO_MODEL = "(unknown)"
@@ -52,12 +53,9 @@ class Spreads:
 
     def _sort(self) -> None:
         noted, self._noted = self._noted, []
-        alike: dict[tuple[str, ...], list[float]] = {}
+        alike = defaultdict[tuple[str, ...], list[float]](list)
         for labels, figure in noted:
-            if labels in alike:
-                alike[labels].append(figure)
-            else:
-                alike[labels] = [figure]
+            alike[labels].append(figure)
         for labels, figures in alike.items():
             self.add_all(labels, figures)
 

@@ -36,18 +36,15 @@ CHAT_END = (
 )
 
 
-class Nul(BaseHTTPRequestHandler):
-    """Says NUL everywhere; the model's name says where."""
+class Odd(BaseHTTPRequestHandler):
+    """One of these servers."""
 
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        kind, status, said = "application/json", 200, ANSWER
-        if "refuses" in body["model"]:
-            status, said = 400, ERROR
-        elif body.get("stream"):
-            kind, said = "text/event-stream", b"data: %b\n\ndata: %b\n\n" % (CHUNK, ERROR)
+    def asked(self) -> bytes:
+        return self.rfile.read(int(self.headers["content-length"]))
+
+    def answer(self, said: bytes, kind: str = "text/event-stream", status: int = 200) -> None:
         self.send_response(status)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(said)))
@@ -58,31 +55,33 @@ class Nul(BaseHTTPRequestHandler):
         pass
 
 
-class Chatty(BaseHTTPRequestHandler):
+class Nul(Odd):
+    """Says NUL everywhere; the model's name says where."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.asked())
+        kind, status, said = "application/json", 200, ANSWER
+        if "refuses" in body["model"]:
+            status, said = 400, ERROR
+        elif body.get("stream"):
+            kind, said = "text/event-stream", b"data: %b\n\ndata: %b\n\n" % (CHUNK, ERROR)
+        self.answer(said, kind, status)
+
+
+class Chatty(Odd):
     """Answers whatever it is asked with the stream of a chat."""
 
-    protocol_version = "HTTP/1.1"
-
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"]))
+        self.asked()
         said = b"data: %b\n\ndata: %b\n\ndata: [DONE]\n\n" % (CHATTED, CHAT_END)
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream")
-        self.send_header("content-length", str(len(said)))
-        self.end_headers()
-        self.wfile.write(said)
-
-    def log_message(self, *_arguments: object) -> None:
-        pass
+        self.answer(said)
 
 
-class Quoting(BaseHTTPRequestHandler):
+class Quoting(Odd):
     """Says why it ended, or broke off, in the words of the question."""
 
-    protocol_version = "HTTP/1.1"
-
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = json.loads(self.asked())
         said = f"no word of: {body['messages'][-1]['content']}"
         chunk = json.loads(CHUNK)
         if body["model"] == "breaks":
@@ -91,15 +90,7 @@ class Quoting(BaseHTTPRequestHandler):
             last = json.loads(CHUNK)
             last["choices"][0] |= {"delta": {}, "finish_reason": said}
         text = "".join(f"data: {json.dumps(event)}\n\n" for event in (chunk, last))
-        answer = f"{text}data: [DONE]\n\n".encode()
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream")
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_arguments: object) -> None:
-        pass
+        self.answer(f"{text}data: [DONE]\n\n".encode())
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +108,7 @@ def chatty() -> Iterator[str]:
     yield from serving(Chatty)
 
 
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+def serving(handler: type[Odd]) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
