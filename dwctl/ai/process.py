@@ -40,7 +40,6 @@ def rarely_collect_garbage() -> None:
     """
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS, 20, 20)
-    gc.enable()
 
 
 def stop(worker: Any) -> None:
