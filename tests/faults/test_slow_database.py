@@ -74,6 +74,8 @@ def test_a_call_that_costs_more_than_can_be_written_down_does_not_take_others_al
         assert answer.status_code == 200
         assert [charge.amount for charge in stage.left(answer).charges] == [CHARGE]
     assert stage.balance(account.id) == 1000 - 12 * CHARGE - LARGEST
+    # The process hears of it within a second.
+    eventually(lambda: not stage.chat(good, by=account).ok)
     assert_openai_error(stage.chat(good, by=account), 402, "insufficient_credits")
 
 
