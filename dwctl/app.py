@@ -45,6 +45,7 @@ from dwctl.web import (
 from dwctl.web.cors import CrossOrigin
 from dwctl.web.dumping import OrjsonProvider
 from dwctl.web.entrance import Entrance
+from dwctl.web.rules import LateRule
 
 NO_DATABASE = "postgresql://localhost/nowhere"
 
@@ -81,6 +82,7 @@ def base_app(settings: Settings) -> tuple[Flask, Api]:
         API_VERSION=__version__,
         OPENAPI_VERSION="3.1.0",
     )
+    app.url_rule_class = LateRule
     app.url_map.strict_slashes = False
     # Merging would answer `//users` with a redirection to `/users`; only one spelling is served (`web.paths`).
     app.url_map.merge_slashes = False
