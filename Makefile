@@ -4,8 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # A module's processes and database serve its tests one after another: modules, not tests, are shared out.
 # In the order of the folders: what a folder shares (a browser, a service with people) is started once for each of them.
-# Three at a time keep two cores busy: many tests wait for a process to start, or to die.
-SHARED_OUT := -n 3 --dist loadscope --no-loadscope-reorder
+# Four at a time keep two cores busy: many tests wait for something to be noticed, or for a process to die.
+SHARED_OUT := -n 4 --dist loadscope --no-loadscope-reorder
 # Tests start hundreds of processes; without bytecode each of them would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -25,7 +25,7 @@ help:  ## print this
 run: setup  ## start everything with a demo model, on a database of its own
 	$(BIN)/dwctl up --demo
 
-test: .venv/.ready-dev  ## run the tests, three at a time; args="-k name" passes options to pytest
+test: .venv/.ready-dev  ## run the tests, four modules at a time; args="-k name" passes options to pytest
 	$(BIN)/python -m pytest $(SHARED_OUT) $(args)
 
 # The environment: .venv/.ready and .venv/.ready-dev are as new as what they were made from.

@@ -174,9 +174,17 @@ def upstream() -> Iterator[FakeUpstream]:
 
 
 @pytest.fixture(scope="module")
-def service(environ: dict[str, str], cast: Cast, upstream: FakeUpstream) -> Iterator[Service]:
+def is_warm() -> bool:
+    """Whether processes of this module have their modules already (tests/warm.py); a module that tries how they begin and end says no."""
+    return True
+
+
+@pytest.fixture(scope="module")
+def service(
+    environ: dict[str, str], cast: Cast, upstream: FakeUpstream, is_warm: bool
+) -> Iterator[Service]:
     """One real web process on the module's database."""
-    with Service(environ) as running:
+    with Service(environ, is_warm=is_warm) as running:
         running.start_web()
         yield running
 

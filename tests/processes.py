@@ -17,6 +17,8 @@ from typing import Any
 
 import requests
 
+from tests.warm import Forked, Warm, may_be_warm
+
 ROOT = Path(__file__).resolve().parent.parent
 
 IMPATIENT = {
@@ -34,6 +36,9 @@ QUICK = IMPATIENT | {
 """Processes that notice each other's death within a few seconds, and end within a few."""
 GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
 WEB = [GUNICORN, "-c", "gunicorn.conf.py", "wsgi:app"]
+
+
+_warm = Warm()
 
 
 def free_port() -> int:
@@ -66,15 +71,23 @@ def inherited() -> dict[str, str]:
 class Process:
     """One gunicorn with its workers, in a process group of its own."""
 
-    def __init__(self, command: list[str], environ: dict[str, str], port: int) -> None:
+    def __init__(
+        self, command: list[str], environ: dict[str, str], port: int, *, is_warm: bool = False
+    ) -> None:
+        """`is_warm`: forked from a process that has its modules (tests/warm.py), in a fifth of the CPU."""
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.log = Path(tempfile.mkstemp(prefix="dwctl-", suffix=".log")[1])
+        whole = inherited() | environ | {"PORT": str(port)}
+        self._popen: subprocess.Popen[bytes] | Forked
+        if is_warm:
+            self._popen = _warm.start(command, whole, self.log)
+            return
         with self.log.open("w") as log:
             self._popen = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=inherited() | environ | {"PORT": str(port)},
+                env=whole,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
@@ -142,8 +155,10 @@ class Process:
 class Service:
     """Web and worker processes on one database."""
 
-    def __init__(self, environ: dict[str, str]) -> None:
+    def __init__(self, environ: dict[str, str], *, is_warm: bool = True) -> None:
+        """`is_warm`: where that can be, its processes are (`Process`). Not where how they begin and end is what is tried."""
         self.environ = environ
+        self._is_warm = is_warm
         self.webs: list[Process] = []
         self.workers: list[Process] = []
         self._booting: list[tuple[Process, str]] | None = None
@@ -170,6 +185,11 @@ class Service:
         for process, path in booting:
             process.wait_ready(path)
 
+    def _start(self, command: list[str], more: dict[str, str]) -> Process:
+        environ = {"WEB_CONCURRENCY": "1"} | self.environ | more
+        is_warm = self._is_warm and may_be_warm(environ)
+        return Process(command, environ, free_port(), is_warm=is_warm)
+
     def _wait_ready(self, process: Process, path: str) -> Process:
         if self._booting is None:
             process.wait_ready(path)
@@ -184,7 +204,7 @@ class Service:
 
     def start_web(self, **more: str) -> Process:
         """One more web process; ready when this returns."""
-        process = Process(WEB, {"WEB_CONCURRENCY": "1"} | self.environ | more, free_port())
+        process = self._start(WEB, more)
         self.webs.append(process)
         return self._wait_ready(process, "/readyz")
 
@@ -196,6 +216,6 @@ class Service:
     def start_worker(self, **more: str) -> Process:
         """One more worker process; ready when this returns."""
         command = [GUNICORN, "-c", "dwctl/worker/gunicorn.conf.py", "--workers", "1", "dwctl.worker.app:app"]  # fmt: skip
-        process = Process(command, {"WEB_CONCURRENCY": "1"} | self.environ | more, free_port())
+        process = self._start(command, more)
         self.workers.append(process)
         return self._wait_ready(process, "/healthz")

@@ -103,7 +103,10 @@ def environ(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 @pytest.fixture(scope="module")
 def stage(environ: dict[str, str], database_url: str, upstream: FakeUpstream) -> Iterator[Contract]:
-    with psycopg.connect(database_url, autocommit=True) as sql, Service(environ) as service:
+    with (
+        psycopg.connect(database_url, autocommit=True) as sql,
+        Service(environ, is_warm=False) as service,
+    ):
         service.start_web()
         key = set_up(service.url, sql, upstream.origin)
         yield Contract(service.url, key, sql, service)

@@ -73,7 +73,7 @@ def answers(stage: Gateway, environ: dict[str, str]) -> Iterator[dict[str, list[
     stage.upstream.reset()
     held = sum(b"hold" in case.before for case in CASES.values())
     with (
-        Service(environ | {"DWCTL_SHUTDOWN__GRACE": f"{GRACE_S}s"}) as others,
+        Service(environ | {"DWCTL_SHUTDOWN__GRACE": f"{GRACE_S}s"}, is_warm=False) as others,
         ExitStack() as stack,
     ):
         web = others.start_web()
@@ -150,7 +150,7 @@ def test_the_signal_ends_what_it_should(answers: dict[str, list[raw.Answer]], na
 
 
 def test_a_process_that_has_served_enough_ends_in_the_same_way(environ: dict[str, str]) -> None:
-    with Service(environ | {"GUNICORN_CMD_ARGS": "--max-requests 20"}) as others:
+    with Service(environ | {"GUNICORN_CMD_ARGS": "--max-requests 20"}, is_warm=False) as others:
         web = others.start_web()
         with raw.Connection(web.port, PATIENCE_S) as kept:
             kept.send(GET)

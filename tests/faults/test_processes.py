@@ -23,6 +23,11 @@ def environ(environ: dict[str, str]) -> dict[str, str]:
     return environ | QUICK
 
 
+@pytest.fixture(scope="module")
+def is_warm() -> bool:
+    return False
+
+
 @pytest.fixture
 def worker(stage: Gateway) -> Process:
     """The only one."""

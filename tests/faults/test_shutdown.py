@@ -14,6 +14,11 @@ from tests.gateway import Gateway, assert_openai_error, events
 from tests.processes import Service, eventually
 
 
+@pytest.fixture(scope="module")
+def is_warm() -> bool:
+    return False
+
+
 @pytest.fixture
 def web(stage: Gateway, service: Service) -> Any:
     """A web process to be ended; the module's own stays."""

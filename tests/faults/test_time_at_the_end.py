@@ -17,6 +17,11 @@ BACKGROUND_S = 7
 
 
 @pytest.fixture(scope="module")
+def is_warm() -> bool:
+    return False
+
+
+@pytest.fixture(scope="module")
 def environ(environ: dict[str, str]) -> dict[str, str]:
     # Streams leave word of what they have delivered every five seconds.
     return environ | QUICK | {"DWCTL_SHUTDOWN__GRACE": f"{GRACE_S}s"}

@@ -228,7 +228,7 @@ def test_every_process_follows_and_none_is_stopped_by_a_mistake(environ: dict[st
     mounted = Mounted(tmp_path)
     mounted.put("metadata: {title: First title}\n")
     following = {"DWCTL_CONFIG": str(mounted.path), "DWCTL_RELOAD_INTERVAL": "0.1s", "WEB_CONCURRENCY": "2"}  # fmt: skip
-    with Service(environ | following) as service:
+    with Service(environ | following, is_warm=False) as service:
         web = service.start_web()
         eventually(lambda: shows(web, "First title"), 60)
         mounted.put("metadata: {title: Second title}\n")
