@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from functools import cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -30,8 +31,17 @@ _OURS = ("DWCTL_", "DATABASE_URL", "WEB_CONCURRENCY", "GUNICORN_CMD_ARGS")
 def may_be_warm(environ: dict[str, str]) -> bool:
     """Where the system tells of the end of somebody else's child (Linux), and it is only we who read that environment: what Python and the
     libraries read, they have read when they are loaded. `DWCTL_TEST_COLD=1`: nowhere."""
-    is_cold = os.environ.get("DWCTL_TEST_COLD") or not hasattr(os, "pidfd_open")
+    is_cold = os.environ.get("DWCTL_TEST_COLD") or not _tells_of_ends()
     return not is_cold and all(name.startswith(_OURS) for name in environ)
+
+
+@cache
+def _tells_of_ends() -> bool:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):  # another system; an old kernel, or one that forbids it
+        return False
+    return True
 
 
 class Warm:
