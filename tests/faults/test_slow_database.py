@@ -61,12 +61,16 @@ def test_a_call_that_costs_more_than_can_be_written_down_does_not_take_others_al
     stage: Gateway,
 ) -> None:
     account = stage.account("1000")
-    good = stage.model("ok")
+    good = stage.model("hold")
     # 2,147,483,647 tokens at this price are more than the ledger can hold.
-    bad = stage.model("usage-2147483647-1", price=("999999", "0"))
+    bad = stage.model("usage-2147483647-1+hold", price=("999999", "0"))
+    stage.upstream.reset()
     with ThreadPoolExecutor(13) as pool:
         models = [good] * 6 + [bad] + [good] * 6
-        answers = list(pool.map(lambda model: stage.chat(model, by=account), models))
+        calls = [pool.submit(stage.chat, model, by=account) for model in models]
+        stage.upstream.wait_active(13)
+        stage.upstream.release()
+        answers = [call.result() for call in calls]
     # It costs what can be, and ends the account.
     assert answers[6].status_code == 200
     assert [charge.amount for charge in stage.left(answers[6]).charges] == [LARGEST]
@@ -75,8 +79,9 @@ def test_a_call_that_costs_more_than_can_be_written_down_does_not_take_others_al
         assert [charge.amount for charge in stage.left(answer).charges] == [CHARGE]
     assert stage.balance(account.id) == 1000 - 12 * CHARGE - LARGEST
     # The process hears of it within a second.
-    eventually(lambda: not stage.chat(good, by=account).ok)
-    assert_openai_error(stage.chat(good, by=account), 402, "insufficient_credits")
+    plain = stage.model("ok")
+    eventually(lambda: not stage.chat(plain, by=account).ok)
+    assert_openai_error(stage.chat(plain, by=account), 402, "insufficient_credits")
 
 
 def test_every_connection_is_dropped_under_load(stage: Gateway, service: Service) -> None:
