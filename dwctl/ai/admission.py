@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from dwctl.ai.calls import Line, Request, Stamp
+from dwctl.ai.request_log import unstored
 from dwctl.ai.selection import components_of
 from dwctl.analytics.records import timestamp
 from dwctl.billing import tariffs
@@ -205,10 +206,22 @@ def readmit(snapshot: Snapshot, job: Job, *, strict: bool) -> Admitted:
     if request.line is not None:
         _follow(snapshot, request.asked.created_at)
     try:
-        return admit(snapshot.routing, key, request, strict=strict, escalation=job.escalation)
+        admitted = admit(snapshot.routing, key, request, strict=strict, escalation=job.escalation)
     except DwctlError:
         snapshot.wait_fresher_than(time.monotonic(), _FRESH_ENOUGH_S)
-        return admit(snapshot.routing, key, request, strict=strict, escalation=job.escalation)
+        admitted = admit(snapshot.routing, key, request, strict=strict, escalation=job.escalation)
+    if request.line is not None and snapshot.routing.keeping_of(key).zero_retention:
+        return _told_not_to_store(admitted)
+    return admitted
+
+
+def _told_not_to_store(admitted: Admitted) -> Admitted:
+    """A line, which stays as it was uploaded, as the upstream server gets it."""
+    asked = admitted.request.asked
+    body, content = unstored(asked.surface, asked.body, asked.content)
+    asked = msgspec.structs.replace(asked, body=body, content=content)
+    request = msgspec.structs.replace(admitted.request, asked=asked)
+    return msgspec.structs.replace(admitted, request=request)
 
 
 def _follow(snapshot: Snapshot, at: float) -> None:

@@ -56,13 +56,13 @@ class RequestLog:
         self, request: Request, key: Key, outcome: Outcome, answered_with: Headers
     ) -> Members:
         """Of a call that was let in. `answered_with`: the headers that its caller got."""
-        if self._is_plain and request.tracked and not self._snapshot.routing.keeping and request.is_kept:  # fmt: skip
+        # A line is kept as its owner's file, whatever it says; the log shows it to others.
+        is_stored = request.is_kept and request.asked.is_stored
+        if self._is_plain and request.tracked and not self._snapshot.routing.keeping and is_stored:
             return {}
-        found = self.of_queued(request.id, key)
+        found = self.of_queued(request.id, key, is_stored=is_stored)
         if self._is_off:
             return found
-        if not request.is_kept and found.get("bodies") in (None, Withheld.NOT_SAMPLED):
-            found["bodies"] = Withheld.NOT_STORED
         if not request.tracked and not found:
             found = self._bodies(request.surface, request.asked.body, outcome.stored)
         return found | self._heads(key, request.headers, answered_with)
@@ -87,8 +87,12 @@ class RequestLog:
             found = self._bodies(incoming.surface, body, answered)
         return found | self._heads(key, incoming.headers, answer.headers)
 
-    def of_queued(self, id: UUID, key: Key) -> Members:
-        """Of a call with a row, of which no more is known than whose it is."""
+    def of_queued(self, id: UUID, key: Key, *, is_stored: bool = True) -> Members:
+        """Of a call with a row, of which no more is known than whose it is, and whether its caller wants anything to be kept."""
+        found = self._of_queued(id, key)
+        return found if is_stored or self._is_off else _not_stored(found)
+
+    def _of_queued(self, id: UUID, key: Key) -> Members:
         if self._is_off:
             return {"unlogged": True}
         keeping = self._keeping_of(key)
@@ -135,6 +139,13 @@ def unstored(
     if given is False or not (surface.stored_as_response or given is True):
         return body, content
     return replace_members(body, {"store": b"false"}), {**content, "store": False}
+
+
+def _not_stored(found: Members) -> Members:
+    """The same of a call whose caller wants nothing to be kept."""
+    if found.get("bodies") in (None, Withheld.NOT_SAMPLED):
+        return {**found, "bodies": Withheld.NOT_STORED}
+    return found
 
 
 def _says_not_to_store(body: bytes, content: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ import msgspec
 
 from dwctl.ai.genai import OPERATIONS
 from dwctl.printable import printable
+from dwctl.protocols.failures import word
 from dwctl.protocols.usage import TokenUsage
 from dwctl.tracing import traceparent
 from dwctl.tracing.spans import fail, header_of, trace_id_of
@@ -153,12 +154,12 @@ def _say_answer(span: Span, stored: bytes) -> None:
         told = _read(stored)
     except (ValueError, RecursionError):
         return  # Not what the protocol promises, and handed on all the same.
-    if told.model:
-        span.set_attribute("gen_ai.response.model", _short(told.model))
+    if (model := word(told.model)) is not None:
+        span.set_attribute("gen_ai.response.model", model)
     choices = told.choices[:_MOST_CHOICES]
-    reasons = [_short(choice.finish_reason) for choice in choices if choice.finish_reason]
-    if told.status and not reasons:
-        reasons = [_short(told.status)]
+    reasons = [reason for choice in choices if (reason := word(choice.finish_reason))]
+    if not reasons and (status := word(told.status)):
+        reasons = [status]
     if reasons:
         span.set_attribute("gen_ai.response.finish_reasons", reasons)
 

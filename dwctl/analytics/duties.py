@@ -17,7 +17,7 @@ from psycopg.rows import namedtuple_row
 from dwctl.analytics import writing
 from dwctl.analytics.faults import Fault, judge
 from dwctl.analytics.records import Record
-from dwctl.analytics.showing import withheld
+from dwctl.analytics.showing import Withheld, withheld
 from dwctl.config import Settings
 from dwctl.queue.duties import Duty
 from dwctl.sql import load
@@ -201,6 +201,7 @@ def _record_of_ended(row: Any) -> Record | None:
         custom_id=row.custom_id,
         error_code=row.error_code,
         reserved=True,
+        bodies=Withheld.NOT_STORED if row.is_unkept else None,
     )
 
 

@@ -148,7 +148,7 @@ class ChatStream(UpstreamStream):
         return self._assembler.answer(**named, **counted)
 
     def _written_chars(self) -> int:
-        return self._assembler.text_chars + self._unread_chars
+        return self._assembler.text_chars + self._unread_chars + self._foreign_chars
 
     def _treat(self, events: list[SseEvent]) -> bytes:
         out = []
@@ -227,8 +227,10 @@ class ChatStream(UpstreamStream):
                 if choice.get("finish_reason") == FAILED:  # the protocol knows no such reason
                     choice["finish_reason"] = None
                     choice.pop("error", None)
-        if choices is None and (self._strict or self._sanitise):
-            return b"" if event.comment is None else event.comment + b"\n\n"
+        if choices is None:
+            if self._strict or self._sanitise:
+                return b"" if event.comment is None else event.comment + b"\n\n"
+            self._count_foreign(data or orjson.dumps(chunk), chunk)
         return self._rewritten(event, data, chunk)
 
     def _held_back(self) -> bytes:

@@ -15,7 +15,9 @@ from dwctl.protocols.usage import (
     Counts,
     TokenUsage,
     continued,
+    length,
     prompt_estimate,
+    raw_chars,
     read_counts,
     settled,
 )
@@ -84,6 +86,14 @@ _NOTHING = frozenset([b"null", b"[]", b'""', b"{}"])
 _PINGS = frozenset([b"ping", b"heartbeat", b"keepalive", b"keep-alive"])
 
 
+def delta_of(body: Mapping[str, Any]) -> int | None:
+    """The length of what an event of the Responses API adds to the answer; None for one of another protocol."""
+    type, delta = body.get("type"), body.get("delta")
+    if not (isinstance(type, str) and type.startswith("response.")):
+        return None
+    return length(delta) if isinstance(delta, str) else 0
+
+
 def spoken(data: bytes) -> str:
     """What an error that is no object says."""
     return data[:LOGGED_BYTES].decode("utf-8", "replace")
@@ -114,6 +124,7 @@ class UpstreamStream:
         self._left = max_bytes
         self._parser = SseParser(min(max_event_bytes, max_bytes))
         self._mender = Mender()
+        self._foreign_chars = 0  # in events of other protocols that were passed on as they came
         self._counts: Counts | None = None
         self._counted_chars: int | None = (
             0  # written up to the latest counts; None until the chunk with them is read
@@ -184,6 +195,14 @@ class UpstreamStream:
         if self._counted_chars is None:
             self._counted_chars = self._written_chars()
         return self._counted_chars
+
+    def _count_foreign(self, data: bytes, content: Mapping[str, Any]) -> None:
+        """An event of another protocol that is passed on: whoever gets it pays for what it says."""
+        for holder in (content, content.get("response"), content.get("message")):
+            if isinstance(holder, dict):
+                self._count(holder)
+        written = delta_of(content)
+        self._foreign_chars += raw_chars(data) if written is None else written
 
     def _count(self, content: Mapping[str, Any]) -> None:
         """Read a chunk's usage, if it has one. To be called before the chunk's text is taken in, which its counts include."""

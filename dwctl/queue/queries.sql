@@ -184,6 +184,7 @@ WITH oldest AS (
 )
 SELECT x.id, x.error_code, x.last_words, x.ended_at, coalesce(b.created_at, r.created_at) AS arrived_at, r.model, r.service_tier,
        r.custom_id, r.batch_id, b.created_by, b.api_key_id, b.completion_window, coalesce(t.path, b.endpoint) AS path,
+       coalesce(b.id = r.id AND b.metadata ? 'unkept', false) AS is_unkept,
        -- A line that its owner has had run again meanwhile: this was an earlier run (see retry_lines).
        CASE WHEN coalesce(r.completed_at, r.failed_at, r.canceled_at, 'infinity') > x.ended_at THEN r.retried ELSE 0 END AS runs_since
   FROM taken x

@@ -22,7 +22,7 @@ from uuid import UUID
 from gevent.pool import Group
 
 from dwctl import clock, logs
-from dwctl.ai import admission, history, outcomes, relay, traced
+from dwctl.ai import admission, history, outcomes, relay, retrieval, traced
 from dwctl.ai.admission import Admitted
 from dwctl.ai.bookkeeping import record_of_unrunnable
 from dwctl.ai.gateway import Gateway
@@ -386,7 +386,8 @@ class Runs:
 
     def _end_unrun(self, job: Job, outcome: Outcome) -> None:
         gateway = self._gateway
-        shown = gateway.request_log.of_queued(job.id, admission.key_of(job))
+        is_stored = not retrieval.says_not_to_store(job.body)
+        shown = gateway.request_log.of_queued(job.id, admission.key_of(job), is_stored=is_stored)
         trace_id = self._jobs[job.claim].trace_id
         record = record_of_unrunnable(job, outcome, gateway.registration.id, shown, trace_id)
         gateway.recorder.finish(record)

@@ -43,7 +43,9 @@ def done(stored: bytes) -> Outcome:
     [
         (b'{"model": "m", "choices": [{"finish_reason": "stop"}, {"finish_reason": "length"}]}', {"gen_ai.response.model": "m", "gen_ai.response.finish_reasons": ("stop", "length")}),
         (b'{"object": "response", "status": "incomplete"}', {"gen_ai.response.finish_reasons": ("incomplete",)}),
-        (b'{"model": "m\\u001b[31m\\n"}', {"gen_ai.response.model": "m\\x1b[31m\\n"}),
+        (b'{"model": "m\\u001b[31m\\n"}', {}),
+        (b'{"model": "You said: x", "choices": [{"finish_reason": "You said: x"}]}', {}),
+        (b'{"status": "You said: x"}', {}),
         (b'{"choices": [{"finish_reason": null}]}', {}),
         (b'{"choices": [{"finish_reason": 5}]}', {}),
         (b'{"model": "\\ud800"}', {}),
@@ -53,7 +55,7 @@ def done(stored: bytes) -> Outcome:
         (b"no JSON", {}),
         (b"", {}),
     ],
-    ids=["chat", "response", "unprintable", "null", "number", "surrogate", "no_utf8", "deep", "list", "text", "empty"],
+    ids=["chat", "response", "unprintable", "quoted", "quoted status", "null", "number", "surrogate", "no_utf8", "deep", "list", "text", "empty"],
 )  # fmt: skip
 def test_an_answer_tells_what_it_can(stored: bytes, told: dict[str, Any]) -> None:
     assert attributes(done(stored)) == USED | told

@@ -204,3 +204,17 @@ def test_a_worker_that_ends_lets_streams_end_and_gives_back_what_nobody_has_seen
     *told, done = events(unseen)
     assert said(told) == TEXT
     assert told[-1]["type"] == "response.completed"
+
+
+def test_the_log_shows_nothing_of_a_killed_call_that_is_not_to_be_stored(
+    stage: Gateway, victim: Process
+) -> None:
+    """It has left no word: its record is made of its row."""
+    model = stage.flexible("hold", alias=f"hold-{marker()}")
+    held = Held(lambda: stage.respond(model, store=False, url=victim.url))
+    row = eventually(lambda: stage.all("SELECT id FROM fusillade.requests WHERE model = %s", model))
+    victim.kill()
+    held.ended()
+    log = stage.log_of(row[0].id)
+    assert (log.error_code, log.bodies) == ("interrupted", "not_stored")
+    stage.upstream.release()

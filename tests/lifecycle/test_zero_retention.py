@@ -223,35 +223,56 @@ def test_a_gateway_without_bodies_keeps_what_its_api_promises(stage: Gateway) ->
     assert places_of(stage, chat) == []
 
 
+def run_batch(stage: Gateway, by: Account, path: str, body: Json) -> Json:
+    """A batch of one line, `a`, that has ended."""
+    line = {"custom_id": "a", "method": "POST", "url": path, "body": body}
+    file = stage.session.post(
+        f"{stage.url}/ai/v1/files",
+        files={"file": ("a.jsonl", orjson.dumps(line))},
+        data={"purpose": "batch"},
+        headers=by.authorization,
+    ).json()
+    order = {"input_file_id": file["id"], "endpoint": path, "completion_window": "24h"}
+    batch = stage.post("/batches", order, by=by).json()["id"]
+
+    def ended() -> Json | None:
+        found: Json = stage.get(f"/batches/{batch}", by=by).json()
+        return found if found["status"] in ("completed", "failed") else None
+
+    done: Json = eventually(ended)
+    return done
+
+
 def test_the_lines_of_a_batch_are_its_owners_until_they_are_deleted(
     stage: Gateway, private: Account
 ) -> None:
     """A batch is asked for by file, and answered by one: both are kept like files. The log shows nothing of them."""
     mark, model = marker(), stage.flexible("echo")
-    line = {
-        "custom_id": "a",
-        "method": "POST",
-        "url": "/v1/chat/completions",
-        "body": {"model": model, "messages": [{"role": "user", "content": mark}]},
-    }
-    ai, headers = f"{stage.url}/ai/v1", private.authorization
-    file = stage.session.post(
-        f"{ai}/files",
-        files={"file": ("a.jsonl", orjson.dumps(line))},
-        data={"purpose": "batch"},
-        headers=headers,
-    ).json()
-    order = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}  # fmt: skip
-    batch = stage.post("/batches", order, by=private).json()["id"]
-    done = eventually(
-        lambda: (
-            (b := stage.get(f"/batches/{batch}", by=private).json())["status"] == "completed" and b
-        )
-    )
+    body = {"model": model, "messages": [{"role": "user", "content": mark}]}
+    done = run_batch(stage, private, "/v1/chat/completions", body)
     output = stage.get(f"/files/{done['output_file_id']}/content", by=private)
     assert mark in output.text
     logged = "SELECT bodies FROM http_analytics WHERE custom_id = 'a' AND user_id = %s"
     assert [row.bodies for row in stage.all(logged, private.id)] == ["zero_data_retention"]
+
+
+def test_upstreams_are_told_not_to_store_the_lines_of_a_batch(
+    stage: Gateway, private: Account
+) -> None:
+    chat, native = stage.flexible("echo"), stage.flexible("echo", alias="echo-native", open_responses_adapter=False)  # fmt: skip
+    for path, model, more in (
+        ("/v1/responses", native, {}),
+        ("/v1/responses", native, {"store": True}),
+        ("/v1/chat/completions", chat, {"store": True}),
+    ):
+        mark = marker()
+        said = {"input": mark} if path == "/v1/responses" else {"messages": [{"role": "user", "content": mark}]}  # fmt: skip
+        done = run_batch(stage, private, path, {"model": model, **said, **more})
+        assert done["request_counts"]["completed"] == 1
+        (sent,) = stage.sent(mark)
+        assert '"store":false' in sent["raw"]
+        (line,) = stage.get(f"/files/{done['output_file_id']}/content", by=private).iter_lines()
+        assert mark in line.decode()
 
 
 @pytest.mark.parametrize(("share", "reason"), [(0, "not_sampled"), (1, None)])
@@ -284,3 +305,29 @@ def test_without_analytics_calls_are_answered_and_fetched_and_cost_nothing(stage
     assert logged.status_code == 200
     assert stage.left(answers[2]).logs == []
     assert "calls are not charged" in web.output()
+
+
+@pytest.mark.parametrize("name", ["echo", "fail-400"])
+def test_the_log_shows_nothing_of_a_line_that_is_not_to_be_stored(
+    stage: Gateway, name: str
+) -> None:
+    """It stands in its owner's files alone."""
+    mark, account = marker(), stage.account()
+    body = {"model": stage.flexible(name), "messages": [{"role": "user", "content": mark}]}
+    run_batch(stage, account, "/v1/chat/completions", {**body, "store": False})
+    logged = stage.one("SELECT request_id, bodies FROM http_analytics WHERE user_id = %s", account.id)  # fmt: skip
+    assert logged.bodies == "not_stored"
+    seen = stage.admin("GET", f"/requests/{logged.request_id}", who="viewer").json()
+    assert (seen["request_body"], seen["response_body"]) == (None, None)
+    assert stage.get(f"/responses/resp_{logged.request_id}", by=account).status_code == 404
+
+
+def test_the_log_shows_nothing_of_what_is_not_to_be_stored_and_may_not_be_run(
+    stage: Gateway,
+) -> None:
+    account = stage.account(spend_limit="0.000001")
+    refused = stage.respond(
+        stage.flexible("echo"), by=account, service_tier="flex", store=False, max_output_tokens=8
+    )
+    assert_openai_error(refused, 402, "spend_cap_exceeded")
+    assert stage.log_of(refused).bodies == "not_stored"

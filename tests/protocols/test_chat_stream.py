@@ -645,3 +645,16 @@ def test_each_chunk_names_the_tier_and_nothing_else_changes(strict):
     chunk = json.loads(got[6:])
     assert (chunk["id"], chunk["service_tier"]) == ("resp_1", "flex")
     assert (b"1.50" in got) is not strict
+
+
+def test_who_gets_events_of_another_protocol_pays_for_what_they_say():
+    said = {"type": "response.output_text.delta", "delta": "Hello there friend"}
+    usage = {"input_tokens": 9, "output_tokens": 5, "total_tokens": 14}
+    end = {"type": "response.completed", "response": {"output": [], "usage": usage}}
+    for events, used in (([said], (2, 5)), ([said, end], (9, 5))):
+        stream = chat_stream(strict=False, request={"messages": [{"content": "Hello"}]})
+        out = stream.feed(sse(events)) + stream.finish()
+        found = stream.settle()
+        assert b"there" in out
+        assert stream.error is not None
+        assert (found.prompt_tokens, found.completion_tokens) == used

@@ -30,6 +30,7 @@ from dwctl.protocols.streaming import (
     MAX_STREAM_BYTES,
     UNREADABLE,
     UpstreamStream,
+    delta_of,
     is_broken,
     is_done,
     is_keep_alive,
@@ -38,7 +39,7 @@ from dwctl.protocols.streaming import (
     spoken,
     without_data,
 )
-from dwctl.protocols.usage import TokenUsage, length, read_counts
+from dwctl.protocols.usage import TokenUsage, raw_chars, read_counts, text_chars
 from dwctl.upstream.sse import MAX_EVENT_BYTES, SseEvent
 
 Settled = Callable[[], TokenUsage | None]
@@ -230,7 +231,8 @@ class ResponsesRelay(UpstreamStream):
         return self._events.began_queued(self._skeleton)
 
     def _written_chars(self) -> int:
-        return self._chars
+        # Some servers send items without their deltas, or nothing but the object.
+        return max(self._chars, text_chars(self.assembled().get("output"))) + self._foreign_chars
 
     def _treat(self, events: list[SseEvent]) -> bytes:
         out = []
@@ -277,9 +279,16 @@ class ResponsesRelay(UpstreamStream):
         error = error_in(body, named=is_named) if type is None or is_named else body.get("error")
         if error:
             return self._with_error(data, error)
-        if self._strict and not isinstance(type, str):  # of another protocol, as chunks of a chat
+        if delta_of(body) is None:
+            return self._foreign(event, data, body)
+        return event.raw if event.raw.endswith(b"\n\n") else frame(event, data)
+
+    def _foreign(self, event: SseEvent, data: bytes, body: dict[str, Any]) -> bytes:
+        """One of another protocol, as the chunks of a chat."""
+        if self._strict and not isinstance(body.get("type"), str):
             self._has_gaps = True
             return b""
+        self._count_foreign(data, body)
         return event.raw if event.raw.endswith(b"\n\n") else frame(event, data)
 
     def _unreadable(self, event: SseEvent, data: bytes) -> bytes:
@@ -291,6 +300,7 @@ class ResponsesRelay(UpstreamStream):
         if _SAYS_END.search(data) or (event.event or b"").decode("latin-1") in _LAST:
             return self._without_end(data)
         if not self._strict and not is_broken(data):
+            self._foreign_chars += raw_chars(data)
             return event.raw
         self._has_gaps = self._has_gaps or is_piece(data)
         return b""
@@ -305,9 +315,7 @@ class ResponsesRelay(UpstreamStream):
         number = body.get("sequence_number")
         if _is_number(number):
             self._events.sequence_number = number + 1
-        delta = body.get("delta")
-        if isinstance(delta, str):
-            self._chars += length(delta)
+        self._chars += delta_of(body) or 0
         if body.get("type") == "response.output_item.done" and isinstance(body.get("item"), dict):
             self._items.append(body["item"])
 

@@ -374,3 +374,40 @@ def test_usage_counts_however_the_response_ended():
     assert relay.final["status"] == "incomplete"
     assert relay.settle() == TokenUsage(9, 3, 12)
     assert RESPONSE_USAGE.keys() == relay.final["usage"].keys()
+
+
+USAGE_CHUNK = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}}  # fmt: skip
+ANTHROPIC = [
+    {"type": "message_start", "message": {"usage": {"input_tokens": 9, "output_tokens": 1}}},
+    {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "Hello there friend"}},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}},
+]
+FOREIGN = {
+    "chunks of a chat": ([*hello(usage=False), USAGE_CHUNK], TokenUsage(9, 5, 14)),
+    "chunks without a usage": (hello(usage=False), (2, 5)),
+    "events of messages": (ANTHROPIC, TokenUsage(9, 5, 14)),
+}
+
+
+@pytest.mark.parametrize(("events", "used"), FOREIGN.values(), ids=FOREIGN)
+def test_who_gets_events_of_another_protocol_pays_for_what_they_say(events, used):
+    relay, out = drive(lambda: make(strict=False, request={"input": "Hello"}), sse(events))
+    assert "there" in out.decode()
+    assert relay.error is not None
+    found = relay.settle()
+    assert used in (found, (found.prompt_tokens, found.completion_tokens))
+
+
+def test_chunks_that_are_left_out_cost_nothing():
+    relay, out = drive(make, sse([*hello(usage=False), USAGE_CHUNK]))
+    assert "there" not in out.decode()
+    assert relay.settle() is None
+
+
+def test_items_that_come_without_their_deltas_are_written_too():
+    events = [e for e in data_of(upstream()) if e != "[DONE]" and "delta" not in e]
+    broken, _ = drive(make, sse(events[:-1], done=False))
+    assert broken.settle().completion_tokens == 5
+    events[-1]["response"]["usage"] = None
+    whole, _ = drive(make, sse([events[-1]]))
+    assert whole.settle().completion_tokens == 5
