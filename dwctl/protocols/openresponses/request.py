@@ -242,6 +242,13 @@ def _INPUT_ITEM(value: object, path: str) -> None:
     if isinstance(value, dict) and reference_of(value):
         return
     _ITEM(value, path)
+    if isinstance(value, dict) and value.get("type") == "compaction_trigger":
+        # It asks for a summary in a form of its own. Left out, the model would answer the whole conversation once more, which nobody could use.
+        raise InvalidRequest(
+            "Compaction is not supported: send a shorter `input`, or `truncation: auto`.",
+            param=f"{path}.type",
+            code="unsupported_value",
+        )
 
 
 _OPTIONAL: Mapping[str, Check] = {

@@ -310,6 +310,7 @@ REFUSED = {
     "call with arguments as object": (asked([{**CALL, "arguments": {}}]), "input[0].arguments", TYPE),
     "result without output": (asked([{"type": "function_call_output", "call_id": "c"}]), "input[0].output", MISSING),
     "result as object": (asked([{**RESULT, "output": {}}]), "input[0].output", TYPE),
+    "a conversation that is to be compacted": (asked([{"role": "user", "content": "Hi"}, {"type": "compaction_trigger"}]), "input[1].type", "unsupported_value"),
     "tool without name": (asked(tools=[{"type": "function"}]), "tools[0].name", MISSING),
     "tool parameters": (asked(tools=[{**TOOL, "parameters": "x"}]), "tools[0].parameters", TYPE),
     "tools as object": (asked(tools={}), "tools", TYPE),
