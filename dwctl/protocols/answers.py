@@ -1,6 +1,6 @@
 """Complete answers of chat/completions, completions and embeddings: what the caller gets to see of an upstream's 2xx body.
 
-    non-strict      as it came, but for the identifier of a chat completion
+    non-strict      as it came, but for the identifier of a chat completion, and bookkeeping that is missing
     sanitised       chat only: the members that OpenAI documents, the alias as model
     strict          the alias as model, unknown top-level members dropped, missing bookkeeping filled in
 
@@ -76,8 +76,8 @@ def finish_body(
         raw = dump(content)
     if strict:
         changes = _strict_changes(form, _promised(form, content), response_id, alias)
-    elif content is not None and response_id and "id" in content and form.has_our_id:
-        changes = {"id": response_id}
+    elif content is not None and form.id_prefix:
+        changes = _bookkeeping(form, content, response_id)
     else:
         changes = {}
     if service_tier and form.has_messages:
@@ -279,6 +279,17 @@ def _strict_changes(
         changes["model"] = alias
     if not form.id_prefix:
         return changes
+    changes |= _bookkeeping(form, content, response_id)
+    choices = content["choices"]
+    filled = [_filled_choice(choice, index) for index, choice in enumerate(choices)]
+    if filled != choices:
+        changes["choices"] = filled
+    return changes
+
+
+def _bookkeeping(form: Form, content: Mapping[str, Any], response_id: str | None) -> dict[str, Any]:
+    """Our identifier, and what a completion lacks that clients insist on (pydantic/pydantic-ai#2723)."""
+    changes: dict[str, Any] = {}
     if response_id and form.has_our_id:
         changes["id"] = response_id
     elif content.get("id") is None:
@@ -287,10 +298,6 @@ def _strict_changes(
         changes["object"] = form.object
     if content.get("created") is None:
         changes["created"] = 0
-    choices = content["choices"]
-    filled = [_filled_choice(choice, index) for index, choice in enumerate(choices)]
-    if filled != choices:
-        changes["choices"] = filled
     return changes
 
 
