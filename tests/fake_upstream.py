@@ -18,6 +18,7 @@ answers normally. Where there is no body (`GET /models`) or the name is taken, t
       reasoning           reasoning_content before the content; refusal: a refusal instead of content
       length, filter      finish_reason length, content_filter
       rank                POST /rerank puts the last document first
+      other-format        embeddings as numbers where base64 was asked for, and the other way round
       sse-anyway          a stream though none was asked for; json-anyway: JSON to a stream call
       tokenize            POST /tokenize (beside /v1, as vLLM) and /responses/input_tokens count words
       models-a,b          (path) what GET /models lists
@@ -98,7 +99,7 @@ Json = dict[str, Any]
 _WORDS = """usage cached thought odd-usage no-usage usage-always usage-each echo big chunks utf8 tools function reasoning refusal length filter
     sse-anyway json-anyway models slow first gap hang hang-in-head hang-stream hold hold-stream split-utf8 bytewise crlf
     comments remarks events joined until-close close stale vanish interim noisy gzip deflate br fail flaky reset drop cut cut-reset
-    tokenize rank half no-done error-in-stream error-first error-in-200 wrong-json html empty not-http wait date"""
+    tokenize rank other-format half no-done error-in-stream error-first error-in-200 wrong-json html empty not-http wait date"""
 _NAMES = _WORDS.split()
 
 
@@ -459,7 +460,8 @@ def embeddings(call: Call) -> Json:
     texts = call.body.get("input", "")
     many = isinstance(texts, list) and texts and not isinstance(texts[0], int)
     vector: Any = [0.25, -0.5]
-    if call.body.get("encoding_format") == "base64":
+    wants_base64 = call.body.get("encoding_format") == "base64"
+    if wants_base64 != ("other-format" in call.traits):
         vector = base64.b64encode(struct.pack("<2f", *vector)).decode()
     counts = usage(call) or {}
     counts.pop("completion_tokens", None)

@@ -1,6 +1,6 @@
 """Complete answers of chat/completions, completions and embeddings: what the caller gets to see of an upstream's 2xx body.
 
-    non-strict      as it came, but for the identifier of a chat completion
+    non-strict      as it came, but for the identifier of a chat completion, and bookkeeping that is missing
     sanitised       chat only: the members that OpenAI documents, the alias as model
     strict          the alias as model, unknown top-level members dropped, missing bookkeeping filled in
 
@@ -10,13 +10,14 @@ What the upstream sent stays as it is spelled, nulls too.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
 import msgspec
 import orjson
 
-from dwctl.protocols import forms
+from dwctl.protocols import forms, vectors
 from dwctl.protocols.dialects import put_answer_right
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.failures import word
@@ -28,6 +29,7 @@ from dwctl.protocols.splice import open_members, replace_members, write_members
 from dwctl.web.envelope import error_object
 
 _BOM = b"\xef\xbb\xbf"
+_NOTHING_ASKED: Mapping[str, Any] = MappingProxyType({})
 FAILED = "error"
 """The `finish_reason` of servers that break off."""
 
@@ -74,8 +76,8 @@ def finish_body(
         raw = dump(content)
     if strict:
         changes = _strict_changes(form, _promised(form, content), response_id, alias)
-    elif content is not None and response_id and "id" in content and form.has_our_id:
-        changes = {"id": response_id}
+    elif content is not None and form.id_prefix:
+        changes = _bookkeeping(form, content, response_id)
     else:
         changes = {}
     if service_tier and form.has_messages:
@@ -86,20 +88,31 @@ def finish_body(
 
 
 def parse_answer(
-    raw: bytes, form: Form, response_id: str | None
+    raw: bytes, form: Form, response_id: str | None, request: Mapping[str, Any] = _NOTHING_ASKED
 ) -> tuple[bytes, dict[str, Any] | None]:
-    """An upstream's body as it may go on, put right (see `dialects`), and as far as it has to be read; None where it is no JSON object.
+    """An upstream's body as it may go on, put right (see `dialects`, `vectors`), and as far as it has to be read; None where it is no JSON object.
 
     response_id: see `dialects.Chunks`. Raises BadUpstreamBody for one that has more calls than anyone asks for.
     """
     if form.results_stay_closed:
-        return raw.removeprefix(_BOM), open_object(raw.removeprefix(_BOM), form.results)
+        return _with_vectors(raw.removeprefix(_BOM), form, request.get("encoding_format"))
     raw, content = read_body(raw)
     try:
         if content is not None and put_answer_right(content, form, response_id):
             raw = _rewritten(raw, content)
     except TooMuch as error:
         raise BadUpstreamBody(str(error)) from None
+    return raw, content
+
+
+def _with_vectors(raw: bytes, form: Form, format: object) -> tuple[bytes, dict[str, Any] | None]:
+    content = open_object(raw, form.results)
+    results = content.get(form.results) if content is not None else None
+    if content is not None and isinstance(results, msgspec.Raw):
+        changed = vectors.as_asked(memoryview(results), format)
+        if changed is not None:
+            content[form.results] = msgspec.Raw(changed)
+            raw = replace_members(raw, {form.results: changed})
     return raw, content
 
 
@@ -266,6 +279,17 @@ def _strict_changes(
         changes["model"] = alias
     if not form.id_prefix:
         return changes
+    changes |= _bookkeeping(form, content, response_id)
+    choices = content["choices"]
+    filled = [_filled_choice(choice, index) for index, choice in enumerate(choices)]
+    if filled != choices:
+        changes["choices"] = filled
+    return changes
+
+
+def _bookkeeping(form: Form, content: Mapping[str, Any], response_id: str | None) -> dict[str, Any]:
+    """Our identifier, and what a completion lacks that clients insist on (pydantic/pydantic-ai#2723)."""
+    changes: dict[str, Any] = {}
     if response_id and form.has_our_id:
         changes["id"] = response_id
     elif content.get("id") is None:
@@ -274,10 +298,6 @@ def _strict_changes(
         changes["object"] = form.object
     if content.get("created") is None:
         changes["created"] = 0
-    choices = content["choices"]
-    filled = [_filled_choice(choice, index) for index, choice in enumerate(choices)]
-    if filled != choices:
-        changes["choices"] = filled
     return changes
 
 

@@ -36,6 +36,7 @@ _EMPTY_REASONS = frozenset(["", "null", "none", "undefined"])
 _ONLY_OBJECTS = frozenset([dict])
 _TEXTS = frozenset(["content", "refusal", "reasoning", "reasoning_content", "thinking"])
 _THOUGHTS = ("reasoning_content", "reasoning")
+_CITATION = "url_citation"
 
 
 class Chunks:
@@ -150,7 +151,7 @@ def _is_text(message: object) -> bool:
         elif name == "role":
             if value != "assistant" and value is not None:
                 return False
-        elif (name == "tool_calls" and value) or (
+        elif (name in ("tool_calls", "annotations") and value) or (
             name == "reasoning_details" and type(value) is dict
         ):
             return False
@@ -327,7 +328,28 @@ def _put_message_right(message: Json) -> bool:
     if type(message.get("reasoning_details")) is dict:
         message["reasoning_details"] = [message["reasoning_details"]]
         changed = True
+    annotations = message.get("annotations")
+    if annotations:
+        right = [_citation(one) for one in annotations] if type(annotations) is list else None
+        if right != annotations:
+            message["annotations"] = right
+            changed = True
     return changed
+
+
+def _citation(given: object) -> object:
+    """A citation with all that the protocol wants of it; some servers write it flat, as Responses have it. What is none stays."""
+    if type(given) is not dict or given.get("type", _CITATION) != _CITATION:
+        return given
+    body = given.get(_CITATION)
+    body = body if type(body) is dict else {n: v for n, v in given.items() if n != "type"}
+    if type(body.get("url")) is not str:
+        return given
+    known = {"title": str, "start_index": int, "end_index": int}
+    missing = {name: kind() for name, kind in known.items() if type(body.get(name)) is not kind}
+    if given.get(_CITATION) is body and "type" in given and not missing:
+        return given
+    return {"type": _CITATION, _CITATION: {**body, **missing}}
 
 
 def _as_text(value: object) -> tuple[str, str]:

@@ -152,7 +152,7 @@ class PassThrough(_Known):
 
     def complete(self, raw: bytes) -> Complete:
         """Raises BadUpstreamBody."""
-        raw, content = parse_answer(raw, self._form, self._response_id)
+        raw, content = parse_answer(raw, self._form, self._response_id, self._asked.content)
         error = failure_in(content) if content else None
         if error:
             shown = disclose(self._disclosure, None, error)

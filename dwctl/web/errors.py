@@ -45,6 +45,14 @@ UNIQUE_MESSAGES: dict[str, tuple[str, str]] = {
 """Message and resource of a 409, by the constraint that was hit."""
 
 
+class NoWebSockets(DwctlError):
+    """WebSockets are not spoken here: send the request by POST; with `stream` it is answered event by event."""
+
+    # By this status alone clients that try WebSockets first (Codex on /responses) go over to HTTP at once; others they try again, for ten seconds or for good.
+    code = "websockets_not_supported"
+    status = 426
+
+
 def headers_of(error: DwctlError) -> dict[str, str]:
     """Headers that go with an error, whatever its body's form."""
     found = dict(error.headers)
@@ -139,6 +147,8 @@ def _http_exception(error: HTTPException) -> Response:
         return error.response  # type: ignore[return-value]
     if status < 400:
         return error.get_response()  # type: ignore[return-value]
+    if status in (400, 405) and request.headers.get("Upgrade", "").lower() == "websocket":
+        return _answer(NoWebSockets())
     data = getattr(error, "data", None) or {}
     details = data.get("messages")
     message = first_problem(details) or _said(error)

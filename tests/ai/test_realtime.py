@@ -424,6 +424,15 @@ def test_other_methods_on_a_known_path_are_refused(seeded: Gateway) -> None:
     assert_openai_error(answer, answer.status_code)
 
 
+@pytest.mark.parametrize("path", ["/responses", "/chat/completions", "/realtime", "/models"])
+def test_a_websocket_is_not_spoken_and_said_so(seeded: Gateway, path: str) -> None:
+    """By this status, and no other, Codex goes over to HTTP at once."""
+    asks = {"Connection": "Upgrade", "Upgrade": "WebSocket", "Sec-WebSocket-Version": "13"}
+    answer = seeded.get(path, headers=seeded.alice.authorization | asks)
+    assert_openai_error(answer, 426, "websockets_not_supported")
+    assert seeded.chat(seeded.model("ok"), headers=asks).ok
+
+
 # --- traffic rules
 
 

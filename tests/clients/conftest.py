@@ -33,6 +33,7 @@ class Door:
     tools: str
     echo: str
     thinking: str
+    turned: str  # its embeddings are in the format that was not asked for
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,7 @@ def door(stage: Gateway) -> Door:
         tools=stage.model("tools"),
         echo=stage.model("echo"),
         thinking=stage.model("reasoning"),
+        turned=stage.model("other-format"),
     )
 
 

@@ -64,6 +64,7 @@ def came(request: pytest.FixtureRequest, node: str, door: Door) -> dict[str, Any
         "TOOLS": door.tools,
         "ECHO": door.echo,
         "THINKING": door.thinking,
+        "TURNED": door.turned,
         "AI_SDK_LOG_WARNINGS": "false",
     }
     ran = subprocess.run(
@@ -100,6 +101,12 @@ def test_a_second_turn(came: dict[str, Any]) -> None:
     assert came["second"].get("said") == SAID, came["second"]
     after_tools = came.get("secondAfterTools", {"said": SAID})
     assert after_tools.get("said") == SAID, after_tools
+
+
+def test_embeddings(came: dict[str, Any]) -> None:
+    """The library asks for base64 by itself, and takes whatever comes for that."""
+    expected = {"plain": [0.25, -0.5], "turned": [0.25, -0.5]}
+    assert came.get("embeddings", expected) == expected
 
 
 def test_files_and_batches(node: str, door: Door, stage: Gateway) -> None:

@@ -144,6 +144,9 @@ def test_completions_and_embeddings(door: Door, client: OpenAI) -> None:
     assert "".join(choice.text for chunk in streamed for choice in chunk.choices) == SAID
     vectors = client.embeddings.create(model=door.plain, input=["one", "two"])
     assert [one.embedding for one in vectors.data] == [[0.25, -0.5]] * 2
+    for wish in ({}, {"encoding_format": "float"}):
+        turned = client.embeddings.create(model=door.turned, input=["one", "two"], **wish)  # type: ignore[arg-type]
+        assert [one.embedding for one in turned.data] == [[0.25, -0.5]] * 2
 
 
 async def _at_once(door: Door) -> list[str]:

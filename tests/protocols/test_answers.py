@@ -117,14 +117,14 @@ def test_an_answer_too_deep_for_us_is_passed_on(form):
 
 PLAIN = {
     "chat": (CHAT, f'{{ {HEAD},"z":1, {CHOICES} }}', f'{{{HEAD.replace("c1", "resp_1")},"z":1,{CHOICES}}}'),
-    "chat without id": (CHAT, '{"choices":[]}', '{"choices":[]}'),
-    "completions": (COMPLETIONS, '{"id":"cmpl-1","choices":[]}', '{"id":"cmpl-1","choices":[]}'),
+    "chat without id": (CHAT, '{"choices":[]}', '{"choices":[],"id":"resp_1","object":"chat.completion","created":0}'),
+    "completions": (COMPLETIONS, '{"id":"cmpl-1","choices":[]}', '{"id":"cmpl-1","choices":[],"object":"text_completion","created":0}'),
     "embeddings": (EMBEDDINGS, '{"id":"e","data":[]}', '{"id":"e","data":[]}'),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("form", "raw", "expected"), PLAIN.values(), ids=PLAIN)
-def test_without_strict_mode_only_the_identifier_changes(form, raw, expected):
+def test_without_strict_mode_only_bookkeeping_changes(form, raw, expected):
     assert finish(raw, form).decode() == expected
 
 
@@ -198,7 +198,7 @@ def test_sanitising_refuses_what_it_cannot_read():
 
 
 def test_sanitising_leaves_other_endpoints_alone():
-    raw = b'{"id":"cmpl-1","own":1,"choices":[]}'
+    raw = b'{"id":"cmpl-1","object":"text_completion","created":1,"own":1,"choices":[]}'
     assert finish(raw, COMPLETIONS, sanitise=True) == raw
 
 

@@ -20,6 +20,7 @@ from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.numbered import DONE
 from dwctl.protocols.openresponses import resource
 from dwctl.protocols.openresponses.events import Events
+from dwctl.protocols.openresponses.item_ids import ItemIds, with_ids
 from dwctl.protocols.openresponses.items import Item
 from dwctl.protocols.openresponses.resource import Response
 from dwctl.protocols.splice import replace_members
@@ -70,6 +71,9 @@ def finish_body(
     shown = _disclosed(disclosure, content) if content else None
     if content is None or not isinstance(content.get("output"), list):
         raise BadUpstreamBody("no object with a list of output items")
+    if (named := with_ids(content["output"], str(skeleton["id"]))) is not None:
+        content = {**content, "output": named}
+        raw = replace_members(raw, {"output": dump(named)})
     if not disclosure.strict:
         changes = {"error": dump(shown)} if shown else {}
         if "id" in content:
@@ -172,6 +176,7 @@ class ResponsesRelay(UpstreamStream):
         self._now = now
         self._strict = disclosure.strict
         self._events = Events()
+        self._ids = ItemIds(str(skeleton["id"]))
         self._queued = queued
         self._begun = not queued
         self._items: list[Item] = []
@@ -267,9 +272,12 @@ class ResponsesRelay(UpstreamStream):
         is_named = type == "error" or event.event == ERROR_EVENT
         if self._queued and isinstance(type, str) and type in _BEGINNINGS:
             return b""
+        changed = self._ids.put_right(body)
         is_numbered = _is_number(body.get("sequence_number")) and not self._queued
         if type is not None and not is_named and not is_numbered:
             body["sequence_number"] = self._events.sequence_number
+            changed = True
+        if changed:
             event = event._replace(raw=frame(event, orjson.dumps(body)))
         self._note(body)
         if isinstance(body.get("response"), dict):
@@ -336,6 +344,7 @@ class ResponsesRelay(UpstreamStream):
                 if self._has_gaps and not has_failed:
                     return self._without_end(orjson.dumps(body))
                 given["output"] = self._items
+            self._ids.put_output_right(given["output"])
             if has_failed:
                 type = body["type"] = "response.failed"
                 event = event._replace(event=b"response.failed")

@@ -6,19 +6,15 @@ here can run, items that only their provider understands). What merely has no ef
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-import orjson
-
 from dwctl.protocols import shapes
-from dwctl.protocols.assembly import text_of
 from dwctl.protocols.errors import InvalidRequest
-from dwctl.protocols.openresponses import custom_tools, namespaces, tools
-from dwctl.protocols.openresponses.items import is_object, reference_of
+from dwctl.protocols.openresponses import conversation, namespaces, tools
+from dwctl.protocols.openresponses.items import reference_of
 from dwctl.protocols.shapes import Check, each, one_of, with_members
 
 Item = dict[str, Any]
@@ -246,6 +242,13 @@ def _INPUT_ITEM(value: object, path: str) -> None:
     if isinstance(value, dict) and reference_of(value):
         return
     _ITEM(value, path)
+    if isinstance(value, dict) and value.get("type") == "compaction_trigger":
+        # It asks for a summary in a form of its own. Left out, the model would answer the whole conversation once more, which nobody could use.
+        raise InvalidRequest(
+            "Compaction is not supported: send a shorter `input`, or `truncation: auto`.",
+            param=f"{path}.type",
+            code="unsupported_value",
+        )
 
 
 _OPTIONAL: Mapping[str, Check] = {
@@ -326,7 +329,7 @@ def to_chat(
     chat: dict[str, Any] = {
         **others,
         "model": request.model,
-        "messages": _messages(body.get("instructions"), request.items),
+        "messages": conversation.messages(body.get("instructions"), request.items),
     }
     chat |= {name: body[name] for name in _SAME_NAME if body.get(name) is not None}
     if body.get("max_output_tokens") is not None:
@@ -337,137 +340,6 @@ def to_chat(
     if request.stream if stream is None else stream:
         chat |= {"stream": True, "stream_options": {"include_usage": True}}
     return chat
-
-
-def _messages(instructions: str | None, items: Iterable[Item]) -> list[dict[str, Any]]:
-    """The conversation. Items of earlier turns may be anything that was stored, so nothing is taken for granted."""
-    messages: list[dict[str, Any]] = []
-    shown: list[dict[str, Any]] = []  # what tools gave out that no tool's message can hold
-    open_calls: OrderedDict[str | None, None] = OrderedDict()  # those that have no result yet
-    if instructions is not None:
-        messages.append({"role": "system", "content": instructions})
-    for item in items:
-        kind = item.get("type") or "message"
-        if kind in ("function_call_output", "custom_tool_call_output"):
-            call_id = _call_id(item)
-            if call_id is not None:
-                open_calls.pop(call_id, None)
-            elif open_calls:  # it belongs to the first call that has no result
-                call_id, _ = open_calls.popitem(last=False)
-            else:
-                continue  # a result of nothing: no server would take it
-            message, others = _result(item, call_id)
-            messages.append(message)
-            shown += others
-        elif kind in ("message", "function_call", "custom_tool_call"):
-            messages += shown
-            shown = []
-            _add(messages, kind, item)
-            if kind != "message":
-                open_calls[_call_id(item)] = None
-    return messages + shown
-
-
-def _add(messages: list[dict[str, Any]], kind: str, item: Item) -> None:
-    if kind == "message":
-        _add_message(messages, item)
-    elif kind == "function_call":
-        _add_call(messages, item, _arguments(item.get("arguments")))
-    elif kind == "custom_tool_call":
-        _add_call(messages, item, custom_tools.arguments_of(text_of(item.get("input"))))
-
-
-def _add_message(messages: list[dict[str, Any]], item: Item) -> None:
-    """A message. `developer` is the newer name of `system`, which every server knows; most others refuse it, or drop what it says.
-
-    Many a model's template takes one message of the system, at the beginning, so those that stand there become one.
-    """
-    role, content = item.get("role") or "assistant", _content(item.get("content"))
-    if role == "developer":
-        role = "system"
-    texts = [messages[0]["content"], content] if _only_system(messages) and role == "system" else []
-    if texts and all(isinstance(text, str) for text in texts):
-        messages[0]["content"] = "\n\n".join(filter(None, texts))
-        return
-    messages.append({"role": role, "content": content})
-
-
-def _only_system(messages: list[dict[str, Any]]) -> bool:
-    return len(messages) == 1 and messages[0]["role"] == "system"
-
-
-def _arguments(given: object) -> str:
-    """A call's arguments as a JSON object, whatever was said: agents send on a call that was cut half-way, and many a server reads the
-    arguments of calls that are over and refuses the whole conversation for such a one.
-    """
-    text = given if isinstance(given, str) else ""
-    if not text.strip():
-        return "{}"
-    return text if is_object(text) else orjson.dumps({"unreadable": text}).decode()
-
-
-def _add_call(messages: list[dict[str, Any]], item: Item, arguments: str) -> None:
-    """A call belongs to the assistant's message right before it, or to one of its own."""
-    if not messages or messages[-1]["role"] != "assistant":
-        messages.append({"role": "assistant"})
-    function = {"name": namespaces.flat_name(item), "arguments": arguments}
-    call = {"id": item.get("call_id"), "type": "function", "function": function}
-    messages[-1].setdefault("tool_calls", []).append(call)
-
-
-def _call_id(item: Item) -> str | None:
-    id = item.get("call_id")
-    return id if isinstance(id, str) else None
-
-
-def _result(item: Item, call_id: object) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A tool's output as its message, and as what the user shows: the images, files and sounds in it.
-
-    Servers take text from tools only. The user's message has to wait until all tools have answered, so it says whose output it is.
-    """
-    content = _content(item.get("output"))
-    message = {"role": "tool", "tool_call_id": call_id, "content": content}
-    if isinstance(content, str):
-        return message, []
-    texts = [part for part in content if part.get("type") == "text"]
-    others = [part for part in content if part.get("type") != "text"]
-    if not others:
-        return message, []
-    message["content"] = text_of(texts) or "The output is in the user's next message."
-    said = {"type": "text", "text": f"This is from the output of the tool call {call_id}:"}
-    return message, [{"role": "user", "content": [said, *others]}]
-
-
-def _content(content: object) -> str | list[dict[str, Any]]:
-    """A message's content. One text is sent as such: every server understands that."""
-    if not isinstance(content, list):
-        return content if isinstance(content, str) else ""
-    parts = [_part(part) for part in content if isinstance(part, dict)]
-    if not parts or (len(parts) == 1 and parts[0].get("type") == "text"):
-        return text_of(parts)
-    return parts
-
-
-def _part(part: Item) -> dict[str, Any]:
-    kind = part.get("type")
-    if kind == "input_image":
-        detail = {"detail": part["detail"]} if part.get("detail") else {}
-        return {"type": "image_url", "image_url": {"url": part.get("image_url"), **detail}}
-    if kind == "input_file":
-        return {"type": "file", "file": _file_of(part)}
-    if kind == "input_video":
-        return {"type": "video_url", "video_url": {"url": part.get("video_url")}}
-    if kind == "refusal":
-        return {"type": "text", "text": part.get("refusal")}
-    if isinstance(part.get("text"), str):
-        return {"type": "text", "text": part["text"]}
-    return part  # a part of a chat message already, such as audio
-
-
-def _file_of(part: Item) -> dict[str, Any]:
-    data = part.get("file_data") or part.get("file_url")
-    given = {"filename": part.get("filename"), "file_data": data, "file_id": part.get("file_id")}
-    return {name: value for name, value in given.items() if value is not None}
 
 
 def _output_format(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,7 +71,9 @@ def check_choice(choice: Any, path: str) -> None:
         listed = each(_check_named)
         shapes.members(choice, {"mode": _MODES}, {"tools": listed}, f"{path}.")
     elif choice["type"] == "function":
-        shapes.members(choice, {"name": shapes.string}, {}, f"{path}.")
+        # In the form of a chat completion it would name nothing, and be no more than a wish.
+        required = {"name": shapes.string} if "function" in choice else {}
+        shapes.members(choice, {"name": shapes.string}, required, f"{path}.")
     else:
         _check_named(choice, path, "'function', 'custom', 'allowed_tools'")
 

@@ -19,7 +19,7 @@ import OpenAI from "openai";
 import { zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
 
-const { BASE_URL: baseURL, API_KEY: apiKey, PLAIN, TOOLS, ECHO, THINKING } = process.env;
+const { BASE_URL: baseURL, API_KEY: apiKey, PLAIN, TOOLS, ECHO, THINKING, TURNED } = process.env;
 const QUESTION = "How is the weather in Oslo?";
 const CITY = '{"city":"Oslo","degrees":7}';
 const Weather = z.object({ city: z.string(), degrees: z.number() });
@@ -73,6 +73,10 @@ const openaiChat = {
     messages.push(first.choices[0].message, { role: "user", content: "And again" });
     const second = await openai.chat.completions.create({ model: THINKING, messages });
     return { said: second.choices[0].message.content };
+  },
+  async embeddings() {
+    const of = async (model) => (await openai.embeddings.create({ model, input: "one" })).data[0].embedding;
+    return { plain: Array.from(await of(PLAIN)), turned: Array.from(await of(TURNED)) };
   },
 };
 

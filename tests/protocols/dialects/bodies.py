@@ -36,6 +36,11 @@ FAILED = Said(reason=None, usage=None, error="http_500")
 
 BODIES = {
     "as it should be": Oddity("OpenAI", MINE),
+    "no id, no object, no time": Oddity("Z.ai (pydantic/pydantic-ai#2723)", json.dumps(without(json.loads(MINE), "id", "object", "created")).encode()),
+    "bookkeeping null": Oddity("home-made servers", json.dumps(json.loads(MINE) | {"id": None, "object": None, "created": None}).encode()),
+    "citations written flat": Oddity("Moonshot's Kimi on OpenRouter (vercel/ai#10199)", body(message={"annotations": [{"type": "url_citation", "url": "https://x.example"}]})),
+    "citations without a title": Oddity("OpenRouter (vercel/ai#10199)", body(message={"annotations": [{"type": "url_citation", "url_citation": {"url": "https://x.example", "start_index": 0, "end_index": 5}}]})),
+    "annotations an object": Oddity("home-made servers", body(message={"annotations": {"url": "x"}})),
     "empty reason": Oddity("Ollama (ollama/ollama#4357)", body(reason="")),
     "reason null": Oddity("SGLang, Gemini behind proxies", body(reason=None)),
     "reason null, with calls": Oddity("Gemini behind proxies", body(None, None, message={"tool_calls": [CALL]}), F),

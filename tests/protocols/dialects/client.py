@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat.chat_completion_message import AnnotationURLCitation
 
 from tests.protocols.openresponses.schema import check_response, events_of
 
@@ -52,6 +53,7 @@ def chat_stream(stream: bytes, *, complete: bool) -> Said:
             reason = choice.get("finish_reason") or reason
             delta = choice["delta"]
             assert delta.get("role", "assistant") in ("assistant", None)
+            _look_at_citations(delta)
             text += delta.get("content") or ""
             thought += _thought(delta)
             for part in delta.get("tool_calls") or ():
@@ -60,6 +62,13 @@ def chat_stream(stream: bytes, *, complete: bool) -> Said:
     assert sorted(calls) == list(range(len(calls)))
     assert len({c["id"] for c in calls.values()}) == len(calls)
     return Said(text, thought, said, reason, usage, error)
+
+
+def _look_at_citations(message: Json) -> None:
+    """The AI SDK and pydantic-ai refuse an answer with one that is not whole."""
+    for one in message.get("annotations") or ():
+        if one["type"] == "url_citation":
+            AnnotationURLCitation.model_validate(one["url_citation"], strict=True)
 
 
 def _add_call(calls: dict[int, Json], part: Json) -> None:
@@ -81,8 +90,12 @@ def chat_answer(body: bytes, *, complete: bool) -> Said:
     answer = orjson.loads(body)
     if complete:
         ChatCompletion.model_validate(answer)
+    assert isinstance(answer["id"], str)
+    assert answer["object"] == "chat.completion"
+    assert isinstance(answer["created"], int)
     choice = answer["choices"][0]
     message = choice["message"]
+    _look_at_citations(message)
     assert choice.get("finish_reason") in REASONS
     content = message.get("content")
     assert content is None or isinstance(content, str)

@@ -131,6 +131,8 @@ MESSAGES = {
     "reasoning_content, content null": Oddity("DeepSeek, SGLang, llama.cpp", plain(chunk({"reasoning_content": "Hm", "content": None}), chunk({"content": "Hello", "reasoning_content": None}), chunk({"content": " there"}), end(), used()), Said(TEXT, "Hm")),
     "reasoning under both names": Oddity("LiteLLM, OpenRouter", plain(chunk({"reasoning": "Hm", "reasoning_content": "Hm", "reasoning_details": [{"type": "reasoning.text", "text": "Hm"}]}), *words(), end(), used()), Said(TEXT, "Hm")),
     "reasoning as an object": Oddity("home-made servers", plain(chunk({"reasoning": {"content": "Hm"}}), *words(), end(), used()), Said(TEXT, "Hm")),
+    "citations written flat": Oddity("Moonshot's Kimi on OpenRouter (vercel/ai#10199)", plain(*words(), chunk({"content": "", "annotations": [{"type": "url_citation", "url": "https://x.example", "start_index": 0, "end_index": 5}]}), end(), used())),
+    "annotations null": Oddity("vLLM", plain(*[chunk({"content": t, "annotations": None}) for t in ("Hello", " there")], end(), used())),
     "content a number": Oddity("servers that send what their model returns", plain(chunk({"content": 42}), end(), used()), Said("42")),
 }  # fmt: skip
 

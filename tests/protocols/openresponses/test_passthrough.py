@@ -1,4 +1,5 @@
 import json
+import re
 from uuid import UUID
 
 import orjson
@@ -9,13 +10,14 @@ from dwctl.protocols.disclosure import Disclosure
 from dwctl.protocols.errors import BadUpstreamBody
 from dwctl.protocols.json_objects import parse_object
 from dwctl.protocols.openresponses import resource
+from dwctl.protocols.openresponses.items import item_id
 from dwctl.protocols.openresponses.passthrough import ResponsesRelay, finish_body
 from dwctl.protocols.openresponses.stream import ResponsesStream
 from dwctl.protocols.surfaces import RESPONSES
 from dwctl.protocols.usage import TokenUsage
 from tests.protocols.openresponses.samples import COMPLETIONS, ID, RESPONSE_USAGE, skeleton
 from tests.protocols.openresponses.schema import check_response, events_of
-from tests.protocols.streams import data_of, drive, hello, portions, sse
+from tests.protocols.streams import chunk, data_of, drive, hello, portions, sse
 
 THEIRS = {**skeleton(), "id": "resp_theirs", "model": "up", "created_at": 5}
 ANSWER = {**resource.from_chat(THEIRS, COMPLETIONS["text"], completed_at=6), "region": "secret"}
@@ -151,6 +153,81 @@ def test_portions_do_not_matter(stream, strict):
         relay, out = drive(lambda: make(strict=strict), parts)
         assert out.replace(b"\r\n", b"\n") == expected.replace(b"\r\n", b"\n")
         assert relay.final == whole.final
+
+
+def _calls(*names: str) -> list[dict]:
+    parts = [{"index": n, "id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": "{}"}} for n, name in enumerate(names)]  # fmt: skip
+    return [*(chunk({"tool_calls": [part]}) for part in parts), chunk({}, "tool_calls")]
+
+
+STREAMS = {
+    "text": hello(),
+    "reasoning": [chunk({"reasoning_content": "Hm"}), *hello()],
+    "tools": [chunk({"content": "Let me"}), *_calls("f", "g")],
+}
+
+
+def _renamed(stream: bytes, change) -> bytes:
+    """The stream with `change` made to each event that is about an item, and to each item of the last object."""
+    frames = []
+    for event in data_of(stream)[:-1]:
+        for item in event.get("response", {}).get("output", ()):
+            change("last", item, "id")
+        if "item" in event:
+            change(event["type"].rpartition(".")[2], event["item"], "id")
+        elif "item_id" in event:
+            change("part", event, "item_id")
+        frames.append(b"data: " + orjson.dumps(event) + b"\n\n")
+    return b"".join(frames) + b"data: [DONE]\n\n"
+
+
+def _another_each_time(where, holder, name):
+    holder[name] = f"{where}_{holder[name]}"
+
+
+def _none_at_the_end(where, holder, name):
+    if where in ("done", "last"):
+        del holder[name]
+
+
+def _none_at_all(where, holder, name):
+    holder.pop(name)
+    if name == "item_id":
+        holder[name] = ""
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("change", [_another_each_time, _none_at_the_end, _none_at_all])
+@pytest.mark.parametrize("kind", ["text", "tools", "reasoning"])
+def test_an_item_has_one_identifier_wherever_it_is_named(kind, change, strict):
+    chunks = STREAMS[kind]
+    _, caller = drive(lambda: make(strict=strict), _renamed(upstream(chunks), change))
+    own = {}
+    for event in data_of(caller)[:-1]:
+        if event["type"] == "response.output_item.added":
+            own[event["output_index"]] = event["item"]["id"]
+        elif "output_index" in event:
+            named = event["item"]["id"] if "item" in event else event["item_id"]
+            assert named == own[event["output_index"]], event
+    last = data_of(caller)[-2]["response"]["output"]
+    assert [item["id"] for item in last] == list(own.values())
+    assert len(set(own.values())) == len(own) > 0
+    assert all(own.values())
+
+
+def test_identifiers_that_are_right_stay_as_they_came_also_where_places_are_wrong():
+    """Some servers count all items as the first."""
+    stream = upstream(STREAMS["tools"])
+    wrong = re.sub(rb'"output_index":[0-9]+', b'"output_index":0', stream)
+    _, caller = drive(lambda: make(strict=False), wrong)
+    assert [e.get("item_id") for e in data_of(caller)[:-1]] == [e.get("item_id") for e in data_of(stream)[:-1]]  # fmt: skip
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_an_item_of_a_body_without_an_identifier_gets_one(strict):
+    lacking = [{n: v for n, v in item.items() if n != "id"} for item in ANSWER["output"]]
+    body = orjson.loads(finish(orjson.dumps({**ANSWER, "output": lacking}), strict=strict))
+    assert [item["id"] for item in body["output"]] == [item_id(ID, "message", 0)]
 
 
 def test_a_stream_that_just_ends_fails_and_keeps_the_items_that_were_done():

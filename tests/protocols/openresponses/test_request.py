@@ -60,13 +60,13 @@ MESSAGES = {
     "message without type": (asked([{"role": "user", "content": "Hi"}]), [USER]),
     "message whose type is null is one without": (asked([{"type": None, "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}]), [USER]),
     "developer": (message("Hi", "developer"), [{"role": "system", "content": "Hi"}]),
-    "what the system says at the beginning": (
+    "what the system says, wherever": (
         {**asked([{"role": "developer", "content": "Be kind"}, {"role": "user", "content": "Hi"}, {"role": "developer", "content": "Now"}]), "instructions": "Be brief"},
-        [{"role": "system", "content": "Be brief\n\nBe kind"}, {"role": "user", "content": "Hi"}, {"role": "system", "content": "Now"}],
+        [{"role": "system", "content": "Be brief\n\nBe kind\n\nNow"}, {"role": "user", "content": "Hi"}],
     ),
     "an image of the system": (
         {**asked([{"role": "system", "content": [{"type": "input_image", "image_url": "u"}]}]), "instructions": "Be brief"},
-        [{"role": "system", "content": "Be brief"}, {"role": "system", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}],
+        [{"role": "system", "content": [{"type": "text", "text": "Be brief"}, {"type": "image_url", "image_url": {"url": "u"}}]}],
     ),
     "assistant's earlier words": (message([{"type": "output_text", "text": "Yes", "annotations": []}], "assistant", id="msg_1", status="completed"), [{"role": "assistant", "content": "Yes"}]),
     "refusal": (message([{"type": "refusal", "refusal": "No"}], "assistant"), [{"role": "assistant", "content": "No"}]),
@@ -145,6 +145,40 @@ MESSAGES = {
     "a result of a call that has one": (
         asked([CALL, RESULT, RESULT]),
         [{"role": "assistant", "tool_calls": [CHAT_CALL]}, *[{"role": "tool", "tool_call_id": "c1", "content": "sunny"}] * 2],
+    ),
+    "results in another order than their calls": (
+        asked([CALL, {**CALL, "call_id": "c2"}, {**RESULT, "call_id": "c2", "output": "b"}, {**RESULT, "output": "a"}]),
+        [
+            {"role": "assistant", "tool_calls": [CHAT_CALL, {**CHAT_CALL, "id": "c2"}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "a"},
+            {"role": "tool", "tool_call_id": "c2", "content": "b"},
+        ],
+    ),
+    "what the assistant says between calls and results": (
+        asked([{"role": "assistant", "content": "Let me"}, CALL, {"role": "assistant", "content": "look"}, RESULT, {"role": "assistant", "content": "Sun"}]),
+        [
+            {"role": "assistant", "content": "Let me\n\nlook", "tool_calls": [CHAT_CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+            {"role": "assistant", "content": "Sun"},
+        ],
+    ),
+    "what the user says between a call and its result": (
+        asked([CALL, {"role": "user", "content": "Quick"}, RESULT]),
+        [{"role": "assistant", "tool_calls": [CHAT_CALL]}, {"role": "tool", "tool_call_id": "c1", "content": "sunny"}, {"role": "user", "content": "Quick"}],
+    ),
+    "an identifier that comes again": (
+        asked([CALL, RESULT, {"role": "user", "content": "Hi"}, CALL, {**RESULT, "output": "rain"}]),
+        [
+            {"role": "assistant", "tool_calls": [CHAT_CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+            USER,
+            {"role": "assistant", "tool_calls": [CHAT_CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": "rain"},
+        ],
+    ),
+    "a result of a call that is not there": (
+        asked([{"role": "user", "content": "Hi"}, RESULT]),
+        [USER, {"role": "tool", "tool_call_id": "c1", "content": "sunny"}],
     ),
     "a result of no call at all": (asked([{"type": "function_call_output", "output": "a"}, {"role": "user", "content": "Hi"}]), [USER]),
     "reasoning is left out": (asked([{"type": "reasoning", "summary": [], "encrypted_content": None}, {"role": "user", "content": "Hi"}]), [USER]),
@@ -276,6 +310,7 @@ REFUSED = {
     "call with arguments as object": (asked([{**CALL, "arguments": {}}]), "input[0].arguments", TYPE),
     "result without output": (asked([{"type": "function_call_output", "call_id": "c"}]), "input[0].output", MISSING),
     "result as object": (asked([{**RESULT, "output": {}}]), "input[0].output", TYPE),
+    "a conversation that is to be compacted": (asked([{"role": "user", "content": "Hi"}, {"type": "compaction_trigger"}]), "input[1].type", "unsupported_value"),
     "tool without name": (asked(tools=[{"type": "function"}]), "tools[0].name", MISSING),
     "tool parameters": (asked(tools=[{**TOOL, "parameters": "x"}]), "tools[0].parameters", TYPE),
     "tools as object": (asked(tools={}), "tools", TYPE),

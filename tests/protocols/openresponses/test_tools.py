@@ -113,6 +113,7 @@ REFUSED = {
     "required with none left": (asked(SEARCH, tool_choice="required"), "tool_choice", VALUE),
     "a function that is not there": (asked(F, tool_choice=G), "tool_choice.name", VALUE),
     "a function, no tools": (asked(tool_choice=F), "tool_choice.name", VALUE),
+    "a function in the form of a chat completion": (asked(F, tool_choice={"type": "function", "function": {"name": "f"}}), "tool_choice.name", MISSING),
     "a custom tool that is a function": (asked(F, tool_choice={"type": "custom", "name": "f"}), "tool_choice.name", VALUE),
     "a custom tool without a name": (asked(PATCH, tool_choice={"type": "custom"}), "tool_choice.name", MISSING),
     "a tool left out": (asked(F, SEARCH, tool_choice=SEARCH), "tool_choice.type", VALUE),

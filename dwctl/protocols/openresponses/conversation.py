@@ -1,0 +1,225 @@
+"""The items of a conversation as the messages of a chat completion. Pure.
+
+Chat servers are strict where the Responses API is not: what the system says stands in one message at the beginning (templates of Qwen's
+models refuse a conversation that has it elsewhere), and a message with tool calls is followed by the result of each, in their order (some
+templates tell results by their place alone). So everything is put there, whatever stood between.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from dwctl.protocols.assembly import text_of
+from dwctl.protocols.openresponses import custom_tools, namespaces
+from dwctl.protocols.openresponses.items import Item, is_object
+
+Message = dict[str, Any]
+
+_CALLS = ("function_call", "custom_tool_call")
+_RESULTS = ("function_call_output", "custom_tool_call_output")
+_SYSTEM = ("system", "developer")
+
+
+def messages(instructions: str | None, items: Iterable[Item]) -> list[Message]:
+    """The conversation. Items of earlier turns may be anything that was stored, so nothing is taken for granted."""
+    system: list[str | list[Message]] = [] if instructions is None else [instructions]
+    said = _Said()
+    for item in items:
+        kind = item.get("type") or "message"
+        if kind in _RESULTS:
+            said.result(item)
+        elif kind in _CALLS:
+            said.call(item, kind)
+        elif kind == "message":
+            role, content = item.get("role") or "assistant", _content(item.get("content"))
+            if role in _SYSTEM:
+                system.append(content)
+            else:
+                said.message(role, content)
+    return _of_the_system(system) + said.messages()
+
+
+def _of_the_system(contents: list[str | list[Message]]) -> list[Message]:
+    """`developer` is the newer name of `system`, which every server knows; most others refuse it, or drop what it says."""
+    if not contents:
+        return []
+    texts = [content for content in contents if isinstance(content, str)]
+    if len(texts) == len(contents):
+        content = texts[0] if len(texts) == 1 else "\n\n".join(filter(None, texts))
+        return [{"role": "system", "content": content}]
+    parts = (_parts_of(content) for content in contents)
+    return [{"role": "system", "content": [part for listed in parts for part in listed]}]
+
+
+class _Said:
+    """What was said by the user and the assistant, and came from tools."""
+
+    def __init__(self) -> None:
+        self._turns: list[_Turn] = []
+        self._open: OrderedDict[str | None, _Turn] = OrderedDict()  # of the calls without a result
+        self._of_call: dict[str | None, _Turn] = {}  # the latest under each identifier
+
+    def messages(self) -> list[Message]:
+        return [message for turn in self._turns for message in turn.messages()]
+
+    def message(self, role: str, content: str | list[Message]) -> None:
+        """Text that the assistant puts behind its calls is part of the message that has them."""
+        waiting = self._turns[-1] if self._turns and self._turns[-1].waits else None
+        if role == "assistant" and waiting is not None and waiting.takes(content):
+            return
+        self._turns.append(_Turn({"role": role, "content": content}))
+
+    def call(self, item: Item, kind: str) -> None:
+        """A call belongs to the assistant's message right before it, or to one of its own."""
+        turn = self._turns[-1] if self._turns else None
+        if turn is None or not turn.may_call:
+            turn = _Turn({"role": "assistant"})
+            self._turns.append(turn)
+        id = _call_id(item)
+        turn.add_call(id, _call(item, kind))
+        self._of_call[id] = self._open[id] = turn
+
+    def result(self, item: Item) -> None:
+        """One that names no call belongs to the first call that has no result. One of no call at all is left out if it names none: no
+        server would take it. Otherwise it stays where it is, and the server says what it thinks of it.
+        """
+        id = _call_id(item)
+        if id is None:
+            if not self._open:
+                return
+            id = next(iter(self._open))
+        self._open.pop(id, None)
+        turn = self._of_call.get(id)
+        message, shown = _result(item, id)
+        if turn is None:
+            turn = _Turn(None)
+            self._turns.append(turn)
+        turn.add_result(id, message, shown)
+
+
+class _Turn:
+    """One message, with the results of the calls in it; or the result of a call that is nowhere."""
+
+    def __init__(self, message: Message | None) -> None:
+        self._message = message
+        self._calls: list[str | None] = []
+        self._results: list[tuple[str | None, Message]] = []
+        self._shown: list[Message] = []  # what tools gave out that no tool's message can hold
+
+    @property
+    def waits(self) -> bool:
+        """It has calls, and nothing has come of them."""
+        return bool(self._calls) and not self._results
+
+    @property
+    def may_call(self) -> bool:
+        is_assistant = self._message is not None and self._message["role"] == "assistant"
+        return is_assistant and not self._results
+
+    def takes(self, content: str | list[Message]) -> bool:
+        """Whether more of a text can be put into the message."""
+        assert self._message is not None
+        before = self._message.get("content")
+        if not isinstance(content, str) or not (before is None or isinstance(before, str)):
+            return False
+        self._message["content"] = "\n\n".join(filter(None, (before, content)))
+        return True
+
+    def add_call(self, id: str | None, call: Message) -> None:
+        assert self._message is not None
+        self._calls.append(id)
+        self._message.setdefault("tool_calls", []).append(call)
+
+    def add_result(self, id: str | None, message: Message, shown: list[Message]) -> None:
+        self._results.append((id, message))
+        self._shown += shown
+
+    def messages(self) -> list[Message]:
+        places = {id: place for place, id in reversed(list(enumerate(self._calls)))}
+        results = sorted(self._results, key=lambda result: places.get(result[0], 0))
+        own = [] if self._message is None else [self._message]
+        return [*own, *(message for _, message in results), *self._shown]
+
+
+def _call(item: Item, kind: str) -> Message:
+    if kind == "function_call":
+        arguments = _arguments(item.get("arguments"))
+    else:
+        arguments = custom_tools.arguments_of(text_of(item.get("input")))
+    function = {"name": namespaces.flat_name(item), "arguments": arguments}
+    return {"id": item.get("call_id"), "type": "function", "function": function}
+
+
+def _arguments(given: object) -> str:
+    """A call's arguments as a JSON object, whatever was said: agents send on a call that was cut half-way, and many a server reads the
+    arguments of calls that are over and refuses the whole conversation for such a one.
+    """
+    text = given if isinstance(given, str) else ""
+    if not text.strip():
+        return "{}"
+    return text if is_object(text) else orjson.dumps({"unreadable": text}).decode()
+
+
+def _call_id(item: Item) -> str | None:
+    id = item.get("call_id")
+    return id if isinstance(id, str) else None
+
+
+def _result(item: Item, call_id: object) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A tool's output as its message, and as what the user shows: the images, files and sounds in it.
+
+    Servers take text from tools only. The user's message has to wait until all tools have answered, so it says whose output it is.
+    """
+    content = _content(item.get("output"))
+    message = {"role": "tool", "tool_call_id": call_id, "content": content}
+    if isinstance(content, str):
+        return message, []
+    texts = [part for part in content if part.get("type") == "text"]
+    others = [part for part in content if part.get("type") != "text"]
+    if not others:
+        return message, []
+    message["content"] = text_of(texts) or "The output is in the user's next message."
+    said = {"type": "text", "text": f"This is from the output of the tool call {call_id}:"}
+    return message, [{"role": "user", "content": [said, *others]}]
+
+
+def _content(content: object) -> str | list[dict[str, Any]]:
+    """A message's content. One text is sent as such: every server understands that."""
+    if not isinstance(content, list):
+        return content if isinstance(content, str) else ""
+    parts = [_part(part) for part in content if isinstance(part, dict)]
+    if not parts or (len(parts) == 1 and parts[0].get("type") == "text"):
+        return text_of(parts)
+    return parts
+
+
+def _part(part: Item) -> dict[str, Any]:
+    kind = part.get("type")
+    if kind == "input_image":
+        detail = {"detail": part["detail"]} if part.get("detail") else {}
+        return {"type": "image_url", "image_url": {"url": part.get("image_url"), **detail}}
+    if kind == "input_file":
+        return {"type": "file", "file": _file_of(part)}
+    if kind == "input_video":
+        return {"type": "video_url", "video_url": {"url": part.get("video_url")}}
+    if kind == "refusal":
+        return {"type": "text", "text": part.get("refusal")}
+    if isinstance(part.get("text"), str):
+        return {"type": "text", "text": part["text"]}
+    return part  # a part of a chat message already, such as audio
+
+
+def _file_of(part: Item) -> dict[str, Any]:
+    data = part.get("file_data") or part.get("file_url")
+    given = {"filename": part.get("filename"), "file_data": data, "file_id": part.get("file_id")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _parts_of(content: str | list[Message]) -> list[Message]:
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if content else []
+    return content

@@ -1,0 +1,41 @@
+"""Whatever order the items of a conversation have, its messages have the one that chat servers insist on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dwctl.protocols.openresponses.conversation import messages
+
+IDS = st.sampled_from(["c1", "c2", "c3"])
+TEXTS = st.text(max_size=5)
+ITEMS = st.one_of(
+    st.builds(lambda role, text: {"role": role, "content": text}, st.sampled_from(["user", "assistant", "system", "developer"]), TEXTS),
+    st.builds(lambda id: {"type": "function_call", "call_id": id, "name": "f", "arguments": "{}"}, IDS),
+    st.builds(lambda id, text: {"type": "function_call_output", "call_id": id, "output": text}, IDS, TEXTS),
+    st.just({"type": "reasoning", "summary": []}),
+)  # fmt: skip
+
+
+@given(st.lists(ITEMS, max_size=20), st.none() | TEXTS)
+def test_the_order_is_what_chat_servers_want(items: list[Any], instructions: str | None) -> None:
+    said = messages(instructions, items)
+    assert [m["role"] for m in said[1:]].count("system") == 0
+    called: list[str] = []
+    waiting: list[str] = []  # the calls that may still be answered here
+    for message in said:
+        if message["role"] != "tool":
+            waiting = [call["id"] for call in message.get("tool_calls", ())]
+            called += waiting
+        elif (
+            message["tool_call_id"] in waiting
+        ):  # in the order of the calls; none is passed over for a later one
+            del waiting[: waiting.index(message["tool_call_id"])]
+        else:
+            assert message["tool_call_id"] not in called
+    count = len([item for item in items if item.get("type") == "function_call"])
+    assert len(called) == count
+    outputs = [item for item in items if item.get("type") == "function_call_output"]
+    assert len([m for m in said if m["role"] == "tool"]) == len(outputs)
