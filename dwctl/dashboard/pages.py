@@ -27,7 +27,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from dwctl import __version__, clock, waits
 from dwctl.access import guard
 from dwctl.access.caller import Caller
-from dwctl.dashboard import assets, csrf, formatting, forms, navigation, ranges, zones
+from dwctl.dashboard import assets, csrf, doors, formatting, forms, navigation, ranges, zones
 from dwctl.db import DatabaseAway, db
 from dwctl.web import current, errors
 
@@ -81,7 +81,11 @@ def init_app(app: Flask) -> None:
     """Filters and functions that templates use."""
     app.jinja_env.filters.update(formatting.FILTERS)
     app.jinja_env.globals.update(
-        asset=assets.asset, here=here, csrf_field=csrf.FIELD, change=formatting.change
+        asset=assets.asset,
+        here=here,
+        csrf_field=csrf.FIELD,
+        change=formatting.change,
+        doors=doors,
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.after_request(_unknown_as_page)
