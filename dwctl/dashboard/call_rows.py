@@ -16,9 +16,7 @@ from uuid import UUID
 from flask import url_for
 from markupsafe import Markup
 
-from dwctl.access import guard
-from dwctl.access.permissions import Operation, Resource, may_all
-from dwctl.dashboard import call_columns, calls
+from dwctl.dashboard import call_columns, calls, doors
 from dwctl.dashboard.assets import asset
 from dwctl.dashboard.formatting import (
     NOTHING,
@@ -50,11 +48,7 @@ class Rows:
     cells: tuple[Callable[[Rows, Call], str], ...]
     stamp: Callable[[datetime | str], Stamp]
     everybodys: bool
-    people: bool
-    keys_of: str | None
     call: tuple[str, str]
-    person: tuple[str, str]
-    key: tuple[str, str]
     models: dict[str, str]
     callers: dict[tuple[Any, ...], str]
     copy: str
@@ -63,16 +57,11 @@ class Rows:
     @classmethod
     def of(cls, columns: Iterable[call_columns.Column], kept: Mapping[str, Any]) -> Rows:
         """For the request at hand. kept: what a call's link takes along, so that its page knows its neighbours in this list."""
-        caller, everybodys = guard.identify(), calls.reads_all()
         return cls(
             tuple(_CELLS[column.name] for column in columns),
             stamps(),
-            everybodys,
-            people=may_all(caller, Resource.USERS, Operation.READ),
-            keys_of=None if may_all(caller, Resource.API_KEYS, Operation.READ) else str(caller.user_id),
+            calls.reads_all(),
             call=_around(url_for("ui_requests.detail", request_id=_ANY, **kept)),
-            person=_around(url_for("ui_people.detail", user_id=_ANY)),
-            key=_around(url_for("ui_keys.detail", key_id=_ANY)),
             models={},
             callers={},
             copy=f'<svg class="icon" aria-hidden="true"><use href="{asset("vendor/icons.svg")}#copy"/></svg>',
@@ -139,20 +128,20 @@ def _person(rows: Rows, call: Call) -> str:
     email = call.get("user_email")
     if not rows.everybodys or not email:
         return ""
-    if not rows.people:
-        return f"{escape(email)} "
-    before, behind = rows.person
-    return f'<a href="{before}{call["user_id"]}{behind}">{escape(email)}</a> '
+    href, shown = doors.person(call["user_id"]), escape(email)
+    return f'<a href="{escape(href)}">{shown}</a> ' if href else f"{shown} "
 
 
 def _way(rows: Rows, call: Call) -> str:
     """By which key, or by what else."""
     name, owner = call.get("api_key_name"), call.get("user_id")
     if name:
-        shown, (before, behind) = escape(key_name(name)), rows.key
-        if rows.keys_of is None or rows.keys_of == str(owner):
-            return f'<a class="muted" href="{before}{call["api_key_id"]}{behind}">{shown}</a>'
-        return f'<span class="muted">{shown}</span>'
+        href, shown = doors.key(call["api_key_id"], owner), escape(key_name(name))
+        return (
+            f'<a class="muted" href="{escape(href)}">{shown}</a>'
+            if href
+            else f'<span class="muted">{shown}</span>'
+        )
     if call.get("request_origin") == "frontend":
         return '<span class="tag">playground</span>'
     return "" if owner else '<span class="muted">nobody</span>'
@@ -207,8 +196,12 @@ def _batch(_rows: Rows, call: Call) -> str:
     id = call.get("fusillade_batch_id")
     if not id:
         return f"<td>{_NONE}</td>"
-    shown = escape(call.get("custom_id") or str(id))
-    return f'<td><a class="mono" href="{escape(url_for("ui_batches.detail", batch_id=id))}">{shown}</a></td>'
+    href, shown = doors.batch(id, call.get("user_id")), escape(call.get("custom_id") or str(id))
+    return (
+        f'<td><a class="mono" href="{escape(href)}">{shown}</a></td>'
+        if href
+        else f'<td class="mono">{shown}</td>'
+    )
 
 
 def _served_by(_rows: Rows, call: Call) -> str:

@@ -192,7 +192,7 @@ def _bounds(status: str | None) -> tuple[int | None, int | None]:
 def usual_account() -> UUID:
     """Whose calls are shown where the address names nobody: those of the account for which the caller acts, as on other pages, if they may read them; else their own."""
     caller = guard.identify()
-    return caller.owner_id if _may_list(caller.owner_id) else caller.user_id
+    return caller.owner_id if may_list(caller.owner_id) else caller.user_id
 
 
 def behind(range: str, *, of: UUID | None = None, **filters: Any) -> str | None:
@@ -204,14 +204,15 @@ def behind(range: str, *, of: UUID | None = None, **filters: Any) -> str | None:
         if of is None and breakdowns.is_everybodys():
             return None
         of = of or guard.identify().owner_id
-        if not _may_list(of):
+        if not may_list(of):
             return None
         if of == usual_account():
             of = None
     return url_for("ui_requests.show", range=range, **{"user": of, **filters})
 
 
-def _may_list(account: UUID) -> bool:
+def may_list(account: UUID) -> bool:
+    """Whether the caller may have an account's calls listed."""
     return operations.may(log.list_user_requests, user_id=account)
 
 

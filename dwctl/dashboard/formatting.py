@@ -22,6 +22,7 @@ RATE_UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 """Seconds in each."""
 
 _THIN = "\u202f"
+_SPACES = r"\s+"
 _SYNTAX = re.compile(r"[\\^$.*+?()\[\]{}|/]")
 
 
@@ -240,8 +241,9 @@ def rate_in_units(per_second: float) -> tuple[str, float]:
 
 
 def pattern(text: str) -> str:
-    """A regular expression, as HTML's `pattern` has them, of this very text."""
-    return _SYNTAX.sub(r"\\\g<0>", text)
+    """A regular expression, as HTML's `pattern` has them, of this very text as pages show it: several spaces are as good as one, those at its ends as none."""
+    words = (_SYNTAX.sub(r"\\\g<0>", word) for word in text.split())
+    return rf"\s*{_SPACES.join(words)}\s*"
 
 
 def size(bytes: Any) -> str:

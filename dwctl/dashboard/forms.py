@@ -72,9 +72,14 @@ def _refused(error: DwctlError) -> Form:
     return Form(sent(), beside, None if error.param else error.message)
 
 
+def is_typed(word: str) -> bool:
+    """Whether the word was typed that `ui.confirmed` asks for. (Pages show no difference between one space and several.)"""
+    return request.form.get("confirm", "").split() == word.split()
+
+
 def confirmed(word: str) -> Form:
-    """Whether the word was typed that `ui.confirmed` asks for: an empty form where it was."""
-    if request.form.get("confirm", "") == word:
+    """The same, as an empty form where it was."""
+    if is_typed(word):
         return Form()
     return Form(sent(), {}, f"Nothing was changed: type “{word}” to confirm.")
 

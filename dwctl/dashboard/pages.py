@@ -27,7 +27,17 @@ from werkzeug.wrappers import Response as AnyResponse
 from dwctl import __version__, clock, waits
 from dwctl.access import guard
 from dwctl.access.caller import Caller
-from dwctl.dashboard import assets, csrf, formatting, forms, navigation, ranges, zones
+from dwctl.dashboard import (
+    addresses,
+    assets,
+    csrf,
+    doors,
+    formatting,
+    forms,
+    navigation,
+    ranges,
+    zones,
+)
 from dwctl.db import DatabaseAway, db
 from dwctl.web import current, errors
 
@@ -81,7 +91,11 @@ def init_app(app: Flask) -> None:
     """Filters and functions that templates use."""
     app.jinja_env.filters.update(formatting.FILTERS)
     app.jinja_env.globals.update(
-        asset=assets.asset, here=here, csrf_field=csrf.FIELD, change=formatting.change
+        asset=assets.asset,
+        here=here,
+        csrf_field=csrf.FIELD,
+        change=formatting.change,
+        doors=doors,
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.after_request(_unknown_as_page)
@@ -238,7 +252,10 @@ def _error_as_page(response: Response) -> AnyResponse:
         return _to_sign_in(error.get("code", ""))
     page = "error_part.html" if is_partial() else "error.html"
     words = _WORDS.get(response.status_code, "Something went wrong")
-    html = render_template(page, title=words, error=error, status=response.status_code, **frame())
+    again = request.script_root + (addresses.page() or addresses.asked())
+    html = render_template(
+        page, title=words, error=error, status=response.status_code, again=again, **frame()
+    )
     shown = answer(html, response.status_code)
     for name in ("Allow", "Retry-After", "x-request-id"):
         if name in response.headers:
@@ -255,7 +272,7 @@ def _unknown_as_page(response: Response) -> AnyResponse:
 
 
 def _to_sign_in(code: str) -> AnyResponse:
-    back = request.full_path.rstrip("?") if request.method == "GET" else None
+    back = addresses.page()
     over = "1" if code == "session_expired" else None
     where = url_for("ui_sign_in.show", next=back if back and back != "/" else None, over=over)
     if request.headers.get("HX-Request") == "true":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
 
 import pytest
@@ -42,9 +43,41 @@ def test_whoever_is_not_signed_in_is_led_to_the_sign_in_and_back(app: Flask, cli
     assert answer.headers["Location"] == f"/sign-in?next={path}?range%3D7d"
 
 
-def test_a_part_of_a_page_leads_the_whole_page_to_the_sign_in(client: FlaskClient) -> None:
-    answer = client.get("/requests", headers={"HX-Request": "true", "HX-Request-Type": "partial"})
-    assert answer.headers["HX-Redirect"].startswith("/sign-in?next=/requests")
+def back(location: str) -> str:
+    """Where one comes after signing in."""
+    return parse_qs(urlsplit(location).query).get("next", ["/"])[0]
+
+
+@pytest.mark.parametrize("path", ["/models/a%3Fb%23c%2520d/e%20f?tab=code&range=7d", "/requests?q=%26%23+%C3%A9&model=%D7%A9"])  # fmt: skip
+def test_a_link_whose_path_and_query_are_encoded_leads_back_as_it_was(client: FlaskClient, path: str) -> None:  # fmt: skip
+    assert back(client.get(path).headers["Location"]) == path
+
+
+@pytest.mark.parametrize("root", ["", "/llm"])
+def test_a_part_of_a_page_leads_the_whole_page_to_the_sign_in_and_back(client: FlaskClient, root: str) -> None:  # fmt: skip
+    page = f"http://localhost{root}/?range=7d"
+    part = {
+        "HX-Request": "true",
+        "HX-Request-Type": "partial",
+        "Referer": page,
+        "X-Forwarded-Prefix": root,
+    }
+    answer = client.get("/overview/now?range=7d", headers=part)  # fmt: skip
+    assert answer.headers["HX-Redirect"].startswith(f"{root}/sign-in")
+    assert back(answer.headers["HX-Redirect"]) == "/?range=7d"
+
+
+@pytest.mark.parametrize(
+    ("referrer", "leads_to"),
+    [
+        ("http://localhost/people/new?x=1", "/people/new?x=1"),
+        ("http://elsewhere.example/people/new", "/"),
+        ("", "/"),
+    ],
+)
+def test_a_form_whose_session_has_ended_leads_back_to_its_page(client: FlaskClient, referrer: str, leads_to: str) -> None:  # fmt: skip
+    answer = client.post("/people/new", data={"email": "x"}, headers={"Referer": referrer})
+    assert (answer.status_code, back(answer.headers["Location"])) == (303, leads_to)
 
 
 @pytest.mark.parametrize(

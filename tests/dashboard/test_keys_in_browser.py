@@ -134,3 +134,16 @@ def test_people_with_disabilities_can_use_these_pages(page: Page, house: House, 
         wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, f"{path} is {wide} px too wide"
         browser.shot(page, f"{name.replace(' ', '-')}-{theme}-{width}")
+
+
+@pytest.mark.parametrize("name", ["two  spaces", " at its beginning", "tab-free end ", "a.b (c) [d] | e?"])  # fmt: skip
+def test_a_key_is_revoked_by_its_name_as_the_page_shows_it(page: Page, house: House, name: str) -> None:  # fmt: skip
+    person = house.people["member"]
+    made = house.gateway.admin("POST", f"/users/{person.id}/api-keys", {"name": name}).json()
+    page.goto(f"/keys/{made['id']}")
+    shown = page.locator(".confirm code")
+    page.locator(".confirm > summary").last.click()
+    page.locator('input[name="confirm"]').fill(shown.inner_text().strip())
+    page.locator(".confirm form button").last.click()
+    expect(page).to_have_url(re.compile("/keys$"))
+    expect(page.locator("#notice")).to_contain_text("revoked")

@@ -189,5 +189,8 @@ def test_a_key_and_a_person_lead_to_their_pages(client: FlaskClient, sql: Sql, c
     row = sql.execute("SELECT id FROM api_keys WHERE user_id = %s", (cast["alice"],)).fetchone()
     assert row
     call(NOON, cast["alice"], "1", api_key_id=row[0])
-    assert f"/keys/{row[0]}" in page(client, by="key", range="7d")
-    assert f"/people/{cast['alice']}" in page(client, by="user", range="7d")
+    assert f"/keys/{row[0]}" in page(client, "admin", by="key", range="7d")
+    assert f"/people/{cast['alice']}" in page(client, "admin", by="user", range="7d")
+    # Who reads calls alone may open neither.
+    assert f'/usage?range=7d&amp;key={row[0]}"' in page(client, by="key", range="7d")
+    assert f"/people/{cast['alice']}" not in page(client, by="user", range="7d")

@@ -185,11 +185,7 @@ def _around() -> dict[str, Any]:
     caller = guard.identify()
     return {
         "kept": _kept(),
-        "links_people": may_all(caller, Resource.USERS, Operation.READ),
         "links_endpoints": may_all(caller, Resource.ENDPOINTS, Operation.READ),
-        "links_keys_of": None
-        if may_all(caller, Resource.API_KEYS, Operation.READ)
-        else str(caller.user_id),
         "width": picture.WIDTH,
     }
 

@@ -98,7 +98,7 @@ def synchronise(endpoint_id: UUID) -> AnyResponse:
 def delete(endpoint_id: UUID) -> AnyResponse:
     """Delete it with its models; its name must be typed."""
     endpoint = _endpoint(endpoint_id)
-    if request.form.get("confirm", "").strip() != endpoint["name"].strip():
+    if not forms.is_typed(endpoint["name"]):
         problem = "Nothing was deleted: what was typed is not the endpoint's name."
         return endpoints.page_of(endpoint_id, status=422, problem=problem)
     operations.run(api.delete_endpoint, id=endpoint_id)

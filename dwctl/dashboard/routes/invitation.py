@@ -9,7 +9,7 @@ from flask import Response, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from dwctl.access import guard
-from dwctl.dashboard import forms, operations, pages
+from dwctl.dashboard import addresses, forms, operations, pages
 from dwctl.dashboard.forms import Form
 from dwctl.errors import DwctlError, Unauthenticated
 from dwctl.identity.routes import sessions
@@ -89,7 +89,7 @@ def _at_the_door() -> Response:
     return pages.render(
         "people/invited.html",
         title="You are invited",
-        back=request.full_path,
+        back=addresses.asked(),
         may_register=operations.run(sessions.registration_status)["enabled"],
         by_password=native.enabled,
     )

@@ -86,7 +86,7 @@ def detail(key_id: UUID) -> Response:
     try:
         return _page(key_id)
     except NotFound:
-        words = "No key with this id is shown to you. It was revoked; or it is one of dwctl's own (“Internal …”), under which batches and the playground are counted, and whose secret nobody has."
+        words = "No key with this id is shown to you. It was revoked; or it is somebody else's; or it is one of dwctl's own (“Internal …”), under which batches and the playground are counted, and whose secret nobody has."
         above = (url_for("ui_keys.show"), "API keys")
         return gone.page(str(key_id), words, above=above, key=str(key_id))
 

@@ -64,7 +64,7 @@ def edit(model_id: UUID) -> AnyResponse:
 def delete(model_id: UUID) -> AnyResponse:
     """Delete it; the alias must be typed."""
     model = model_page.by_id(model_id, "")
-    if request.form.get("confirm", "").strip() != model["alias"].strip():
+    if not forms.is_typed(model["alias"]):
         form = Form(problem="Nothing was deleted: what was typed is not the model's alias.")
         return model_page.show(model, "", form, of="delete")
     operations.run(api.delete_model, id=model_id)

@@ -12,6 +12,7 @@ from dwctl.access import guard
 from dwctl.dashboard import (
     breakdowns,
     charts,
+    doors,
     first_call,
     first_run,
     operations,
@@ -55,6 +56,7 @@ def show() -> Response:
         chart=breakdowns.chart(calls, by="model", order="requests"),
         spenders=spenders,
         spend_by=by,
+        door=partial(doors.row, of=None if by == "user" else guard.identify().owner_id),
         named=breakdowns.named,
         colors=breakdowns.colors(calls),
         api=operations.snippet(breakdowns.view(), query=breakdowns.query(range, order="requests", compare="true")),

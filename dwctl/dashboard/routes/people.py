@@ -250,6 +250,7 @@ def _editing(user_id: UUID, form: Form = Form()) -> Response:  # noqa: B008 - it
         role_words=ROLE_WORDS,
         chosen=request.form.getlist("roles") if form.is_wrong else account["roles"],
         may_give_roles=operations.may(users.create_user),
+        may_find_people=operations.may(users.list_users),
         call=operations.snippet(users.update_user, body={"display_name": "Ada"}, user_id=user_id),
     )
 

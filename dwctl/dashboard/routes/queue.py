@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Response
 
-from dwctl.dashboard import operations, pages, panels
+from dwctl.dashboard import calls, operations, pages, panels
 from dwctl.monitoring import routes as monitoring
 
 blueprint = pages.screen("queue")
@@ -21,6 +21,7 @@ def show() -> Response:
         fragment="queue/_state.html",
         queue=queue,
         workers=workers,
+        reads_all=calls.reads_all(),
         snippet=operations.snippet(monitoring.get_queue),
     )
 

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from flask import Response, request
 
-from dwctl.dashboard import breakdowns, calls, formatting, operations, pages, panels, ranges
+from dwctl.access import guard
+from dwctl.dashboard import breakdowns, calls, doors, formatting, operations, pages, panels, ranges
 from dwctl.errors import Invalid
 from dwctl.identity.routes.found_api_keys import find_api_key
 from dwctl.identity.routes.users import get_user
@@ -57,6 +58,7 @@ def show() -> Response:
         chart=breakdowns.chart(found, by=by, order=order),
         colors=breakdowns.colors(found),
         named=breakdowns.named,
+        door=partial(doors.row, of=None if is_everybodys else of or guard.identify().owner_id),
         api=operations.snippet(breakdowns.view(of), query=breakdowns.query(range, of=of, **asked)),
     )
 

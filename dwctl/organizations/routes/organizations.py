@@ -84,15 +84,15 @@ def list_organizations(query: dict[str, Any]) -> dict[str, Any]:
 def get_organization(organization_id: UUID) -> Extended:
     """Show one organization
 
-    `credit_balance` is there for its members, and for who may read all credits.
+    `credit_balance` and `credit_balance_exact` are there for its members, and for who may read all credits.
     """
     session, caller = db.session(), guard.identify()
     shown = _shown(accounts.get(session, organization_id))
     may_all_credits = may_all(caller, Resource.CREDITS, Operation.READ)
     if not may_all_credits and caller.role_in(organization_id) is None:
         return shown
-    balances = ledger.balances(session, [organization_id])
-    return Extended(shown, credit_balance=balances[organization_id])
+    balance = ledger.balances(session, [organization_id])[organization_id]
+    return Extended(shown, credit_balance=balance, credit_balance_exact=balance)
 
 
 @blueprint.route("/organizations/<id:organization_id>", methods=["PATCH"])

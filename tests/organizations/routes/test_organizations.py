@@ -1,3 +1,4 @@
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -89,8 +90,9 @@ class TestRead:
         credit = {"user_id": str(acme.id), "transaction_type": "admin_grant", "amount": 12.5, "source_id": unique()}  # fmt: skip
         assert call("admin", "POST", "/transactions", credit).status_code == 201
         shown = acme["ann"]("GET", acme.path).json
-        assert set(shown) == FIELDS | {"credit_balance"}
+        assert set(shown) == FIELDS | {"credit_balance", "credit_balance_exact"}
         assert (shown["member_count"], shown["credit_balance"]) == (2, 12.5)
+        assert Decimal(shown["credit_balance_exact"]) == Decimal("12.5")
         of_account = acme["ann"]("GET", f"/users/{acme.id}?include=billing")
         assert of_account.json["credit_balance"] == 12.5
         ledger = acme["ann"]("GET", f"/transactions?user_id={acme.id}")
