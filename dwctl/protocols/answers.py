@@ -76,8 +76,10 @@ def finish_body(
         raw = dump(content)
     if strict:
         changes = _strict_changes(form, _promised(form, content), response_id, alias)
-    elif content is not None and form.id_prefix:
+    elif content is not None and form.id_prefix and type(content.get("choices")) is list:
         changes = _bookkeeping(form, content, response_id)
+    elif content is not None and response_id and "id" in content and form.has_our_id:
+        changes = {"id": response_id}
     else:
         changes = {}
     if service_tier and form.has_messages:

@@ -117,6 +117,8 @@ def test_an_answer_too_deep_for_us_is_passed_on(form):
 
 PLAIN = {
     "chat": (CHAT, f'{{ {HEAD},"z":1, {CHOICES} }}', f'{{{HEAD.replace("c1", "resp_1")},"z":1,{CHOICES}}}'),
+    "no completion": (CHAT, '{"id":"c1","z":1}', '{"id":"resp_1","z":1}'),
+    "no completion, without id": (CHAT, '{"z":1}', '{"z":1}'),
     "chat without id": (CHAT, '{"choices":[]}', '{"choices":[],"id":"resp_1","object":"chat.completion","created":0}'),
     "completions": (COMPLETIONS, '{"id":"cmpl-1","choices":[]}', '{"id":"cmpl-1","choices":[],"object":"text_completion","created":0}'),
     "embeddings": (EMBEDDINGS, '{"id":"e","data":[]}', '{"id":"e","data":[]}'),

@@ -181,6 +181,7 @@ class ResponsesRelay(UpstreamStream):
         self._begun = not queued
         self._items: list[Item] = []
         self._chars = 0
+        self._shown_chars = 0  # in whole items: some servers send these without their deltas, or nothing but the object
         self._has_gaps = False
         """Events were left out that nobody can read: only the object in the last one may be whole."""
         self._last_frame = b""
@@ -236,8 +237,7 @@ class ResponsesRelay(UpstreamStream):
         return self._events.began_queued(self._skeleton)
 
     def _written_chars(self) -> int:
-        # Some servers send items without their deltas, or nothing but the object.
-        return max(self._chars, text_chars(self.assembled().get("output"))) + self._foreign_chars
+        return max(self._chars, self._shown_chars) + self._foreign_chars
 
     def _treat(self, events: list[SseEvent]) -> bytes:
         out = []
@@ -326,6 +326,7 @@ class ResponsesRelay(UpstreamStream):
         self._chars += delta_of(body) or 0
         if body.get("type") == "response.output_item.done" and isinstance(body.get("item"), dict):
             self._items.append(body["item"])
+            self._shown_chars += text_chars(body["item"])
 
     def _with_response(self, event: SseEvent, body: dict[str, Any]) -> bytes:
         """An event that holds the object. The last one is kept back."""
@@ -345,6 +346,7 @@ class ResponsesRelay(UpstreamStream):
                     return self._without_end(orjson.dumps(body))
                 given["output"] = self._items
             self._ids.put_output_right(given["output"])
+            self._shown_chars = max(self._shown_chars, text_chars(given["output"]))
             if has_failed:
                 type = body["type"] = "response.failed"
                 event = event._replace(event=b"response.failed")

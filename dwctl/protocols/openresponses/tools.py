@@ -71,9 +71,7 @@ def check_choice(choice: Any, path: str) -> None:
         listed = each(_check_named)
         shapes.members(choice, {"mode": _MODES}, {"tools": listed}, f"{path}.")
     elif choice["type"] == "function":
-        # In the form of a chat completion it would name nothing, and be no more than a wish.
-        required = {"name": shapes.string} if "function" in choice else {}
-        shapes.members(choice, {"name": shapes.string}, required, f"{path}.")
+        shapes.members(choice, {"name": shapes.string, "function": _NAMED}, {}, f"{path}.")
     else:
         _check_named(choice, path, "'function', 'custom', 'allowed_tools'")
 
@@ -108,13 +106,21 @@ def _check_chosen(choice: str | Item | None, names: Mapping[str, str]) -> None:
             _check_known(tool, names, f"tool_choice.tools[{index}].name")
         must, callable = choice.get("mode") == "required", choice["tools"]
     elif isinstance(choice, dict):
-        if choice.get("name"):
-            _check_known(choice, names, "tool_choice.name")
+        if (named := _named(choice)).get("name"):
+            _check_known(named, names, "tool_choice.name")
         return
     else:
         must, callable = choice == "required", names
     if must and not callable:
         raise _wrong("tool_choice", "A tool call is required, but there is no tool to call.")
+
+
+def _named(choice: Item) -> Item:
+    """A choice by its name, which is a level deeper in the form of a chat completion: many send that one here."""
+    function = choice.get("function")
+    if choice.get("name") or not isinstance(function, dict):
+        return choice
+    return {"type": choice.get("type"), "name": function.get("name")}
 
 
 def _check_known(tool: Item, names: Mapping[str, str], path: str) -> None:
@@ -186,6 +192,7 @@ def _function(tool: Item) -> dict[str, Any]:
 def _chosen(choice: str | Item) -> Any:
     if isinstance(choice, str):
         return choice
+    choice = _named(choice)
     if not choice.get("name"):
         return "auto"
     return {"type": "function", "function": {"name": namespaces.flat_name(choice)}}
@@ -229,6 +236,8 @@ def shown_choice(choice: object) -> Any:
     """The choice, where it is a right one; else the default."""
     if isinstance(choice, str):
         return choice if choice in ("auto", "none", "required") else "auto"
+    if isinstance(choice, dict):
+        choice = _named(choice)
     if _is_named(choice):
         space = choice.get("namespace")
         return {"type": choice["type"], "name": choice["name"]} | (
