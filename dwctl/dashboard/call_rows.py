@@ -37,12 +37,15 @@ _ANY = UUID(int=0)
 _NONE = f'<span class="muted">{NOTHING}</span>'
 _WARNINGS = frozenset({402, 408, 409, 429, 499})
 
+_Has = Callable[[doors.Id | None], bool]
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """How one reader sees them. everybodys: whether they see whose each is. people: whether they may open those. keys_of: the one account whose keys they may open, None: any.
+    """How one reader sees them. everybodys: whether they see whose each is.
 
-    call, person, key: the addresses where cells lead, as what stands before the id and behind it; of models by alias, as far as they were asked for. callers: their cells, as far as those were.
+    call, key, batch, people: the addresses where cells lead, as what stands before the id and behind it; people: where anybody's page may be opened. models: addresses by alias; callers: their cells; open: where `doors` lead. Of these three, as
+    far as they were asked for.
     """
 
     cells: tuple[Callable[[Rows, Call], str], ...]
@@ -51,12 +54,17 @@ class Rows:
     call: tuple[str, str]
     models: dict[str, str]
     callers: dict[tuple[Any, ...], str]
+    key: tuple[str, str]
+    batch: tuple[str, str]
+    people: tuple[str, str] | None
+    open: dict[tuple[_Has, Any], bool]
     copy: str
     """The icon of a button that copies."""
 
     @classmethod
     def of(cls, columns: Iterable[call_columns.Column], kept: Mapping[str, Any]) -> Rows:
         """For the request at hand. kept: what a call's link takes along, so that its page knows its neighbours in this list."""
+        people = doors.person(_ANY)
         return cls(
             tuple(_CELLS[column.name] for column in columns),
             stamps(),
@@ -64,6 +72,10 @@ class Rows:
             call=_around(url_for("ui_requests.detail", request_id=_ANY, **kept)),
             models={},
             callers={},
+            people=None if people is None else _around(people),
+            key=_around(url_for("ui_keys.detail", key_id=_ANY)),
+            batch=_around(url_for("ui_batches.detail", batch_id=_ANY)),
+            open={},
             copy=f'<svg class="icon" aria-hidden="true"><use href="{asset("vendor/icons.svg")}#copy"/></svg>',
         )  # fmt: skip
 
@@ -84,6 +96,13 @@ class Rows:
         if alias not in self.models:
             self.models[alias] = escape(url_for("ui_models.detail", alias=alias))
         return self.models[alias]
+
+    def leads(self, has: _Has, account: Any) -> bool:
+        """Whether what an account has of a kind has pages for the reader. Asked once for each account."""
+        which = (has, account)
+        if which not in self.open:
+            self.open[which] = has(account)
+        return self.open[which]
 
 
 def _around(url: str) -> tuple[str, str]:
@@ -128,20 +147,22 @@ def _person(rows: Rows, call: Call) -> str:
     email = call.get("user_email")
     if not rows.everybodys or not email:
         return ""
-    href, shown = doors.person(call["user_id"]), escape(email)
-    return f'<a href="{escape(href)}">{shown}</a> ' if href else f"{shown} "
+    id, shown = call["user_id"], escape(email)
+    if rows.people is not None:
+        before, behind = rows.people
+        return f'<a href="{before}{id}{behind}">{shown}</a> '
+    href = doors.person(id)
+    return f"{shown} " if href is None else f'<a href="{escape(href)}">{shown}</a> '
 
 
 def _way(rows: Rows, call: Call) -> str:
     """By which key, or by what else."""
     name, owner = call.get("api_key_name"), call.get("user_id")
     if name:
-        href, shown = doors.key(call["api_key_id"], owner), escape(key_name(name))
-        return (
-            f'<a class="muted" href="{escape(href)}">{shown}</a>'
-            if href
-            else f'<span class="muted">{shown}</span>'
-        )
+        shown, (before, behind) = escape(key_name(name)), rows.key
+        if not rows.leads(doors.has_keys, owner):
+            return f'<span class="muted">{shown}</span>'
+        return f'<a class="muted" href="{before}{call["api_key_id"]}{behind}">{shown}</a>'
     if call.get("request_origin") == "frontend":
         return '<span class="tag">playground</span>'
     return "" if owner else '<span class="muted">nobody</span>'
@@ -192,16 +213,14 @@ def _finish(_rows: Rows, call: Call) -> str:
     return f"<td>{escape(call.get('finish_reason') or NOTHING)}</td>"
 
 
-def _batch(_rows: Rows, call: Call) -> str:
+def _batch(rows: Rows, call: Call) -> str:
     id = call.get("fusillade_batch_id")
     if not id:
         return f"<td>{_NONE}</td>"
-    href, shown = doors.batch(id, call.get("user_id")), escape(call.get("custom_id") or str(id))
-    return (
-        f'<td><a class="mono" href="{escape(href)}">{shown}</a></td>'
-        if href
-        else f'<td class="mono">{shown}</td>'
-    )
+    shown, (before, behind) = escape(call.get("custom_id") or str(id)), rows.batch
+    if not rows.leads(doors.has_batches, call.get("user_id")):
+        return f'<td class="mono">{shown}</td>'
+    return f'<td><a class="mono" href="{before}{id}{behind}">{shown}</a></td>'
 
 
 def _served_by(_rows: Rows, call: Call) -> str:

@@ -28,18 +28,26 @@ def person(id: Id) -> str | None:
 
 def key(id: Id, owner: Id | None) -> str | None:
     """The page of an API key of an account. Those of an organisation are for whoever made them, which is not told here."""
+    return url_for("ui_keys.detail", key_id=id) if has_keys(owner) else None
+
+
+def has_keys(owner: Id | None) -> bool:
+    """Whether the keys of an account have pages for the reader."""
     caller = guard.identify()
-    is_open = str(owner) == str(caller.user_id) or may_all(caller, Resource.API_KEYS, Operation.READ)  # fmt: skip
-    return url_for("ui_keys.detail", key_id=id) if is_open else None
+    return may_all(caller, Resource.API_KEYS, Operation.READ) or str(owner) == str(caller.user_id)
 
 
 def batch(id: Id, owner: Id | None) -> str | None:
     """The page of a batch, which belongs to the account of its calls."""
-    if not operations.may(get_batch, batch_id=str(id)):
-        return None
+    return url_for("ui_batches.detail", batch_id=id) if has_batches(owner) else None
+
+
+def has_batches(owner: Id | None) -> bool:
+    """Whether the batches of an account have pages for the reader."""
     owner = None if owner is None else str(owner)
-    is_open = ownership.may_reach(guard.identify(), Resource.BATCHES, Operation.READ, owner)
-    return url_for("ui_batches.detail", batch_id=id) if is_open else None
+    return operations.may(get_batch, batch_id="") and ownership.may_reach(
+        guard.identify(), Resource.BATCHES, Operation.READ, owner
+    )
 
 
 def entry(id: Id, account: Id) -> str | None:
