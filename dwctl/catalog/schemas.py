@@ -187,6 +187,12 @@ class ProviderPricingUpdate(ProviderPricingSchema):
     )
 
 
+def _insist_on_callable(alias: str) -> None:
+    """A call's `model` is printable (`protocols.asked`): what turns the direction of writing or is not seen names nothing."""
+    if not alias.strip().isprintable():
+        raise ValidationError("Must have no characters that are not seen: no call could name it.")
+
+
 class ModelFields(ApiSchema):
     """What can be set and changed. `type` and `is_composite` say the same; neither can change later."""
 
@@ -195,6 +201,7 @@ class ModelFields(ApiSchema):
     alias = Name(
         longest=LONGEST_NAME,
         allow_none=True,
+        validate=_insist_on_callable,
         metadata={
             "description": "The name that callers use: exact, with its case; unique among the models that are there. Without one, `model_name`."
         },

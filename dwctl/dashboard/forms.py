@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
@@ -19,7 +20,10 @@ from dwctl.db import db
 from dwctl.errors import Conflict, DwctlError
 from dwctl.web import errors as web_errors
 
+SEEN = "_seen"
+"""The field in which a form says what it was opened on (`seen`)."""
 _MOST_DIGITS = 30
+_CHANGED_MEANWHILE = "Nothing was saved: this was changed by somebody else since you opened the form. Below is what you sent; look at what it is now, or save again to put yours in its place."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +45,28 @@ class Form:
         return Form(kept, self.errors, self.problem)
 
 
+def seen(schema: Schema | None, shown: Mapping[str, Any]) -> str:
+    """What somebody sees who opens the form of a thing, as a digest: of the members that a change may have."""
+    names = schema.load_fields if schema else ()
+    members = {name: shown.get(name) for name in names}
+    text = orjson.dumps(members, option=orjson.OPT_SORT_KEYS, default=str)
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
 def submit(
-    change: Callable[[], Any], *, taken: Mapping[str, str] = MappingProxyType({})
+    change: Callable[[], Any],
+    *,
+    taken: Mapping[str, str] = MappingProxyType({}),
+    seen: str | None = None,
 ) -> tuple[Any, Form]:
     """Run what a form asks for: its result and an empty form, or None and the form with what was wrong, in the API's words.
 
     `taken`: by field, what to say where the one thing that must be unique is there already. What no change of the form would mend (not allowed,
-    the database away, a failure of ours) is raised. Nothing of a refused change is left in the session for the page to see.
+    the database away, a failure of ours) is raised. `seen`: how the thing stands now; a form that was opened when it stood otherwise would undo what
+    somebody else has changed, and is shown again. (Of two that are sent in the same moment the later one wins.) Nothing of a refused change is left in the session for the page to see.
     """
+    if seen is not None and request.form.get(SEEN, seen) != seen:
+        return None, Form(sent(), problem=_CHANGED_MEANWHILE)
     try:
         return change(), Form()
     except ValidationError as error:
@@ -104,6 +122,22 @@ def json_of(text: Any) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
+
+
+def read_share(body: dict[str, Any], kept: float | None) -> None:
+    """A share of calls is written as a percentage (`shown_share`); one that stands as it was shown stays as it is."""
+    sent = body.get("log_sample")
+    if not isinstance(sent, float):
+        return
+    if sent == shown_share(kept):
+        del body["log_sample"]
+    else:
+        body["log_sample"] = sent / 100
+
+
+def shown_share(kept: float | None) -> float | None:
+    """The percentage that a form shows of it."""
+    return None if kept is None else round(kept * 100, 4)
 
 
 def fields_of(values: Mapping[str, str]) -> MultiDict[str, str]:

@@ -81,6 +81,15 @@ def body(schema: Schema | None) -> dict[str, Any]:
     return found
 
 
+def change(schema: Schema | None, key: Key) -> dict[str, Any]:
+    """The same of a form that changes a key. What stands there as it was shown was rounded for the eye, and stays as it is."""
+    found, shown = body(schema), values(key)
+    for names in (("requests_per_second", "rate_unit"), ("expires_at",), ("log_sample",)):
+        if all(request.form.get(name) == shown[name] for name in names):
+            found.pop(names[0], None)
+    return found
+
+
 def values(key: Key) -> dict[str, Any]:
     """What the fields of its form hold."""
     unit, amount = rate_in_units(key["requests_per_second"] or 1.0)

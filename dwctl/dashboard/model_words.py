@@ -64,6 +64,14 @@ def rate(per_second: float) -> tuple[float, str]:
     return by_unit[unit], unit
 
 
+def rate_field(per_second: float | None) -> tuple[str, str]:
+    """The text and the unit that a form shows of it; no text for none."""
+    if not per_second:
+        return "", "second"
+    number, unit = rate(per_second)
+    return f"{number:g}", unit
+
+
 UNITS = {"second": 1, "minute": 60, "hour": 3600}
 """Units of time for rates, in seconds."""
 _A = {"second": "a second", "minute": "a minute", "hour": "an hour"}

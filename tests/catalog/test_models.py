@@ -850,3 +850,7 @@ def test_aliases_are_exact(admin: Admin) -> None:
     assert admin.post("/models", body).status_code == 409
     assert admin.post("/models", body | {"alias": "a\nb"}).status_code == 422
     assert admin.post("/models", body | {"alias": "x" * 513}).status_code == 422
+    # No call could name these.
+    for unseen in ("a\u202eb", "a\u200bb", "a\u00a0b"):
+        refused = admin.post("/models", body | {"alias": unseen})
+        assert (refused.status_code, "not seen" in refused.text) == (422, True)

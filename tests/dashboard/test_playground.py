@@ -11,6 +11,7 @@ import sys
 import zlib
 from functools import cache
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 import requests
@@ -273,6 +274,22 @@ def test_it_opens_on_a_model_that_answers(page: Page, house: House, person: str)
     assert failed < calls / 2
     page.locator('[data-part="models"] summary').click()
     expect(page.get_by_role("button", name=fails)).to_contain_text("fails now")
+
+
+@pytest.mark.parametrize(("kind", "shown"), [(None, "Send"), ("CHAT", "Send"), ("EMBEDDINGS", "Embed")])  # fmt: skip
+def test_try_it_opens_on_that_very_model(page: Page, house: House, kind: str | None, shown: str) -> None:  # fmt: skip
+    """Whatever is in its alias, and whichever is called most."""
+    alias = house.gateway.model(
+        "ok", alias=f"a/b c?d#e%f%20&g {unique('m')}", price=None, wait=False
+    )
+    id = house.gateway.admin("GET", f"/models?{urlencode({'alias': alias})}").json()["data"][0]["id"]  # fmt: skip
+    house.gateway.admin("PATCH", f"/models/{id}", {"model_type": kind})
+    page.goto(f"/models/{quote(alias)}")
+    with page.expect_response(re.compile("/playground/lately")):
+        page.get_by_role("link", name="Try it").click()
+    expect(page.locator(".play-chip")).to_have_count(1)
+    expect(page.locator(".play-chip .play-model")).to_have_text(alias)
+    expect(page.locator('[data-part="send"]')).to_contain_text(shown)
 
 
 def test_a_failed_call_of_the_log_opens_with_all_that_it_had(page: Page, house: House) -> None:

@@ -46,8 +46,12 @@ def edit(endpoint_id: UUID) -> AnyResponse:
     """Everything of it. The key is kept where its field is empty, and never shown."""
     form = Form()
     if request.method == "POST":
+        operations.insist(api.update_endpoint)
         body = _body(api.update_endpoint)
-        _, form = forms.submit(lambda: operations.run(api.update_endpoint, body=body, id=endpoint_id))  # fmt: skip
+        _, form = forms.submit(
+            lambda: operations.run(api.update_endpoint, body=body, id=endpoint_id),
+            seen=_seen(_endpoint(endpoint_id)),
+        )
         if not form.is_wrong:
             where = url_for("ui_endpoints.detail", endpoint_id=endpoint_id)
             return pages.done(where, "Endpoint saved.")
@@ -113,7 +117,7 @@ def _page(title: str, endpoint: Mapping[str, Any] | None, form: Form, **more: An
         call = operations.snippet(view, body=body, id=endpoint["id"])
     else:
         call = operations.snippet(view, body=getattr(operations.of(view).body, "example", {}))
-    shown = {"given": endpoint or {}, **more}
+    shown = {"given": endpoint or {}, "seen": endpoint and _seen(endpoint), **more}
     return pages.render(
         "endpoints/form.html",
         title=title,
@@ -123,6 +127,10 @@ def _page(title: str, endpoint: Mapping[str, Any] | None, form: Form, **more: An
         call=call,
         **shown,
     )
+
+
+def _seen(endpoint: Mapping[str, Any]) -> str:
+    return forms.seen(operations.of(api.update_endpoint).body, endpoint)
 
 
 def _tested(endpoint: Mapping[str, Any] | None, body: Mapping[str, Any]) -> Response:

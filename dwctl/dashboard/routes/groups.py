@@ -64,10 +64,16 @@ def group(group_id: UUID) -> Response:
 def save_group(group_id: UUID) -> AnyResponse:
     """Rename or describe it."""
     body = forms.body(operations.of(api.update_group).body)
+    found = operations.run(api.get_group, group_id=group_id)
     # Emptied: the API takes null for "unchanged".
-    body |= {name: request.form[name] for name in ("name", "description") if name in request.form}
+    for name in ("name", "description"):
+        if name in request.form and request.form[name] != (found[name] or ""):
+            body[name] = request.form[name]
     return _changed(
-        group_id, lambda: operations.run(api.update_group, body=body, group_id=group_id), "Changed."
+        group_id,
+        lambda: operations.run(api.update_group, body=body, group_id=group_id),
+        "Changed.",
+        seen=_seen(found),
     )
 
 
@@ -125,8 +131,10 @@ def delete_group(group_id: UUID) -> AnyResponse:
     return pages.done(url_for("ui_people.groups"), f"Group {found['name']} deleted.")
 
 
-def _changed(group_id: UUID, change: Any, said: str, *, show: str | None = None) -> AnyResponse:
-    _, form = forms.submit(change)
+def _changed(
+    group_id: UUID, change: Any, said: str, *, show: str | None = None, seen: str | None = None
+) -> AnyResponse:
+    _, form = forms.submit(change, seen=seen)
     if form.is_wrong:
         return _page(group_id, form, show=show)
     return pages.done(url_for("ui_people.group", group_id=group_id, show=show), said)
@@ -151,6 +159,7 @@ def _page(group_id: UUID, form: Form = Form(), *, show: str | None = None) -> Re
         status=422 if form.is_wrong else 200,
         form=form,
         group=found,
+        seen=_seen(found),
         is_everyone=group_id == NIL,
         shows_models=shows_models,
         listed=listed["data"],
@@ -159,6 +168,10 @@ def _page(group_id: UUID, form: Form = Form(), *, show: str | None = None) -> Re
         search=search,
         call=call,
     )
+
+
+def _seen(group: dict[str, Any]) -> str:
+    return forms.seen(operations.of(api.update_group).body, group)
 
 
 def _making(form: Form = Form()) -> Response:  # noqa: B008 - it is frozen

@@ -101,9 +101,11 @@ def edit(key_id: UUID) -> Response:
 def save(key_id: UUID) -> AnyResponse:
     """Change it."""
     key = _found(key_id)
-    body = keys.body(operations.of(api_keys.update_api_key).body)
+    body = keys.change(operations.of(api_keys.update_api_key).body, key)
     _, form = forms.submit(
-        lambda: operations.run(api_keys.update_api_key, body=body, **_path(key)), taken=_TAKEN
+        lambda: operations.run(api_keys.update_api_key, body=body, **_path(key)),
+        taken=_TAKEN,
+        seen=forms.seen(operations.of(api_keys.update_api_key).body, key),
     )
     if form.is_wrong:
         return _editing(key, form)
@@ -216,6 +218,7 @@ def _editing(key: dict[str, Any], form: Form = Form()) -> Response:  # noqa: B00
         form=form,
         key=key,
         values=keys.values(key),
+        seen=forms.seen(operations.of(api_keys.update_api_key).body, key),
         windows=keys.WINDOWS,
         call=operations.snippet(
             api_keys.update_api_key, body={"requests_per_second": 2.5}, **_path(key)

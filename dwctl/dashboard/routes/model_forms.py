@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -49,8 +50,12 @@ def edit(model_id: UUID) -> AnyResponse:
     """Everything of a model but its prices, components, rules and groups."""
     form = Form()
     if request.method == "POST":
-        body = _body(api.update_model)
-        changed, form = forms.submit(lambda: operations.run(api.update_model, body=body, id=model_id))  # fmt: skip
+        operations.insist(api.update_model)
+        found = model_page.by_id(model_id, "")
+        body = _body(api.update_model, found)
+        changed, form = forms.submit(
+            lambda: operations.run(api.update_model, body=body, id=model_id), seen=_seen(found)
+        )
         if not form.is_wrong:
             return pages.done(model_page.address(changed), "Model saved.")
     model = model_page.by_id(model_id, "")
@@ -93,19 +98,32 @@ def _page(
         windows=current.settings().batches.allowed_completion_windows,
         types=MODEL_TYPES,
         strategies=[each.value for each in Strategy],
-        rate=model_words.rate,
+        seen=_seen(given),
+        shown_rate=model_words.rate_field,
         units=list(model_words.UNITS),
         extra=_pretty((given.get("metadata") or {}).get("extra")),
     )
 
 
-def _body(view: Any) -> dict[str, Any]:
-    """The form as the API takes it: rates by the second, windows as they were chosen, free members as JSON, what one pays only with its mode."""
+def _seen(model: Mapping[str, Any]) -> str:
+    return forms.seen(operations.of(api.update_model).body, model)
+
+
+def _body(view: Any, model: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """The form as the API takes it: rates by the second, windows as they were chosen, free members as JSON, what one pays only with its mode.
+
+    A rate that stands as it was shown of the model was rounded for the eye, and stays as it is.
+    """
     body = forms.body(operations.of(view).body)
     for name in _RATES:
         if isinstance(body.get(name), float):
             unit = request.form.get(f"{name}.per", "second")
-            body[name] /= model_words.UNITS.get(unit, 1)
+            if (request.form[name], unit) == model_words.rate_field(model.get(name)):
+                del body[name]
+            else:
+                body[name] /= model_words.UNITS.get(unit, 1)
+    if not body.get("capabilities") and not model.get("capabilities"):
+        body.pop("capabilities", None)
     if "windows" in request.form:
         body["allowed_batch_completion_windows"] = _windows()
     if "metadata.extra" in request.form:

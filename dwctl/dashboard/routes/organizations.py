@@ -72,14 +72,16 @@ def organization(organization_id: UUID) -> Response:
 @blueprint.post("/people/organizations/<id:organization_id>/edit")
 def save_organization(organization_id: UUID) -> AnyResponse:
     """Change its settings."""
-    body = forms.body(operations.of(api.update_organization).body)
-    # (A share is written as a percentage.)
-    if isinstance(body.get("log_sample"), float):
-        body["log_sample"] /= 100
+    operations.insist(api.update_organization, organization_id=organization_id)
+    account = operations.run(api.get_organization, organization_id=organization_id)
+    schema = operations.of(api.update_organization).body
+    body = forms.body(schema)
+    forms.read_share(body, account["log_sample"])
     return _changed(
         organization_id,
         lambda: operations.run(api.update_organization, body=body, organization_id=organization_id),
         "Changed.",
+        seen=forms.seen(schema, account),
     )
 
 
@@ -179,8 +181,10 @@ def delete_organization(organization_id: UUID) -> AnyResponse:
     return pages.done(url_for("ui_people.organizations"), f"{found['username']} deleted.")
 
 
-def _changed(organization_id: UUID, change: Any, said: str) -> AnyResponse:
-    _, form = forms.submit(change)
+def _changed(
+    organization_id: UUID, change: Any, said: str, *, seen: str | None = None
+) -> AnyResponse:
+    _, form = forms.submit(change, seen=seen)
     return _page(organization_id, form) if form.is_wrong else _back(organization_id, said)
 
 
@@ -200,6 +204,8 @@ def _page(organization_id: UUID, form: Form = Form()) -> Response:  # noqa: B008
         status=422 if form.is_wrong else 200,
         form=form,
         account=found,
+        seen=forms.seen(operations.of(api.update_organization).body, found),
+        share=forms.shown_share(found["log_sample"]),
         members=[one for one in listed if one["status"] == "active"],
         invitations=[one for one in listed if one["status"] != "active"],
         further=cursors.further(),

@@ -130,11 +130,15 @@ def edit(user_id: UUID) -> Response:
 @blueprint.post("/people/<id:user_id>/edit")
 def save(user_id: UUID) -> AnyResponse:
     """Change them."""
-    body = forms.body(operations.of(users.update_user).body)
-    # (A share is written as a percentage.)
-    if isinstance(body.get("log_sample"), float):
-        body["log_sample"] /= 100
-    _, form = forms.submit(lambda: operations.run(users.update_user, body=body, user_id=user_id))
+    operations.insist(users.update_user, user_id=user_id)
+    account = operations.run(users.get_user, user_id=user_id)
+    schema = operations.of(users.update_user).body
+    body = forms.body(schema)
+    forms.read_share(body, account["log_sample"])
+    _, form = forms.submit(
+        lambda: operations.run(users.update_user, body=body, user_id=user_id),
+        seen=forms.seen(schema, account),
+    )
     if form.is_wrong:
         return _editing(user_id, form)
     return pages.done(url_for("ui_people.detail", user_id=user_id), "Changed.")
@@ -246,6 +250,8 @@ def _editing(user_id: UUID, form: Form = Form()) -> Response:  # noqa: B008 - it
         status=422 if form.is_wrong else 200,
         form=form,
         account=account,
+        seen=forms.seen(operations.of(users.update_user).body, account),
+        share=forms.shown_share(account["log_sample"]),
         roles=ROLES,
         role_words=ROLE_WORDS,
         chosen=request.form.getlist("roles") if form.is_wrong else account["roles"],

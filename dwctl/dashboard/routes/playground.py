@@ -28,10 +28,13 @@ NIL = UUID(int=0)
 
 @blueprint.get("/playground")
 def show() -> Response:
-    """The screen; with `replay` it opens with the body of that call."""
+    """The screen; with `replay` it opens with the body of that call, with `model` on that one."""
     asked = request.args.get("replay")
     replayed = _logged(asked) if asked else None
     choices = _choices(None)
+    model = request.args.get("model") or None
+    if model and model not in (known["alias"] for known in choices["models"]):
+        choices["models"] += _choices(None, alias=model[:_LONGEST_SEARCH])["models"]
     snippet = operations.written_out(
         "POST",
         f"{request.url_root}ai/v1/chat/completions",
@@ -42,6 +45,7 @@ def show() -> Response:
         "playground/page.html",
         title="Playground",
         choices=choices,
+        model=model,
         replayed=replayed,
         snippet=snippet,
         form=forms.Form(),
@@ -70,8 +74,8 @@ def show_lately() -> Response:
     return found
 
 
-def _choices(search: str | None) -> dict[str, Any]:
-    query = {"accessible": "true", "include": "pricing", "sort": "alias", "limit": _CHOICES, "search": search}  # fmt: skip
+def _choices(search: str | None, *, alias: str | None = None) -> dict[str, Any]:
+    query = {"accessible": "true", "include": "pricing", "sort": "alias", "limit": _CHOICES, "search": search, "alias": alias}  # fmt: skip
     page = operations.run(catalog.list_models, query=query)
     return {
         "models": [_choice(model) for model in page["data"]],

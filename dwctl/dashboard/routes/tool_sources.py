@@ -48,7 +48,10 @@ def edit(tool_id: UUID) -> AnyResponse:
     form = Form()
     if request.method == "POST":
         body = _body(api.update_tool_source)
-        _, form = forms.submit(lambda: operations.run(api.update_tool_source, body=body, id=tool_id))  # fmt: skip
+        found = operations.run(api.get_tool_source, id=tool_id)
+        _, form = forms.submit(
+            lambda: operations.run(api.update_tool_source, body=body, id=tool_id), seen=_seen(found)
+        )
         if not form.is_wrong:
             return pages.done(url_for("ui_endpoints_tools.show"), "Tool source saved.")
     source = operations.run(api.get_tool_source, id=tool_id)
@@ -70,12 +73,17 @@ def _page(title: str, given: Mapping[str, Any], form: Form, call: operations.Sni
         title=title,
         status=422 if form.is_wrong else 200,
         given=given,
+        seen=_seen(given),
         parameters=orjson.dumps(parameters, option=orjson.OPT_INDENT_2).decode()
         if parameters
         else "",
         form=form.without("api_key"),
         call=call,
     )
+
+
+def _seen(source: Mapping[str, Any]) -> str:
+    return forms.seen(operations.of(api.update_tool_source).body, source)
 
 
 def _body(view: Any) -> dict[str, Any]:

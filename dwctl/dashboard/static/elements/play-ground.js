@@ -1,6 +1,6 @@
 // <play-ground>: the screen's behaviour. It holds the state, has it sent, and keeps it in the address's fragment, which never leaves the browser.
 // Attributes: the tunnel's addresses (chat, responses, completions, embeddings, rerank), the API's (ai), a log row's (request-page), where models are
-// searched (models), and, of a replayed call, its route and body (replay-uri, replay).
+// searched (models), on which model it opens (model), and, of a replayed call, its route and body (replay-uri, replay).
 import { notify } from "../app.js";
 import { grow } from "./dom.js";
 import { ask } from "./play-ask.js";
@@ -99,7 +99,17 @@ class PlayGround extends HTMLElement {
     const text = location.hash.startsWith("#s=") ? location.hash.slice(3) : "";
     const found = text ? await unpacked(text) : this.#replayed();
     if (text && !found) notify("This link is damaged: the playground opens empty.");
-    this.#use(found ?? fresh());
+    this.#use(found ?? this.#begun());
+  }
+
+  // On the model that the address names, for what that does.
+  #begun() {
+    const state = fresh();
+    const alias = this.getAttribute("model");
+    if (!alias) return state;
+    state.kind = this.chooser.kindOf(alias);
+    state.models[state.kind] = [alias];
+    return state;
   }
 
   #replayed() {

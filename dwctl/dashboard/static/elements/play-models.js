@@ -52,6 +52,12 @@ export class ModelChooser {
     return fitting.map((model) => ({ model, rank: rank(model) })).sort((one, other) => one.rank.map((value, at) => value - other.rank[at]).find(Boolean) ?? 0)[0]?.model.alias;
   }
 
+  // For what a model is first of all.
+  kindOf(alias) {
+    const does = this.known.get(alias)?.kind ?? null;
+    return Object.keys(FITS).find((kind) => FITS[kind].includes(does)) ?? "chat";
+  }
+
   #fails(alias) {
     const [calls, failed] = this.lately?.[alias] ?? [0, 0];
     return calls > 0 && failed >= calls * FAILS_FROM;
