@@ -262,16 +262,22 @@ def _now() -> datetime:
 
 
 def _key_of(caller: Caller) -> UUID:
-    """Names the one who makes the batch, within the account that pays for it: by the key that it is made with, if that has a cap."""
+    """Names the one who makes the batch, within the account that pays for it: by the key that it is made with, if lines must be treated as
+    that wants it (its cap, what is kept of its calls).
+    """
     session = db.session()
     used = session.get(ApiKey, caller.api_key_id) if caller.api_key_id else None
-    if used is not None and used.spend_limit is not None:
+    if used is not None and _is_special(used):
         key: UUID = used.id
     else:
         key = api_keys.hidden_key(session, caller.owner_id, caller.user_id, "batch").id
     # Nobody holds a connection who is about to wait for another one.
     db.session.commit()
     return key
+
+
+def _is_special(key: ApiKey) -> bool:
+    return key.spend_limit is not None or key.zero_data_retention or key.log_sample is not None
 
 
 def _reach(caller: Caller) -> frozenset[str] | None:

@@ -256,9 +256,11 @@ def test_the_lines_of_a_batch_are_its_owners_until_they_are_deleted(
     assert [row.bodies for row in stage.all(logged, private.id)] == ["zero_data_retention"]
 
 
+@pytest.mark.parametrize("whose", ["private", "by_private_key"])
 def test_upstreams_are_told_not_to_store_the_lines_of_a_batch(
-    stage: Gateway, private: Account
+    stage: Gateway, whose: str, request: pytest.FixtureRequest
 ) -> None:
+    private = request.getfixturevalue(whose)
     chat, native = stage.flexible("echo"), stage.flexible("echo", alias="echo-native", open_responses_adapter=False)  # fmt: skip
     for path, model, more in (
         ("/v1/responses", native, {}),
@@ -271,6 +273,8 @@ def test_upstreams_are_told_not_to_store_the_lines_of_a_batch(
         assert done["request_counts"]["completed"] == 1
         (sent,) = stage.sent(mark)
         assert '"store":false' in sent["raw"]
+        logged = "SELECT bodies FROM http_analytics WHERE fusillade_batch_id = %s"
+        assert stage.one(logged, done["id"]).bodies == "zero_data_retention"
         (line,) = stage.get(f"/files/{done['output_file_id']}/content", by=private).iter_lines()
         assert mark in line.decode()
 
@@ -305,6 +309,16 @@ def test_without_analytics_calls_are_answered_and_fetched_and_cost_nothing(stage
     assert logged.status_code == 200
     assert stage.left(answers[2]).logs == []
     assert "calls are not charged" in web.output()
+
+
+def test_lines_are_shown_by_the_share_of_the_key_that_their_batch_was_made_with(
+    stage: Gateway,
+) -> None:
+    account = stage.account(log_sample=0)
+    body = {"model": stage.flexible("echo"), "messages": [{"role": "user", "content": "x"}]}
+    run_batch(stage, account, "/v1/chat/completions", body)
+    logged = stage.one("SELECT bodies FROM http_analytics WHERE user_id = %s", account.id)
+    assert logged.bodies == "not_sampled"
 
 
 @pytest.mark.parametrize("name", ["echo", "fail-400"])
