@@ -24,16 +24,24 @@ _RESULTS = ("function_call_output", "custom_tool_call_output")
 _SYSTEM = ("system", "developer")
 
 
-def messages(instructions: str | None, items: Iterable[Item]) -> list[Message]:
-    """The conversation. Items of earlier turns may be anything that was stored, so nothing is taken for granted."""
+def messages(
+    instructions: str | None, items: Iterable[Item], reasoning_input: str | None = None
+) -> list[Message]:
+    """The conversation. Items of earlier turns may be anything that was stored, so nothing is taken for granted.
+
+    reasoning_input: the member in which the assistant's messages say what it had thought; None leaves that out. Where it is wanted, each message
+    with calls has it, be it empty: servers refuse one without (QuantumNous/new-api#4806, Kilo-Org/kilocode#9501).
+    """
     system: list[str | list[Message]] = [] if instructions is None else [instructions]
-    said = _Said()
+    said = _Said(reasoning_input)
     for item in items:
         kind = item.get("type") or "message"
         if kind in _RESULTS:
             said.result(item)
         elif kind in _CALLS:
             said.call(item, kind)
+        elif kind == "reasoning":
+            said.think(item)
         elif kind == "message":
             role, content = item.get("role") or "assistant", _content(item.get("content"))
             if role in _SYSTEM:
@@ -58,7 +66,9 @@ def _of_the_system(contents: list[str | list[Message]]) -> list[Message]:
 class _Said:
     """What was said by the user and the assistant, and came from tools."""
 
-    def __init__(self) -> None:
+    def __init__(self, reasoning_input: str | None) -> None:
+        self._reasoning_input = reasoning_input
+        self._thought: list[str] = []  # of the message that comes next
         self._turns: list[_Turn] = []
         self._open: OrderedDict[str | None, _Turn] = OrderedDict()  # of the calls without a result
         self._of_call: dict[str | None, _Turn] = {}  # the latest under each identifier
@@ -70,8 +80,23 @@ class _Said:
         """Text that the assistant puts behind its calls is part of the message that has them."""
         waiting = self._turns[-1] if self._turns and self._turns[-1].waits else None
         if role == "assistant" and waiting is not None and waiting.takes(content):
+            self._add_thought(waiting)
             return
         self._turns.append(_Turn({"role": role, "content": content}))
+        if role == "assistant":
+            self._add_thought(self._turns[-1])
+        self._thought = []
+
+    def think(self, item: Item) -> None:
+        """Reasoning belongs to what the assistant says or calls next."""
+        if self._reasoning_input is not None:
+            text = text_of(item.get("content")) or text_of(item.get("summary"))
+            self._thought += [text] if text else []
+
+    def _add_thought(self, turn: _Turn, *, may_be_empty: bool = False) -> None:
+        if self._reasoning_input is not None and (self._thought or may_be_empty):
+            turn.think(self._reasoning_input, self._thought)
+        self._thought = []
 
     def call(self, item: Item, kind: str) -> None:
         """A call belongs to the assistant's message right before it, or to one of its own."""
@@ -81,6 +106,7 @@ class _Said:
             self._turns.append(turn)
         id = _call_id(item)
         turn.add_call(id, _call(item, kind))
+        self._add_thought(turn, may_be_empty=True)
         self._of_call[id] = self._open[id] = turn
 
     def result(self, item: Item) -> None:
@@ -128,6 +154,11 @@ class _Turn:
             return False
         self._message["content"] = "\n\n".join(filter(None, (before, content)))
         return True
+
+    def think(self, name: str, thought: list[str]) -> None:
+        """More of what it had thought, in the member of that name."""
+        assert self._message is not None
+        self._message[name] = "\n\n".join(filter(None, [self._message.get(name), *thought]))
 
     def add_call(self, id: str | None, call: Message) -> None:
         assert self._message is not None

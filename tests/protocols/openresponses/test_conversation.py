@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,39 @@ ITEMS = st.one_of(
     st.builds(lambda id, text: {"type": "function_call_output", "call_id": id, "output": text}, IDS, TEXTS),
     st.just({"type": "reasoning", "summary": []}),
 )  # fmt: skip
+
+
+CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
+CHAT_CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+RESULT = {"type": "function_call_output", "call_id": "c1", "output": "sunny"}
+TOLD = {"role": "tool", "tool_call_id": "c1", "content": "sunny"}
+USER = {"role": "user", "content": "Hi"}
+
+
+def thought(text: str, place: str = "content") -> dict[str, Any]:
+    return {"type": "reasoning", "summary": [], place: [{"type": "reasoning_text", "text": text}]}
+
+
+WITH_REASONING = {
+    "before a call": (
+        [USER, thought("Hm"), CALL, RESULT, thought("So", "summary"), {"role": "assistant", "content": "Sun"}],
+        [USER, {"role": "assistant", "tool_calls": [CHAT_CALL], "reasoning": "Hm"}, TOLD, {"role": "assistant", "content": "Sun", "reasoning": "So"}],
+    ),
+    "before the text of a call, and between the two": (
+        [thought("Hm"), {"role": "assistant", "content": "Let me"}, thought("Now"), CALL],
+        [{"role": "assistant", "content": "Let me", "reasoning": "Hm\n\nNow", "tool_calls": [CHAT_CALL]}],
+    ),
+    "none before a call": ([USER, CALL], [USER, {"role": "assistant", "tool_calls": [CHAT_CALL], "reasoning": ""}]),
+    "none before a text": ([{"role": "assistant", "content": "Yes"}], [{"role": "assistant", "content": "Yes"}]),
+    "nothing came of it": ([thought("Hm"), USER, {"role": "assistant", "content": "Yes"}], [USER, {"role": "assistant", "content": "Yes"}]),
+    "nobody here can read it": ([{"type": "reasoning", "summary": [], "content": None, "encrypted_content": "x"}, {"role": "assistant", "content": "Yes"}], [{"role": "assistant", "content": "Yes"}]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("items", "expected"), WITH_REASONING.values(), ids=WITH_REASONING)
+def test_reasoning_goes_where_the_server_wants_it_and_nowhere_else(items: list[Any], expected: list[Any]) -> None:  # fmt: skip
+    assert messages(None, items, "reasoning") == expected
+    assert not any("reasoning" in message for message in messages(None, items))
 
 
 @given(st.lists(ITEMS, max_size=20), st.none() | TEXTS)
