@@ -83,6 +83,7 @@ class Attempt:
             adapted=provider.adapter,
             keep_service_tier=provider.forward_service_tier,
             context_length=provider.context_length,
+            reasoning_input=provider.reasoning_input,
         )
 
     def run(self, step: Step) -> Result:

@@ -120,7 +120,9 @@ def _ways(admitted: Admitted) -> Iterator[_Way]:
         yield _Way(target, "/responses/input_tokens", orjson.dumps(told), "input_tokens")
         return
     disclosure = Disclosure(admitted.strict, provider.trusted, admitted.served_by.sanitise)
-    treatment = asked.surface.treat(asked, disclosure, adapted=True)
+    treatment = asked.surface.treat(
+        asked, disclosure, adapted=True, reasoning_input=provider.reasoning_input
+    )
     chat: Mapping[str, Any] = orjson.loads(treatment.request_body(target.model_name))
     told = {name: chat[name] for name in _TOKENIZED if name in chat}
     body = orjson.dumps({**told, "add_generation_prompt": True})

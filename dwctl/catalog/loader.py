@@ -289,6 +289,7 @@ class Loader:
                 max_attempts=row.fallback_max_attempts,
             ),
             context_length=metadata.context_length(row.metadata),
+            reasoning_input=metadata.reasoning_input(row.metadata),
             refuses_unrunnable_tools=row.refuse_unrunnable_tools,
             owned_by=metadata.owner(row.metadata),
             provider_price=_provider_price(row),

@@ -11,6 +11,7 @@ OWNER = "dwctl"
 _LENGTHS = ("context_length", "context_window", "max_model_len", "max_context_length")
 """The names that servers and catalogues use for it."""
 _LONGEST = 2**53
+_REASONING_NAMES = ("reasoning_content", "reasoning")
 
 
 def context_length(metadata: Any) -> int | None:
@@ -20,6 +21,16 @@ def context_length(metadata: Any) -> int | None:
             length = _whole(place.get(name))
             if 0 < length <= _LONGEST:
                 return length
+    return None
+
+
+def reasoning_input(metadata: Any) -> str | None:
+    """The member of the assistant's messages in which the model's server wants earlier reasoning back, as `reasoning_input` says it.
+    None where it is to get none: many servers refuse a member that they do not know.
+    """
+    for place in _places(metadata):
+        if place.get("reasoning_input") in _REASONING_NAMES:
+            return str(place["reasoning_input"])
     return None
 
 

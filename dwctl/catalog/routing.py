@@ -108,7 +108,8 @@ class Model:
     """One public model. `target` is None where its endpoint cannot be called (no endpoint, a bad URL, an unreadable credential), and for
     a composite model, which is served by its `components` (the enabled ones, in the order of priority).
 
-    `owned_by` is whom callers are told that the model is from. `context_length` is in tokens, as the model's metadata says it. `refuses_unrunnable_tools`: tools that nobody here can run are a 400.
+    `owned_by` is whom callers are told that the model is from. `context_length` is in tokens, as the model's metadata says it, and so is `reasoning_input`
+    (see `metadata`). `refuses_unrunnable_tools`: tools that nobody here can run are a 400.
     `provider_price`: what the operator pays for its tokens, where it is paid by these.
     """
 
@@ -132,6 +133,7 @@ class Model:
     fallback: Fallback = Fallback()
     components: tuple[Component, ...] = ()
     context_length: int | None = None
+    reasoning_input: str | None = None
     refuses_unrunnable_tools: bool = False
     owned_by: str = "dwctl"
     provider_price: ProviderPrice | None = None

@@ -290,6 +290,12 @@ def text_of(content: object) -> str:
     return "".join([text for text in texts if isinstance(text, str)])
 
 
+def transcript(audio: object) -> str:
+    """What is said in a message's audio."""
+    said = audio.get("transcript") if isinstance(audio, dict) else None
+    return said if isinstance(said, str) else ""
+
+
 class _Pieces:
     """A text that comes in several chunks: joined once, when it is asked for."""
 

@@ -145,11 +145,13 @@ class Surface:
         adapted: bool = False,
         keep_service_tier: bool = False,
         context_length: int | None = None,
+        reasoning_input: str | None = None,
     ) -> Treatment:
         """How this call is sent and its answer treated.
 
         adapted: the upstream speaks chat completions only. keep_service_tier: it is told the caller's `service_tier`.
-        context_length: of its model, in tokens, where that is known.
+        context_length: of its model, in tokens, where that is known. reasoning_input: the member of messages in which it wants its earlier
+        reasoning back.
         """
         raise NotImplementedError
 
@@ -242,6 +244,7 @@ class _PassedThrough(Surface):
         adapted: bool = False,
         keep_service_tier: bool = False,
         context_length: int | None = None,
+        reasoning_input: str | None = None,
     ) -> Treatment:
         return PassThrough(asked, self._form, disclosure, keep_service_tier=keep_service_tier)
 
@@ -301,6 +304,7 @@ class _Responses(Surface):
         adapted: bool = False,
         keep_service_tier: bool = False,
         context_length: int | None = None,
+        reasoning_input: str | None = None,
     ) -> Treatment:
         if not adapted:
             return Relayed(asked, disclosure, keep_service_tier=keep_service_tier)
@@ -309,6 +313,7 @@ class _Responses(Surface):
             disclosure,
             keep_service_tier=keep_service_tier,
             context_length=context_length,
+            reasoning_input=reasoning_input,
         )
 
     def left_out(

@@ -254,9 +254,11 @@ class Adapted(_Responses):
         *,
         keep_service_tier: bool,
         context_length: int | None = None,
+        reasoning_input: str | None = None,
     ) -> None:
         super().__init__(asked, disclosure, keep_service_tier=keep_service_tier)
         self._context_length = context_length
+        self._reasoning_input = reasoning_input
 
     def request_body(self, model_name: str) -> bytes:
         """The request as a chat completion's."""
@@ -266,7 +268,12 @@ class Adapted(_Responses):
             given = given.with_items(asked.told["input"])
         if self._context_length is not None and asked.content.get("truncation") == "auto":
             given = given.with_items(fitting(given.body, given.items, self._context_length))
-        content = request.to_chat(given, stream=asked.mode.stream, others=self._others())
+        content = request.to_chat(
+            given,
+            stream=asked.mode.stream,
+            others=self._others(),
+            reasoning_input=self._reasoning_input,
+        )
         if self._keep_service_tier and "service_tier" in asked.content:
             content["service_tier"] = asked.content["service_tier"]
         return orjson.dumps(content)

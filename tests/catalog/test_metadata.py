@@ -41,6 +41,23 @@ def test_the_context_length_is_a_positive_whole_number(given: Any, length: int |
 
 
 @pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"reasoning_input": "reasoning_content"}, "reasoning_content"),
+        ({"extra": {"reasoning_input": "reasoning"}}, "reasoning"),
+        ({"reasoning_input": "content"}, None),
+        ({"reasoning_input": True}, None),
+        ({"reasoning_input": ["reasoning"]}, None),
+        ({}, None),
+        (None, None),
+    ],
+    ids=str,
+)
+def test_reasoning_goes_back_under_a_known_name_or_not_at_all(given: Any, name: str | None):
+    assert metadata.reasoning_input(given) == name
+
+
+@pytest.mark.parametrize(
     ("given", "owner"),
     [
         ({"provider": "acme"}, "acme"),

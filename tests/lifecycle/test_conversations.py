@@ -270,6 +270,24 @@ def test_a_conversation_is_cut_to_what_its_model_has_room_for(stage: Gateway) ->
     assert plain.headers["x-ignored-fields"] == "truncation"
 
 
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_a_server_that_wants_earlier_reasoning_back_gets_it(stage: Gateway, mode: Json) -> None:
+    """DeepSeek and Kimi refuse a conversation with tool calls without it; others refuse one with it."""
+    for name, wants in (("reasoning+tools+back", True), ("reasoning+tools", False)):
+        extra = {"extra": {"reasoning_input": "reasoning_content"}} if wants else {}
+        model, mark = stage.flexible(name, metadata=extra), marker()
+        first = ended(stage, stage.respond(model, mark, tools=[TOOL], **mode))
+        thought, call = first["output"]
+        assert (thought["type"], call["type"]) == ("reasoning", "function_call")
+        result = {"type": "function_call_output", "call_id": call["call_id"], "output": "7"}
+        more = {"previous_response_id": first["id"], "tools": [TOOL], **mode}
+        assert ended(stage, stage.respond(model, [result], **more))["status"] == "completed"
+        user, called, *_ = told(stage, mark)
+        assert (user["content"], called["role"]) == (mark, "assistant")
+        text = thought["content"][0]["text"]
+        assert called.get("reasoning_content") == (text if wants else None)
+
+
 # --- members that are not ours
 
 

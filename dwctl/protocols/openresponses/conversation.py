@@ -2,7 +2,8 @@
 
 Chat servers are strict where the Responses API is not: what the system says stands in one message at the beginning (templates of Qwen's
 models refuse a conversation that has it elsewhere), and a message with tool calls is followed by the result of each, in their order (some
-templates tell results by their place alone). So everything is put there, whatever stood between.
+templates tell results by their place alone). So everything is put there: a text of the assistant's between calls and results joins the message
+with the calls, and calls that the user has said something behind go down to their results.
 """
 
 from __future__ import annotations
@@ -24,16 +25,24 @@ _RESULTS = ("function_call_output", "custom_tool_call_output")
 _SYSTEM = ("system", "developer")
 
 
-def messages(instructions: str | None, items: Iterable[Item]) -> list[Message]:
-    """The conversation. Items of earlier turns may be anything that was stored, so nothing is taken for granted."""
+def messages(
+    instructions: str | None, items: Iterable[Item], reasoning_input: str | None = None
+) -> list[Message]:
+    """The conversation. Items of earlier turns may be anything that was stored, so nothing is taken for granted.
+
+    reasoning_input: the member in which the assistant's messages say what it had thought; None leaves that out. Where it is wanted, each message
+    with calls has it, be it empty: servers refuse one without (QuantumNous/new-api#4806, Kilo-Org/kilocode#9501).
+    """
     system: list[str | list[Message]] = [] if instructions is None else [instructions]
-    said = _Said()
+    said = _Said(reasoning_input)
     for item in items:
         kind = item.get("type") or "message"
         if kind in _RESULTS:
             said.result(item)
         elif kind in _CALLS:
             said.call(item, kind)
+        elif kind == "reasoning":
+            said.think(item)
         elif kind == "message":
             role, content = item.get("role") or "assistant", _content(item.get("content"))
             if role in _SYSTEM:
@@ -58,55 +67,115 @@ def _of_the_system(contents: list[str | list[Message]]) -> list[Message]:
 class _Said:
     """What was said by the user and the assistant, and came from tools."""
 
-    def __init__(self) -> None:
-        self._turns: list[_Turn] = []
+    def __init__(self, reasoning_input: str | None) -> None:
+        self._reasoning_input = reasoning_input
+        self._thought: list[str] = []  # of the message that comes next
+        self._turns: list[_Turn | None] = []  # none where one was moved
+        self._last_of_user: _Turn | None = None
         self._open: OrderedDict[str | None, _Turn] = OrderedDict()  # of the calls without a result
-        self._of_call: dict[str | None, _Turn] = {}  # the latest under each identifier
 
     def messages(self) -> list[Message]:
-        return [message for turn in self._turns for message in turn.messages()]
+        return [message for turn in self._turns if turn for message in turn.messages()]
+
+    @property
+    def _latest(self) -> _Turn | None:
+        return self._turns[-1] if self._turns else None
+
+    def _append(self, turn: _Turn) -> _Turn:
+        turn.place = len(self._turns)
+        self._turns.append(turn)
+        return turn
 
     def message(self, role: str, content: str | list[Message]) -> None:
         """Text that the assistant puts behind its calls is part of the message that has them."""
-        waiting = self._turns[-1] if self._turns and self._turns[-1].waits else None
-        if role == "assistant" and waiting is not None and waiting.takes(content):
+        latest = self._latest
+        if role == "assistant" and latest is not None and latest.waits and latest.takes(content):
+            self._add_thought(latest)
             return
-        self._turns.append(_Turn({"role": role, "content": content}))
+        turn = self._append(_Turn(role, content, behind=self._last_of_user))
+        if role == "assistant":
+            self._add_thought(turn)
+        else:
+            self._last_of_user = turn
+        self._thought = []
+
+    def think(self, item: Item) -> None:
+        """Reasoning belongs to what the assistant says or calls next."""
+        if self._reasoning_input is not None:
+            text = text_of(item.get("content")) or text_of(item.get("summary"))
+            self._thought += [text] if text else []
+
+    def _add_thought(self, turn: _Turn, *, may_be_empty: bool = False) -> None:
+        if self._reasoning_input is not None and (self._thought or may_be_empty):
+            turn.think(self._reasoning_input, self._thought)
+        self._thought = []
 
     def call(self, item: Item, kind: str) -> None:
         """A call belongs to the assistant's message right before it, or to one of its own."""
-        turn = self._turns[-1] if self._turns else None
+        turn = self._latest
         if turn is None or not turn.may_call:
-            turn = _Turn({"role": "assistant"})
-            self._turns.append(turn)
+            turn = self._new_turn()
         id = _call_id(item)
         turn.add_call(id, _call(item, kind))
-        self._of_call[id] = self._open[id] = turn
+        self._add_thought(turn, may_be_empty=True)
+        self._open[id] = turn
+
+    def _new_turn(self) -> _Turn:
+        return self._append(_Turn("assistant", behind=self._last_of_user))
+
+    def _moved(self, turn: _Turn, id: str | None) -> _Turn:
+        """A call that the user has said something behind goes down to its result: what the model reads last is what came last."""
+        if turn.behind is self._last_of_user:
+            return turn
+        if turn.only_waits:
+            self._turns[turn.place] = None
+            turn.behind = self._last_of_user
+            return self._append(turn)
+        moved = self._new_turn()
+        moved.add_call(id, turn.take_call(id))
+        self._add_thought(moved, may_be_empty=True)
+        return moved
 
     def result(self, item: Item) -> None:
-        """One that names no call belongs to the first call that has no result. One of no call at all is left out if it names none: no
-        server would take it. Otherwise it stays where it is, and the server says what it thinks of it.
+        """One that names no call belongs to the first call that has no result; where there is none, it is left out: no server would take it.
+        One that names a call which is not there, or has a result, stays where it is, and the server says what it thinks of it. (Some
+        servers give the same identifiers in each turn, and agents leave out the call that they think they have seen.)
         """
         id = _call_id(item)
         if id is None:
             if not self._open:
                 return
             id = next(iter(self._open))
-        self._open.pop(id, None)
-        turn = self._of_call.get(id)
+        turn = self._open.pop(id, None)
         message, shown = _result(item, id)
-        if turn is None:
-            turn = _Turn(None)
-            self._turns.append(turn)
+        turn = self._append(_Turn(None)) if turn is None else self._moved(turn, id)
         turn.add_result(id, message, shown)
 
 
 class _Turn:
-    """One message, with the results of the calls in it; or the result of a call that is nowhere."""
+    """One message, with the results of the calls in it; or the result of a call that is nowhere.
 
-    def __init__(self, message: Message | None) -> None:
-        self._message = message
-        self._calls: list[str | None] = []
+    What comes in pieces is put together once, in the end: there may be very many.
+    """
+
+    def __init__(
+        self,
+        role: str | None,
+        content: str | list[Message] | None = None,
+        *,
+        behind: _Turn | None = None,
+    ) -> None:
+        """role: None where there is no message. behind: the user's latest message when it began."""
+        self.place = 0  # among all
+        self.behind = behind
+        self._role = role
+        self._content = content
+        self._more: list[str] = []  # texts that belong to the content
+        self._thought: list[str] = []
+        self._thinks_in: str | None = None
+        self._calls: dict[int, tuple[str | None, Message]] = {}  # by their numbers
+        self._number_of: dict[str | None, int] = {}  # of the latest call under each identifier
+        self._begun = 0
         self._results: list[tuple[str | None, Message]] = []
         self._shown: list[Message] = []  # what tools gave out that no tool's message can hold
 
@@ -116,33 +185,59 @@ class _Turn:
         return bool(self._calls) and not self._results
 
     @property
+    def only_waits(self) -> bool:
+        """It has calls, and nothing else."""
+        return self.waits and self._content is None
+
+    @property
     def may_call(self) -> bool:
-        is_assistant = self._message is not None and self._message["role"] == "assistant"
-        return is_assistant and not self._results
+        return self._role == "assistant" and not self._results
 
     def takes(self, content: str | list[Message]) -> bool:
         """Whether more of a text can be put into the message."""
-        assert self._message is not None
-        before = self._message.get("content")
-        if not isinstance(content, str) or not (before is None or isinstance(before, str)):
+        if not isinstance(content, str) or isinstance(self._content, list):
             return False
-        self._message["content"] = "\n\n".join(filter(None, (before, content)))
+        self._content = self._content or ""
+        self._more.append(content)
         return True
 
+    def think(self, name: str, thought: list[str]) -> None:
+        """More of what it had thought, in the member of that name."""
+        self._thinks_in = name
+        self._thought += thought
+
     def add_call(self, id: str | None, call: Message) -> None:
-        assert self._message is not None
-        self._calls.append(id)
-        self._message.setdefault("tool_calls", []).append(call)
+        self._calls[self._begun] = id, call
+        self._number_of[id] = self._begun
+        self._begun += 1
+
+    def take_call(self, id: str | None) -> Message:
+        """The call, which is then no part of it any more."""
+        _, call = self._calls.pop(self._number_of.pop(id))
+        return call
 
     def add_result(self, id: str | None, message: Message, shown: list[Message]) -> None:
         self._results.append((id, message))
         self._shown += shown
 
     def messages(self) -> list[Message]:
-        places = {id: place for place, id in reversed(list(enumerate(self._calls)))}
+        calls = self._calls.values()
+        places = {id: place for place, (id, _) in reversed(list(enumerate(calls)))}
         results = sorted(self._results, key=lambda result: places.get(result[0], 0))
-        own = [] if self._message is None else [self._message]
+        own = [] if self._role is None else [self._own()]
         return [*own, *(message for _, message in results), *self._shown]
+
+    def _own(self) -> Message:
+        message: Message = {"role": self._role}
+        if isinstance(self._content, str):
+            message["content"] = "\n\n".join(filter(None, [self._content, *self._more]))
+        elif self._content is not None:
+            message["content"] = self._content
+        if self._calls:
+            message["tool_calls"] = [call for _, call in self._calls.values()]
+        if self._thinks_in is not None:
+            message[self._thinks_in] = "\n\n".join(self._thought)
+        return message
 
 
 def _call(item: Item, kind: str) -> Message:

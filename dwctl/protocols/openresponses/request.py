@@ -319,17 +319,18 @@ def to_chat(
     *,
     stream: bool | None = None,
     others: Mapping[str, Any] = MappingProxyType({}),
+    reasoning_input: str | None = None,
 ) -> dict[str, Any]:
     """The chat completion request for a Responses request.
 
     others: members that go on as they are; what the request itself says wins.
-    stream: whether the upstream streams; None for what the caller asked for.
+    stream: whether the upstream streams; None for what the caller asked for. reasoning_input: see `conversation.messages`.
     """
     body = request.body
     chat: dict[str, Any] = {
         **others,
         "model": request.model,
-        "messages": conversation.messages(body.get("instructions"), request.items),
+        "messages": conversation.messages(body.get("instructions"), request.items, reasoning_input),
     }
     chat |= {name: body[name] for name in _SAME_NAME if body.get(name) is not None}
     if body.get("max_output_tokens") is not None:

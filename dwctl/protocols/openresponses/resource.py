@@ -11,7 +11,7 @@ from typing import Any
 
 from dwctl.protocols import shapes
 from dwctl.protocols.answers import FAILED
-from dwctl.protocols.assembly import text_of
+from dwctl.protocols.assembly import text_of, transcript
 from dwctl.protocols.openresponses import custom_tools, items, namespaces, tools
 from dwctl.protocols.openresponses.items import Item, item_id
 from dwctl.protocols.openresponses.namespaces import Called
@@ -251,7 +251,8 @@ def _output_of(
 
 def _parts(message: Mapping[str, Any], choice: Mapping[str, Any]) -> list[Item]:
     parts = []
-    if text := text_of(message.get("content")) or text_of(message.get("text")):
+    said = text_of(message.get("content")) or text_of(message.get("text"))
+    if text := said or transcript(message.get("audio")):
         cited = items.citations(message.get("annotations"))
         parts.append(items.output_text(text, cited, items.logprobs(choice.get("logprobs"))))
     refused = message.get("refusal")

@@ -15,7 +15,7 @@ from typing import Any
 
 from dwctl.protocols import forms
 from dwctl.protocols.answers import BROKE_OFF, FAILED, error_in
-from dwctl.protocols.assembly import CallKey, CallKeys, is_end, text_of
+from dwctl.protocols.assembly import CallKey, CallKeys, is_end, text_of, transcript
 from dwctl.protocols.dialects import Chunks
 from dwctl.protocols.disclosure import Disclosure, disclose
 from dwctl.protocols.json_objects import parse_object
@@ -326,6 +326,7 @@ class _Choice:
         self._message: Message | None = None
         self._calls: dict[CallKey, Call] = {}
         self._call_keys = CallKeys()
+        self._has_text = False
 
     def read(self, part: dict[str, Any]) -> None:
         delta = part.get("delta")
@@ -337,6 +338,7 @@ class _Choice:
             if content:
                 text = content if isinstance(content, str) else text_of(content)
                 if text:
+                    self._has_text = True
                     logprobs = items.logprobs(part["logprobs"]) if part.get("logprobs") else None
                     self._message_item().text(text, logprobs)
             if has_more:
@@ -366,6 +368,8 @@ class _Choice:
         refused = delta.get("refusal")
         if refused and isinstance(refused, str):
             self._message_item().refuse(refused)
+        if delta.get("audio") and not self._has_text and (spoken := transcript(delta["audio"])):
+            self._message_item().text(spoken, None)
         if delta.get("annotations"):
             self._message_item().cite(items.citations(delta["annotations"]))
         calls = delta.get("tool_calls")

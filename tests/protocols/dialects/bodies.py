@@ -41,6 +41,7 @@ BODIES = {
     "citations written flat": Oddity("Moonshot's Kimi on OpenRouter (vercel/ai#10199)", body(message={"annotations": [{"type": "url_citation", "url": "https://x.example"}]})),
     "citations without a title": Oddity("OpenRouter (vercel/ai#10199)", body(message={"annotations": [{"type": "url_citation", "url_citation": {"url": "https://x.example", "start_index": 0, "end_index": 5}}]})),
     "annotations an object": Oddity("home-made servers", body(message={"annotations": {"url": "x"}})),
+    "spoken": Oddity("gpt-audio", body(None, message={"refusal": None, "audio": {"id": "a1", "data": "AAAA", "transcript": TEXT, "expires_at": 9}})),
     "empty reason": Oddity("Ollama (ollama/ollama#4357)", body(reason="")),
     "reason null": Oddity("SGLang, Gemini behind proxies", body(reason=None)),
     "reason null, with calls": Oddity("Gemini behind proxies", body(None, None, message={"tool_calls": [CALL]}), F),

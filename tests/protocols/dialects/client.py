@@ -36,6 +36,7 @@ def chat_stream(stream: bytes, *, complete: bool) -> Said:
     """complete: chunks have all that the published schema requires (strict mode fills it in)."""
     assert stream.endswith(b"data: [DONE]\n\n")
     text, thought, reason, usage, error = "", "", None, None, None
+    written = False
     calls: dict[int, Json] = {}
     for chunk in _data(stream):
         if chunk.get("error"):
@@ -54,7 +55,8 @@ def chat_stream(stream: bytes, *, complete: bool) -> Said:
             delta = choice["delta"]
             assert delta.get("role", "assistant") in ("assistant", None)
             _look_at_citations(delta)
-            text += delta.get("content") or ""
+            written = written or bool(delta.get("content"))
+            text += delta.get("content") or ("" if written else _spoken(delta))
             thought += _thought(delta)
             for part in delta.get("tool_calls") or ():
                 _add_call(calls, part)
@@ -62,6 +64,12 @@ def chat_stream(stream: bytes, *, complete: bool) -> Said:
     assert sorted(calls) == list(range(len(calls)))
     assert len({c["id"] for c in calls.values()}) == len(calls)
     return Said(text, thought, said, reason, usage, error)
+
+
+def _spoken(message: Json) -> str:
+    said = (message.get("audio") or {}).get("transcript")
+    assert said is None or isinstance(said, str)
+    return said or ""
 
 
 def _look_at_citations(message: Json) -> None:
@@ -106,7 +114,7 @@ def chat_answer(body: bytes, *, complete: bool) -> Said:
         assert call["type"] == "function"
         calls.append((call["function"]["name"], call["function"]["arguments"]))
     return Said(
-        content or "",
+        content or _spoken(message),
         _thought(message),
         tuple(calls),
         choice.get("finish_reason"),

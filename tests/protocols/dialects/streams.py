@@ -132,6 +132,8 @@ MESSAGES = {
     "reasoning under both names": Oddity("LiteLLM, OpenRouter", plain(chunk({"reasoning": "Hm", "reasoning_content": "Hm", "reasoning_details": [{"type": "reasoning.text", "text": "Hm"}]}), *words(), end(), used()), Said(TEXT, "Hm")),
     "reasoning as an object": Oddity("home-made servers", plain(chunk({"reasoning": {"content": "Hm"}}), *words(), end(), used()), Said(TEXT, "Hm")),
     "citations written flat": Oddity("Moonshot's Kimi on OpenRouter (vercel/ai#10199)", plain(*words(), chunk({"content": "", "annotations": [{"type": "url_citation", "url": "https://x.example", "start_index": 0, "end_index": 5}]}), end(), used())),
+    "spoken": Oddity("gpt-audio, Qwen-Omni", plain(chunk({"role": "assistant", "content": None, "audio": {"id": "a1", "transcript": "Hello"}}), chunk({"audio": {"data": "AAAA"}}), chunk({"audio": {"transcript": " there", "expires_at": 9}}), end(), used())),
+    "spoken and written": Oddity("servers that send both", plain(chunk({"content": "Hello", "audio": {"id": "a1", "data": "AAAA", "expires_at": 9, "transcript": "Hello"}}), chunk({"content": " there", "audio": {"transcript": " there"}}), end(), used())),
     "annotations null": Oddity("vLLM", plain(*[chunk({"content": t, "annotations": None}) for t in ("Hello", " there")], end(), used())),
     "content a number": Oddity("servers that send what their model returns", plain(chunk({"content": 42}), end(), used()), Said("42")),
 }  # fmt: skip

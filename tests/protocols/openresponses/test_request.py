@@ -163,8 +163,32 @@ MESSAGES = {
         ],
     ),
     "what the user says between a call and its result": (
-        asked([CALL, {"role": "user", "content": "Quick"}, RESULT]),
-        [{"role": "assistant", "tool_calls": [CHAT_CALL]}, {"role": "tool", "tool_call_id": "c1", "content": "sunny"}, {"role": "user", "content": "Quick"}],
+        asked([CALL, {"role": "assistant", "content": "Let me"}, {"role": "user", "content": "Quick"}, RESULT]),
+        [
+            {"role": "assistant", "content": "Let me"},
+            {"role": "user", "content": "Quick"},
+            {"role": "assistant", "tool_calls": [CHAT_CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+        ],
+    ),
+    "what the user says between calls and their results": (
+        asked([CALL, {**CALL, "call_id": "c2"}, {"role": "user", "content": "Quick"}, RESULT, {**RESULT, "call_id": "c2"}]),
+        [
+            {"role": "user", "content": "Quick"},
+            {"role": "assistant", "tool_calls": [CHAT_CALL, {**CHAT_CALL, "id": "c2"}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+            {"role": "tool", "tool_call_id": "c2", "content": "sunny"},
+        ],
+    ),
+    "what the user says between results": (
+        asked([CALL, {**CALL, "call_id": "c2"}, RESULT, {"role": "user", "content": "Quick"}, {**RESULT, "call_id": "c2"}]),
+        [
+            {"role": "assistant", "tool_calls": [CHAT_CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+            {"role": "user", "content": "Quick"},
+            {"role": "assistant", "tool_calls": [{**CHAT_CALL, "id": "c2"}]},
+            {"role": "tool", "tool_call_id": "c2", "content": "sunny"},
+        ],
     ),
     "an identifier that comes again": (
         asked([CALL, RESULT, {"role": "user", "content": "Hi"}, CALL, {**RESULT, "output": "rain"}]),
@@ -173,6 +197,15 @@ MESSAGES = {
             {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
             USER,
             {"role": "assistant", "tool_calls": [CHAT_CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": "rain"},
+        ],
+    ),
+    "a result more, in a later turn": (
+        asked([CALL, RESULT, {"role": "user", "content": "Hi"}, {**RESULT, "output": "rain"}]),
+        [
+            {"role": "assistant", "tool_calls": [CHAT_CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+            USER,
             {"role": "tool", "tool_call_id": "c1", "content": "rain"},
         ],
     ),
