@@ -413,7 +413,9 @@ def test_the_code_that_is_shown_runs_as_printed(page: Page, house: House) -> Non
     environment = os.environ | {"API_KEY": house.people["member"].account.key}
     runs = {"curl": ["bash", "-c"], "python": [sys.executable, "-c"], "sdk": [sys.executable, "-c"]}
     for name, command in runs.items():
-        text = str(page.locator(f'[data-code="{name}"] code').text_content())
+        code = page.locator(f'[data-code="{name}"] code')
+        expect(code).to_contain_text("0.5")
+        text = str(code.text_content())
         ran = subprocess.run([*command, text], env=environment, capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
         assert "Hello there friend" in ran.stdout, ran.stderr
         assert last_seen(house)["messages"][0]["content"] == 'It\'s "quoted" & $HOME'
