@@ -121,7 +121,7 @@ def test_a_drag_sets_the_range_and_a_double_click_goes_back(page: Page) -> None:
     page.wait_for_url(re.compile(r"range=[\d-]+T[\d:]+Z\.\.[\d-]+T[\d:]+Z"))
     assert "by=key" in page.url
     assert "%3A" not in page.url
-    assert "laptop" in page.locator("table").last.inner_text()
+    expect(page.locator("table").last).to_contain_text("laptop")
     page.reload()
     chart = page.locator("time-chart")
     expect(chart.locator("canvas").first).to_be_visible()
