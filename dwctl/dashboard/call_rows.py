@@ -98,7 +98,12 @@ class Rows:
         return self.models[alias]
 
     def leads(self, has: _Has, account: Any) -> bool:
-        """Whether what an account has of a kind has pages for the reader. Asked once for each account."""
+        """Whether what an account has of a kind has pages for the reader. Asked once for everybody's, and where these have none once for each account."""
+        if self._asked(has, None):
+            return True
+        return self._asked(has, account)
+
+    def _asked(self, has: _Has, account: Any) -> bool:
         which = (has, account)
         if which not in self.open:
             self.open[which] = has(account)
