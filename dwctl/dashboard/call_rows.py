@@ -16,6 +16,7 @@ from uuid import UUID
 from flask import url_for
 from markupsafe import Markup
 
+from dwctl.clock import id_text
 from dwctl.dashboard import call_columns, calls, doors
 from dwctl.dashboard.assets import asset
 from dwctl.dashboard.formatting import (
@@ -86,7 +87,7 @@ class Rows:
     def row(self, call: Call) -> str:
         """One of them."""
         # (Its id stands in several cells, and a UUID writes itself anew each time.)
-        id = str(call["request_id"])
+        id = id_text(call["request_id"])
         written = {**call, "request_id": id}
         cells = "\n".join([write(self, written) for write in self.cells])
         return f'<tr data-row="{id}">\n{cells}\n</tr>'
@@ -143,9 +144,11 @@ def _outcome(_rows: Rows, call: Call) -> str:
 def _caller(rows: Rows, call: Call) -> str:
     # (A few callers make most calls.)
     who = (call.get("user_id"), call.get("api_key_id"), call.get("request_origin"))
-    if who not in rows.callers:
-        rows.callers[who] = f'<td class="caller rare">{_person(rows, call)}{_way(rows, call)}</td>'
-    return rows.callers[who]
+    cell = rows.callers.get(who)
+    if cell is None:
+        cell = f'<td class="caller rare">{_person(rows, call)}{_way(rows, call)}</td>'
+        rows.callers[who] = cell
+    return cell
 
 
 def _person(rows: Rows, call: Call) -> str:
@@ -155,7 +158,7 @@ def _person(rows: Rows, call: Call) -> str:
     id, shown = call["user_id"], escape(email)
     if rows.people is not None:
         before, behind = rows.people
-        return f'<a href="{before}{id}{behind}">{shown}</a> '
+        return f'<a href="{before}{id_text(id)}{behind}">{shown}</a> '
     href = doors.person(id)
     return f"{shown} " if href is None else f'<a href="{escape(href)}">{shown}</a> '
 
@@ -167,7 +170,7 @@ def _way(rows: Rows, call: Call) -> str:
         shown, (before, behind) = escape(key_name(name)), rows.key
         if not rows.leads(doors.has_keys, owner):
             return f'<span class="muted">{shown}</span>'
-        return f'<a class="muted" href="{before}{call["api_key_id"]}{behind}">{shown}</a>'
+        return f'<a class="muted" href="{before}{id_text(call["api_key_id"])}{behind}">{shown}</a>'
     if call.get("request_origin") == "frontend":
         return '<span class="tag">playground</span>'
     return "" if owner else '<span class="muted">nobody</span>'
